@@ -1,0 +1,103 @@
+"""Rows of the op table. A row is everything forno knows about one operation, in one place.
+
+Every row has a name, a shape-and-dtype rule, a gradient per operand written with Tensor operators (so that second derivatives work
+unasked), what backward needs to keep (`saves`), how it becomes machine code, and a NumPy oracle that one test walks.
+
+Kinds differ only in how they become kernels:
+
+  Elementwise   `emit(b, *xs)` on the kernel floor's builder: one scalar in, one out; the builder decides the vector width
+  Reduce        a combining rule that loops know by name (sum, prod, max, min, argmax, argmin, any, all)
+  Movement      views, writes through views, history rows: they move values or nothing at all
+  Contract      matrix product, convolution: tile programs
+  Routine       native kernels with their own loop (scatter, sort, scan, random fill)
+  Composite     expands into other rows when it is planned; one line to record, one gradient rule, one kernel where it fuses
+  Opaque        a NumPy function from a well-kept library (LAPACK, pocketfft); the plan stops for it and says so
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from . import dtype as dt
+
+TABLE: dict[str, Op] = {}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Op:
+    """`infer(attr, *operands) -> (dtype, shape)` runs when a line is made; operands have .dtype and .shape, Python numbers are their type.
+
+    `grads[i](g, o, *operands, attr)` gives the gradient for tensor operand i (None: not differentiable); operands are Tensors, or
+    references to this run's numbers. `saves` names what PyTorch keeps for it: 'a', 'b', 'c', … operands by position, 'o' the result.
+    """
+    name: str
+    infer: Callable
+    grads: tuple[Callable | None, ...] = ()
+    saves: str = ""
+    oracle: Callable | None = None
+    kind: ClassVar[str] = "op"
+
+    def __post_init__(self):
+        assert self.name not in TABLE, f"two rows are called {self.name}"
+        TABLE[self.name] = self
+
+    def __repr__(self): return self.name
+    def __reduce__(self): return TABLE.__getitem__, (self.name,)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Elementwise(Op):
+    """Operands broadcast and are converted to one compute dtype; `result` maps that dtype to the result's.
+
+    `domain`: 'any' | 'float' (integers compute in the default float) | 'int' | 'bool-out' … see dnn/elementwise.py for the rules.
+    """
+    emit: Callable = None                      # (b, *xs) -> x
+    compute: Callable = None                   # (operand dtypes/categories, default) -> compute dtype of the operands
+    result: Callable = None                    # compute dtype -> result dtype
+    names: tuple[str, ...] = ()                # PyTorch functions and methods that are exactly this row
+    kind: ClassVar[str] = "elementwise"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Reduce(Op):
+    """attr = axes reduced (sorted tuple); the result keeps them with length 1. `combine` is one of kernel's reductions."""
+    combine: str = "sum"
+    kind: ClassVar[str] = "reduce"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Movement(Op):
+    kind: ClassVar[str] = "movement"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Contract(Op):
+    kind: ClassVar[str] = "contract"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Routine(Op):
+    """`plan(attr, result, *operands) -> core.kernels.Native` describes the native kernel's operands and numbers."""
+    plan: Callable = None
+    kind: ClassVar[str] = "routine"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Composite(Op):
+    """`expand(attr, *values) -> value` on plan-time values, which have operators and methods named after the rows."""
+    expand: Callable = None
+    kind: ClassVar[str] = "composite"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Opaque(Op):
+    """`host(attr, *arrays) -> array` computes on NumPy arrays."""
+    host: Callable = None
+    library: str = "numpy"
+    kind: ClassVar[str] = "opaque"
+
+
+def dtype_of(x):
+    """What promotion sees of an operand: (dtype, ndim) of a tensor, the category of a bare number."""
+    return dt.SCALAR_CATEGORY[x] if isinstance(x, type) else (x.dtype, len(x.shape))

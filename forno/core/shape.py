@@ -1,0 +1,150 @@
+"""Shapes and affine views: pure functions on tuples of ints.
+
+A View maps an index to an element of contiguous memory: `offset + sum(i * stride)`, strides and offset in elements.
+"""
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+
+class View(NamedTuple):
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+
+def contiguous(shape) -> tuple[int, ...]:
+    """Row-major strides of a shape; axes of length 0 count as 1, as in PyTorch."""
+    out, step = [], 1
+    for n in reversed(shape):
+        out.append(step)
+        step *= n if n > 1 else 1
+    return tuple(reversed(out))
+
+
+def is_contiguous(shape, strides) -> bool:
+    """PyTorch's test: strides of axes of length 1 don't matter, nor do any when there is no element."""
+    step = 1
+    if 0 in shape: return True
+    for n, s in zip(reversed(shape), reversed(strides)):
+        if n == 1: continue
+        if s != step: return False
+        step *= n
+    return True
+
+
+def whole(shape) -> View: return View(tuple(shape), contiguous(shape), 0)
+
+
+def broadcast(*shapes) -> tuple[int, ...]:
+    """The common shape, or PyTorch's RuntimeError with the axis at fault."""
+    ndim = max(map(len, shapes), default=0)
+    out = [1] * ndim
+    for shape in shapes:
+        for i, n in enumerate(shape, ndim - len(shape)):
+            if n == 1 or n == out[i]: continue
+            if out[i] != 1:
+                raise RuntimeError(f"The size of tensor a ({out[i]}) must match the size of tensor b ({n}) at non-singleton dimension {i}")
+            out[i] = n
+    return tuple(out)
+
+
+def expand_strides(shape, strides, to) -> tuple[int, ...]:
+    """Strides that repeat `shape` over the larger shape `to`: 0 wherever an axis is broadcast."""
+    lead = len(to) - len(shape)
+    return (0,) * lead + tuple(s if n == m else 0 for n, s, m in zip(shape, strides, to[lead:]))
+
+
+def overlaps(view: View) -> bool:
+    """May two indices reach one element? (Exact for nested strides, careful otherwise.)"""
+    if 0 in view.shape: return False
+    reach = 0
+    for s, n in sorted((abs(s), n) for s, n in zip(view.strides, view.shape) if n > 1):
+        if s <= reach: return True
+        reach += s * (n - 1)
+    return False
+
+
+def reach(view: View) -> tuple[int, int]:
+    """Lowest and highest element a view touches (highest < lowest when it is empty)."""
+    if 0 in view.shape: return 0, -1
+    spans = [(n - 1) * s for n, s in zip(view.shape, view.strides)]
+    return view.offset + sum(min(d, 0) for d in spans), view.offset + sum(max(d, 0) for d in spans)
+
+
+def restride(shape, strides, to) -> tuple[int, ...] | None:
+    """Strides showing the same elements in the same order as `to`, or None when only a copy can (aten's computeStride)."""
+    if math.prod(shape) == 0:
+        return contiguous(to) if math.prod(to) == 0 else None
+    out = [0] * len(to)
+    k = len(to) - 1
+    base, chunk, count = (strides[-1] if shape else 1), 1, 1        # the innermost run of mergeable axes
+    for d in range(len(shape) - 1, -1, -1):
+        chunk *= shape[d]
+        if d == 0 or (shape[d - 1] != 1 and strides[d - 1] != chunk * base):
+            while k >= 0 and (count < chunk or to[k] == 1):
+                out[k] = count * base
+                count *= to[k]
+                k -= 1
+            if count != chunk: return None
+            if d > 0: base, chunk, count = strides[d - 1], 1, 1
+    for i in range(k, -1, -1): out[i] = contiguous(to)[i]
+    return tuple(out) if k < 0 or all(to[i] == 1 for i in range(k + 1)) else None
+
+
+def compose(outer: View, inner: View) -> View | None:
+    """The view `inner` of the contiguous value that `outer` shows, as one view of outer's memory; None when it needs a copy.
+
+    A contiguous position is a number in mixed radix, one digit per axis of `outer`. The map stays affine exactly when no sum of
+    inner's steps carries from one digit into the next; axes that continue each other in memory are merged first.
+    """
+    if outer.strides == contiguous(outer.shape): return View(inner.shape, inner.strides, outer.offset + inner.offset)
+    if 0 in inner.shape: return View(inner.shape, inner.strides, outer.offset)
+    axes: list[list[int]] = []                 # [length, memory stride], outermost first
+    for n, t in zip(outer.shape, outer.strides):
+        if n == 1: continue
+        if axes and axes[-1][1] == t * n: axes[-1] = [axes[-1][0] * n, t]
+        else: axes.append([n, t])
+
+    def digits(linear):
+        out = []
+        for n, _ in reversed(axes): linear, d = divmod(linear, n); out.append(d)
+        return out[::-1] if linear == 0 else None
+    top = digits(inner.offset)
+    if top is None: return None
+    offset, strides = outer.offset + sum(d * t for d, (_, t) in zip(top, axes)), []
+    for n, s in zip(inner.shape, inner.strides):
+        if n == 1 or s == 0: strides.append(s); continue
+        step = digits(abs(s))
+        if step is None or s < 0: return None
+        top = [d + m * (n - 1) for d, m in zip(top, step)]
+        strides.append(sum(m * t for m, (_, t) in zip(step, axes)))
+    if any(d >= n for d, (n, _) in zip(top, axes)): return None
+    return View(inner.shape, tuple(strides), offset)
+
+
+def permutation(strides, shape) -> tuple[int, ...] | None:
+    """The axis order, outermost first, in which this dense memory is contiguous; None when it already is row-major or isn't dense."""
+    if is_contiguous(shape, strides): return None
+    order = sorted(range(len(shape)), key=lambda d: (-strides[d], -(shape[d] > 1)))
+    return tuple(order) if is_contiguous([shape[d] for d in order], [strides[d] for d in order]) else None
+
+
+def normalize_dim(dim: int, ndim: int) -> int:
+    """A non-negative axis, or PyTorch's IndexError."""
+    n = max(ndim, 1)
+    if not -n <= dim < n:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
+    return dim % n
+
+
+def as_numpy_strided(array: np.ndarray, view: View) -> np.ndarray:
+    """A NumPy window on a flat array through a view (for oracles and tests)."""
+    lo, hi = reach(view)
+    if hi >= lo and not (0 <= lo and hi < array.size):
+        raise RuntimeError(f"view {tuple(view)} reaches elements {lo}..{hi} of memory with {array.size}")
+    flat = array.reshape(-1)
+    return np.lib.stride_tricks.as_strided(flat[min(view.offset, flat.size):], view.shape, [s * array.itemsize for s in view.strides])
