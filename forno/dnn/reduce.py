@@ -1,0 +1,80 @@
+"""Reduction rows: several numbers in, one out. attr = the axes reduced, sorted and non-negative; the result keeps them with length 1.
+
+The operand is converted to the result's type first (sums and products of integers and bools are int64; any and all read bools). Half types
+accumulate in float32. NaN wins amax and amin; argmax and argmin give the first position in row-major order of the reduced axes.
+"""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.op import Reduce
+from .elementwise import TITLES, logical_and, select, times
+
+
+def _kept(x, axes): return tuple(1 if d in axes else n for d, n in enumerate(x.shape))
+
+
+def widened(t): return dt.int64 if t.category < dt.FLOAT else t
+def same(t): return t
+def position(t): return dt.int64
+def truth(t): return dt.uint8 if t is dt.uint8 else dt.bool
+
+
+def _need_elements(name, x, axes):
+    for d in axes:
+        if x.shape[d] == 0: raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+
+
+def row(name, combine, oracle, grad=None, result=same, types="bifc", identity=True, saves="") -> Reduce:
+    """`identity`: the reduction of no element has a value (0, 1, False, True)."""
+    allowed = {"bifc".index(c) for c in types}
+
+    def infer(axes, x):
+        if x.dtype.category not in allowed: raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{TITLES[x.dtype.name]}'")
+        if not identity: _need_elements(name, x, axes)
+        return result(x.dtype), _kept(x, axes)
+    return Reduce(name, infer, (grad and (lambda g, o, x, attr: grad(g, o, x, attr)),), saves, lambda axes, x: oracle(x, axes), combine)
+
+
+def _arg(ufunc):
+    def oracle(x, axes):
+        rest = [d for d in range(x.ndim) if d not in axes]
+        flat = x.transpose(*rest, *axes).reshape([x.shape[d] for d in rest] + [math.prod(x.shape[d] for d in axes)])
+        return ufunc(flat, -1).reshape(_kept(x, axes)).astype(np.int64)
+    return oracle
+
+
+def _sums(ufunc):
+    """Halves arrive here as float32; float32 is summed in float64, the best answer there is."""
+    def oracle(x, axes):
+        wide = x.dtype if x.dtype.kind not in "bui" else np.dtype(np.int64)
+        with np.errstate(all="ignore"):
+            return ufunc.reduce(x, axis=axes, keepdims=True, dtype={"f4": "f8", "c8": "c16"}.get(wide.str[1:], wide)).astype(wide) if axes else x.astype(wide)
+    return oracle
+
+
+def _share(g, o, x, axes):
+    """Equal extremes share the gradient evenly."""
+    hit = x == o
+    return g * hit / hit.row(sum_, attr=axes)
+
+
+def _others(g, o, x, axes):
+    """The product of the others: o / x, except next to zeros, where dividing would lose it. One zero: all the gradient goes there."""
+    zero = x == 0
+    count = zero.row(sum_, attr=axes)
+    rest = select(zero, 1, x).row(prod, attr=axes)
+    return select(count == 0, times(g, o / select(zero, 1, x)), select((count == 1).row(logical_and, zero), times(g, rest), 0))
+
+
+sum_ = row("sum", "sum", _sums(np.add), lambda g, o, x, axes: g.expand(x.shape), widened)
+prod = row("prod", "prod", _sums(np.multiply), _others, widened, saves="ao")
+amax = row("amax", "max", lambda x, axes: np.max(x, axis=axes, keepdims=True), _share, types="bif", identity=False, saves="ao")
+amin = row("amin", "min", lambda x, axes: np.min(x, axis=axes, keepdims=True), _share, types="bif", identity=False, saves="ao")
+argmax = row("argmax", "argmax", _arg(np.argmax), result=position, types="if", identity=False)
+argmin = row("argmin", "argmin", _arg(np.argmin), result=position, types="if", identity=False)
+any_ = row("any", "any", lambda x, axes: np.any(x, axis=axes, keepdims=True).astype(x.dtype if x.dtype == np.uint8 else np.bool_), result=truth)
+all_ = row("all", "all", lambda x, axes: np.all(x, axis=axes, keepdims=True).astype(x.dtype if x.dtype == np.uint8 else np.bool_), result=truth)
