@@ -29,7 +29,7 @@ import llvmlite.binding as llvm
 
 from ..core.flags import flags
 from . import emit, isa
-from .emit import BadCode  # noqa: F401  (callers catch code.BadCode)
+from .emit import BadCode
 
 FORMAT = 1                                     # raise it when emit.py makes different code from the same text
 _MAGIC = b"fornoobj"

@@ -12,12 +12,12 @@ import sys
 
 if __name__ == "__main__": sys.path[:] = sys.argv[4:]    # a helper process starts without site-packages: faster, and nobody's .pth files run
 
-import llvmlite.binding as llvm  # noqa: E402  (needs the path above)
+import llvmlite.binding as llvm
 
 # what kernels may call: memory moves that LLVM writes by itself, and libm
 MEMORY = ("memcpy", "memset", "memmove")
-_LIBM = ("acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs floor fma fmax fmin fmod hypot ldexp lgamma "
-         "log log10 log1p log2 logb nearbyint pow remainder rint round roundeven sin sinh sqrt tan tanh tgamma trunc").split()
+_LIBM = """acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs floor fma fmax fmin fmod hypot ldexp
+lgamma log log10 log1p log2 logb nearbyint pow remainder rint round roundeven sin sinh sqrt tan tanh tgamma trunc""".split()
 ALLOWED = frozenset(MEMORY) | frozenset(_LIBM) | {f"{n}f" for n in _LIBM}
 
 _INLINE_ASM = re.compile(r'(?m)^\s*module\s+asm\b|\basm\s+(?:(?:sideeffect|alignstack|inteldialect|unwind)\s+)*"')
@@ -39,7 +39,7 @@ class Compiler:
         self.cpu, self.features = cpu, features
         self.on = {f[1:] for f in features.split(",") if f.startswith("+")}
         self.target = llvm.Target.from_default_triple()
-        self.pipelines = {}
+        self.builders = {}
 
     def machine(self, opt: int):
         return self.target.create_target_machine(cpu=self.cpu, features=self.features, opt=opt, reloc="pic", codemodel="small", jit=True)
@@ -56,7 +56,7 @@ class Compiler:
         return machine.emit_assembly(module)
 
     def _optimised(self, text, name, symbol, opt, extra):
-        machine, builder, passes = self._pipeline(opt)
+        machine, builder = self._builder(opt)
         module = _parsed(text, name)
         self._check(module, text, name, extra)
         for value in (*module.functions, *module.global_variables):
@@ -64,30 +64,34 @@ class Compiler:
         wanted = module.get_function(name)
         wanted.linkage, wanted.name = "external", symbol
         module.triple, module.data_layout = self.target.triple, str(machine.target_data)
-        for p in passes:
-            if isinstance(p, llvm.ModulePassManager): p.run(module, builder); continue
-            for f in module.functions:
-                if not f.is_declaration: p.run(f, builder)
+        if opt >= 2: builder.getModulePassManager().run(module, builder)
+        else: self._tidy(module, builder, opt)
         return module, machine
 
-    def _pipeline(self, opt):
-        """Level 0: inlining alone. 1: what text from a builder needs (allocas to registers, arithmetic folded); LLVM's own O1 gives the same object
-        for our kernels at five times the time. 2 and 3: LLVM's O1 and O3 for long scalar code. Never LLVM's vectorisers: our vectors are explicit."""
-        if opt not in self.pipelines:
+    def _builder(self, opt):
+        if opt not in self.builders:
             machine = self.machine(opt)
             tuning = llvm.create_pipeline_tuning_options(speed_level=(1, 1, 1, 3)[opt])
             tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = False
-            builder = llvm.create_pass_builder(machine, tuning)
-            if opt >= 2: passes = (builder.getModulePassManager(),)
-            else:
-                inline, clean = llvm.create_new_module_pass_manager(), llvm.create_new_function_pass_manager()
-                inline.add_always_inliner_pass()
-                clean.add_sroa_pass()
-                clean.add_instruction_combine_pass()
-                clean.add_simplify_cfg_pass()
-                passes = (inline, clean) if opt else (inline,)
-            self.pipelines[opt] = machine, builder, passes
-        return self.pipelines[opt]
+            self.builders[opt] = machine, llvm.create_pass_builder(machine, tuning)
+        return self.builders[opt]
+
+    @staticmethod
+    def _tidy(module, builder, opt):
+        """Level 0: inlining alone. 1: what text from a builder needs (allocas to registers, arithmetic folded); LLVM's own O1 gives the same object
+        for our kernels at five times the time. 2 and 3 are LLVM's O1 and O3, for long scalar code. Never LLVM's vectorisers: our vectors are explicit.
+        Pass managers are made anew for each module: llvmlite's don't survive a second run."""
+        inline = llvm.create_new_module_pass_manager()
+        inline.add_always_inliner_pass()
+        inline.run(module, builder)
+        if not opt: return
+        for f in module.functions:
+            if f.is_declaration: continue
+            clean = llvm.create_new_function_pass_manager()
+            clean.add_sroa_pass()
+            clean.add_instruction_combine_pass()
+            clean.add_simplify_cfg_pass()
+            clean.run(f, builder)
 
     def _check(self, module, text, name, extra):
         """Everything that would end the process later, as an exception now."""
