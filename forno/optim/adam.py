@@ -1,0 +1,189 @@
+"""Adam and its family: first moment by lerp, second moment by addcmul, bias corrected, then one addcdiv."""
+from __future__ import annotations
+
+from ..framework import api as torch
+from .optimizer import Rule, check_betas, check_fused, check_lr, check_not_negative, counter, number, real_views, rounded
+
+
+class Adam(Rule):
+    """p -= lr * m / (sqrt(v) + eps), m and v running means of g and g² without their bias to 0."""
+    _older = {"amsgrad": False, "maximize": False, "foreach": None, "capturable": False, "differentiable": False,
+              "decoupled_weight_decay": False, "fused": None}
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, *, foreach=None, maximize=False,
+                 capturable=False, differentiable=False, fused=None, decoupled_weight_decay=False):
+        if isinstance(lr, torch.Tensor) and foreach and not capturable:
+            raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
+        check_lr(lr)
+        check_not_negative(epsilon=eps)
+        check_betas(betas)
+        check_not_negative(weight_decay=weight_decay)
+        if not (all(isinstance(b, float) for b in betas) or all(isinstance(b, torch.Tensor) for b in betas)):
+            raise ValueError("betas must be either both floats or both Tensors")
+        check_fused(fused, foreach, differentiable)
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize, foreach=foreach,
+                                      capturable=capturable, differentiable=differentiable, fused=fused,
+                                      decoupled_weight_decay=decoupled_weight_decay))
+
+    def _update(self, group):
+        on_device = group["capturable"] or group["differentiable"]
+        lr = group["lr"] if on_device else number(group["lr"])
+        beta1, beta2 = map(number, group["betas"])
+        eps, weight_decay, decoupled = group["eps"], group["weight_decay"], group["decoupled_weight_decay"]
+        amsgrad, maximize, take1, take2 = group["amsgrad"], group["maximize"], 1 - beta1, 1 - beta2
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None: continue
+            state = self.state[p]
+            if not state: self._begin(p, group, state)
+            mean, square, largest = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if amsgrad else None
+            if on_device: step = state["step"].add_(1)
+            else: step = self._tick(p, state)
+            if maximize: grad = -grad
+            if weight_decay:
+                if decoupled: p.mul_(1 - lr * weight_decay)
+                else: grad = grad.add(p, alpha=weight_decay)
+            if p.is_complex(): p, grad, mean, square, largest = real_views(p, grad, mean, square, largest)
+            mean.lerp_(grad, take1)
+            square.mul_(beta2).addcmul_(grad, grad, value=take2)
+            if amsgrad: square = torch.maximum(largest, square, out=largest)
+            if on_device:      # the same arithmetic on the device's own step counter; the rate is folded into the denominator
+                rate = lr / (beta1 ** step - 1)
+                p.addcdiv_(mean, (square.sqrt() / ((1 - beta2 ** step).sqrt() * rate)).add_(eps / rate))
+            else:
+                spread = (square.sqrt() / (1 - beta2 ** step) ** 0.5).add_(eps)
+                p.addcdiv_(mean, spread, value=-(lr / (1 - beta1 ** step)))
+
+    @staticmethod
+    def _begin(p, group, state):
+        state["step"] = counter(p, group)
+        state["exp_avg"] = torch.zeros_like(p)
+        state["exp_avg_sq"] = torch.zeros_like(p)
+        if group["amsgrad"]: state["max_exp_avg_sq"] = torch.zeros_like(p)
+
+
+class AdamW(Adam):
+    """Adam whose weight decay shrinks the weights directly (Loshchilov and Hutter) instead of entering the gradient."""
+    _older = Adam._older | {"decoupled_weight_decay": True}
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2, amsgrad=False, *, maximize=False, foreach=None,
+                 capturable=False, differentiable=False, fused=None):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, foreach=foreach, maximize=maximize, capturable=capturable,
+                         differentiable=differentiable, fused=fused, decoupled_weight_decay=True)
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        for group in self.param_groups: group["decoupled_weight_decay"] = True
+
+
+class Adamax(Rule):
+    """Adam with the largest decayed gradient in place of the second moment."""
+    _older = {"foreach": None, "maximize": False, "differentiable": False, "capturable": False}
+
+    def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, foreach=None, *, maximize=False, differentiable=False,
+                 capturable=False):
+        check_lr(lr)
+        check_not_negative(epsilon=eps)
+        check_betas(betas)
+        check_not_negative(weight_decay=weight_decay)
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, foreach=foreach, maximize=maximize,
+                                      differentiable=differentiable, capturable=capturable))
+
+    def _update(self, group):
+        lr, (beta1, beta2), eps, weight_decay = number(group["lr"]), group["betas"], group["eps"], group["weight_decay"]
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None: continue
+            state = self.state[p]
+            if not state:
+                state["step"] = counter(p, group)
+                state["exp_avg"], state["exp_inf"] = torch.zeros_like(p), torch.zeros_like(p)
+            step, mean, peak = self._tick(p, state), state["exp_avg"], state["exp_inf"]
+            if group["maximize"]: grad = -grad
+            if weight_decay: grad = grad.add(p, alpha=weight_decay)
+            if p.is_complex(): p, grad, mean, peak = real_views(p, grad, mean, peak)
+            mean.lerp_(grad, 1 - beta1)
+            torch.maximum(peak.mul_(beta2), grad.abs().add_(eps), out=peak)
+            p.addcdiv_(mean, peak, value=-(lr / (1 - beta1 ** step)))
+
+
+class NAdam(Rule):
+    """Adam with Nesterov momentum under Dozat's schedule; mu_product is the product of the momenta so far."""
+    _older = {"maximize": False, "foreach": None, "capturable": False, "differentiable": False, "decoupled_weight_decay": False}
+
+    def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3, decoupled_weight_decay=False, *,
+                 foreach=None, maximize=False, capturable=False, differentiable=False):
+        check_lr(lr)
+        check_not_negative(epsilon=eps)
+        check_betas(betas)
+        check_not_negative(weight_decay=weight_decay, momentum_decay=momentum_decay)
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, momentum_decay=momentum_decay,
+                                      decoupled_weight_decay=decoupled_weight_decay, maximize=maximize, foreach=foreach,
+                                      capturable=capturable, differentiable=differentiable))
+
+    def _update(self, group):
+        lr, (beta1, beta2), eps, weight_decay = number(group["lr"]), group["betas"], group["eps"], group["weight_decay"]
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None: continue
+            state = self.state[p]
+            if not state:
+                state["step"], state["mu_product"] = counter(p, group), counter(p, group, 1.0)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+            step, mean, square = self._tick(p, state), state["exp_avg"], state["exp_avg_sq"]
+            q = p
+            if group["maximize"]: grad = -grad
+            if p.is_complex(): q, grad, mean, square = real_views(p, grad, mean, square)
+            if weight_decay:
+                if group["decoupled_weight_decay"]: q.mul_(1 - lr * weight_decay)
+                else: grad = grad.add(q, alpha=weight_decay)
+            mu = beta1 * (1.0 - 0.5 * 0.96 ** (step * group["momentum_decay"]))
+            mu_next = beta1 * (1.0 - 0.5 * 0.96 ** ((step + 1) * group["momentum_decay"]))
+            held = state["mu_product"]
+            product = rounded(self._number(p, "mu_product", held) * rounded(mu, held), held)
+            self._set_number(p, "mu_product", held, product)
+            mean.lerp_(grad, 1 - beta1)
+            square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            spread = square.div(1 - beta2 ** step).sqrt().add_(eps)
+            q.addcdiv_(grad, spread, value=-lr * (1.0 - mu) / (1.0 - product))
+            q.addcdiv_(mean, spread, value=(-lr * mu_next) / (1.0 - product * mu_next))
+
+
+class RAdam(Rule):
+    """Adam that steps without the second moment until its variance is tractable (Liu et al.)."""
+    _older = {"foreach": None, "maximize": False, "differentiable": False, "decoupled_weight_decay": False, "capturable": False}
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled_weight_decay=False, *, foreach=None,
+                 maximize=False, capturable=False, differentiable=False):
+        check_lr(lr)
+        check_not_negative(epsilon=eps)
+        check_betas(betas)
+        check_not_negative(weight_decay=weight_decay)
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize, foreach=foreach,
+                                      capturable=capturable, decoupled_weight_decay=decoupled_weight_decay, differentiable=differentiable))
+
+    def _update(self, group):
+        lr, (beta1, beta2), eps, weight_decay = number(group["lr"]), group["betas"], group["eps"], group["weight_decay"]
+        longest = 2 / (1 - beta2) - 1          # length of the moving average's memory, in steps
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None: continue
+            state = self.state[p]
+            if not state:
+                state["step"] = counter(p, group)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+            step, mean, square = self._tick(p, state), state["exp_avg"], state["exp_avg_sq"]
+            if group["maximize"]: grad = -grad
+            if p.is_complex(): p, grad, mean, square = real_views(p, grad, mean, square)
+            if weight_decay:
+                if group["decoupled_weight_decay"]: p.mul_(1 - lr * weight_decay)
+                else: grad = grad.add(p, alpha=weight_decay)
+            mean.lerp_(grad, 1 - beta1)
+            square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            bias1, bias2 = 1 - beta1 ** step, 1 - beta2 ** step
+            length = longest - 2 * step * beta2 ** step / bias2
+            move = mean / bias1 * lr
+            if length > 5.0:
+                rectify = ((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) ** 0.5
+                move = move * (bias2 ** 0.5 / square.sqrt().add_(eps)) * rectify
+            p.add_(move, alpha=-1.0)
