@@ -1,0 +1,196 @@
+"""CPU memory: a caching allocator, and windows for NumPy on what it gave.
+
+Comes in: a number of bytes, or foreign memory with its owner. Goes out: a `Buffer`, whose end gives the memory back. Blocks are kept by size class
+and used again, because fresh memory costs a page fault per 4 KiB at first touch (a 256 MiB tensor: 110 ms, as much as ten kernels over it).
+
+The fast paths take no lock: list.pop, list.append and a straight-line += are atomic under the GIL. Finalizers may run at any moment, also while this
+module holds its own lock, so the lock is reentrant and every statement under it leaves the books right.
+"""
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import mmap
+import os
+import sys
+import threading
+import weakref
+from collections import defaultdict
+
+import numpy as np
+
+from ..core.errors import OutOfMemoryError
+from ..core.flags import flags
+
+SMALL = 64 << 10                               # up to here: malloc; idle blocks bounded per class
+MAPPED = 1 << 20                               # from here: pages straight from the system, which takes them back at once
+_HUGE = 2 << 20                                # from here: huge pages, which make first touch six times cheaper
+_KEEP = 8 << 20                                # idle bytes of one small class
+_LIMIT = 1 << 47                               # user address space of x86-64 and aarch64
+
+
+def _machine_bytes() -> int:
+    """Physical memory, or the container's part of it."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/memory.max") as f: total = min(total, int(f.read()))
+    return total
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_aligned_alloc = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)(("aligned_alloc", _libc))
+_free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(("free", _libc))
+_mmap = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)(("mmap", _libc))
+_munmap = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)(("munmap", _libc))
+_madvise = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)(("madvise", _libc))
+_ADVICE = getattr(mmap, "MADV_HUGEPAGE", None)
+_FAILED = ctypes.c_void_p(-1).value
+
+_lock = threading.RLock()
+_idle: dict[int, list[int]] = defaultdict(list)      # size class -> addresses
+_bound = flags.MEMORY << 20
+_idle_bound = _machine_bytes() // 4                  # when more than that is idle in big blocks, everything idle goes back to the system
+_idle_big = [0]                                      # bytes in idle blocks above SMALL
+_reserved = _peak = 0
+
+
+class Buffer:
+    """`nbytes` of memory at `address`, valid as long as this object lives. `owner` keeps foreign memory alive."""
+    __slots__ = ("address", "nbytes", "owner", "_writable", "_readable", "__weakref__")
+
+    def __init__(self, address: int, nbytes: int, owner=None):
+        self.address, self.nbytes, self.owner = address, nbytes, owner
+        self._writable = self._readable = None       # weak: the array of bytes that all arrays on this buffer have as base
+
+    @property
+    def exposed(self) -> bool:
+        """Does any array made by `as_array` still see this memory?"""
+        return (self._writable is not None and self._writable() is not None) or (self._readable is not None and self._readable() is not None)
+
+    def __repr__(self): return f"<{self.nbytes} bytes at {self.address:#x}>"
+
+
+class Block(Buffer):
+    """A Buffer of this allocator. `size` is its class."""
+    __slots__ = ("size",)
+
+    def __init__(self, address: int, nbytes: int, size: int):
+        self.address, self.nbytes, self.size = address, nbytes, size
+        self.owner = self._writable = self._readable = None
+
+    # defaults, not globals: at interpreter exit the module's names may be gone before the last buffer
+    def __del__(self, idle=_idle, small=SMALL, keep=_KEEP, big=_idle_big, bound=_idle_bound, ending=sys.is_finalizing):
+        size = self.size
+        free = idle[size]
+        if size > small:
+            free.append(self.address)
+            big[0] += size
+            if big[0] > bound and not ending(): empty_cache()
+        elif len(free) * size < keep: free.append(self.address)
+        elif not ending(): _release(self.address, size)
+
+
+@functools.lru_cache(4096)
+def _class_of(nbytes: int) -> int:
+    """Eight classes per power of two: at most an eighth is wasted, and shapes that differ a little share blocks."""
+    if nbytes < 0: raise RuntimeError(f"alloc_cpu() seems to have been called with negative number: {nbytes}")
+    if nbytes >= _LIMIT: raise _out_of_memory(nbytes)
+    if nbytes <= 4096: return (nbytes or 1) + 63 & -64
+    shift = (nbytes - 1).bit_length() - 4
+    size = (nbytes + (1 << shift) - 1) >> shift << shift
+    return size if size < MAPPED else size + mmap.PAGESIZE - 1 & -mmap.PAGESIZE
+
+
+def empty(nbytes: int) -> Buffer:
+    """64-byte aligned memory with whatever was in it."""
+    size = _class_of(nbytes)
+    try: address = _idle[size].pop()
+    except IndexError: return Block(_obtain(size, nbytes), nbytes, size)
+    if size > SMALL: _idle_big[0] -= size
+    return Block(address, nbytes, size)
+
+
+def wrap(address: int, nbytes: int, owner) -> Buffer:
+    """Memory of someone else, kept by `owner`."""
+    return Buffer(address, nbytes, owner)
+
+
+def _obtain(size: int, nbytes: int) -> int:
+    """New memory from the system; when it has none or the bound is reached, after giving back what is idle."""
+    global _reserved, _peak
+    with _lock:
+        if _bound and _reserved + size > _bound: empty_cache()
+        address = None if _bound and _reserved + size > _bound else _allocate(size)
+        if address is None and _idle:
+            empty_cache()
+            if not _bound or _reserved + size <= _bound: address = _allocate(size)
+        if address is None: raise _out_of_memory(nbytes)
+        _reserved += size
+        _peak = max(_peak, _reserved)
+        return address
+
+
+def _allocate(size: int) -> int | None:
+    if size < MAPPED: return _aligned_alloc(64, size)
+    address = _mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANON, -1, 0)
+    if address == _FAILED: return None
+    if size >= _HUGE and _ADVICE is not None: _madvise(address, size, _ADVICE)
+    return address
+
+
+def _release(address: int, size: int) -> None:
+    global _reserved
+    with _lock: _reserved -= size
+    if size < MAPPED: _free(address)
+    else: _munmap(address, size)
+
+
+def empty_cache() -> None:
+    """Gives every idle block back to the system."""
+    with _lock:
+        for size, free in list(_idle.items()):
+            while free:
+                try: address = free.pop()
+                except IndexError: break             # another thread was faster
+                if size > SMALL: _idle_big[0] -= size
+                _release(address, size)
+
+
+def stats() -> dict[str, int]:
+    """Bytes: `reserved` from the system, of which `idle` wait for use and `live` are in buffers; the highest `peak` of reserved; the `limit` set."""
+    with _lock:
+        idle = sum(size * len(free) for size, free in list(_idle.items()))
+        return {"reserved": _reserved, "idle": idle, "live": _reserved - idle, "peak": _peak, "limit": _bound}
+
+
+def _out_of_memory(nbytes: int) -> OutOfMemoryError:
+    s = stats()
+    bound = f", FORNO_MEMORY allows {_bound}" if _bound else ""
+    return OutOfMemoryError(
+        f"[enforce fail at alloc_cpu.cpp] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate {nbytes} bytes. "
+        f"Error code 12 (Cannot allocate memory). {s['live']} bytes are in use, {s['idle']} idle, the machine has {_machine_bytes()}{bound}")
+
+
+# ---- arrays that share a buffer
+class _Window:
+    """What NumPy asks for an address. As the base of every array on the buffer it keeps the buffer, not the other way round."""
+    __slots__ = ("buffer", "__array_interface__")
+
+    def __init__(self, buffer: Buffer, readonly: bool):
+        self.buffer = buffer
+        self.__array_interface__ = {"data": (buffer.address, readonly), "shape": (buffer.nbytes,), "typestr": "|u1", "version": 3}
+
+
+def as_array(buffer: Buffer, code, shape, strides, offset: int = 0, readonly: bool = False) -> np.ndarray:
+    """An array of NumPy type `code` on the buffer's memory; strides and offset in bytes. While it or a view of it lives, `buffer.exposed` is true."""
+    seen = buffer._readable if readonly else buffer._writable
+    whole = seen and seen()
+    if whole is None:
+        whole = np.asarray(_Window(buffer, readonly))
+        if readonly: buffer._readable = weakref.ref(whole)
+        else: buffer._writable = weakref.ref(whole)
+    return np.ndarray(shape, code, whole, offset, strides)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
