@@ -1,1 +1,5 @@
-"""What can be computed: the op table. Every operation is defined once, here, with its rule, gradient, lowering and oracle."""
+"""What can be computed: the op table. Every operation is defined once, here, with its rule, gradient, lowering and oracle.
+
+Comes in: nothing but core's nouns (a row's `emit` receives the kernel floor's builder). Goes out: core.op.TABLE, filled by importing the
+modules below. Refuses to know: tensors, plans, LLVM.
+"""

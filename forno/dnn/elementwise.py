@@ -1,20 +1,19 @@
-"""Elementwise rows: arithmetic, comparisons, logic, bits, and the functions of one number.
+"""Elementwise rows: arithmetic, comparisons, logic, bits, rounding, choosing. (Functions are in functions.py, activations in activation.py.)
 
-A row reads in one line: name, types it takes, `emit` on the kernel floor's builder, NumPy oracle, gradient per operand.
+A row reads in one line: name, `emit` on the kernel floor's builder, NumPy oracle, gradient per operand, then what it saves and accepts.
 
 Rules of types (`rule`):   promote   PyTorch's result type of all operands
                            inexact   the same, integers and bools compute in the default float
                            choose    (condition, a, b): the condition is bool, a and b promote
                            keep      the first operand's type, whatever the others are
+                           fill      (x, mask, value): x's type, bool, x's type
 `types` lists the categories the compute type may have: b bool, i integer, f float, c complex; others raise PyTorch's error.
-`result` maps the compute type to the result's: same, boolean, real.
+`result` maps the compute type to the result's: same, boolean, part (of a complex number), complexed.
 
-Gradient rules are `(g, o, *operands)`. Their numbers are Tensors or references to run-time numbers, so a number is only ever an operand
-of an operator. Integer division by zero has no result here: the kernel gives 0 or -1; PyTorch raises RuntimeError "ZeroDivisionError".
+Gradient rules are `(g, o, *operands)`. Numbers in them are references to run-time numbers, so a number is only ever an operand of an
+operator next to a tensor. Integer division by zero gives 0 here; PyTorch raises RuntimeError "ZeroDivisionError".
 """
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -85,6 +84,16 @@ def _quiet(oracle, xs):
     with np.errstate(all="ignore"): return oracle(*xs)
 
 
+def wide(emit):
+    """Let an `emit` of several steps compute half types in float32 and round once, as PyTorch's kernels do."""
+    def run(b, *xs):
+        half = next((x.dtype for x in xs if x.dtype.opmath is not x.dtype), None)
+        if half is None: return emit(b, *xs)
+        out = emit(b, *(b.cast(x, x.dtype.opmath) for x in xs))
+        return b.cast(out, half) if out.dtype is half.opmath else out
+    return run
+
+
 # ---- what gradient rules are written with
 def conjugate(t):
     """The conjugate of a tensor; a real one is its own."""
@@ -110,42 +119,32 @@ def as_tensor(x, like):
     return x if hasattr(x, "shape") else like.filled((), 0, like.dtype) + x
 
 
-def const(b, x, value):
-    """A constant of x's type, next to x."""
-    return b.const(value, x)
-
-
 # ---- arithmetic
 BOOL_SUB = "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator instead."
 BOOL_NEG = "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
+COMPLEX_ORDER = "{} is not supported for complex tensors."
 
 
-def _int_div(x, y):
-    """Division of integers rounding to minus infinity, 0 where y is 0."""
-    safe = np.where(y == 0, np.ones_like(y), y)
-    return np.where(y == 0, np.zeros_like(x), x // safe)
+def _integers(x): return x.dtype.kind in "biu"
+
+
+def _nonzero(y): return np.where(y == 0, np.ones_like(y), y)
 
 
 def _floor_divide(x, y):
-    if x.dtype.kind in "iu": return _int_div(x, y)
-    q = np.floor_divide(x, y)
-    return np.where(y == 0, x / y, q)
+    if _integers(x): return np.where(y == 0, np.zeros_like(x), x // _nonzero(y))
+    return np.where(y == 0, x / y, np.floor_divide(x, y))
 
 
 def _trunc_divide(x, y):
-    if x.dtype.kind not in "iu": return np.trunc(x / y)
-    q = _int_div(x, y)
-    return q + ((x - q * y != 0) & ((x < 0) != (y < 0)) & (y != 0)).astype(q.dtype)
+    if not _integers(x): return np.trunc(x / y)
+    q = x // _nonzero(y)
+    return np.where(y == 0, np.zeros_like(x), q + ((x != q * y) & (q < 0)).astype(q.dtype))
 
 
-def _remainder(x, y):
-    if x.dtype.kind not in "iu": return np.remainder(x, y)
-    return np.where(y == 0, np.zeros_like(x), np.remainder(x, np.where(y == 0, np.ones_like(y), y)))
-
-
-def _fmod(x, y):
-    if x.dtype.kind not in "iu": return np.fmod(x, y)
-    return np.where(y == 0, np.zeros_like(x), np.fmod(x, np.where(y == 0, np.ones_like(y), y)))
+def _remainder(ufunc):
+    def oracle(x, y): return np.where(y == 0, np.zeros_like(x), ufunc(x, _nonzero(y))) if _integers(x) else ufunc(x, y)
+    return oracle
 
 
 add = row("add", lambda b, x, y: b.add(x, y), np.add, lambda g, o, x, y: g, lambda g, o, x, y: g, names="")
@@ -153,41 +152,74 @@ sub = row("sub", lambda b, x, y: b.sub(x, y), np.subtract, lambda g, o, x, y: g,
 mul = row("mul", lambda b, x, y: b.mul(x, y), np.multiply, lambda g, o, x, y: times(g, y), lambda g, o, x, y: times(g, x), saves="ab", names="mul multiply")
 div = row("div", lambda b, x, y: b.div(x, y), np.divide, lambda g, o, x, y: over(g, y), lambda g, o, x, y: -times(g, x / y / y),
           rule=inexact, types="fc", saves="ab", names="true_divide")
-# x + alpha·y, as one row: PyTorch fuses the product too; sub(alpha=k) is this row with -k
+# x + alpha·y with alpha a run-time number: add(alpha=), and sub(alpha=) with -alpha
 add_scaled = row("add_scaled", lambda b, x, y, k: b.fma(y, k, x), lambda x, y, k: x + y * k,
                  lambda g, o, x, y, k: g, lambda g, o, x, y, k: times(g, k), names="")
-floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, None, None, types="if", kernel="div_floor_cpu")
-trunc_divide = row("trunc_divide", lambda b, x, y: b.truncdiv(x, y), _trunc_divide, None, None, types="if", kernel="div_trunc_cpu", names="")
-remainder = row("remainder", lambda b, x, y: b.mod(x, y), _remainder, lambda g, o, x, y: g, lambda g, o, x, y: -g * (x - o) / y, types="if", saves="ab")
-fmod = row("fmod", lambda b, x, y: b.rem(x, y), _fmod, lambda g, o, x, y: g, lambda g, o, x, y: -g * (x / y).row(trunc), types="if", saves="ab")
+addcmul = row("addcmul", wide(lambda b, x, y, z, k: b.fma(b.mul(k, y), z, x)), lambda x, y, z, k: x + k * y * z,
+              lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: times(g, z * k), lambda g, o, x, y, z, k: times(g, y * k), saves="bc", types="ifc", names="")
+addcdiv = row("addcdiv", wide(lambda b, x, y, z, k: b.add(x, b.div(b.mul(k, y), z))), lambda x, y, z, k: x + k * y / z,
+              lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: over(times(g, k), z), lambda g, o, x, y, z, k: -times(g, y * k / (z * z)),
+              saves="bc", types="fc", names="")
+lerp = row("lerp", wide(lambda b, x, y, w: _lerp_emit(b, x, y, w)), lambda x, y, w: np.where(np.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w)),
+           lambda g, o, x, y, w: g - times(g, w), lambda g, o, x, y, w: times(g, w), lambda g, o, x, y, w: times(g, y - x), saves="abc", types="fc")
+
+
+def _lerp_emit(b, x, y, w):
+    size, span = b.abs(w), b.sub(y, x)
+    return b.select(b.lt(size, 0.5), b.add(x, b.mul(w, span)), b.sub(y, b.mul(span, b.sub(1, w))))
+
+
+floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, None, None, types="bif", kernel="div_floor_cpu")
+trunc_divide = row("trunc_divide", lambda b, x, y: b.truncdiv(x, y), _trunc_divide, None, None, types="bif", kernel="div_trunc_cpu", names="")
+remainder = row("remainder", lambda b, x, y: b.mod(x, y), _remainder(np.remainder), lambda g, o, x, y: g,
+                lambda g, o, x, y: -g * as_tensor(x, y).row(floor_divide, y), types="if", saves="ab")
+fmod = row("fmod", lambda b, x, y: b.rem(x, y), _remainder(np.fmod), lambda g, o, x, y: g,
+           lambda g, o, x, y: -g * as_tensor(x, y).row(trunc_divide, y), types="if", saves="ab")
 neg = row("neg", lambda b, x: b.neg(x), np.negative, lambda g, o, x: -g, types="ifc", refuse={dt.BOOL: BOOL_NEG}, names="neg negative")
-reciprocal = row("reciprocal", lambda b, x: b.div(const(b, x, 1), x), lambda x: 1 / x, lambda g, o, x: -times(g, o * o), rule=inexact, types="fc", saves="o")
+reciprocal = row("reciprocal", lambda b, x: b.div(1, x), lambda x: 1 / x, lambda g, o, x: -times(g, o * o), rule=inexact, types="fc", saves="o")
 square = row("square", lambda b, x: b.mul(x, x), np.square, lambda g, o, x: times(g, 2 * x), types="ifc", saves="a")
+conj_ = row("conj", lambda b, x: b.conj(x), np.conj, lambda g, o, x: conjugate(g), names="")
 
-
-def _pow(x, y):
-    if x.dtype.kind not in "iu": return np.power(x, y)
-    out = np.power(x, np.maximum(y, 0))                            # a negative exponent of an integer truncates 1/xⁿ
-    return np.where(y < 0, np.where(x == 1, 1, np.where(x == -1 if x.dtype.kind == "i" else False, 1 - 2 * (y & 1), 0)), out).astype(x.dtype)
-
-
-def _pow_base(g, o, x, y):
-    less = (x.filled((), -1, x.dtype) + y) if not hasattr(y, "shape") else y - 1
-    return select(as_tensor(y, x) == 0, 0, times(g, y * x ** less))
-
-
-def _pow_exponent(g, o, x, y):
-    base = as_tensor(x, y)
-    return select((base == 0).row(logical_and, y >= 0) if not base.dtype.is_complex and not y.dtype.is_complex else base == 0, 0, times(g, o * base.row(log)))
-
-
-pow_ = row("pow", lambda b, x, y: b.pow(x, y), _pow, _pow_base, _pow_exponent, types="ifc", saves="abo", names="")
-maximum = row("maximum", lambda b, x, y: b.max(x, y), np.maximum, lambda g, o, x, y: select(x == y, g / 2, select(x < y, 0, g)),
-              lambda g, o, x, y: select(y == x, g / 2, select(y < x, 0, g)), types="bif", saves="ab")
-minimum = row("minimum", lambda b, x, y: b.min(x, y), np.minimum, lambda g, o, x, y: select(x == y, g / 2, select(x > y, 0, g)),
-              lambda g, o, x, y: select(y == x, g / 2, select(y > x, 0, g)), types="bif", saves="ab")
+# ---- size, sign, rounding
 abs_ = row("abs", lambda b, x: b.abs(x), np.abs, lambda g, o, x: g * x.row(sgn), result=part, types="ifc", saves="a", names="abs absolute")
-sign = row("sign", lambda b, x: _sign(b, x), lambda x: np.where(x > 0, 1, np.where(x < 0, -1, 0)).astype(x.dtype), lambda g, o, x: zeros(g), types="bif")
+sign = row("sign", lambda b, x: _sign(b, x), lambda x: ((x > 0).astype(np.int8) - (x < 0)).astype(x.dtype), lambda g, o, x: zeros(g), types="bif")
+sgn = row("sgn", wide(lambda b, x: _direction(b, x) if x.dtype.is_complex else _sign(b, x)),
+          lambda x: np.where(x == 0, 0, x / np.where(x == 0, 1, np.abs(x))) if x.dtype.kind == "c" else ((x > 0).astype(np.int8) - (x < 0)).astype(x.dtype),
+          lambda g, o, x: _sgn_grad(g, o, x), saves="ao")
+signbit = row("signbit", lambda b, x: b.signbit(x), lambda x: np.signbit(x) if x.dtype.kind == "f" else x < 0, types="bif", result=boolean)
+copysign = row("copysign", lambda b, x, y: b.copysign(x, y), np.copysign, lambda g, o, x, y: g * select(x == 0, 0, o / x), lambda g, o, x, y: zeros(g),
+               rule=inexact, types="f", saves="ao")
+
+
+def _sign(b, x):
+    if x.dtype is dt.bool: return x
+    positive = b.cast(b.gt(x, 0), x.dtype)
+    return b.sub(positive, b.cast(b.lt(x, 0), x.dtype)) if x.dtype.signed else positive
+
+
+def _direction(b, x):
+    size = b.abs(x)
+    zero = b.eq(size, 0)
+    return b.div(x, b.pair(b.select(zero, 1, size), b.const(0, size)))
+
+
+def _sgn_grad(g, o, x):
+    """Zero for real x; for complex x the part of g across x's direction, over |x|."""
+    if not x.dtype.is_complex: return zeros(g)
+    size = x.row(abs_)
+    return select(size == 0, 0, (g - o * (o * conjugate(g)).real) / size)
+
+
+def _whole(name, emit, oracle, names=None):
+    """Rounding: integers stay as they are, and no gradient passes."""
+    return row(name, emit, lambda x: oracle(x) if x.dtype.kind == "f" else x, lambda g, o, x: zeros(g), types="if", names=names)
+
+
+floor = _whole("floor", lambda b, x: b.floor(x), np.floor)
+ceil = _whole("ceil", lambda b, x: b.ceil(x), np.ceil)
+trunc = _whole("trunc", lambda b, x: b.trunc(x), np.trunc, "trunc fix")
+round_ = _whole("round", lambda b, x: b.round(x), np.rint, "")
+frac = row("frac", lambda b, x: b.sub(x, b.trunc(x)), lambda x: x - np.trunc(x), lambda g, o, x: g, types="f")
 
 # ---- comparisons and logic; the result is bool and has no gradient
 lt = row("lt", lambda b, x, y: b.lt(x, y), np.less, types="bif", result=boolean, names="lt less")
@@ -198,98 +230,66 @@ eq = row("eq", lambda b, x, y: b.eq(x, y), np.equal, result=boolean)
 ne = row("ne", lambda b, x, y: b.ne(x, y), np.not_equal, result=boolean, names="ne not_equal")
 
 
-def _true(b, x): return x if x.dtype is dt.bool else b.ne(x, const(b, x, 0))
+def _true(b, x): return x if x.dtype is dt.bool else b.cast(x, dt.bool)
 
 
 logical_not = row("logical_not", lambda b, x: b.not_(_true(b, x)), np.logical_not, result=boolean)
 logical_and = row("logical_and", lambda b, x, y: b.and_(_true(b, x), _true(b, y)), np.logical_and, result=boolean)
 logical_or = row("logical_or", lambda b, x, y: b.or_(_true(b, x), _true(b, y)), np.logical_or, result=boolean)
 logical_xor = row("logical_xor", lambda b, x, y: b.xor(_true(b, x), _true(b, y)), np.logical_xor, result=boolean)
+isnan = row("isnan", lambda b, x: b.isnan(x), np.isnan, result=boolean)
+isinf = row("isinf", lambda b, x: b.isinf(x), np.isinf, result=boolean)
+isfinite = row("isfinite", lambda b, x: b.isfinite(x), np.isfinite, result=boolean)
+isposinf = row("isposinf", lambda b, x: b.eq(x, float("inf")) if x.dtype.category == dt.FLOAT else b.isinf(x), np.isposinf, types="bif", result=boolean)
+isneginf = row("isneginf", lambda b, x: b.eq(x, float("-inf")) if x.dtype.category == dt.FLOAT else b.isinf(x), np.isneginf, types="bif", result=boolean)
+
+# ---- bits
 bitwise_not = row("bitwise_not", lambda b, x: b.not_(x), np.invert, types="bi")
 bitwise_and = row("bitwise_and", lambda b, x, y: b.and_(x, y), np.bitwise_and, types="bi")
 bitwise_or = row("bitwise_or", lambda b, x, y: b.or_(x, y), np.bitwise_or, types="bi")
 bitwise_xor = row("bitwise_xor", lambda b, x, y: b.xor(x, y), np.bitwise_xor, types="bi")
 
 
-def _shift(ufunc, far):
+def _shift(ufunc, empty):
     """Shifting by the width or more, or by less than 0, gives what shifting every bit out gives."""
     def oracle(x, y):
-        bits = x.dtype.itemsize * 8
-        ok = (y >= 0) & (y < bits)
-        return np.where(ok, ufunc(x, np.where(ok, y, 0).astype(x.dtype)), far(x)).astype(x.dtype)
+        ok = (y >= 0) & (y < x.dtype.itemsize * 8)
+        return np.where(ok, ufunc(x, np.where(ok, y, 0).astype(x.dtype)), empty(x)).astype(x.dtype)
     return oracle
 
 
 bitwise_left_shift = row("bitwise_left_shift", lambda b, x, y: b.shl(x, y), _shift(np.left_shift, np.zeros_like), types="i", kernel="lshift_cpu")
-bitwise_right_shift = row("bitwise_right_shift", lambda b, x, y: b.shr(x, y), _shift(np.right_shift, lambda x: np.where(x < 0, -1, 0) if x.dtype.kind == "i" else np.zeros_like(x)),
-             types="i", kernel="rshift_cpu")
+bitwise_right_shift = row("bitwise_right_shift", lambda b, x, y: b.shr(x, y), _shift(np.right_shift, lambda x: -(x < 0).astype(np.int8)), types="i", kernel="rshift_cpu")
+
 
 # ---- choosing
+def _larger(g, o, x, y): return select(x == y, g / 2, select(x < y, 0, g))
+def _smaller(g, o, x, y): return select(x == y, g / 2, select(x > y, 0, g))
+
+
+maximum = row("maximum", lambda b, x, y: b.max(x, y), np.maximum, _larger, lambda g, o, x, y: _smaller(g, o, x, y), types="bif", saves="ab")
+minimum = row("minimum", lambda b, x, y: b.min(x, y), np.minimum, _smaller, lambda g, o, x, y: _larger(g, o, x, y), types="bif", saves="ab")
+fmax = row("fmax", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), x, b.max(x, y))), np.fmax,
+           lambda g, o, x, y: select((x >= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x >= y) | y.row(isnan), 0, g), types="bif", saves="ab")
+fmin = row("fmin", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), x, b.min(x, y))), np.fmin,
+           lambda g, o, x, y: select((x <= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x <= y) | y.row(isnan), 0, g), types="bif", saves="ab")
+clamp = row("clamp", lambda b, x, lo, hi: b.min(b.max(x, lo), hi), lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi),
+            lambda g, o, x, lo, hi: select((x >= lo) & (x <= hi), g, 0), lambda g, o, x, lo, hi: select((lo < as_tensor(hi, lo)) & (as_tensor(x, lo) < lo), g, 0),
+            lambda g, o, x, lo, hi: select((as_tensor(x, hi) > hi) | (as_tensor(lo, hi) > hi), g, 0), types="if", saves="abc", names="")
+clamp_min = row("clamp_min", lambda b, x, lo: b.max(x, lo), np.maximum, lambda g, o, x, lo: select(x >= lo, g, 0), lambda g, o, x, lo: select(x < lo, g, 0),
+                types="if", saves="ab")
+clamp_max = row("clamp_max", lambda b, x, hi: b.min(x, hi), np.minimum, lambda g, o, x, hi: select(x <= hi, g, 0), lambda g, o, x, hi: select(x > hi, g, 0),
+                types="if", saves="ab")
 where = row("where", lambda b, c, x, y: b.select(c, x, y), np.where, None, lambda g, o, c, x, y: select(c, g, 0), lambda g, o, c, x, y: select(c, 0, g),
             rule=choose, saves="a", names="")
 masked_fill = row("masked_fill", lambda b, x, m, v: b.select(m, v, x), lambda x, m, v: np.where(m, v, x),
                   lambda g, o, x, m, v: select(m, 0, g), None, lambda g, o, x, m, v: select(m, g, 0), rule=fill, saves="b")
-clamp = row("clamp", lambda b, x, lo, hi: b.min(b.max(x, lo), hi), lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi),
-            lambda g, o, x, lo, hi: select((x >= lo).row(logical_and, x <= hi), g, 0),
-            lambda g, o, x, lo, hi: select((lo < hi).row(logical_and, x < lo), g, 0),
-            lambda g, o, x, lo, hi: select((x > hi).row(logical_or, hi < lo), g, 0), types="if", saves="abc", names="")
-clamp_min = row("clamp_min", lambda b, x, lo: b.max(x, lo), np.maximum, lambda g, o, x, lo: select(x >= lo, g, 0),
-                lambda g, o, x, lo: select(x < lo, g, 0), types="if", saves="ab")
-clamp_max = row("clamp_max", lambda b, x, hi: b.min(x, hi), np.minimum, lambda g, o, x, hi: select(x <= hi, g, 0),
-                lambda g, o, x, hi: select(x > hi, g, 0), types="if", saves="ab")
+nan_to_num = row("nan_to_num", lambda b, x, nan, high, low: _nan_to_num(b, x, nan, high, low),
+                 lambda x, nan, high, low: np.where(np.isnan(x), nan, np.where(np.isposinf(x), high, np.where(np.isneginf(x), low, x))) if x.dtype.kind == "f" else x,
+                 lambda g, o, x, nan, high, low: select(x.row(isfinite), g, 0), rule=keep, types="bif", saves="a", names="")
+heaviside = row("heaviside", lambda b, x, y: b.select(b.eq(x, 0), y, b.select(b.isnan(x), x, b.cast(b.gt(x, 0), x.dtype))), np.heaviside, types="bif")
 
 
-# ---- functions of one number: floats, and integers in the default float
-def fn(name, emit, oracle, grad, saves="a", names=None, types="fc", **more) -> Elementwise:
-    return row(name, emit, oracle, grad, rule=inexact, types=types, saves=saves, names=names, **more)
-
-
-def _sign(b, x):
-    if x.dtype is dt.bool: return x
-    zero = const(b, x, 0)
-    return b.select(b.gt(x, zero), const(b, x, 1), b.select(b.lt(x, zero), const(b, x, -1), zero)) if x.dtype.signed else b.min(x, const(b, x, 1))
-
-
-def _whole(name, emit, oracle, names=None):
-    """Rounding: integers stay as they are, and no gradient passes."""
-    return row(name, lambda b, x: emit(b, x) if x.dtype.category == dt.FLOAT else x, lambda x: oracle(x) if x.dtype.kind == "f" else x,
-               lambda g, o, x: zeros(g), types="if", names=names)
-
-
-floor = _whole("floor", lambda b, x: b.floor(x), np.floor)
-ceil = _whole("ceil", lambda b, x: b.ceil(x), np.ceil)
-trunc = _whole("trunc", lambda b, x: b.trunc(x), np.trunc, "trunc fix")
-round_ = _whole("round", lambda b, x: b.round(x), np.rint, "")
-sqrt = fn("sqrt", lambda b, x: b.sqrt(x), np.sqrt, lambda g, o, x: over(g, 2 * o), "o")
-rsqrt = fn("rsqrt", lambda b, x: b.rsqrt(x), lambda x: 1 / np.sqrt(x), lambda g, o, x: -0.5 * times(g, o * o * o), "o")
-exp = fn("exp", lambda b, x: b.exp(x), np.exp, lambda g, o, x: times(g, o), "o")
-exp2 = fn("exp2", lambda b, x: b.exp2(x), np.exp2, lambda g, o, x: times(g, o) * math.log(2), "o", "exp2 special.exp2")
-expm1 = fn("expm1", lambda b, x: b.expm1(x), np.expm1, lambda g, o, x: times(g, o + 1), "o", "expm1 special.expm1")
-log = fn("log", lambda b, x: b.log(x), np.log, lambda g, o, x: over(g, x))
-log2 = fn("log2", lambda b, x: b.log2(x), np.log2, lambda g, o, x: over(g, x * math.log(2)))
-log10 = fn("log10", lambda b, x: b.log10(x), np.log10, lambda g, o, x: over(g, x * math.log(10)))
-log1p = fn("log1p", lambda b, x: b.log1p(x), np.log1p, lambda g, o, x: over(g, x + 1), names="log1p special.log1p")
-sin = fn("sin", lambda b, x: b.sin(x), np.sin, lambda g, o, x: times(g, x.row(cos)))
-cos = fn("cos", lambda b, x: b.cos(x), np.cos, lambda g, o, x: -times(g, x.row(sin)))
-tan = fn("tan", lambda b, x: b.tan(x), np.tan, lambda g, o, x: times(g, 1 + o * o), "o")
-tanh = fn("tanh", lambda b, x: b.tanh(x), np.tanh, lambda g, o, x: times(g, 1 - o * o), "o")
-sigmoid = fn("sigmoid", lambda b, x: b.sigmoid(x), lambda x: _sigmoid(x), lambda g, o, x: times(g, (1 - o) * o), "o", "sigmoid special.expit")
-relu = row("relu", lambda b, x: b.max(x, const(b, x, 0)), lambda x: np.maximum(x, np.zeros_like(x)), lambda g, o, x: select(o <= 0, 0, g), types="if", saves="o",
-           refuse={dt.BOOL: "Boolean inputs not supported for relu"})
-
-
-def _sigmoid(x):
-    e = np.exp(-np.abs(x)) if x.dtype.kind == "f" else np.exp(-x)
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype) if x.dtype.kind == "f" else 1 / (1 + e)
-
-
-conj_ = row("conj", lambda b, x: b.conj(x), np.conj, lambda g, o, x: conjugate(g), names="")
-sgn = row("sgn", lambda b, x: b.sgn(x) if x.dtype.is_complex else _sign(b, x), lambda x: np.where(x == 0, 0, x / np.where(x == 0, 1, np.abs(x))).astype(x.dtype)
-          if x.dtype.kind == "c" else np.sign(x) if x.dtype.kind != "b" else x, lambda g, o, x: _sgn_grad(g, o, x), saves="a")
-
-
-def _sgn_grad(g, o, x):
-    """Zero for real x; for complex x the part of g across x's direction, over |x|."""
-    if not x.dtype.is_complex: return zeros(g)
-    size = x.row(abs_)
-    return select(size == 0, 0, (g / size - o * (o * conjugate(g) + conjugate(o) * g) / (2 * size)) )
+def _nan_to_num(b, x, nan, high, low):
+    if x.dtype.category != dt.FLOAT: return x
+    return b.select(b.isnan(x), nan, b.select(b.eq(x, float("inf")), high, b.select(b.eq(x, float("-inf")), low, x)))
