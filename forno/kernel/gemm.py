@@ -1,0 +1,223 @@
+"""Matrix products: one driver per element type, for all shapes, strides, batches and numbers of threads.
+
+Comes in: a `Gemm`. Goes out: a `Launch` whose words carry the sizes, strides and blocking; nothing in the machine code depends on them.
+
+Threads form a grid over batch, rows and columns; each computes its own block alone (packing a little twice is cheaper than waiting for each
+other). Within a block Goto's order: K in pieces that keep a B panel in L1, M in pieces whose packed A stays in L2. M is cut in panels of
+equal height, so there is a micro-kernel for every height and no waste at the edge; the last columns are computed whole and stored masked.
+"""
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import replace
+
+from ..core import dtype as dt
+from ..core.errors import unsupported
+from ..core.kernels import Gemm, Launch, Matrix
+from ..core.kernels import Program as Code
+from ..cpu import code, isa
+from . import pack
+from .builder import PTR
+from .tile import Program, Tile, accumulator, kernel_of, micro, tile
+
+PARALLEL_FLOPS = 400_000                       # below this waking other threads costs more than they save
+
+# the driver's run-time words, in order; then (length, stride of a, of b, of c) per batch axis
+WORDS = """driver micro tail a_at b_at batch rank m n k a_off a_row a_col b_off b_row b_col c_off c_row c_col
+panels height taller kc mc nc pack_a pack_b in_place""".split()
+
+
+@functools.cache
+def driver(stored: dt.dtype) -> tuple[int, str]:
+    """The address and text of main(ctx, vals, words, w): w are WORDS."""
+    t = tile(accumulator(stored))
+    p = Program()
+    pack.writer(stored)(p, "pack_a", stored, t, False)
+    pack.writer(stored)(p, "pack_b", stored, t, True)
+    _write_put(p, stored, t)
+    _write_main(p, stored, t)
+    text = p.module()
+    return code.load(text, "main", 1), text
+
+
+def _write_put(p: Program, stored: dt.dtype, t: Tile):
+    """put: a tile in scratch to its place in C, whatever C's type and strides; `adding` to what is there."""
+    T, L, part = t.acc, t.lanes, stored.real
+    with p.define("put", "ptr tile, ptr c, i64 row, i64 col, i64 rows, i64 cols, i64 adding") as (src, c, row, col, rows, cols, adding):
+        def vectors():
+            with p.loop(0, t.vectors) as v:
+                mask = p.mask(p.max(cols - v * L, 0), L)
+                with p.loop(0, rows) as i:
+                    x, at = p.load(p.offset(src, i * t.columns + v * L, T), T, L), p.offset(c, i * row + v * L, part)
+                    if part is T:
+                        p.otherwise(adding.ne(0), lambda: p.store_masked(p.add(x, p.load_masked(at, T, mask)), at, mask),
+                                    lambda: p.store_masked(x, at, mask))
+                    else: p.store_masked(p.cast(x, part), at, mask)
+
+        def elements():
+            with p.loop(0, rows) as i, p.loop(0, cols) as j:
+                odd = j & 1 if stored.category == dt.COMPLEX else 0
+                p.store(p.cast(p.load(p.offset(src, i * t.columns + j, T), T), part), p.offset(c, i * row + (j - odd) * col + odd, part))
+        p.otherwise(col.eq(1), vectors, elements)
+
+
+def _write_main(p: Program, stored: dt.dtype, t: Tile):
+    T, L, NR, MR, part = t.acc, t.lanes, t.columns, t.rows, stored.real
+    with p.define("main", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
+        W = {name: p.read(w, i) for i, name in enumerate(WORDS)}
+        m, n, k, kc, mc, nc = (W[x] for x in ("m", "n", "k", "kc", "mc", "nc"))
+        table, tail = p.read_pointer(w, WORDS.index("micro")), p.read_pointer(w, WORDS.index("tail"))
+        sa = p.read_pointer(ctx, 2)                                                            # packed A | packed B | one tile
+        sb = p.offset(sa, mc * kc * MR + 64, T)
+        scratch_tile = p.offset(sb, nc * kc * NR + 64, T)
+        operands = [p.read_pointer(vals, p.read(words, i)) for i in (W["a_at"], W["b_at"], 2)]
+        columns = p.ceil_div(n, NR)
+        (b0, b1), (p0, p1), (j0, j1) = _grid(p, ctx, W["batch"], W["panels"], columns)
+        single = p1 - p0 <= mc                                                                 # B panels are used at once: keep one
+        packing_a, packing_b, in_place = W["pack_a"].ne(0), W["pack_b"].ne(0), W["in_place"].ne(0)
+
+        def rows_of(q):
+            """First row and height of panel q: the first `taller` panels have one row more."""
+            more = q < W["taller"]
+            return q * W["height"] + p.pick(more, q, W["taller"]), W["height"] + p.pick(more, 1, 0)
+
+        with p.loop(b0, b1) as item:
+            offsets = _batch_offsets(p, w, W, item)
+            A, B, C = (p.offset(x, o, part) for x, o in zip(operands, offsets))
+            with p.loop(j0, j1, nc) as jb, p.loop(0, p.max(k, 1), kc) as k0, p.loop(p0, p1, mc) as pb:
+                je, pe, depth = p.min(jb + nc, j1), p.min(pb + mc, p1), p.min(kc, k - k0)
+                adding, last = p.pick(k0.eq(0), 0, 1), k0 + kc >= k
+                with p.if_(packing_a), p.loop(pb, pe) as q:
+                    row, height = rows_of(q)
+                    p.run("pack_a", p.offset(A, row * W["a_row"] + k0 * W["a_col"], part), W["a_row"], W["a_col"],
+                          p.offset(sa, (q - pb) * kc * MR, T), height, height, depth)
+                with p.loop(jb, je) as j:
+                    col = j * NR
+                    cols = p.min(n - col, NR)
+                    vectors = p.ceil_div(cols, L)
+                    whole = cols.eq(vectors * L)
+                    packed_b = p.or_(packing_b, cols.ne(NR))
+                    slot = p.offset(sb, p.pick(single, 0, j - jb) * kc * NR, T)
+                    b_at = p.offset(B, k0 * W["b_row"] + col * W["b_col"], part)
+                    with p.if_(p.both(packed_b, pb.eq(p0))):
+                        p.run("pack_b", b_at, W["b_col"], W["b_row"], slot, p.int(NR), cols, depth)
+                    b_panel = p.emit(f"select {packed_b}, {slot}, {b_at}", PTR)
+                    b_step = p.pick(packed_b, NR, W["b_row"])
+                    with p.loop(pb, pe) as q:
+                        row, height = rows_of(q)
+                        a_at = p.offset(A, row * W["a_row"] + k0 * W["a_col"], part)
+                        a_panel = p.emit(f"select {packing_a}, {p.offset(sa, (q - pb) * kc * MR, T)}, {a_at}", PTR)
+                        c_at = p.offset(C, row * W["c_row"] + col * W["c_col"], part)
+                        kernel = kernel_of(p, t, table, height, vectors, p.pick(packing_a, 0, 1))
+                        directly = p.both(whole, in_place)
+                        dst = p.emit(f"select {directly}, {c_at}, {scratch_tile}", PTR)
+                        p.run(kernel, a_panel, b_panel, dst, depth, b_step, p.pick(directly, W["c_row"], NR), p.pick(directly, adding, 0),
+                              W["a_row"], W["a_col"])
+                        converts = p.and_(p.not_(in_place), W["tail"].ne(0))                   # then the tail stores from the scratch tile
+                        with p.if_(p.not_(p.or_(directly, converts))):
+                            p.run("put", scratch_tile, c_at, W["c_row"], W["c_col"], height, cols, adding)
+                        with p.if_(p.both(last, W["tail"].ne(0))):
+                            src = p.emit(f"select {in_place}, {c_at}, {scratch_tile}", PTR)
+                            p.run(tail, vals, words, src, p.pick(in_place, W["c_row"], NR), item, row, col, height, cols)
+
+
+def _grid(p: Program, ctx, batch, panels, columns):
+    """This thread's ranges: of all ways to write nt = gb * gm * gn the one with the least work for the busiest thread, packing included."""
+    tid, nt = p.read(ctx, 0), p.read(ctx, 1)
+    best, gb, gm = (p.variable(p.int(x)) for x in (1 << 62, 1, 1))
+    with p.if_(nt > 1), p.loop(1, nt + 1) as tb:
+        with p.if_((nt % tb).eq(0)), p.loop(1, nt // tb + 1) as tm:
+            rest = nt // tb
+            with p.if_((rest % tm).eq(0)):
+                cm, cn = p.ceil_div(panels, tm), p.ceil_div(columns, rest // tm)
+                cost = p.ceil_div(batch, tb) * (cm * cn * 16 + cm * 3 + cn * 6)
+                with p.if_(cost < p.get(best)):
+                    for place, x in ((best, cost), (gb, tb), (gm, tm)): p.set(place, x)
+    gb, gm = p.int(p.get(gb)), p.int(p.get(gm))
+    gn = nt // (gb * gm)
+    return p.share(batch, gb, tid // (gm * gn)), p.share(panels, gm, tid // gn % gm), p.share(columns, gn, tid % gn)
+
+
+def _batch_offsets(p: Program, w, W, item):
+    """Element offsets of a, b and c for one flat batch position."""
+    rest, sums = p.variable(item), [p.variable(W[x]) for x in ("a_off", "b_off", "c_off")]
+    with p.loop(0, W["rank"]) as r:
+        axis = p.offset(w, (W["rank"] - 1 - r) * 4 + len(WORDS), dt.int64)
+        length, q = p.read(axis, 0), p.int(p.get(rest))
+        index = q % length
+        p.set(rest, q // length)
+        for s, place in enumerate(sums): p.set(place, p.int(p.get(place)) + index * p.read(axis, s + 1))
+    return [p.int(p.get(s)) for s in sums]
+
+
+@functools.cache
+def _entry(operands: int) -> tuple[int, str]:
+    """gemm(ctx, vals, words): calls the driver whose address is the first word behind the operands' positions."""
+    p = Program()
+    with p.define("gemm", "ptr ctx, ptr vals, ptr words", internal=False) as (ctx, vals, words):
+        p.run(p.read_pointer(words, operands), ctx, vals, words, p.offset(words, operands, dt.int64))
+    text = p.module()
+    return code.load(text, "gemm", 1), text
+
+
+# ---- a shape's numbers
+def build(g: Gemm) -> Launch:
+    stored = g.c.dtype
+    if stored is dt.bool or stored is dt.complex32 or not g.a.dtype is g.b.dtype is stored: raise unsupported("matmul", stored, instead="convert the operands")
+    if g.epilogue is not None: raise unsupported("matmul with an epilogue", stored)
+    t = tile(accumulator(stored))
+    a_at, b_at = 0, 1
+    if _better_turned(g, t):
+        g, a_at, b_at = replace(g, m=g.n, n=g.m, a=_transposed(g.b), b=_transposed(g.a), c=_transposed(g.c)), 1, 0
+    words, scratch = _numbers(g, t, a_at, b_at)
+    address, text = _entry(len(g.operands))
+    batch = math.prod(g.batch)
+    flops, moved = 2 * batch * g.m * g.n * g.k, batch * stored.size * (g.m * g.k + g.k * g.n + g.m * g.n)
+    return Launch(Code("gemm", address, text), words, flops > PARALLEL_FLOPS, scratch=scratch, bytes=moved, flops=flops)
+
+
+def _transposed(x: Matrix) -> Matrix: return replace(x, rows=x.cols, cols=x.rows)
+
+
+def _better_turned(g: Gemm, t: Tile) -> bool:
+    """Compute the transpose? When C is contiguous the other way, or has a single column, which would fill one lane of each vector."""
+    if g.m == 1: return False
+    if g.n == 1: return True
+    return g.c.cols != 1 and g.c.rows == 1
+
+
+def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
+    """The driver's words and the bytes of scratch it needs for them."""
+    stored, z = g.c.dtype, 2 if g.c.dtype.category == dt.COMPLEX else 1
+    m, n, k = g.m, g.n * z, g.k * z
+    native = stored is t.acc                                                     # memory holds the accumulator's type: no conversion
+    in_place = native and (g.c.cols == 1 or n == 1) or z == 2 and g.c.cols == 1
+    panels, columns = -(-m // t.rows), -(-n // t.columns)
+    l1, l2, _ = isa.caches()
+    # an A panel and a B panel share L1; halves keep all of K in the registers, because C can't hold partial sums
+    kc = _even_split(k, max(l1 * 3 // 4 // (t.acc.size * (t.rows + t.columns)), 64), 8) if in_place else max(k, 1)
+    mc = _even_split(panels, max(l2 * 3 // 8 // (t.acc.size * t.rows * kc), 1), 1)
+    nc = _even_split(columns, max((1 << 20) // (t.acc.size * t.columns * kc), 1), 1)
+    pack_b = not (native and g.b.cols == 1 and panels <= 2)
+    pack_a = not (native and columns <= 8)
+    height, taller = divmod(m, panels) if panels else (0, 0)
+    kernels = micro(t.acc)
+    for rows in {height, height + 1} if taller else {height}:
+        for vectors in {t.vectors if n >= t.columns else 0, -(-(n % t.columns) // t.lanes)}:
+            if rows and vectors: kernels.need(rows, vectors, not pack_a)
+    values = dict(
+        driver=driver(stored)[0], micro=kernels.address, tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch), m=m, n=n, k=k,
+        a_off=g.a.offset * z, a_row=g.a.rows * z, a_col=g.a.cols, b_off=g.b.offset * z, b_row=g.b.rows, b_col=g.b.cols,
+        c_off=g.c.offset * z, c_row=g.c.rows * z, c_col=g.c.cols, panels=panels, height=height, taller=taller,
+        kc=kc, mc=mc, nc=nc, pack_a=int(pack_a), pack_b=int(pack_b), in_place=int(in_place))
+    axes = (x for length, *strides in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in (length, *(s * z for s in strides)))
+    scratch = t.acc.size * (mc * kc * t.rows + nc * kc * t.columns + t.rows * t.columns + 192)
+    return (*(values[name] for name in WORDS), *axes), scratch
+
+
+def _even_split(total: int, most: int, multiple: int) -> int:
+    """The size of equal pieces of `total`, each at most `most`, rounded up to a multiple."""
+    if total == 0: return 1
+    size = -(-total // -(-total // most))
+    return -(-size // multiple) * multiple

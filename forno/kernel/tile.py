@@ -1,0 +1,195 @@
+"""Register tiles: the inner loops that matrix products and convolutions share.
+
+Comes in: an accumulator type. Goes out: a `Tile` (how many rows and vectors this processor's registers hold) and the address of a table of
+micro-kernels, one per row count, compiled when a shape first needs it. Every micro-kernel multiplies two packed panels,
+
+    C[i, j] (+)= sum over k of A[k, i] * B[k, j]        A: [k][rows], B: k rows of `vectors * lanes` columns, `sb` elements apart
+
+and knows nothing of types in memory, transposition, batches, edges or images: packing routines and drivers do.
+"""
+from __future__ import annotations
+
+import ctypes
+import functools
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..core import dtype as dt
+from ..cpu import code, isa
+from .builder import PTR, Builder, Val
+
+
+def accumulator(t: dt.dtype) -> dt.dtype:
+    """What products of `t` are summed in. Integers wrap, so the low bits of 32 (64) are right for every narrower type."""
+    if t.category == dt.COMPLEX: return t.real
+    if t.category == dt.FLOAT: return t.opmath
+    return dt.int64 if t.size == 8 else dt.int32
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """`rows` x (`vectors` * `lanes`) accumulators live in registers."""
+    acc: dt.dtype
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def columns(self) -> int: return self.vectors * self.lanes
+
+
+@functools.cache
+def tile(acc: dt.dtype) -> Tile:
+    """28 of 32 registers on AVX-512 (2 hold B, 1 a broadcast of A), 12 of 16 on AVX2, 8 of 16 on SSE (whose products need one more), 24 of 32 on NEON."""
+    rows, vectors = {"avx512": (14, 2), "avx2": (6, 2), "baseline": (4, 2), "neon": (6, 4)}[isa.level]
+    return Tile(acc, rows, vectors, isa.vector_bytes // acc.size)
+
+
+# ---- the builder with numbers that read as numbers
+class Int(Val):
+    """An int64 with Python's operators; division truncates and trusts its operands."""
+    __slots__ = ("b",)
+
+    def __init__(self, b, v: Val):
+        super().__init__(v.text, dt.int64, 1, v.const)
+        self.b = b
+
+    def _make(self, v): return Int(self.b, v)
+    def __add__(self, o): return self._make(self.b.add(self, o))
+    def __radd__(self, o): return self._make(self.b.add(o, self))
+    def __sub__(self, o): return self._make(self.b.sub(self, o))
+    def __rsub__(self, o): return self._make(self.b.sub(o, self))
+    def __mul__(self, o): return self._make(self.b.mul(self, o))
+    def __rmul__(self, o): return self._make(self.b.mul(o, self))
+
+    def _plain(self, op, o):
+        o = self.b.index(o)
+        return self if o.const == 1 and op == "sdiv" else self._make(self.b.emit(f"{op} {self}, {o.text}", dt.int64))
+
+    def __floordiv__(self, o): return self._plain("sdiv", o)
+    def __mod__(self, o): return self._plain("srem", o)
+    def __and__(self, o): return self._plain("and", o)
+    def __or__(self, o): return self._plain("or", o)
+    def __lshift__(self, o): return self._plain("shl", o)
+    def __rshift__(self, o): return self._plain("ashr", o)
+    def __lt__(self, o): return self.b.lt(self, o)
+    def __le__(self, o): return self.b.le(self, o)
+    def __gt__(self, o): return self.b.gt(self, o)
+    def __ge__(self, o): return self.b.ge(self, o)
+    def eq(self, o): return self.b.eq(self, o)
+    def ne(self, o): return self.b.ne(self, o)
+
+
+class Program(Builder):
+    """A Builder for tile programs: several functions that call each other, and much arithmetic on run-time sizes."""
+
+    def int(self, x) -> Int: return Int(self, self.index(x))
+
+    def min(self, x, y): return Int(self, Builder.min(self, x, y)) if isinstance(x, Int) else Builder.min(self, x, y)
+    def max(self, x, y): return Int(self, Builder.max(self, x, y)) if isinstance(x, Int) else Builder.max(self, x, y)
+    def pick(self, cond, x, y) -> Int: return Int(self, self.select(cond, self.int(x), self.int(y)))
+    def both(self, *conds):
+        return functools.reduce(self.and_, conds)
+
+    @contextmanager
+    def loop(self, lo, hi, step=1):
+        with Builder.loop(self, lo, hi, step) as i: yield Int(self, i)
+
+    @contextmanager
+    def define(self, name: str, args: str, internal=True):
+        """`args` as in 'ptr a, i64 n'; gives them."""
+        named = [a.split() for a in args.split(",")]
+        with self.function(name, ", ".join(f"{t} %{n}" for t, n in named), internal=internal):
+            yield [Val(f"%{n}", PTR) if t == "ptr" else Int(self, Val(f"%{n}", dt.int64)) for t, n in named]
+
+    def run(self, function: str | Val, *args):
+        """A call of a function of this module, or of an address."""
+        self.put(f"call void {function.text if isinstance(function, Val) else '@' + function}({', '.join(str(self._argument(a)) for a in args)})")
+
+    def _argument(self, a): return self.index(a) if isinstance(a, int) else a
+
+    def read(self, p: Val, i) -> Int: return Int(self, self.load(self.offset(p, i, dt.int64), dt.int64))
+    def read_pointer(self, p: Val, i) -> Val: return self.load(self.offset(p, i, dt.int64), PTR)
+    def write(self, x, p: Val, i): self.store(self.index(x), self.offset(p, i, dt.int64))
+
+    def otherwise(self, cond: Val, then, other):
+        """A branch without results: then() or other() writes the code."""
+        k = self.name("")
+        self.put(f"br i1 {cond.text}, label %then{k}, label %else{k}")
+        for name, write in (("then", then), ("else", other)):
+            self.label(f"{name}{k}")
+            write()
+            self.put(f"br label %end{k}")
+        self.label(f"end{k}")
+
+    def share(self, total, parts, part):
+        """The contiguous range of `total` things that `part` of `parts` does."""
+        return total * part // parts, total * (part + 1) // parts
+
+    def ceil_div(self, x, y): return (x + (y - 1)) // y
+
+
+# ---- micro-kernels
+MICRO = "ptr a, ptr b, ptr c, i64 k, i64 sb, i64 ldc, i64 adding, i64 ra, i64 ka"
+
+
+def micro_text(t: Tile, rows: int, vectors: int, direct: bool) -> str:
+    """C tile (+)= A B. Packed: A is [k][rows]. Direct: element (i, k) of A lies i*ra + k*ka elements on, unpacked."""
+    p, T, L = Program(), t.acc, t.lanes
+    cells = [(i, v) for i in range(rows) for v in range(vectors)]
+    chains = min(max(8 // len(cells), 1), 4)               # few accumulators: several sums in turn hide the multiply-adds' latency
+    with p.define("micro", MICRO, internal=False) as (a, b, c, k, sb, ldc, adding, ra, ka):
+        out = [p.offset(c, ldc * i, T) for i in range(rows)]
+        for i, v in cells: p.prefetch(p.offset(out[i], v * L, T), write=True)
+        sums = [[p.variable(p.const(0, T, L)) for _ in cells] for _ in range(chains)]
+        ap = p.variable(a)
+        bp = p.variable(b)
+
+        def body(chain):
+            pa, pb = p.get(ap), p.get(bp)
+            bs = [p.load(p.offset(pb, v * L, T), T, L) for v in range(vectors)]
+            at = pa
+            for i in range(rows):
+                x = p.load(at, T)
+                at = p.offset(at, ra if direct else 1, T)      # a running address: LLVM folds it into displacements or one add per row
+                for v in range(vectors):
+                    s = chain[i * vectors + v]
+                    p.set(s, p.mad(x, bs[v], p.get(s)))
+            p.set(ap, p.offset(pa, ka if direct else rows, T))
+            p.set(bp, p.offset(pb, sb, T))
+        with p.loop(0, k // chains):
+            for chain in sums: body(chain)
+        if chains > 1:
+            with p.loop(0, k % chains): body(sums[0])
+        total = [functools.reduce(p.add, map(p.get, column)) for column in zip(*sums)]
+
+        def put(adding):
+            for (i, v), s in zip(cells, total):
+                at = p.offset(out[i], v * L, T)
+                p.store(p.add(p.load(at, T, L), s) if adding else s, at)
+        p.otherwise(adding.ne(0), lambda: put(True), lambda: put(False))
+    return p.module()
+
+
+class Micro:
+    """The table of one accumulator type: entry ((direct * vectors + v - 1) * rows + r - 1) is the kernel of r rows and v vectors, or null."""
+
+    def __init__(self, t: Tile):
+        self.tile = t
+        self.table = (ctypes.c_void_p * (2 * t.vectors * t.rows))()
+
+    @property
+    def address(self) -> int: return ctypes.addressof(self.table)
+
+    def need(self, rows: int, vectors: int, direct: bool = False):
+        i = (direct * self.tile.vectors + vectors - 1) * self.tile.rows + rows - 1
+        if self.table[i] is None: self.table[i] = code.load(micro_text(self.tile, rows, vectors, direct), "micro", 1)
+
+
+@functools.cache
+def micro(acc: dt.dtype) -> Micro: return Micro(tile(acc))
+
+
+def kernel_of(p: Program, t: Tile, table: Val, rows: Int, vectors: Int, direct: int | Int = 0) -> Val:
+    """The table's entry for run-time numbers of rows and vectors."""
+    return p.read_pointer(table, (vectors + (direct * t.vectors - 1)) * t.rows + (rows - 1))

@@ -1,0 +1,33 @@
+"""Runs one CPU kernel on NumPy arrays, with Python threads standing in for the pool."""
+import ctypes
+import threading
+
+import numpy as np
+
+_BARRIER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def aligned(nbytes: int) -> np.ndarray:
+    raw = np.zeros(nbytes + 128, np.uint8)
+    return raw[-raw.ctypes.data % 64:][:nbytes + 64]
+
+
+def run(launch, arrays, threads: int = 1, operands: int | None = None):
+    """Calls launch's kernel on `arrays` (buffers of its operands, in order)."""
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(launch.program.address)
+    vals = np.array([a.ctypes.data for a in arrays], np.int64)
+    words = np.array([*range(len(arrays)), *launch.words], np.int64)
+    shared, error, gate = aligned(launch.shared), np.zeros(4, np.int64), threading.Barrier(threads)
+    barrier = _BARRIER(lambda ctx: gate.wait() and None)
+    private = [aligned(launch.scratch) for _ in range(threads)]
+    for p in (*private, shared): p[:] = 0xFF   # every float starts as NaN: nothing may be read before it is written
+    ctxs = [np.array([t, threads, private[t].ctypes.data, shared.ctypes.data, ctypes.cast(barrier, ctypes.c_void_p).value, error.ctypes.data, 0], np.int64)
+            for t in range(threads)]
+
+    def call(ctx): function(ctx.ctypes.data, vals.ctypes.data, words.ctypes.data)
+    if threads == 1: call(ctxs[0])
+    else:
+        pool = [threading.Thread(target=call, args=(c,)) for c in ctxs]
+        for p in pool: p.start()
+        for p in pool: p.join()
+    return error
