@@ -36,7 +36,12 @@ class Op:
     grads: tuple[Callable | None, ...] = ()
     saves: str = ""
     oracle: Callable | None = None
+    history: str | None = None                 # 'leaf' | 'keep' | 'cut' | 'copy': rows that pass a value on and only change its history
     kind: ClassVar[str] = "op"
+
+    def rules(self, n: int):
+        """Gradient rules for n operands: a row with one rule marked variadic (cat) uses it for each."""
+        return self.grads
 
     def __post_init__(self):
         assert self.name not in TABLE, f"two rows are called {self.name}"
@@ -68,7 +73,10 @@ class Reduce(Op):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Movement(Op):
+    variadic: bool = False
     kind: ClassVar[str] = "movement"
+
+    def rules(self, n: int): return self.grads * n if self.variadic else self.grads
 
 
 @dataclass(frozen=True, eq=False, repr=False)

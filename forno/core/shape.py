@@ -58,6 +58,38 @@ def expand_strides(shape, strides, to) -> tuple[int, ...]:
     return (0,) * lead + tuple(s if n == m else 0 for n, s, m in zip(shape, strides, to[lead:]))
 
 
+def broadcast_layout(shape, operands) -> tuple[int, ...] | None:
+    """Dense strides PyTorch gives an elementwise result: axes ordered by the operands' strides (TensorIterator); None for row-major.
+
+    `operands`: (shape, strides or None) pairs. The first operand whose strides tell two axes apart decides their order.
+    """
+    ndim = len(shape)
+    seen = []
+    for n, st in operands:
+        st = contiguous(n) if st is None else st
+        lead = ndim - len(n)
+        seen.append((0,) * lead + tuple(0 if k == 1 and shape[lead + i] != 1 else s for i, (k, s) in enumerate(zip(n, st))))
+
+    def order(a, b):
+        for st in seen:
+            if st[a] == 0 or st[b] == 0: continue
+            if st[a] != st[b]: return -1 if st[a] < st[b] else 1
+            if shape[a] > shape[b]: return 1
+        return 0
+    perm = list(range(ndim - 1, -1, -1))       # fastest axis first
+    for i in range(1, ndim):
+        here = i
+        for j in range(i - 1, -1, -1):
+            c = order(perm[j], perm[here])
+            if c > 0: perm[j], perm[here] = perm[here], perm[j]; here = j
+            elif c < 0: break
+    strides, step = [0] * ndim, 1
+    for d in perm:
+        strides[d] = step
+        step *= shape[d] if shape[d] > 1 else 1
+    return None if is_contiguous(shape, strides) else tuple(strides)
+
+
 def overlaps(view: View) -> bool:
     """May two indices reach one element? (Exact for nested strides, careful otherwise.)"""
     if 0 in view.shape: return False

@@ -1,0 +1,146 @@
+"""Rows that move values, or only their history.
+
+All views are one row: `view` reads its operand's contiguous value through an affine map, and its gradient is the transposed map. All
+writes through views are `put`, which gives PyTorch's rules for in-place operations on views by construction. History rows change what
+backward sees and nothing else; they cost no kernel.
+"""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.op import Elementwise, Movement
+from ..core.shape import View, as_numpy_strided, contiguous, overlaps, whole
+
+
+def same(attr, a, *rest): return a.dtype, a.shape
+def last(attr, *operands): return operands[-1].dtype, operands[-1].shape
+
+
+# ---------------------------------------------------------------- generators
+def _full_oracle(attr, value=None):
+    shape, dtype, const = attr
+    return np.full(shape, const if value is None else value, dtype.code)
+
+
+full = Movement("full", lambda attr, *number: (attr[1], attr[0]), oracle=_full_oracle)
+"""attr = (shape, dtype, value): a constant; with a number operand, `value` is None and the run's number fills it."""
+
+
+def _iota_oracle(attr, *numbers):
+    n, dtype, start, step = attr
+    if numbers: start, step = numbers
+    return (start + step * np.arange(n)).astype(dtype.code)
+
+
+iota = Movement("iota", lambda attr, *numbers: (attr[1], (attr[0],)), oracle=_iota_oracle)
+"""attr = (length, dtype, start, step): start + step * i; with two number operands those are start and step."""
+
+# ---------------------------------------------------------------- dtype
+cast = Elementwise("cast", lambda attr, a: (attr, a.shape), grads=(lambda g, o, a, attr: g.to(a.dtype),),
+                   oracle=lambda attr, a: a.astype(attr.code), emit=lambda b, x: x,
+                   compute=lambda operands, default: operands[0][0], result=None)
+"""attr = the new dtype. The planner lowers it as core.kernels.Cast."""
+
+
+# ---------------------------------------------------------------- views and writes through views
+def _view_grad(g, o, a, attr):
+    repeated = tuple(i for i, (n, s) in enumerate(zip(attr.shape, attr.strides)) if s == 0 and n > 1)
+    if repeated: g = g.sum(repeated, True)
+    shape = tuple(1 if i in repeated else n for i, n in enumerate(attr.shape))
+    if attr.offset == 0 and math.prod(shape) == math.prod(a.shape) and attr.strides == contiguous(attr.shape): return g.row(view, attr=whole(a.shape))
+    target = View(shape, attr.strides, attr.offset)
+    back = transposed(target, a.shape)
+    if back is not None: return g.row(view, attr=back)
+    return g.filled(a.shape, 0, g.dtype).row(addput if overlaps(target) else put, g, attr=target)
+
+
+def transposed(v: View, shape) -> View | None:
+    """The inverse of a view that only permutes axes of a contiguous value of `shape`, as a view; None if it does more."""
+    if v.offset or math.prod(v.shape) != math.prod(shape) or 0 in shape: return None
+    order = sorted((i for i in range(len(v.shape)) if v.shape[i] > 1), key=lambda i: -v.strides[i])
+    step, at = 1, {}
+    for i in reversed(order):
+        if v.strides[i] != step: return None
+        at[i] = step
+        step *= v.shape[i]
+    mine = contiguous(v.shape)                 # position of g's elements, axis by axis, in order of the base's memory
+    dims = [(v.shape[i], mine[i]) for i in order]
+    out, k, left = [], 0, (dims[0][0] if dims else 1)
+    for n in shape:                            # split the ordered axes into the base's; an axis of the base may join several of g's only if they are contiguous there
+        if n == 1: out.append(1); continue
+        if k >= len(dims): return None
+        m, s = dims[k]
+        if left == n: out.append(s); k += 1; left = dims[k][0] if k < len(dims) else 1
+        elif left % n == 0 and left > n: left //= n; out.append(s * left)
+        else: return None
+    return View(tuple(shape), tuple(out), 0)
+
+
+view = Movement("view", lambda attr, a: (a.dtype, attr.shape), grads=(_view_grad,),
+                oracle=lambda attr, a: as_numpy_strided(np.ascontiguousarray(a), attr).copy())
+"""attr = a View of the operand's contiguous logical value: slice, permute, expand, diagonal, unfold, reshape are all this row."""
+
+
+def _put_oracle(attr, base, v):
+    out = np.ascontiguousarray(base).copy()
+    if v.size: as_numpy_strided(out, attr)[...] = v
+    return out
+
+
+put = Movement("put", same, saves="p", oracle=_put_oracle,
+               grads=(lambda g, o, a, v, attr: g.row(put, g.filled(v.shape, 0, g.dtype), attr=attr),
+                      lambda g, o, a, v, attr: g.row(view, attr=attr)))
+"""base with `v` written through attr, a View of base: PyTorch's CopySlices. It always counts as saving something ('p')."""
+
+
+def _addput_oracle(attr, base, v):
+    out = np.ascontiguousarray(base).copy()
+    where = as_numpy_strided(np.arange(out.size), attr)
+    np.add.at(out.reshape(-1), where.reshape(-1), np.broadcast_to(v, attr.shape).reshape(-1))
+    return out
+
+
+addput = Movement("addput", same, oracle=_addput_oracle,
+                  grads=(lambda g, o, a, v, attr: g, lambda g, o, a, v, attr: g.row(view, attr=attr)))
+"""base with `v` added through a View that may reach an element twice (the gradient of unfold)."""
+
+
+def _cat_infer(attr, *xs):
+    n = sum(x.shape[attr] for x in xs)
+    return xs[0].dtype, xs[0].shape[:attr] + (n,) + xs[0].shape[attr + 1:]
+
+
+class _Cat(Movement):
+    """One rule per operand needs to know where the operand starts, so the rules are made for a given count."""
+
+    def rules(self, n):
+        return tuple(_cat_rule(i) for i in range(n))
+
+
+def _cat_rule(i):
+    def rule(g, o, *xs, attr):
+        start = sum(x.shape[attr] for x in xs[:i])
+        return g.narrow(attr, start, xs[i].shape[attr])
+    return rule
+
+
+cat = _Cat("cat", _cat_infer, grads=(_cat_rule(0),), oracle=lambda attr, *xs: np.concatenate(xs, axis=attr))
+"""attr = axis. Operands have one dtype and shapes that agree elsewhere."""
+
+# ---------------------------------------------------------------- history
+copy = Movement("copy", same, grads=(lambda g, o, a, attr: g,), oracle=lambda attr, a: a, history="copy")
+"""The same value as a new vertex of the graph: the result of copy_, clone, alias-making operations."""
+
+detach = Movement("detach", same, oracle=lambda attr, a: a, history="cut")
+gradleaf = Movement("gradleaf", same, oracle=lambda attr, a: a, history="leaf")
+"""A leaf: gradients stop here and are collected in its node's Leaf."""
+
+straight = Movement("straight", last, grads=(lambda g, o, h, v, attr: g, None), oracle=lambda attr, h, v: v, history="keep")
+"""A write that autograd must not see: operand 1's value with operand 0's history."""
+
+overwrite = Movement("overwrite", last, oracle=lambda attr, old, v: v, history="copy",
+                     grads=(lambda g, o, a, v, attr: g.filled(a.shape, 0, g.dtype), lambda g, o, a, v, attr: g))
+"""A tracked full write (copy_, zero_, fill_): the value is new, the old history gets a zero gradient."""

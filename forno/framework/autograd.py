@@ -1,0 +1,414 @@
+"""backward() and grad(), gradient modes, hooks, custom Functions, and the memory of a derived backward.
+
+A backward is derived from the lines once (graph.derive) and remembered on its own line: the next run of the same program extends its nodes
+by placeholders and makes one Node and one Tensor per leaf. Backward then costs per leaf, not per operation.
+"""
+from __future__ import annotations
+
+import functools
+import math
+
+from ..core.shape import View
+from ..dnn import movement as mv
+from ..graph.derive import Derivation, Face, vertex
+from ..graph.line import BACKWARD, LOCAL, MODE, Leaf, Node, advance, ambient, new, record, set_grad_mode, slot_of
+from .bind import apply
+from .engine import HOLE
+from .tensor import Tensor, check_write, detached, has_history, history, owned, read, share, wrap, write
+
+
+# ---------------------------------------------------------------- modes
+class _Mode:
+    """A context manager and decorator that sets gradient mode; generator functions are resumed under it."""
+
+    def __call__(self, f):
+        if not callable(f): raise TypeError(f"expected a function to decorate, not {type(f).__name__}")
+        if isinstance(f, type): return f
+
+        @functools.wraps(f)
+        def inside(*args, **kw):
+            with self.clone(): return f(*args, **kw)
+        return inside
+
+    def clone(self): return type(self)()
+
+
+class no_grad(_Mode):
+    """Operations inside record no history."""
+    mode = False
+
+    def __new__(cls, f=None):
+        self = object.__new__(cls)
+        return self(f) if callable(f) else self
+
+    def __enter__(self):
+        self.was = LOCAL.run.grad
+        set_grad_mode(self.mode)
+
+    def __exit__(self, *error): set_grad_mode(self.was)
+
+
+class enable_grad(no_grad):
+    """Undoes no_grad inside."""
+    mode = True
+
+
+class set_grad_enabled(_Mode):
+    """Sets gradient mode at once; as a context manager restores it."""
+
+    def __init__(self, mode: bool):
+        self.was, self.mode = LOCAL.run.grad, bool(mode)
+        set_grad_mode(self.mode)
+
+    def __enter__(self): set_grad_mode(self.mode)
+    def __exit__(self, *error): set_grad_mode(self.was)
+
+    def __call__(self, f):
+        set_grad_mode(self.was)
+        return super().__call__(f)
+
+    def clone(self): return set_grad_enabled(self.mode)
+
+
+class inference_mode(_Mode):
+    """no_grad that also marks its results; forno keeps no version counters for them that could be saved, so it costs the same."""
+
+    def __new__(cls, mode=True):
+        self = object.__new__(cls)
+        self.mode = True if callable(mode) else bool(mode)
+        return self(mode) if callable(mode) else self
+
+    def __enter__(self):
+        run = LOCAL.run
+        self.was = run.grad, run.inference
+        if self.mode:
+            set_grad_mode(False)
+            run.inference = True
+        else: run.inference = False
+
+    def __exit__(self, *error):
+        set_grad_mode(self.was[0])
+        LOCAL.run.inference = self.was[1]
+
+    def clone(self): return inference_mode(self.mode)
+
+
+def is_grad_enabled() -> bool: return LOCAL.run.grad
+def is_inference_mode_enabled() -> bool: return LOCAL.run.inference
+
+
+# ---------------------------------------------------------------- accumulation
+def accumulate(leaf: Leaf, g: Tensor, create: bool):
+    """AccumulateGrad: keep the first gradient, add later ones in place (out of place when their graph is wanted). Returns the first's node."""
+    n = read(g)
+    if leaf.grad is None:
+        leaf.grad = wrap(n if LOCAL.run.grad or not n.line.grad else record(mv.detach, (n,)))
+        if leaf.grad.node.line.strides is not None: leaf.grad.node = record(mv.copy, (n,))
+        return leaf.grad.node
+    if create: leaf.grad = leaf.grad + g
+    else:
+        have = leaf.grad
+        write(have, read(have + g), tracked=False)
+    return None
+
+
+FACE = Face(wrap, read, accumulate)
+
+
+class Memo:
+    """A derived backward, ready to be replayed: the line it ends at, its nodes as placeholders, and which of them are leaves' gradients."""
+    __slots__ = ("end", "holes", "leaves", "outs", "lines", "scalars", "freed")
+
+
+def root_gradient(t: Tensor, n: Node, gradient):
+    """The cotangent of one output under PyTorch's rules."""
+    shape = n.line.shape
+    if gradient is None:
+        if math.prod(shape) != 1: raise RuntimeError("grad can be implicitly created only for scalar outputs")
+        if n.line.dtype.category == 3: raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {n.line.dtype!r}")
+        return apply(mv.full, attr=(shape, n.line.dtype, 1))
+    if not isinstance(gradient, Tensor): raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
+    if tuple(gradient.shape) != shape:
+        raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of {gradient.shape} and output[0] has a shape of {t.shape}.")
+    return gradient
+
+
+def needs_grad(n: Node):
+    if not n.line.grad: raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
+
+
+def run_backward(tensors, gradients, retain, create, inputs=None):
+    """Tensor.backward and autograd.backward."""
+    run = LOCAL.run
+    nodes_in = [read(t) for t in tensors]
+    if len(tensors) == 1 and gradients[0] is None and inputs is None and replay(run, nodes_in[0], retain, create): return
+    for n in nodes_in: needs_grad(n)
+    was = run.grad
+    run.hold += 1
+    try:
+        alone = len(tensors) == 1 and gradients[0] is None and inputs is None
+        if alone: start = advance(run, BACKWARD, (slot_of(run, nodes_in[0]),), (retain, create))
+        else: ambient(("backward", create))
+        k0, s0, freed0 = len(run.nodes), len(run.scalars), len(run.freed)
+        run.grad = create
+        d = Derivation(FACE, retain, create, None if inputs is None else {vertex(read(x)): x for x in inputs})
+        d.go([(n, root_gradient(t, n, g)) for t, n, g in zip(tensors, nodes_in, gradients)])
+        run.stats.derived += 1
+    finally:
+        run.grad = was
+        ambient(("end", was))                  # the mode changed back: a line, so that what follows is found under the right flags
+        run.hold -= 1
+    if inputs is not None:
+        for x in inputs:
+            n = read(x)
+            if vertex(n) in d.got and n.past.__class__ is Leaf: accumulate(n.past, d.got[vertex(n)], create)
+    elif alone and d.fresh and not create and not run.unmemo: remember(run, start, d, k0, s0, freed0)
+
+
+def remember(run, start, d: Derivation, k0, s0, freed0):
+    leaves = [slot_of(run, n) for n, _ in d.leaves]
+    fresh = run.nodes[k0:]
+    m = Memo()
+    m.leaves, m.outs, m.lines = leaves, [g.line.slot for _, g in d.leaves], [g.line for _, g in d.leaves]
+    m.end, m.scalars, m.freed = run.cur, run.scalars[s0:], (run.freed[freed0] if len(run.freed) > freed0 else None)
+    if any([o < k0 for o in m.outs]) or len(set(m.outs)) != len(m.outs) or any([id(x) in run.inputs for x in fresh]): return
+    if len({id(n.past) for n, _ in d.leaves}) != len(d.leaves): return
+    m.holes = []
+    for x in fresh:
+        h = new(Node)
+        h.line, h.buf, h.past = x.line, None, HOLE
+        m.holes.append(h)
+    start.memo = m
+
+
+def replay(run, n: Node, retain, create) -> bool:
+    """Backward on the hit path."""
+    e = run.cur.next
+    m = e.memo
+    if e.op is not BACKWARD or m is None or run.unmemo or run.nodes[e.i] is not n or e.attr != (retain, create): return False
+    nodes = run.nodes
+    leaves = [nodes[s].past for s in m.leaves]
+    for x in leaves:
+        if x.grad is not None or x.hooks is not None or x.after is not None: return False
+    if len(set(map(id, leaves))) != len(leaves): return False
+    run.stats.remembered += 1
+    nodes.extend(m.holes)
+    run.scalars.extend(m.scalars)
+    run.cur = m.end
+    if m.freed is not None: run.freed.append(m.freed)
+    for leaf, s, line in zip(leaves, m.outs, m.lines):
+        g = nodes[s] = new(Node)
+        g.line, g.buf, g.past = line, None, None
+        t = new(Tensor)
+        t.node, t.alias = g, None
+        leaf.grad = t
+    return True
+
+
+# ---------------------------------------------------------------- public functions
+def _tuple(x): return tuple(x) if isinstance(x, (list, tuple)) else (x,)
+
+
+def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, grad_variables=None, inputs=None):
+    """Sum of gradients of `tensors` into the leaves (torch.autograd.backward)."""
+    tensors = _tuple(tensors)
+    grads = (None,) * len(tensors) if grad_tensors is None else _tuple(grad_tensors)
+    if len(grads) != len(tensors): raise RuntimeError(f"got {len(tensors)} tensors and {len(grads)} gradients")
+    if inputs is not None:
+        inputs = _tuple(inputs)
+        if not inputs: raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+    run_backward(tensors, grads, bool(create_graph if retain_graph is None else retain_graph), bool(create_graph), inputs)
+
+
+def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=False, only_inputs=True, allow_unused=None, is_grads_batched=False,
+         materialize_grads=False):
+    """Gradients of `outputs` with respect to `inputs`, returned instead of accumulated (torch.autograd.grad)."""
+    if is_grads_batched: raise NotImplementedError("'is_grads_batched' is not implemented; call grad() once per row or use torch.func.vmap")
+    outputs, inputs = _tuple(outputs), _tuple(inputs)
+    grads = (None,) * len(outputs) if grad_outputs is None else _tuple(grad_outputs)
+    if len(grads) != len(outputs): raise RuntimeError(f"got {len(outputs)} outputs and {len(grads)} gradients")
+    retain = create_graph if retain_graph is None else retain_graph
+    if allow_unused is None: allow_unused = materialize_grads
+    run = LOCAL.run
+    nodes_in, wanted = [read(t) for t in outputs], [read(x) for x in inputs]
+    for n in nodes_in: needs_grad(n)
+    for n in wanted:
+        if not n.line.grad: raise RuntimeError("One of the differentiated Tensors does not require grad")
+    was = run.grad
+    run.hold += 1
+    try:
+        ambient(("grad", create_graph))
+        run.grad = bool(create_graph)
+        d = Derivation(FACE, bool(retain), bool(create_graph), {vertex(n): n for n in wanted})
+        d.go([(n, root_gradient(t, n, g)) for t, n, g in zip(outputs, nodes_in, grads)])
+        run.stats.derived += 1
+        got = [d.got.get(vertex(n)) for n in wanted]
+        got = [None if g is None else wrap(read(g)) for g in got]
+    finally:
+        run.grad = was
+        ambient(("end", was))
+        run.hold -= 1
+    if materialize_grads: got = [apply(mv.full, attr=(n.line.shape, n.line.dtype, 0)) if g is None else g for n, g in zip(wanted, got)]
+    elif not allow_unused and any([g is None for g in got]):
+        raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.")
+    return tuple(got)
+
+
+# ---------------------------------------------------------------- hooks
+class Handle:
+    """What register_hook returns: remove() takes the hook away; also a context manager."""
+
+    def __init__(self, hooks: list, hook): self.hooks, self.hook = hooks, hook
+
+    def remove(self):
+        if self.hook in self.hooks: self.hooks.remove(self.hook)
+
+    def __enter__(self): return self
+    def __exit__(self, *error): self.remove()
+
+
+class Hook:
+    """Calls a user's function with the gradient; `last` ones (retain_grad) run after all others, whatever the order of registration."""
+
+    def __init__(self, f, last=False): self.f, self.last = f, last
+
+    def __call__(self, g):
+        r = self.f(g)
+        if r is not None and not isinstance(r, Tensor): raise TypeError(f"hooks must return None or a Tensor, not {type(r).__name__}")
+        return r
+
+
+def add_hook(t: Tensor, f, last=False) -> Handle:
+    n = read(t)
+    if not n.line.grad: raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    run = LOCAL.run
+    run.unmemo = True
+    while n.line.op is mv.straight and n.past.__class__ is not Leaf: n = source(run, n)        # hooks belong to the history, not to the value
+    past = n.past if n.past.__class__ is Leaf else history(n)
+    if past.hooks is None: past.hooks = []
+    hook = Hook(f, last)
+    if last: past.hooks.append(hook)
+    else: past.hooks.insert(sum(not h.last for h in past.hooks), hook)
+    return Handle(past.hooks, hook)
+
+
+def source(run, n: Node) -> Node:
+    """Operand 0 of a node, wherever its window is."""
+    if n.past is not None and n.past.run is not None: return n.past.ins[0]
+    return run.nodes[n.line.ins[0]]
+
+
+def retain_grad(t: Tensor):
+    n = read(t)
+    if not n.line.grad: raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    if n.past.__class__ is Leaf or getattr(t, "kept", None) is not None: return
+    kept = t.kept = Leaf()
+
+    def keep(g): kept.grad = g if kept.grad is None else kept.grad + g
+    add_hook(t, keep, last=True)
+
+
+# ---------------------------------------------------------------- custom functions
+class Context:
+    """What forward() leaves for backward(): saved tensors, and any attribute."""
+
+    def __init__(self):
+        self._saved, self._versions, self.needs_input_grad, self._dirty, self._plain, self._fill = (), (), (), (), (), True
+
+    def save_for_backward(self, *tensors): self._saved = tensors
+    save_for_forward = save_for_backward
+    def mark_dirty(self, *tensors): self._dirty = tensors
+    def mark_non_differentiable(self, *tensors): self._plain = tensors
+    def set_materialize_grads(self, value: bool): self._fill = bool(value)
+
+    @property
+    def saved_tensors(self):
+        if self._saved is None:
+            raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed).")
+        return tuple(self._saved)
+
+
+class Function:
+    """A differentiable function written in Python: subclass with static forward(ctx, *args) and backward(ctx, *grads), call with apply().
+
+    `setup_context(ctx, inputs, output)` may be given instead of taking ctx in forward. https://docs.pytorch.org/docs/2.13/autograd.html#function
+    """
+
+    @staticmethod
+    def forward(*args, **kw): raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
+
+    @staticmethod
+    def backward(ctx, *grads): raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function to use it with backward mode AD.")
+
+    setup_context = None
+
+    @classmethod
+    def apply(cls, *args):
+        ctx = Context()
+        tensors = [x for x in args if isinstance(x, Tensor)]
+        ctx.needs_input_grad = tuple(isinstance(x, Tensor) and x.requires_grad for x in args)
+        tracked = LOCAL.run.grad and any(ctx.needs_input_grad)
+        before = [read(x) for x in tensors]
+        with no_grad():
+            out = cls.forward(*args) if cls.setup_context is not None else cls.forward(ctx, *args)
+            if cls.setup_context is not None: cls.setup_context(ctx, args, out)
+        if not tracked: return out
+        many = isinstance(out, tuple)
+        outs = out if many else (out,)
+        group = _Group(cls, ctx, args, before, outs)
+        made = tuple(group.attach(i, o) if isinstance(o, Tensor) else o for i, o in enumerate(outs))
+        return made if many else made[0]
+
+
+class _Group:
+    """The outputs of one apply(): backward runs once, when the last of them that gradients reached is visited."""
+
+    def __init__(self, cls, ctx, args, before, outs):
+        self.cls, self.ctx, self.args, self.before = cls, ctx, args, before
+        self.shapes = [(tuple(o.shape), o.dtype) if isinstance(o, Tensor) else None for o in outs]
+
+    def attach(self, i, out):
+        if any(out is p for p in self.ctx._plain) or out.dtype.category < 2: return out
+        run = LOCAL.run
+        run.unmemo = True
+        n = read(out)
+        anchors = [x for x in self.before if x.line.grad]
+        joint = record(FUNCTION, (*anchors, n), (self.cls.__name__, i, len(self.shapes)))
+        history(joint).ctx = functools.partial(self.back, i, anchors)
+        dirty = any(out is d for d in self.ctx._dirty)
+        if dirty or any(out is x for x in self.args):
+            if dirty:
+                write(out, joint, tracked=True)
+                return out
+        return owned(joint)
+
+    def back(self, i, anchors, node, g):
+        grads = [g if j == i else (None if s is None or not self.ctx._fill else g.filled(s[0], 0, s[1])) for j, s in enumerate(self.shapes)]
+        got = self.cls.backward(self.ctx, *grads)
+        got = got if isinstance(got, tuple) else (got,)
+        if len(got) < len(self.args) or any(x is not None for x in got[len(self.args):]):
+            if len(got) != len(self.args):
+                raise RuntimeError(f"function {self.cls.__name__}Backward returned an incorrect number of gradients (expected {len(self.args)}, got {len(got)})")
+        by = {}
+        k = 0
+        for x, gi in zip(self.args, got):
+            if not isinstance(x, Tensor): continue
+            n = self.before[k]
+            k += 1
+            if gi is None or not n.line.grad: continue
+            if tuple(gi.shape) != n.line.shape:
+                raise RuntimeError(f"Function {self.cls.__name__}Backward returned an invalid gradient at index {k - 1} - got {list(gi.shape)} but expected shape "
+                                   f"compatible with {list(n.line.shape)}")
+            by[id(n)] = (n, by[id(n)][1] + gi) if id(n) in by else (n, gi)
+        return list(by.values())
+
+
+def _function_grad(g, o, *xs, attr): return None
+
+
+class _FunctionRow(mv.Movement):
+    def rules(self, n): return (_function_grad,) * n
+
+
+FUNCTION = _FunctionRow("function", mv.last, grads=(_function_grad,), oracle=lambda attr, *xs: xs[-1], history="copy")
+"""The result of a custom Function: the last operand's value; its History.ctx runs the Python backward."""

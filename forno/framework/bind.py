@@ -1,0 +1,174 @@
+"""Hangs rows of the op table on Tensor and on the namespace, under the PyTorch names each row lists.
+
+The functions made here are the hot path: on a repeated program an operation checks that the predicted line is the one it would record
+(same row, same nodes in its slots), appends a node and returns. Shapes, types, promotion and gradients were settled when the line was made.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.op import Op
+from ..dnn.elementwise import TITLES
+from ..dnn.movement import cast as CAST
+from ..graph.line import LOCAL, Node, Ref, new, record
+from .tensor import Tensor, check_write, owned, permuted, read, version, whole_write, write
+
+NUMBERS = frozenset((int, float, bool, complex))
+
+
+def number(x):
+    """A Python number of exactly these four types, from NumPy scalars and subclasses too; None when x is no number."""
+    c = x.__class__
+    if c in NUMBERS or c is Ref: return x
+    if isinstance(x, (bool, np.bool_)): return bool(x)
+    if isinstance(x, (int, np.integer)): return int(x)
+    if isinstance(x, (float, np.floating)): return float(x)
+    if isinstance(x, (complex, np.complexfloating)): return complex(x)
+    return None
+
+
+def operand(x, name: str):
+    """A node or a number, or PyTorch's TypeError."""
+    if isinstance(x, Tensor): return read(x)
+    n = number(x)
+    if n is None: raise TypeError(f"{name}(): argument must be Tensor or a number, not {type(x).__name__}")
+    return n
+
+
+def apply(op: Op, *args, attr=None) -> Tensor:
+    """Record any row on tensors and numbers."""
+    return owned(record(op, [read(x) if isinstance(x, Tensor) else x for x in args], attr))
+
+
+def lift(args, name):
+    """Operands of a row that may all be numbers: then the first becomes a 0-d tensor."""
+    return [operand(x, name) for x in args]
+
+
+def unary(op: Op):
+    """A function of one tensor."""
+    name = op.name
+
+    def slow(a):
+        if not isinstance(a, Tensor): raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(a).__name__}")
+        return owned(record(op, (read(a),)))
+
+    def fast(input):
+        try: x = input.node or read(input)     # an aliased tensor asks its storage
+        except AttributeError: return slow(input)
+        run = LOCAL.run
+        e = run.cur.next
+        if e.op is op:
+            nodes = run.nodes
+            if nodes[e.i] is x:
+                n = new(Node)
+                n.line = e; n.buf = n.past = None
+                nodes.append(n)
+                run.cur = e
+                t = new(Tensor)
+                t.node = n; t.alias = None
+                if e.strides is not None: permuted(t)
+                return t
+        return slow(input)
+    fast.__name__ = fast.__qualname__ = name
+    return fast
+
+
+def binary(op: Op, reflected: bool = False, operator: bool = False):
+    """A function of two operands, the second a tensor or a number. An operator gives way to other types (NotImplemented)."""
+    name = op.name
+
+    def slow(a, b):
+        x, y = (read(a) if isinstance(a, Tensor) else number(a)), (read(b) if isinstance(b, Tensor) else number(b))
+        if x is None or y is None:
+            if operator: return NotImplemented
+            bad = a if x is None else b
+            raise TypeError(f"{name}(): argument '{'input' if x is None else 'other'}' must be Tensor or Number, not {type(bad).__name__}")
+        return owned(record(op, (y, x) if reflected else (x, y)))
+
+    if reflected:
+        slow.__name__ = slow.__qualname__ = name
+        return slow
+
+    def fast(input, other):
+        try: x = input.node or read(input)
+        except AttributeError: return slow(input, other)
+        if other.__class__ in NUMBERS:
+            run = LOCAL.run
+            e = run.cur.next
+            if e.op is op and e.j is other.__class__ and run.nodes[e.i] is x:
+                run.scalars.append(other)      # its value never enters the line
+                n = new(Node)
+                n.line = e; n.buf = n.past = None
+                run.nodes.append(n)
+                run.cur = e
+                t = new(Tensor)
+                t.node = n; t.alias = None
+                if e.strides is not None: permuted(t)
+                return t
+            return slow(input, other)
+        try: y = other.node or read(other)
+        except AttributeError: return slow(input, other)
+        run = LOCAL.run
+        e = run.cur.next
+        if e.op is op:
+            nodes = run.nodes
+            j = e.j
+            if j.__class__ is int and nodes[e.i] is x and nodes[j] is y:
+                n = new(Node)
+                n.line = e; n.buf = n.past = None
+                nodes.append(n)
+                run.cur = e
+                t = new(Tensor)
+                t.node = n; t.alias = None
+                if e.strides is not None: permuted(t)
+                return t
+        return slow(input, other)
+    fast.__name__ = fast.__qualname__ = name
+    return fast
+
+
+def nary(op: Op):
+    """A function of any other number of operands."""
+    def call(*args): return owned(record(op, [operand(x, op.name) for x in args]))
+    call.__name__ = call.__qualname__ = op.name
+    return call
+
+
+def inplace(f):
+    """The in-place form of an out-of-place method: same value, written where self lies."""
+    def method(self, *args, **kw):
+        if self.alias is None:
+            m = self.node
+            line = m.line
+            if m.past is None and (m.buf is None or not m.buf.exposed):
+                r = f(self, *args, **kw)
+                n = r.node
+                if n is not None and self.alias is None:
+                    l = n.line
+                    if l.dtype is line.dtype and l.shape == line.shape and l.strides is None and (not line.grad or LOCAL.run.grad):
+                        self.node = n
+                        self.ver = version(self) + 1
+                        return self
+                check_write(self)
+                return land(self, read(r))
+        check_write(self)
+        return land(self, read(f(self, *args, **kw)))
+    method.__name__ = method.__qualname__ = f.__name__ + "_"
+    return method
+
+
+def land(self: Tensor, n: Node) -> Tensor:
+    """Write a computed value into self under PyTorch's rules for in-place results."""
+    m, line = read(self).line, n.line
+    if line.dtype.category > m.dtype.category:
+        raise RuntimeError(f"result type {titled(line.dtype)} can't be cast to the desired output type {titled(m.dtype)}")
+    if line.shape != m.shape:
+        raise RuntimeError(f"output with shape {list(m.shape)} doesn't match the broadcast shape {list(line.shape)}")
+    write(self, n if line.dtype is m.dtype else record(CAST, (n,), m.dtype))
+    return self
+
+
+def titled(dtype) -> str: return TITLES[dtype.name]
+

@@ -1,0 +1,144 @@
+"""Tensors from nothing, from numbers and from data."""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.shape import View, contiguous
+from ..core.state import state
+from ..cpu import memory as mem
+from ..dnn import movement as mv
+from ..graph.line import LOCAL, ambient, record
+from . import data, functions as fn, views
+from .bind import apply, number
+from .size import on_cpu
+from .tensor import Tensor, owned, read, require_grad, wrap
+from .views import ints, shape_of
+
+
+def finish(t: Tensor, requires_grad) -> Tensor:
+    if requires_grad: t.requires_grad_()
+    return t
+
+
+def tensor(data_, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
+    """A tensor with its own copy of the data."""
+    on_cpu(device)
+    return finish(data.from_data(data_, dtype), requires_grad)
+
+
+def as_tensor(data_, dtype=None, device=None):
+    """The data as a tensor, sharing memory where it can."""
+    on_cpu(device)
+    if isinstance(data_, Tensor): return data_ if dtype is None else fn.to(data_, dtype)
+    if isinstance(data_, np.ndarray):
+        t = data.from_numpy(data_)
+        return t if dtype is None else fn.to(t, dtype)
+    return data.from_data(data_, dtype)
+
+
+def size_of(args, size) -> tuple:
+    shape = ints(args) if size is None else ints((size,))
+    for n in shape:
+        if n < 0: raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
+    if math.prod(shape) >= 1 << 47: raise RuntimeError(f"[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate {math.prod(shape) * 4} bytes. "
+                                                       "Error code 12 (Cannot allocate memory)")
+    return shape
+
+
+def constant(value):
+    def make(*args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, names=None):
+        on_cpu(device)
+        return finish(apply(mv.full, attr=(size_of(args, size), dtype or state.default_dtype, value)), requires_grad)
+    return make
+
+
+zeros, ones = constant(0), constant(1)
+
+
+def empty(*args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None):
+    """Uninitialised memory (its values are whatever was there)."""
+    on_cpu(device)
+    shape, dtype = size_of(args, size), dtype or state.default_dtype
+    return finish(wrap(data.node_of(mem.empty(math.prod(shape) * dtype.size), dtype, shape)), requires_grad)
+
+
+def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    on_cpu(device)
+    if isinstance(fill_value, Tensor): fill_value = data.item(fill_value)
+    v = number(fill_value)
+    if v is None: raise TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}")
+    dtype = dtype or dt.default_for(dt.SCALAR_CATEGORY[type(v)], state.default_dtype)
+    return finish(owned(record(mv.full, (v,), (size_of((size,), None), dtype, None))), requires_grad)
+
+
+def like(make):
+    def f(input, *args, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
+        return make(shape_of(input), *args, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+    return f
+
+
+zeros_like, ones_like, empty_like, full_like = like(zeros), like(ones), like(empty), like(full)
+
+
+def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    on_cpu(device)
+    if end is None: start, end = 0, start
+    start, end, step = (data.item(x) if isinstance(x, Tensor) else number(x) for x in (start, end, step))
+    if dtype is None: dtype = dt.int64 if all(isinstance(x, int) for x in (start, end, step)) else state.default_dtype
+    if step == 0: raise RuntimeError("step must be nonzero")
+    if not all(math.isfinite(x) for x in (start, end)): raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if (end - start) * step < 0: raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    n = math.ceil((end - start) / step) if not all(isinstance(x, int) for x in (start, end, step)) else -(-(end - start) // step)
+    return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad)
+
+
+def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
+    on_cpu(device)
+    m = n if m is None else m
+    t = zeros(n, m, dtype=dtype)
+    views.diagonal(t).fill_(1)
+    return finish(t, requires_grad)
+
+
+def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
+    """`steps` points from start to end, mirrored from both ends as PyTorch does."""
+    on_cpu(device)
+    start, end = (data.item(x) if isinstance(x, Tensor) else x for x in (start, end))
+    dtype = dtype or (state.default_dtype.to_complex() if isinstance(start, complex) or isinstance(end, complex) else state.default_dtype)
+    if steps < 0: raise RuntimeError("number of steps must be non-negative")
+    if steps == 0: return finish(empty(0, dtype=dtype), requires_grad)
+    if steps == 1: return finish(full((1,), start, dtype=dtype), requires_grad)
+    code = np.float64 if dtype.category < dt.FLOAT else dtype.opmath.code
+    gap = np.asarray((end - start) / (steps - 1), code)
+    i = np.arange(steps)
+    points = np.where(i < steps // 2, np.asarray(start, code) + gap * i.astype(code), np.asarray(end, code) - gap * (steps - 1 - i).astype(code))
+    return finish(data.copy_array(points, dtype), requires_grad)
+
+
+def logspace(start, end, steps, base=10.0, *, dtype=None, **kw):
+    return fn.to(fn.pow(fn.as_tensor(float(base), None), linspace(start, end, steps, dtype=dt.float64)), dtype or state.default_dtype)
+
+
+def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    size, stride = ints((size,)), ints((stride,))
+    room = 0 if 0 in size else 1 + sum((n - 1) * s for n, s in zip(size, stride))
+    return finish(views.as_strided(empty(room, dtype=dtype, device=device), size, stride, 0), requires_grad)
+
+
+def complex(real, imag, *, out=None):
+    from_ = fn.to(real, real.dtype.to_complex())
+    return fn.add(from_, fn._mul_number(fn.to(imag, imag.dtype.to_complex()), 1j))
+
+
+def set_default_dtype(d):
+    """Which float type bare Python floats become."""
+    if d.category != dt.FLOAT: raise TypeError("only floating-point types are supported as the default type")
+    if d is not state.default_dtype:
+        ambient(("default dtype", d))
+        state.default_dtype = d
+
+
+def get_default_dtype(): return state.default_dtype

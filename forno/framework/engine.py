@@ -1,0 +1,188 @@
+"""The conductor: it closes a window, decides what must have a value, and turns lines into a plan, a plan into launches.
+
+`flush()` on a program seen before is: reference counts → plan → one native call → buffers. Everything else happens once per new program:
+
+    lines → graph of values → plan (plan.make) → kernels (kernel.build) → native table (cpu.launch)
+"""
+from __future__ import annotations
+
+import threading
+import time
+from sys import getrefcount
+
+from ..core.graph import Graph, Scalar, Value
+from ..core.flags import flags
+from ..core.trace import trace
+from ..graph.line import (BACKWARD, INPUT, LOCAL, MAX_LINES, MODE, History, Leaf, Line, Node, Poison, Run, blank, drop_trie, flush_hook, lines_alive, new)
+from . import native, oracle
+
+HOLE = object()                                # `past` of a placeholder: a node of a remembered backward that nobody can hold
+
+
+def _base():
+    n = new(Node)
+    n.line, n.buf, n.past = blank(None), None, None
+    nodes = [n]
+    del n
+    return tuple(map(getrefcount, nodes))[0]
+
+
+def _buffer_base():
+    n = new(Node)
+    n.line, n.past, n.buf = blank(None), None, object()
+    return [getrefcount(n.buf)][0]
+
+
+BASE = _base()                                 # what getrefcount says of a node that only its window holds
+BUFFER_BASE = _buffer_base()                   # and of a buffer that only its node holds
+_prepared_lock = threading.RLock()
+
+
+class Prepared:
+    """What a flush at one line, with one set of live nodes, has to do."""
+    __slots__ = ("outs", "keep", "inputs", "execute", "plan", "graph")
+
+
+def flush():
+    """Run this thread's window and open the next one."""
+    flush_run(LOCAL.run)
+
+
+def flush_run(run: Run):
+    nodes = run.nodes
+    if not nodes:
+        if run.cur.prev is not None: run.open(run.grad, run.inference)
+        return
+    counts = tuple(map(getrefcount, nodes))    # who is still wanted: one C-level pass; an over-count only keeps more
+    own = tuple([getrefcount(nodes[s].buf) == BUFFER_BASE for s in run.inputs.values()])
+    key = (counts, own, tuple(run.freed))
+    plans = run.cur.plans
+    todo = plans.get(key)
+    if todo is None: todo = plans[key] = prepare(run, counts, own)
+    else: trace.counts["plans_hit"] += 1
+    run.stats.flushes += 1
+    try:
+        t = time.perf_counter()
+        buffers = todo.execute([nodes[s].buf for s in todo.inputs], run.scalars)
+        trace.seconds["run"] += time.perf_counter() - t
+        for s, b in zip(todo.outs, buffers): nodes[s].buf = b
+    except Exception as error:
+        for s in todo.outs: nodes[s].buf = Poison(error)
+        close(run, todo, nodes)
+        raise
+    close(run, todo, nodes)
+
+
+def close(run, todo, nodes):
+    """Leave the history that a later backward needs on the nodes that live on, and open a fresh window."""
+    scalars = run.scalars
+    for s in todo.keep:
+        n = nodes[s]
+        if n.past is HOLE: n = nodes[s] = twin(n)
+        line, ins, k = n.line, [], n.line.scal
+        for c in line.ins:
+            if c.__class__ is int: ins.append(nodes[c])
+            elif c.__class__ is type: ins.append(scalars[k]); k += 1
+            else: ins.append(scalars[c[1]])
+        past = n.past
+        if past is None: past = n.past = History()
+        past.ins = ins
+        past.freed = any([s in f for f in run.freed])
+        past.run = run.id
+    run.open(run.grad, run.inference)
+    if lines_alive[0] > MAX_LINES: drop_trie(); run.open(run.grad, run.inference)
+
+
+def twin(n: Node) -> Node:
+    m = new(Node)
+    m.line, m.buf, m.past = n.line, n.buf, None
+    return m
+
+
+def prepare(run: Run, counts, own) -> Prepared:
+    """A program's first flush with these values alive: find what is needed, plan it, compile it."""
+    t = time.perf_counter()
+    nodes = run.nodes
+    lines = {l.slot: l for l in run.cur.program() if l.slot >= 0}
+    todo = Prepared()
+    live = [s for s, c in enumerate(counts) if lines[s].op is not INPUT and nodes[s].past is not HOLE and c > BASE]
+    outs = set(live)
+    keep = kept(run, lines, nodes, outs)
+    outs |= saved(run, lines, keep)
+    if keep: outs |= {s for s, l in lines.items() if l.op.history == "leaf" and nodes[s].past.__class__ is Leaf and s in keep[1]}
+    todo.keep = sorted(keep[0]) if keep else []
+    todo.outs = sorted(outs)
+    todo.graph, todo.inputs = graph_of(run, lines, todo.outs, counts, own)
+    bits = (tuple(todo.outs), tuple(todo.keep), todo.graph.donated)
+    same = run.cur.plans.get(bits)             # other counts, same needs: never compiled twice
+    if same is not None:
+        todo.plan, todo.execute = same.plan, same.execute
+        return todo
+    run.stats.plans += 1
+    trace.counts["plans_made"] += 1
+    executor = oracle if flags.EXECUTOR == "oracle" else native
+    trace.add("plan", t)
+    todo.plan, todo.execute = executor.prepare(todo.graph, [lines[s] for s in todo.outs])
+    run.cur.plans[bits] = todo
+    return todo
+
+
+def kept(run, lines, nodes, outs):
+    """Slots whose history a later backward may walk: (vertices, leaves below them), or None."""
+    todo = [s for s in outs if lines[s].grad and lines[s].op.history != "leaf"]
+    if not todo: return None
+    keep, leaves = set(), set()
+    while todo:
+        s = todo.pop()
+        line = lines[s]
+        if line.op is INPUT or s in keep: continue
+        if line.op.history == "leaf": leaves.add(s); continue
+        keep.add(s)
+        if line.op.saves and any([s in f for f in run.freed]): continue
+        todo.extend([c for c in line.ins if c.__class__ is int and lines[c].grad])
+    return keep, leaves
+
+
+def saved(run, lines, keep) -> set:
+    """Values that backward rules of the kept vertices read, as PyTorch would have saved them."""
+    out = set()
+    for s in keep[0] if keep else ():
+        line = lines[s]
+        uses = line.op.saves
+        if not uses or any([s in f for f in run.freed]): continue
+        if "o" in uses: out.add(s)
+        for i, c in enumerate(line.ins):
+            if c.__class__ is int and ("abcdefgh"[i] in uses or line.op.kind == "composite") and lines[c].op is not INPUT: out.add(c)
+    return out
+
+
+def graph_of(run, lines, outs, counts, own):
+    """The part of the window that the outputs need, as the planner reads it."""
+    values: dict[int, Value] = {}
+    inputs: list[int] = []
+    need, todo = set(), list(outs)
+    while todo:
+        s = todo.pop()
+        if s in need: continue
+        need.add(s)
+        todo.extend([c for c in lines[s].ins if c.__class__ is int])
+    for s in sorted(need):
+        l = lines[s]
+        if l.op is INPUT:
+            values[s] = Value(None, (), None, l.dtype, l.shape, l.strides, l.attr[4], len(inputs))
+            inputs.append(s)
+            continue
+        ins, k = [], l.scal
+        for c in l.ins:
+            if c.__class__ is int: ins.append(values[c])
+            elif c.__class__ is type: ins.append(Scalar(k, c)); k += 1
+            else: ins.append(Scalar(c[1], c[0]))
+        values[s] = Value(l.op, tuple(ins), l.attr, l.dtype, l.shape, l.strides)
+    alone = dict(zip(run.inputs.values(), own))
+    donated = frozenset(k for k, s in enumerate(inputs) if counts[s] == BASE and alone.get(s) and lines[s].attr[4] is None)
+    leaves = {id(run.nodes[s].past): k for k, s in enumerate(inputs) if run.nodes[s].past.__class__ is Leaf and k in donated}
+    prefer = {j: leaves[id(run.nodes[s].past)] for j, s in enumerate(outs) if id(run.nodes[s].past) in leaves and run.nodes[s].past.__class__ is Leaf}
+    return Graph(tuple(values[s] for s in inputs), tuple(values[s] for s in outs), donated, prefer), inputs
+
+
+flush_hook[0] = flush

@@ -1,0 +1,218 @@
+"""PyTorch's functions that are more than one row's name: signatures, axes, dtype arguments, several results.
+
+Everything here is written with rows and views; nothing touches memory.
+"""
+from __future__ import annotations
+
+import math
+
+from ..core import dtype as dt
+from ..core.shape import View, broadcast, contiguous, normalize_dim, whole
+from ..core.state import state
+from ..dnn import contract as ct
+from ..dnn import elementwise as ew
+from ..dnn import movement as mv
+from ..dnn import reduce as rd
+from ..graph.line import LOCAL, Node, Ref, new, record
+from . import views
+from .bind import NUMBERS, apply, binary, number, operand
+from .tensor import Tensor, owned, read
+from .views import shape_of
+
+
+# ---------------------------------------------------------------- arithmetic with PyTorch's extra arguments
+_add, _sub = binary(ew.add), binary(ew.sub)
+_radd, _rsub = binary(ew.add, reflected=True, operator=True), binary(ew.sub, reflected=True, operator=True)
+
+
+def add(input, other, *, alpha=1, out=None):
+    if alpha == 1 and alpha is not True: return _add(input, other)
+    return owned(record(ew.add_scaled, (operand(input, "add"), operand(other, "add"), alpha)))
+
+
+def sub(input, other, *, alpha=1, out=None):
+    if alpha == 1 and alpha is not True: return _sub(input, other)
+    return owned(record(ew.add_scaled, (operand(input, "sub"), operand(other, "sub"), -alpha)))
+
+
+def rsub(input, other, *, alpha=1): return sub(as_tensor(other, input), input, alpha=alpha)
+
+
+def div(input, other, *, rounding_mode=None, out=None):
+    if rounding_mode is None: return _div(input, other)
+    if rounding_mode == "floor": return owned(record(ew.floor_divide, (operand(input, "div"), operand(other, "div"))))
+    if rounding_mode == "trunc": return owned(record(ew.trunc_divide, (operand(input, "div"), operand(other, "div"))))
+    raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
+
+
+_div = binary(ew.div)
+
+
+def as_tensor(x, like: Tensor) -> Tensor:
+    """A number as a 0-d tensor that promotes like the number."""
+    return x if isinstance(x, Tensor) else apply(mv.full, attr=((), dt.result_type([dt.SCALAR_CATEGORY[type(x)]], state.default_dtype), x))
+
+
+def addcmul(input, tensor1, tensor2, *, value=1, out=None):
+    return owned(record(ew.addcmul, (read(input), operand(tensor1, "addcmul"), operand(tensor2, "addcmul"), value)))
+
+
+def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
+    return owned(record(ew.addcdiv, (read(input), operand(tensor1, "addcdiv"), operand(tensor2, "addcdiv"), value)))
+
+
+def lerp(input, end, weight, *, out=None): return owned(record(ew.lerp, (read(input), read(end), operand(weight, "lerp"))))
+
+
+def pow(input, exponent, *, out=None):
+    x = number(exponent)
+    if x is not None and x.__class__ is not Ref and isinstance(input, Tensor) and x in (2, 3, 0.5, 1, -1, -0.5, -2, 0):
+        return owned(record(ew.pow_const, (read(input),), x))
+    return owned(record(ew.pow_, (operand(input, "pow"), operand(exponent, "pow"))))
+
+
+def where(condition, input=None, other=None, *, out=None):
+    if input is None: raise NotImplementedError("'where' with one argument is not implemented on device 'cpu'; use nonzero(as_tuple=True)")
+    if condition.dtype is not dt.bool:
+        if condition.dtype is not dt.uint8: raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor with dtype " + ew.TITLES[condition.dtype.name])
+        condition = to(condition, dt.bool)
+    return owned(record(ew.where, (read(condition), operand(input, "where"), operand(other, "where"))))
+
+
+def clamp(input, min=None, max=None, *, out=None):
+    if min is None and max is None: raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    if max is None: return owned(record(ew.clamp_min, (read(input), operand(min, "clamp"))))
+    if min is None: return owned(record(ew.clamp_max, (read(input), operand(max, "clamp"))))
+    return owned(record(ew.clamp, (read(input), operand(min, "clamp"), operand(max, "clamp"))))
+
+
+# ---------------------------------------------------------------- dtype
+def to(t: Tensor, dtype: dt.dtype, copy=False) -> Tensor:
+    n = read(t)
+    if n.line.dtype is dtype: return views.clone(t) if copy else t
+    return owned(record(mv.cast, (n,), dtype))
+
+
+# ---------------------------------------------------------------- reductions
+def axes_of(dim, ndim) -> tuple:
+    """Reduced axes, sorted; None and () mean all."""
+    if dim is None: return tuple(range(ndim))
+    dims = tuple(normalize_dim(int(d), ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,)))
+    if not dims: return tuple(range(ndim))
+    if len(set(dims)) != len(dims): raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
+    return tuple(sorted(dims)) if ndim else ()
+
+
+def drop(n: Node, axes, keepdim) -> Tensor:
+    """The reduced value without its axes of length 1."""
+    if keepdim or not axes: return owned(n)
+    shape = tuple([k for i, k in enumerate(n.line.shape) if i not in axes])
+    return owned(record(mv.view, (n,), whole(shape)))
+
+
+def reduce(op, input, dim=None, keepdim=False, dtype=None):
+    x = operand(input, op.name)
+    if dtype is not None and x.line.dtype is not dtype: x = record(mv.cast, (x,), dtype)
+    axes = axes_of(dim, len(x.line.shape))
+    return drop(record(op, (x,), axes), axes, keepdim)
+
+
+def sum(input, dim=None, keepdim=False, *, dtype=None, out=None): return reduce(rd.sum_, input, dim, keepdim, dtype)
+
+
+def prod(input, dim=None, keepdim=False, *, dtype=None, out=None): return reduce(rd.prod, input, dim, keepdim, dtype)
+
+
+def mean(input, dim=None, keepdim=False, *, dtype=None, out=None):
+    x = operand(input, "mean")
+    if dtype is not None and x.line.dtype is not dtype: x = record(mv.cast, (x,), dtype)
+    if x.line.dtype.category < dt.FLOAT:
+        raise RuntimeError(f"mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {ew.TITLES[x.line.dtype.name]}")
+    shape = x.line.shape
+    axes = axes_of(dim, len(shape))
+    count = math.prod([shape[d] for d in axes])
+    r = record(ew.div_count, (record(rd.sum_, (x,), axes),), count) if hasattr(ew, "div_count") else record(ew.div, (record(rd.sum_, (x,), axes), float(count) if count else math.nan))
+    return drop(r, axes, keepdim)
+
+
+def amax(input, dim=(), keepdim=False, *, out=None): return reduce(rd.amax, input, dim, keepdim)
+def amin(input, dim=(), keepdim=False, *, out=None): return reduce(rd.amin, input, dim, keepdim)
+
+
+def any(input, dim=None, keepdim=False, *, out=None): return reduce(rd.any_, input, dim, keepdim)
+def all(input, dim=None, keepdim=False, *, out=None): return reduce(rd.all_, input, dim, keepdim)
+
+
+def arg(op):
+    def f(input, dim=None, keepdim=False, *, out=None):
+        if dim is None:
+            r = reduce(op, views.reshape(input, (-1,)), 0, False)
+            return views.reshape(r, (1,) * len(shape_of(input))) if keepdim else r
+        return reduce(op, input, dim, keepdim)
+    f.__name__ = op.name
+    return f
+
+
+argmax, argmin = arg(rd.argmax), arg(rd.argmin)
+
+
+# ---------------------------------------------------------------- matrix products
+def matmul(input, other, *, out=None):
+    x = input.node or read(input)
+    y = other.node or read(other)
+    run = LOCAL.run
+    e = run.cur.next
+    if e.op is ct.matmul and run.nodes[e.i] is x and run.nodes[e.j] is y:
+        n = new(Node)
+        n.line = e; n.buf = n.past = None
+        run.nodes.append(n)
+        run.cur = e
+        t = new(Tensor)
+        t.node = n; t.alias = None
+        return t
+    a, b = x.line.shape, y.line.shape
+    if not a or not b: raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
+    if len(a) == 1 and len(b) == 1:
+        if a != b: raise RuntimeError(f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of elements, but got {a[0]} and {b[0]} elements respectively")
+        return views.reshape(matmul(views.reshape(input, (1, -1)), views.reshape(other, (-1, 1))), ())
+    if len(a) == 1: return views.squeeze(matmul(views.unsqueeze(input, 0), other), -2)
+    if len(b) == 1: return views.squeeze(matmul(input, views.unsqueeze(other, 1)), -1)
+    return owned(record(ct.matmul, (x, y)))
+
+
+# ---------------------------------------------------------------- joining
+def cat(tensors, dim=0, *, out=None):
+    tensors = list(tensors)
+    if not tensors: raise ValueError("torch.cat(): expected a non-empty list of Tensors")
+    nodes = [read(t) for t in tensors]
+    skip = [n for n in nodes if n.line.shape != (0,)]
+    nodes = skip or nodes[:1]
+    first = nodes[0].line.shape
+    if not first: raise RuntimeError("zero-dimensional tensor (at position 0) cannot be concatenated")
+    d = normalize_dim(dim, len(first))
+    for i, n in enumerate(nodes):
+        s = n.line.shape
+        if len(s) != len(first): raise RuntimeError(f"Tensors must have same number of dimensions: got {len(first)} and {len(s)}")
+        for k in range(len(first)):
+            if k != d and s[k] != first[k]:
+                raise RuntimeError(f"Sizes of tensors must match except in dimension {d}. Expected size {first[k]} but got size {s[k]} for tensor number {i} in the list.")
+    kind = dt.result_type([(t.dtype, t.ndim) for t in tensors], state.default_dtype)
+    nodes = [n if n.line.dtype is kind else record(mv.cast, (n,), kind) for n in nodes]
+    return owned(record(mv.cat, nodes, d))
+
+
+def stack(tensors, dim=0, *, out=None):
+    tensors = list(tensors)
+    if not tensors: raise RuntimeError("stack expects a non-empty TensorList")
+    shape = shape_of(tensors[0])
+    for i, t in enumerate(tensors):
+        if shape_of(t) != shape: raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(shape_of(t))} at entry {i}")
+    d = normalize_dim(dim, len(shape) + 1)
+    return cat([views.unsqueeze(t, d) for t in tensors], d)
+
+
+# ---------------------------------------------------------------- broadcasting
+def broadcast_tensors(*tensors):
+    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)): tensors = tensors[0]
+    shape = broadcast(*(shape_of(t) for t in tensors))
+    return [views.expand(t, shape) for t in tensors]

@@ -1,0 +1,111 @@
+"""t[...] and t[...] = v: slices, integers, None, Ellipsis become views; index and mask tensors become the rows `index` and `index_put`."""
+from __future__ import annotations
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..dnn import movement as mv
+from ..graph.line import record
+from . import data, functions as fn, views
+from .bind import apply, number
+from .methods import copy_
+from .tensor import Tensor, check_write, memory, owned, read, write
+from .views import shape_of
+
+
+def parts(index) -> tuple: return index if isinstance(index, tuple) else (index,)
+
+
+def is_advanced(x) -> bool: return isinstance(x, (Tensor, list, np.ndarray)) and not (isinstance(x, Tensor) and x.dtype.category == dt.INT and not shape_of(x))
+
+
+def viewed(t: Tensor, index: tuple):
+    """Basic parts as views; returns the viewed tensor and the advanced parts, one per axis of it (None: the whole axis)."""
+    count = sum(x is not None and x is not Ellipsis and not isinstance(x, (bool, np.bool_)) and (len(shape_of(x)) if is_mask(x) else 1) for x in index)
+    ndim = len(shape_of(t))
+    if count > ndim: raise IndexError(f"too many indices for tensor of dimension {ndim}")
+    d, picks = 0, []
+    ellipsis = False
+    for x in index:
+        if x is Ellipsis:
+            if ellipsis: raise IndexError("an index can only have a single ellipsis ('...')")
+            ellipsis = True
+            d += ndim - count
+            picks.extend([None] * (ndim - count))
+        elif x is None:
+            t = views.unsqueeze(t, d)
+            picks.append(None)
+            d += 1
+        elif isinstance(x, slice):
+            step = 1 if x.step is None else int(x.step)
+            if step <= 0: raise ValueError("step must be greater than zero")
+            n = shape_of(t)[d]
+            start, stop = (None if v is None else int(v) for v in (x.start, x.stop))
+            if slice(start, stop, step).indices(n) != (0, n, 1): t = views.slice_(t, d, start, stop, step)
+            picks.append(None)
+            d += 1
+        elif isinstance(x, (bool, np.bool_)) or (isinstance(x, Tensor) and x.dtype is dt.bool and not shape_of(x)):
+            t = views.unsqueeze(t, d)
+            on = x if isinstance(x, Tensor) else None
+            keep = bool(data.item(on)) if on is not None else bool(x)
+            picks.append(data.from_data([0] if keep else [], dt.int64))
+            d += 1
+        elif is_advanced(x):
+            for k in indices(x, shape_of(t), d):
+                picks.append(k)
+                d += 1
+        else:
+            i = integer(x)
+            n = shape_of(t)[d]
+            if not -n <= i < n: raise IndexError(f"index {i} is out of bounds for dimension {d} with size {n}")
+            t = views.select(t, d, i)
+    return t, picks + [None] * (len(shape_of(t)) - len(picks))
+
+
+def integer(x) -> int:
+    try: return x.__index__()
+    except (AttributeError, TypeError):
+        raise IndexError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {type(x).__name__})") from None
+
+
+def is_mask(x) -> bool: return isinstance(x, Tensor) and x.dtype in (dt.bool, dt.uint8) or isinstance(x, np.ndarray) and x.dtype == np.bool_
+
+
+def indices(x, shape, d) -> list:
+    """An index operand as int64 tensors, one per axis it consumes; masks become the positions of their true elements."""
+    if not isinstance(x, Tensor): x = data.from_data(x) if len(x) else data.from_data(x, dt.int64)
+    if x.dtype in (dt.bool, dt.uint8):
+        mask = shape_of(x)
+        if mask != shape[d:d + len(mask)]:
+            k = next(k for k in range(len(mask)) if d + k >= len(shape) or mask[k] != shape[d + k])
+            raise IndexError(f"The shape of the mask {list(mask)} at index {k} does not match the shape of the indexed tensor {list(shape)} at index {d + k}")
+        return list(fn.nonzero(x, as_tuple=True))
+    if x.dtype.category != dt.INT: raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    return [fn.to(x, dt.int64)]
+
+
+def getitem(self, index):
+    index = parts(index)
+    t, picks = viewed(self, index)
+    if all(p is None for p in picks): return views.through(t, lambda v: v, ("=",)) if t is self else t
+    return fn.index(t, picks)
+
+
+def setitem(self, index, value):
+    index = parts(index)
+    t, picks = viewed(self, index)
+    if not isinstance(value, Tensor):
+        if number(value) is None: value = data.from_data(value, self.dtype)
+        else: value = apply(mv.full, attr=((), self.dtype, number(value)))
+    if all(p is None for p in picks):
+        shape, have = shape_of(t), shape_of(value)
+        k = 0
+        while len(have) - k > len(shape) and have[k] == 1: k += 1        # PyTorch strips leading 1s of the value
+        if k: value = views.reshape(value, have[k:])
+        copy_(t, value)
+        return
+    fn.index_put_(t, picks, value)
+
+
+def hang(cls):
+    cls.__getitem__, cls.__setitem__ = getitem, setitem

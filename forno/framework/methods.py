@@ -1,0 +1,293 @@
+"""What a Tensor is to Python: metadata, conversion, in-place writes, the gradient attributes, and every name hung on the class."""
+from __future__ import annotations
+
+import math
+
+from ..core import dtype as dt
+from ..core.shape import View, contiguous, is_contiguous, whole
+from ..dnn import elementwise as ew
+from ..dnn import movement as mv
+from ..graph.line import LOCAL, Leaf, Node, record
+from . import autograd, data, functions as fn, views
+from .bind import NUMBERS, apply, binary, inplace, land, number, operand, unary
+from .size import CPU, Size, device, on_cpu, strided
+from .tensor import Alias, Tensor, check_write, detached, memory, owned, read, require_grad, share, version, whole_write, wrap, write
+from .views import shape_of
+
+
+def prop(f): return property(f)
+
+
+# ---------------------------------------------------------------- metadata
+def size(self, dim=None): return Size(shape_of(self)) if dim is None else shape_of(self)[views.normalize_dim(dim, len(shape_of(self)))]
+def dim(self): return len(shape_of(self))
+def numel(self): return math.prod(shape_of(self))
+def stride(self, dim=None): return memory(self).strides if dim is None else memory(self).strides[views.normalize_dim(dim, len(shape_of(self)))]
+def storage_offset(self): return memory(self).offset
+def is_contig(self, memory_format=None): m = memory(self); return is_contiguous(m.shape, m.strides)
+def element_size(self): return self.dtype.size
+
+
+def dtype_of(self):
+    n = self.node
+    return (n if n is not None else self.alias.store.node).line.dtype
+
+
+# ---------------------------------------------------------------- autograd attributes
+def requires_grad(self): return read(self).line.grad
+
+
+def set_requires_grad(self, on):
+    n = read(self)
+    if on == n.line.grad: return
+    if n.line.grad and n.past.__class__ is not Leaf:
+        raise RuntimeError("you can only change requires_grad flags of leaf variables.")
+    if on:
+        if n.line.dtype.category < dt.FLOAT: raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+        require_grad(self)
+    else: forget(self, n)
+
+
+def forget(self, n: Node):
+    """requires_grad_(False) on a leaf: the value without the leaf."""
+    plain = record(mv.detach, (n,))
+    a = self.alias
+    if a is None: self.node = plain
+    elif a.leaf is not None: a.leaf, a.cache, a.seen = None, None, None
+    else: a.store.node = a.cache = a.seen = plain; a.cache = plain if a.view is None else None; a.seen = plain if a.view is None else None
+
+
+def requires_grad_(self, requires_grad=True):
+    n = read(self)
+    if n.line.grad and n.past.__class__ is not Leaf:
+        if not requires_grad:
+            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a subgraph that doesn't require "
+                               "differentiation use var_no_grad = var.detach().")
+        return self
+    set_requires_grad(self, requires_grad)
+    return self
+
+
+def is_leaf(self): n = read(self); return n.past.__class__ is Leaf or not n.line.grad
+
+
+def get_grad(self):
+    past = read(self).past
+    if past.__class__ is Leaf: return past.grad
+    try: return self.kept.grad
+    except AttributeError: return None
+
+
+def set_grad(self, g):
+    if g is not None:
+        if not isinstance(g, Tensor): raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(g).__name__}")
+        if g is self: raise RuntimeError("can't assign Variable as its own grad")
+        if shape_of(g) != shape_of(self): raise RuntimeError("assigned grad has data of a different size")
+        if g.dtype is not self.dtype: raise RuntimeError(f"assigned grad has data of a different type")
+    past = read(self).past
+    if past.__class__ is Leaf: past.grad = g
+    elif g is not None:
+        self.kept = Leaf()
+        self.kept.grad = g
+    else:
+        try: self.kept.grad = None
+        except AttributeError: pass
+
+
+class GradFn:
+    """A vertex of the graph for people to look at: name() and what it was made from."""
+
+    def __init__(self, node): self.node = node
+
+    def name(self):
+        words = self.node.line.op.name.split("_")
+        return "".join(w.capitalize() for w in words) + "Backward0"
+
+    @property
+    def next_functions(self):
+        run, n = LOCAL.run, self.node
+        past = n.past
+        ins = past.ins if past is not None and getattr(past, "run", None) is not None else [run.nodes[c] for c in n.line.ins if c.__class__ is int]
+        return tuple((GradFn(x), 0) if x.line.grad else (None, 0) for x in ins if x.__class__ is Node)
+
+    def __repr__(self): return f"<{self.name()} object at {id(self.node):#x}>"
+
+
+def grad_fn(self):
+    n = read(self)
+    return GradFn(n) if n.line.grad and n.past.__class__ is not Leaf else None
+
+
+def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
+    autograd.backward((self,), None if gradient is None else (gradient,), retain_graph, create_graph, inputs=inputs)
+
+
+def register_hook(self, hook): return autograd.add_hook(self, hook)
+
+
+def register_post_accumulate_grad_hook(self, hook):
+    past = read(self).past
+    if past.__class__ is not Leaf: raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    LOCAL.run.unmemo = True
+    if past.after is None: past.after = []
+    call = lambda leaf: hook(self)
+    past.after.append(call)
+    return autograd.Handle(past.after, call)
+
+
+def detach(self): return detached(self)
+
+
+def detach_(self):
+    if self.alias is not None and self.alias.view is not None: raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+    n = read(self)
+    if n.line.grad:
+        if self.alias is None: self.node = record(mv.detach, (n,))
+        else: self.alias.store.node = self.alias.cache = self.alias.seen = record(mv.detach, (n,))
+    return self
+
+
+def set_data(self, value):
+    """`t.data = v`: t takes v's memory, keeping its own leaf."""
+    n = read(self)
+    d = detached(value)
+    leaf = n.past if n.past.__class__ is Leaf else None
+    self.node, self.alias = d.node, d.alias
+    if leaf is not None:
+        a = self.alias
+        if a.view is None:
+            from_ = a.store.node
+            m = record(mv.gradleaf, (from_,))
+            m.past = leaf
+            a.store.node = a.cache = a.seen = m
+        else:
+            a.leaf = leaf
+            a.cache = a.seen = None
+
+
+# ---------------------------------------------------------------- in-place
+def copy_(self, src, non_blocking=False):
+    check_write(self)
+    line = read(self).line
+    if not isinstance(src, Tensor): src = apply(mv.full, attr=(line.shape, line.dtype, src)) if number(src) is not None else bad("copy_", src)
+    n = read(src)
+    if n.line.dtype is not line.dtype: n = record(mv.cast, (n,), line.dtype)
+    if n.line.shape != line.shape: n = read(views.expand(owned(n), line.shape))
+    write(self, whole_write(self, record(mv.copy, (n,))))
+    return self
+
+
+def bad(name, x): raise TypeError(f"{name}(): argument must be Tensor, not {type(x).__name__}")
+
+
+def fill_(self, value):
+    check_write(self, False)
+    line = read(self).line
+    if isinstance(value, Tensor):
+        if shape_of(value): raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {len(shape_of(value))} dimensions.")
+        return copy_(self, value)
+    v = number(value)
+    if v is None: bad("fill_", value)
+    write(self, whole_write(self, record(mv.full, (v,), (line.shape, line.dtype, None))))
+    return self
+
+
+def zero_(self):
+    check_write(self, False)
+    line = read(self).line
+    write(self, whole_write(self, record(mv.full, (), (line.shape, line.dtype, 0))))
+    return self
+
+
+def masked_fill_(self, mask, value):
+    check_write(self)
+    return land(self, record(ew.masked_fill, (read(self), read(mask), operand(value, "masked_fill_"))))
+
+
+# ---------------------------------------------------------------- conversion
+def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
+    for a in args:
+        if isinstance(a, dt.dtype): dtype = a
+        elif isinstance(a, Tensor): dtype = a.dtype
+        elif isinstance(a, (str, type(CPU), int)) and not isinstance(a, bool): device = a
+        elif a is not None and not isinstance(a, bool): raise TypeError(f"to() received an invalid combination of arguments - got {type(a).__name__}")
+    if device is not None: on_cpu(device)
+    return fn.to(self, dtype or self.dtype, copy)
+
+
+def caster(dtype):
+    def method(self, memory_format=None): return fn.to(self, dtype)
+    return method
+
+
+def type_(self, dtype=None, non_blocking=False):
+    if dtype is None: return f"torch.{ew.TITLES[self.dtype.name].replace('Complex', 'Complex')}Tensor"
+    if isinstance(dtype, str): dtype = {f"torch.{v}Tensor": dt.BY_NAME[k] for k, v in ew.TITLES.items()}[dtype]
+    return fn.to(self, getattr(dtype, "dtype", dtype))
+
+
+def to_bool(self):
+    if numel(self) != 1:
+        if numel(self) == 0: raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+        raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+    return bool(data.item(self))
+
+
+def to_index(self):
+    if self.dtype.category > dt.INT: raise TypeError("only integer tensors of a single element can be converted to an index")
+    if numel(self) != 1: raise TypeError("only integer tensors of a single element can be converted to an index")
+    return int(data.item(self))
+
+
+def to_array(self, dtype=None, copy=None):
+    a = data.to_numpy(self) if not requires_grad(self) else data.to_numpy(detached(self))
+    return a if dtype is None else a.astype(dtype, copy=False)
+
+
+def length(self):
+    shape = shape_of(self)
+    if not shape: raise TypeError("len() of a 0-d tensor")
+    return shape[0]
+
+
+def iterate(self):
+    if not shape_of(self): raise TypeError("iteration over a 0-d tensor")
+    return iter(views.unbind(self, 0))
+
+
+# ---------------------------------------------------------------- what gradient rules and composites use
+def row(self, op, *others, attr=None): return apply(op, self, *others, attr=attr)
+def filled(self, shape, value, dtype=None): return apply(mv.full, attr=(tuple(shape), dtype or self.dtype, value))
+
+
+def hang(cls):
+    """Every name of this file on the class."""
+    for name, f in dict(shape=lambda s: Size(shape_of(s)), ndim=dim, dtype=dtype_of, requires_grad=None, is_leaf=is_leaf, grad_fn=grad_fn, grad=None,
+                        device=lambda s: CPU, layout=lambda s: strided, _version=version, is_cuda=lambda s: False, is_sparse=lambda s: False,
+                        is_quantized=lambda s: False, is_meta=lambda s: False, is_mkldnn=lambda s: False, itemsize=element_size,
+                        nbytes=lambda s: numel(s) * s.dtype.size, T=lambda s: views.permute(s, tuple(range(dim(s)))[::-1]), mT=lambda s: views.transpose(s, -2, -1),
+                        _base=lambda s: None, output_nr=lambda s: 0, retains_grad=lambda s: getattr(s, "kept", None) is not None, is_nested=lambda s: False,
+                        is_cpu=lambda s: True, is_xpu=lambda s: False, is_mps=lambda s: False, names=lambda s: (None,) * dim(s)).items():
+        if f is not None: setattr(cls, name, property(f))
+    cls.requires_grad = property(requires_grad, set_requires_grad)
+    cls.grad = property(get_grad, set_grad, lambda s: set_grad(s, None))
+    cls.data = property(detached, set_data)
+    for name, f in dict(size=size, dim=dim, ndimension=dim, numel=numel, nelement=numel, stride=stride, storage_offset=storage_offset, is_contiguous=is_contig,
+                        element_size=element_size, requires_grad_=requires_grad_, backward=backward, register_hook=register_hook, detach=detach, detach_=detach_,
+                        register_post_accumulate_grad_hook=register_post_accumulate_grad_hook, retain_grad=autograd.retain_grad, copy_=copy_, fill_=fill_, zero_=zero_,
+                        masked_fill_=masked_fill_, to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length,
+                        __iter__=iterate, __array__=to_array, row=row, filled=filled, type_as=lambda s, o: fn.to(s, o.dtype), contiguous=views.contiguous_,
+                        is_floating_point=lambda s: s.dtype.category == dt.FLOAT, is_complex=lambda s: s.dtype.category == dt.COMPLEX, is_signed=lambda s: s.dtype.signed,
+                        cpu=lambda s, memory_format=None: s, data_ptr=data_ptr, is_inference=lambda s: False, is_shared=lambda s: False, get_device=lambda s: -1,
+                        pin_memory=lambda s, device=None: s, is_pinned=lambda s, device=None: False, numpy=lambda s, *, force=False: data.to_numpy(s, force),
+                        __float__=lambda s: float(data.item(s)), __int__=lambda s: int(data.item(s)), __complex__=lambda s: complex(data.item(s)),
+                        __hash__=object.__hash__).items():
+        setattr(cls, name, f)
+    for name, t in dict(float=dt.float32, double=dt.float64, half=dt.float16, bfloat16=dt.bfloat16, long=dt.int64, int=dt.int32, short=dt.int16, char=dt.int8,
+                        byte=dt.uint8, bool=dt.bool, cfloat=dt.complex64, cdouble=dt.complex128).items(): setattr(cls, name, caster(t))
+    return cls
+
+
+def data_ptr(self):
+    buffer, v = data.own_memory(self)
+    return buffer.address + v.offset * self.dtype.size

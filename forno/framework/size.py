@@ -1,0 +1,74 @@
+"""Small value types that scripts compare and print: Size, device, memory formats, layouts."""
+from __future__ import annotations
+
+import math
+import re
+
+
+class Size(tuple):
+    """A shape: a tuple that prints as PyTorch's and knows numel()."""
+    __slots__ = ()
+
+    def numel(self) -> int: return math.prod(self)
+    def __repr__(self): return f"torch.Size({list(self)})"
+    def __getitem__(self, i): return Size(tuple.__getitem__(self, i)) if isinstance(i, slice) else tuple.__getitem__(self, i)
+    def __add__(self, other): return Size(tuple.__add__(self, tuple(other)))
+    def __radd__(self, other): return Size(tuple(other) + tuple(self))
+    def __mul__(self, n): return Size(tuple.__mul__(self, n))
+    __rmul__ = __mul__
+    def __reduce__(self): return Size, (tuple(self),)
+
+
+class device:
+    """torch.device: a kind and an optional index."""
+    __slots__ = ("type", "index")
+    KINDS = ("cpu", "cuda", "meta", "mps", "xpu", "mkldnn", "opengl", "opencl", "ideep", "hip", "ve", "fpga", "maia", "xla", "lazy", "vulkan", "mtia", "privateuseone", "hpu", "ipu")
+
+    def __new__(cls, type, index=None):
+        if isinstance(type, device): return type
+        self = object.__new__(cls)
+        if isinstance(type, int): type, index = "cuda", type
+        if not isinstance(type, str): raise TypeError(f"device(): argument 'type' must be str, not {type.__class__.__name__}")
+        if index is None:
+            m = re.fullmatch(r"([a-z]+)(?::(\d+))?", type)
+            if m is None: raise RuntimeError(f"Invalid device string: '{type}'")
+            type, index = m[1], None if m[2] is None else int(m[2])
+        if type not in cls.KINDS: raise RuntimeError(f"Expected one of {', '.join(cls.KINDS)} device type at start of device string: {type}")
+        object.__setattr__(self, "type", type)
+        object.__setattr__(self, "index", index)
+        return self
+
+    def __setattr__(self, name, value): raise AttributeError(f"attribute '{name}' of 'torch.device' objects is not writable")
+    def __eq__(self, other): return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
+    def __hash__(self): return hash((self.type, self.index))
+    def __repr__(self): return f"device(type='{self.type}'{'' if self.index is None else f', index={self.index}'})"
+    def __str__(self): return self.type if self.index is None else f"{self.type}:{self.index}"
+    def __reduce__(self): return device, (str(self),)
+
+
+CPU = device("cpu")
+
+
+def on_cpu(where) -> device:
+    """The device an argument names, if this build has it."""
+    d = CPU if where is None else device(where)
+    if d.type in ("cpu", "meta") and d.type == "cpu": return d
+    if d.type == "cuda": raise RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and installed a driver; use device='cpu' meanwhile")
+    raise NotImplementedError(f"device '{d}' is not implemented; use device='cpu'")
+
+
+class _Named:
+    __slots__ = ("name",)
+
+    def __init__(self, name): self.name = name
+    def __repr__(self): return f"torch.{self.name}"
+    def __reduce__(self): return self.name
+    def __deepcopy__(self, memo): return self
+
+
+class memory_format(_Named): """Order of axes in memory."""
+class layout(_Named): """How elements are stored."""
+
+
+contiguous_format, channels_last, channels_last_3d, preserve_format = map(memory_format, ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format"))
+strided, sparse_coo, sparse_csr = map(layout, ("strided", "sparse_coo", "sparse_csr"))

@@ -1,0 +1,281 @@
+"""Tensor: what the user holds. A tensor owns one node alone, or it sees a Storage (content, version) through a View.
+
+Aliasing costs nothing until it starts: the first view or detach gives the memory an identity (`share`). From then on reads of every alias
+go through `read`, writes through `write`, and PyTorch's rules for in-place operations, views and gradients follow from which rows those
+two record. Names below are internal; PyTorch's names are hung on Tensor by framework.bind from the op table and the method files.
+"""
+from __future__ import annotations
+
+import ctypes
+import math
+import weakref
+
+from ..core.shape import View, contiguous, whole
+from ..cpu import memory as memory_floor
+from ..dnn import movement as mv
+from ..graph.line import LOCAL, History, Leaf, Node, Slice, record
+from .engine import flush
+
+new = object.__new__
+
+
+class Storage:
+    """Identity of memory that several tensors see. `node` carries value and history; its value is row-major with `shape`.
+
+    `peers` are storages of the same memory with their own history (detach, .data, views made under no_grad).
+    """
+    __slots__ = ("node", "version", "shape", "peers", "exposed", "__weakref__")
+
+    def __init__(self, node, version):
+        self.node, self.version, self.shape, self.peers, self.exposed = node, version, node.line.shape, None, None
+
+
+class Alias:
+    """How a tensor sees a Storage. `view` None: all of it. (`seen`, `cache`): content node last read, and the node read from it."""
+    __slots__ = ("store", "view", "cache", "seen", "leaf", "frozen", "sized")
+
+    def __init__(self, store, view, cache, seen, leaf=None, frozen=False):
+        self.store, self.view, self.cache, self.seen = store, view, cache, seen
+        self.leaf = leaf                       # the Leaf of a partial view that became a leaf of its own
+        self.frozen = frozen                   # made under no_grad from a tensor with history: must not be written in grad mode
+
+
+class Tensor:
+    __slots__ = ("node", "alias", "ver", "kept", "__dict__", "__weakref__")
+
+    def __init_subclass__(cls, **kw): super().__init_subclass__(**kw)
+
+
+def wrap(node: Node) -> Tensor:
+    """A tensor that owns `node`."""
+    t = new(Tensor)
+    t.node, t.alias = node, None
+    return t
+
+
+def owned(node: Node) -> Tensor:
+    """A tensor for a freshly recorded value, seen through a view when its memory isn't row-major."""
+    t = new(Tensor)
+    t.node, t.alias = node, None
+    if node.line.strides is not None: permuted(t)
+    return t
+
+
+def permuted(t: Tensor):
+    """Give a dense, permuted value its memory: the storage holds it in memory order, the tensor sees it through the permutation."""
+    n = t.node
+    line = n.line
+    shape, strides = line.shape, line.strides
+    order = sorted(range(len(shape)), key=lambda d: (-strides[d], shape[d] == 1))
+    mine = contiguous(shape)
+    flat = record(mv.view, (n,), View(tuple(shape[d] for d in order), tuple(mine[d] for d in order), 0))
+    s = Storage(flat, 0)
+    t.alias = Alias(s, View(shape, strides, 0), n, flat)
+    t.node = None
+
+
+def read(t: Tensor) -> Node:
+    """The node of a tensor's present value."""
+    n = t.node
+    if n is not None: return n
+    a = t.alias
+    s = a.store
+    n = s.node
+    if a.seen is n: return a.cache
+    if a.view is not None: n = record(mv.view, (n,), as_view(a.view, s.shape))
+    if a.leaf is not None:
+        if n.line.grad: n = record(mv.detach, (n,))
+        n = leaf_node(n, a.leaf)
+    a.cache, a.seen = n, s.node
+    return n
+
+
+def as_view(view: View, shape) -> View: return view
+
+
+def leaf_node(n: Node, leaf: Leaf) -> Node:
+    m = record(mv.gradleaf, (n,))
+    m.past = leaf
+    return m
+
+
+def share(t: Tensor) -> Alias:
+    """t's memory gets an identity: from now on others may see it."""
+    if t.alias is None:
+        n = t.node
+        t.alias = Alias(Storage(n, version(t)), None, n, n)
+        t.node = None
+    return t.alias
+
+
+def version(t: Tensor) -> int:
+    if t.alias is not None: return t.alias.store.version
+    try: return t.ver
+    except AttributeError: return 0
+
+
+def memory(t: Tensor) -> View:
+    """How the tensor lies in its storage."""
+    if t.alias is None: return whole(t.node.line.shape)
+    return whole(t.alias.store.shape) if t.alias.view is None else t.alias.view
+
+
+def has_history(n: Node) -> bool: return n.line.grad
+
+
+def view_of(t: Tensor, mem: View, rel: View | None, frozen: bool | None = None) -> Tensor:
+    """A tensor that sees t's memory through `mem`; `rel` is the same view relative to t's own contiguous value.
+
+    At creation the view is recorded relative to t's node, so that hooks on t fire; after a write it is read from the storage's content.
+    """
+    n = read(t)
+    a = share(t)
+    run = LOCAL.run
+    freeze = a.frozen or (not run.grad and n.line.grad)
+    r = new(Tensor)
+    r.node = None
+    if freeze and not a.frozen and a.leaf is None: store = peer(a.store)
+    else: store = a.store
+    if a.leaf is not None:                     # a view of a leaf that shares memory: its history goes through that leaf
+        r.alias = Alias(store, mem, record(mv.view, (n,), rel), store.node, frozen=freeze)
+        return r
+    r.alias = Alias(store, mem, None, None, frozen=freeze)
+    if rel is not None and not freeze: r.alias.cache, r.alias.seen = record(mv.view, (n,), rel), store.node
+    return r
+
+
+def detached(t: Tensor) -> Tensor:
+    """The same memory with a history of its own (detach, .data)."""
+    read(t)
+    a = share(t)
+    r = new(Tensor)
+    r.node = None
+    r.alias = Alias(peer(a.store), a.view, None, None)
+    return r
+
+
+def peer(s: Storage) -> Storage:
+    """Another storage of the same memory, without history."""
+    if s.peers is None: s.peers = weakref.WeakSet([s])
+    p = Storage(cut(s.node), s.version)
+    p.shape, p.peers, p.exposed = s.shape, s.peers, s.exposed
+    s.peers.add(p)
+    return p
+
+
+def cut(n: Node) -> Node: return record(mv.detach, (n,)) if n.line.grad else n
+
+
+def straight(old: Node, v: Node) -> Node:
+    """An unrecorded write: the value changes, the history stays."""
+    if old.past.__class__ is Leaf: return leaf_node(cut(v), old.past)
+    return record(mv.straight, (old, cut(v)))
+
+
+def write(t: Tensor, v: Node, tracked: bool | None = None):
+    """t's memory takes value v (t's shape and dtype): all of it, or through the view. tracked=False: autograd must not see it."""
+    old = read(t) if t.alias is None else t.alias.store.node
+    record_write(t, v, tracked)
+    if old.buf is not None and old.buf.exposed: land(old, t)
+
+
+def land(old: Node, t: Tensor):
+    """Memory that something outside sees is written at once, where it lies; whoever still needs the old value gets a copy of it."""
+    flush()
+    target = old.buf
+    a = t.alias
+    mine = [t.node] if a is None else [p.node for p in a.store.peers or (a.store,)]
+    if any(n.buf is target for n in mine): return          # it was written in place already
+    now = mine[0] if a is None else a.store.node
+    source = now.buf
+    if source.__class__ is Slice: source = copied(now).buf
+    keep = memory_floor.empty(target.nbytes)
+    ctypes.memmove(keep.address, target.address, target.nbytes)
+    ctypes.memmove(target.address, source.address, target.nbytes)
+    old.buf = keep
+    for n in mine: n.buf = target
+
+
+def copied(n: Node) -> Node:
+    """A node with the same value in dense memory of its own."""
+    m = record(mv.view, (n,), whole(n.line.shape))
+    m = record(mv.put, (m, m), whole(n.line.shape))
+    flush()
+    return m
+
+
+def record_write(t: Tensor, v: Node, tracked: bool | None):
+    n = read(t)
+    if tracked is None: tracked = LOCAL.run.grad and (v.line.grad or n.line.grad)
+    a = t.alias
+    if a is None:
+        t.node = v if tracked or not n.line.grad else straight(n, v)
+        t.ver = version(t) + 1
+        if t.node.line.strides is not None: permuted_after(t)
+        return
+    s, view = a.store, a.view
+    old = s.node
+    if a.leaf is not None: tracked = False
+    if view is None or (not tracked and view.offset == 0 and view.strides == contiguous(view.shape) and math.prod(view.shape) == math.prod(s.shape)):
+        w = v if v.line.shape == s.shape else record(mv.view, (v,), whole(s.shape))
+        if w.line.strides is not None: w = record(mv.view, (w,), whole(s.shape))
+    else: w = record(mv.put, (old if tracked else cut(old), v), view)
+    if not tracked and old.line.grad: w = straight(old, w)
+    s.node = w
+    s.version += 1
+    if s.peers is not None:
+        for p in list(s.peers):
+            if p is s: continue
+            d = cut(w)
+            p.node = straight(p.node, d) if p.node.line.grad else d
+            p.version = s.version
+
+
+def permuted_after(t: Tensor):
+    """An owner written with a permuted value stays row-major: its strides are the user's."""
+    n = t.node
+    t.node = record(mv.view, (n,), whole(n.line.shape))
+
+
+def whole_write(t: Tensor, v: Node) -> Node:
+    """A tracked full overwrite keeps requires_grad: the old history gets zeros."""
+    n = read(t)
+    return record(mv.overwrite, (n, v)) if LOCAL.run.grad and n.line.grad else v
+
+
+def check_write(t: Tensor, overlap: bool = True):
+    """PyTorch's refusals of in-place operations."""
+    a = t.alias
+    if overlap and a is not None and a.view is not None and any(s == 0 and n > 1 for s, n in zip(a.view.strides, a.view.shape)):
+        raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+                           "Please clone() the tensor before performing the operation.")
+    run = LOCAL.run
+    if run.grad:
+        n = read(t)
+        if n.past.__class__ is Leaf: raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        if a is not None:
+            if a.frozen and n.line.dtype.category >= 2:
+                raise RuntimeError("A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is "
+                                   "ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either "
+                                   "both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked).")
+            if a.leaf is None and a.store.node.past.__class__ is Leaf:
+                raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+
+
+def require_grad(t: Tensor):
+    """Turn t into a leaf."""
+    n = read(t)
+    leaf = Leaf()
+    a = t.alias
+    if a is None: t.node = leaf_node(n, leaf)
+    elif a.view is None:
+        a.store.node = a.cache = leaf_node(n, leaf)
+        a.seen = a.store.node
+    else:
+        a.leaf = leaf
+        a.cache, a.seen = leaf_node(n, leaf), a.store.node
+
+
+def history(n: Node) -> History:
+    if n.past is None: n.past = History()
+    return n.past

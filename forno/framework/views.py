@@ -1,0 +1,367 @@
+"""Views: every one is a function of geometry applied twice, to the tensor's memory and to its own contiguous value.
+
+The memory's geometry is what stride(), aliasing and errors see; the value's is what the line records. On a repeated program the line
+remembers both, and a view costs one comparison and three small objects.
+"""
+from __future__ import annotations
+
+import math
+import operator
+
+from ..core import dtype as dt
+from ..core.shape import View, contiguous, is_contiguous, normalize_dim, restride, whole
+from ..dnn import movement as mv
+from ..graph.line import LOCAL, Node, new, record
+from .tensor import Alias, Tensor, memory, owned, read, share, view_of
+
+
+def shape_of(t: Tensor) -> tuple:
+    a = t.alias
+    if a is None: return t.node.line.shape
+    return a.store.shape if a.view is None else a.view.shape
+
+
+def through(t: Tensor, geom, key) -> Tensor:
+    """The view of t by `geom` (View -> View). `key` names the geometry, so that the walked line can be trusted to hold its result."""
+    x = t.node or read(t)
+    run = LOCAL.run
+    e = run.cur.next
+    if e.op is mv.view and e.memo is not None and run.nodes[e.i] is x and run.grad:
+        known, before, after = e.memo
+        a = t.alias
+        if known == key and (before is None if a is None else a.view is before and a.leaf is None and not a.frozen):
+            if a is None: a = share(t)
+            n = new(Node)
+            n.line = e; n.buf = n.past = None
+            run.nodes.append(n)
+            run.cur = e
+            r = new(Tensor)
+            r.node = None
+            r.alias = Alias(a.store, after, n, a.store.node)
+            return r
+    mem = memory(t)
+    after = geom(mem)
+    before = t.alias.view if t.alias is not None else None
+    r = view_of(t, after, geom(whole(mem.shape)))
+    a = r.alias
+    run = LOCAL.run
+    if a.cache is not None and run.nodes and a.cache is run.nodes[-1] and run.cur.op is mv.view and not a.frozen and a.leaf is None:
+        run.cur.memo = (key, before, after)
+    return r
+
+
+def ints(args) -> tuple:
+    """Sizes given as f(1, 2) or f((1, 2)); tensors and NumPy integers count as ints."""
+    if len(args) == 1 and not isinstance(args[0], int):
+        a = args[0]
+        if isinstance(a, (tuple, list)): args = a
+    out = []
+    for x in args:
+        if x.__class__ is int: out.append(x); continue
+        try: out.append(operator.index(x))
+        except TypeError: raise TypeError(f"sizes must be integers, got {type(x).__name__}") from None
+    return tuple(out)
+
+
+# ---------------------------------------------------------------- axes
+def permute(input, *dims):
+    p = tuple(normalize_dim(d, len(shape_of(input))) for d in ints(dims))
+    n = len(shape_of(input))
+    if len(p) != n:
+        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired ordering of dimensions "
+                           f"i.e. input.dim() = {n} is not equal to len(dims) = {len(p)}")
+    if len(set(p)) != n: raise RuntimeError("permute(): duplicate dims are not allowed.")
+    return through(input, lambda v: View(tuple(v.shape[i] for i in p), tuple(v.strides[i] for i in p), v.offset), ("p", p))
+
+
+def transpose(input, dim0, dim1):
+    n = len(shape_of(input))
+    i, j = normalize_dim(dim0, n), normalize_dim(dim1, n)
+    if n == 0: return through(input, lambda v: v, ("t", 0, 0))
+
+    def geom(v):
+        sh, st = list(v.shape), list(v.strides)
+        sh[i], sh[j], st[i], st[j] = sh[j], sh[i], st[j], st[i]
+        return View(tuple(sh), tuple(st), v.offset)
+    return through(input, geom, ("t", i, j))
+
+
+def t(input):
+    n = len(shape_of(input))
+    if n > 2: raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {n}D")
+    return transpose(input, 0, 1) if n == 2 else through(input, lambda v: v, ("t", 0, 0))
+
+
+def movedim(input, source, destination):
+    n = len(shape_of(input))
+    src = [normalize_dim(d, n) for d in (source if isinstance(source, (tuple, list)) else (source,))]
+    dst = [normalize_dim(d, n) for d in (destination if isinstance(destination, (tuple, list)) else (destination,))]
+    if len(src) != len(dst): raise RuntimeError(f"movedim: Invalid source or destination dims: source ({src} dims) should contain the same number of dims as destination ({dst} dims)")
+    if len(set(src)) != len(src): raise RuntimeError(f"movedim: repeated dim in `source` ({src})")
+    if len(set(dst)) != len(dst): raise RuntimeError(f"movedim: repeated dim in `destination` ({dst})")
+    order = [None] * n
+    for s, d in zip(src, dst): order[d] = s
+    rest = iter(d for d in range(n) if d not in src)
+    return permute(input, tuple(next(rest) if o is None else o for o in order))
+
+
+def unsqueeze(input, dim):
+    n = len(shape_of(input))
+    if not -n - 1 <= dim <= n: raise IndexError(f"Dimension out of range (expected to be in range of [{-n - 1}, {n}], but got {dim})")
+    d = dim % (n + 1)
+
+    def geom(v):
+        step = v.shape[d] * v.strides[d] if d < len(v.shape) else 1
+        return View(v.shape[:d] + (1,) + v.shape[d:], v.strides[:d] + (step,) + v.strides[d:], v.offset)
+    return through(input, geom, ("u", d))
+
+
+def squeeze(input, dim=None):
+    shape = shape_of(input)
+    n = len(shape)
+    if dim is None: gone = {i for i, k in enumerate(shape) if k == 1}
+    else: gone = {d for d in (normalize_dim(d, n) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))) if n and shape[d] == 1}
+    if len(gone) == 0 and n == 0: return through(input, lambda v: v, ("s", ()))
+    stay = tuple(i for i in range(n) if i not in gone)
+    return through(input, lambda v: View(tuple(v.shape[i] for i in stay), tuple(v.strides[i] for i in stay), v.offset), ("s", stay))
+
+
+def unflatten(input, dim, sizes):
+    shape = shape_of(input)
+    d = normalize_dim(dim, len(shape))
+    sizes = resolve(ints((sizes,)), shape[d], f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {d} ({shape[d]}) in the input tensor")
+    return view(input, shape[:d] + sizes + shape[d + 1:])
+
+
+# ---------------------------------------------------------------- parts
+def narrow(input, dim, start, length):
+    shape = shape_of(input)
+    if not shape: raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
+    d = normalize_dim(dim, len(shape))
+    start, length, n = int(start), int(length), shape[d]
+    if length < 0: raise RuntimeError("narrow(): length must be non-negative.")
+    if not -n <= start <= n: raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n}], but got {start})")
+    if start < 0: start += n
+    if start + length > n: raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
+    return through(input, lambda v: View(v.shape[:d] + (length,) + v.shape[d + 1:], v.strides, v.offset + start * v.strides[d]), ("n", d, start, length))
+
+
+def select(input, dim, index):
+    shape = shape_of(input)
+    if not shape: raise IndexError("select() cannot be applied to a 0-dim tensor.")
+    d = normalize_dim(dim, len(shape))
+    i, n = int(index), shape[d]
+    if not -n <= i < n: raise IndexError(f"select(): index {i} out of range for tensor of size {list(shape)} at dimension {d}")
+    i %= n
+    return through(input, lambda v: View(v.shape[:d] + v.shape[d + 1:], v.strides[:d] + v.strides[d + 1:], v.offset + i * v.strides[d]), ("i", d, i))
+
+
+def slice_(input, dim, start, stop, step):
+    """A clamped Python slice along one axis."""
+    n = shape_of(input)[dim]
+    lo, hi, step = slice(start, stop, step).indices(n)
+    count = max(0, -(-(hi - lo) // step))
+    return through(input, lambda v: View(v.shape[:dim] + (count,) + v.shape[dim + 1:], v.strides[:dim] + (v.strides[dim] * step,) + v.strides[dim + 1:],
+                                         v.offset + lo * v.strides[dim]), ("c", dim, lo, count, step))
+
+
+def diagonal(input, offset=0, dim1=0, dim2=1):
+    shape = shape_of(input)
+    a, b = normalize_dim(dim1, len(shape)), normalize_dim(dim2, len(shape))
+    if a == b: raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    if offset >= 0: count, skip = max(min(shape[a], shape[b] - offset), 0), (b, offset)
+    else: count, skip = max(min(shape[a] + offset, shape[b]), 0), (a, -offset)
+    stay = tuple(i for i in range(len(shape)) if i not in (a, b))
+
+    def geom(v):
+        start = v.offset + (skip[1] * v.strides[skip[0]] if count else 0)
+        return View(tuple(v.shape[i] for i in stay) + (count,), tuple(v.strides[i] for i in stay) + (v.strides[a] + v.strides[b],), start)
+    return through(input, geom, ("d", offset, a, b))
+
+
+def unfold(input, dimension, size, step):
+    shape = shape_of(input)
+    d = normalize_dim(dimension, len(shape))
+    n = shape[d] if shape else 1
+    if size > n: raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
+    if step <= 0: raise RuntimeError(f"step is {step} but must be > 0")
+    if not shape: return through(input, lambda v: View((size,), (1,), v.offset), ("w0", size))
+    count = (n - size) // step + 1
+
+    def geom(v):
+        sh, st = list(v.shape), list(v.strides)
+        sh[d], st[d] = count, v.strides[d] * step
+        return View((*sh, size), (*st, v.strides[d]), v.offset)
+    return through(input, geom, ("w", d, size, step))
+
+
+def as_strided(input, size, stride, storage_offset=None):
+    size, stride = ints((size,)), ints((stride,))
+    if len(size) != len(stride): raise RuntimeError(f"mismatch in length of strides and shape: {len(stride)} and {len(size)}")
+    mem = memory(input)
+    offset = mem.offset if storage_offset is None else int(storage_offset)
+    if any(s < 0 for s in stride): raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got strides: {list(stride)}")
+    if any(n < 0 for n in size): raise RuntimeError(f"as_strided: negative dimension in size {list(size)}")
+    if offset < 0: raise RuntimeError(f"Tensor: invalid storage offset {offset}")
+    v = View(size, stride, offset)
+    read(input)
+    a = share(input)
+    room = math.prod(a.store.shape)
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride)) if 0 not in size else offset - 1
+    if last >= room:
+        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize {input.dtype.size} requiring a storage size of "
+                           f"{(last + 1) * input.dtype.size} are out of bounds for storage of size {room * input.dtype.size}")
+    if mem.offset == 0 and is_contiguous(mem.shape, mem.strides) and math.prod(mem.shape) == room: return view_of(input, v, v)
+    r = view_of(input, v, None)
+    read(r)
+    return r
+
+
+# ---------------------------------------------------------------- repetition
+def expand(input, *sizes):
+    shape, to = shape_of(input), list(ints(sizes))
+    lead = len(to) - len(shape)
+    if lead < 0:
+        raise RuntimeError(f"expand({input.dtype!r}{list(shape)}, size={to}): the number of sizes provided ({len(to)}) must be greater or equal to the number of "
+                           f"dimensions in the tensor ({len(shape)})")
+    for i, n in enumerate(to):
+        if i < lead:
+            if n < 0: raise RuntimeError(f"The expanded size of the tensor ({n}) isn't allowed in a leading, non-existing dimension {i}")
+        elif n == -1: to[i] = shape[i - lead]
+        elif n != shape[i - lead] and shape[i - lead] != 1:
+            raise RuntimeError(f"The expanded size of the tensor ({n}) must match the existing size ({shape[i - lead]}) at non-singleton dimension {i}.  "
+                               f"Target sizes: {to}.  Tensor sizes: {list(shape)}")
+        elif n < -1: raise RuntimeError(f"expand: invalid size {n} at dimension {i}")
+    to = tuple(to)
+
+    def geom(v): return View(to, (0,) * lead + tuple(s if n == m else 0 for n, m, s in zip(to[lead:], v.shape, v.strides)), v.offset)
+    return through(input, geom, ("e", to))
+
+
+def expand_as(input, other): return expand(input, shape_of(other))
+def broadcast_to(input, size): return expand(input, size)
+
+
+# ---------------------------------------------------------------- shape
+def resolve(shape, numel, message=None) -> tuple:
+    """A shape with its -1 filled in."""
+    known = 1
+    for n in shape:
+        if n >= 0: known *= n
+        elif n != -1: raise RuntimeError(f"invalid shape dimension {n}")
+    if shape.count(-1) > 1: raise RuntimeError("only one dimension can be inferred")
+    if -1 in shape:
+        if known == 0:
+            raise RuntimeError(f"cannot reshape tensor of 0 elements into shape {list(shape)} because the unspecified dimension size -1 can be any value and is ambiguous")
+        if numel % known == 0: return tuple(numel // known if n == -1 else n for n in shape)
+    elif known == numel: return tuple(shape)
+    raise RuntimeError(message or f"shape '{list(shape)}' is invalid for input of size {numel}")
+
+
+def reshaped(input, shape, must_view):
+    mem = memory(input)
+    shape = resolve(shape, math.prod(mem.shape))
+    strides = restride(mem.shape, mem.strides, shape)
+    if strides is not None:
+        return through(input, lambda v: View(shape, restride(v.shape, v.strides, shape), v.offset), ("r", shape))
+    if must_view:
+        raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). "
+                           "Use .reshape(...) instead.")
+    return owned(record(mv.view, (read(input),), whole(shape)))
+
+
+def reshape(input, *shape): return reshaped(input, ints(shape), False)
+
+
+def view(input, *shape):
+    if len(shape) == 1 and isinstance(shape[0], dt.dtype): return view_dtype(input, shape[0])
+    return reshaped(input, ints(shape), True)
+
+
+def view_as(input, other): return view(input, shape_of(other))
+def reshape_as(input, other): return reshape(input, shape_of(other))
+
+
+def view_dtype(input, dtype):
+    """Reinterpret the bits: only equal sizes share memory here; the value is read through a cast of bits."""
+    if dtype is input.dtype: return through(input, lambda v: v, ("bits", dtype))
+    raise NotImplementedError(f"'view(dtype)' from {input.dtype!r} to {dtype!r} is not implemented on device 'cpu'; use .to({dtype!r}) for values or numpy().view() for bits")
+
+
+def flatten(input, start_dim=0, end_dim=-1):
+    shape = shape_of(input)
+    if not shape: return reshape(input, (1,))
+    a, b = normalize_dim(start_dim, len(shape)), normalize_dim(end_dim, len(shape))
+    if a > b: raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if a == b: return input
+    return reshape(input, shape[:a] + (math.prod(shape[a:b + 1]),) + shape[b + 1:])
+
+
+def ravel(input): return reshape(input, (-1,))
+
+
+# ---------------------------------------------------------------- several at once
+def split(tensor, split_size_or_sections, dim=0):
+    n = shape_of(tensor)[normalize_dim(dim, len(shape_of(tensor)))]
+    if isinstance(split_size_or_sections, (tuple, list)):
+        sizes = [int(k) for k in split_size_or_sections]
+        if sum(sizes) != n or any(k < 0 for k in sizes):
+            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), but got split_sizes={sizes}")
+    else:
+        k = int(split_size_or_sections)
+        if k < 0: raise RuntimeError(f"split expects split_size be non-negative, but got split_size={k}")
+        if k == 0 and n: raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
+        sizes = [n] if k == 0 else [min(k, n - i) for i in range(0, max(n, 1), k)]
+    out, at = [], 0
+    for k in sizes:
+        out.append(narrow(tensor, dim, at, k))
+        at += k
+    return tuple(out)
+
+
+def chunk(input, chunks, dim=0):
+    if chunks <= 0: raise RuntimeError("chunk expects `chunks` to be greater than 0, got: " + str(chunks))
+    n = shape_of(input)[normalize_dim(dim, len(shape_of(input)))]
+    if n == 0: return tuple(narrow(input, dim, 0, 0) for _ in range(chunks))
+    return split(input, -(-n // chunks), dim)
+
+
+def tensor_split(input, indices_or_sections, dim=0):
+    n = shape_of(input)[normalize_dim(dim, len(shape_of(input)))]
+    if isinstance(indices_or_sections, int):
+        k = indices_or_sections
+        if k <= 0: raise RuntimeError(f"number of sections must be larger than 0, got {k}")
+        cuts = [n // k * i + min(i, n % k) for i in range(1, k)]
+    else: cuts = [int(i) for i in indices_or_sections]
+    cuts = [min(max(c + n if c < 0 else c, 0), n) for c in cuts]
+    return tuple(narrow(input, dim, a, max(b - a, 0)) for a, b in zip([0, *cuts], [*cuts, n]))
+
+
+def unbind(input, dim=0):
+    d = normalize_dim(dim, len(shape_of(input)))
+    if not shape_of(input): raise IndexError("Dimension specified as 0 but tensor has no dimensions")
+    return tuple(select(input, d, i) for i in range(shape_of(input)[d]))
+
+
+def contiguous_(input, memory_format=None):
+    """Tensor.contiguous: itself when it already is."""
+    mem = memory(input)
+    if is_contiguous(mem.shape, mem.strides): return input
+    return owned(record(mv.view, (read(input),), whole(mem.shape)))
+
+
+def clone(input, *, memory_format=None):
+    n = read(input)
+    return owned(record(mv.copy, (n,))) if n.line.memory is None else like_memory(input, n)
+
+
+def like_memory(input, n):
+    """A copy that keeps a dense tensor's axis order (PyTorch's preserve_format)."""
+    mem = memory(input)
+    order = sorted(range(len(mem.shape)), key=lambda d: (-mem.strides[d], mem.shape[d] == 1))
+    dense = is_contiguous([mem.shape[d] for d in order], [mem.strides[d] for d in order])
+    if not dense or is_contiguous(mem.shape, mem.strides): return owned(record(mv.view, (n,), whole(mem.shape)))
+    mine = contiguous(mem.shape)
+    flat = owned(record(mv.view, (n,), View(tuple(mem.shape[d] for d in order), tuple(mine[d] for d in order), 0)))
+    back = tuple(order.index(d) for d in range(len(order)))
+    return permute(flat, back)

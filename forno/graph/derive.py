@@ -1,0 +1,208 @@
+"""Backward without a tape: lines are walked from the result towards the leaves, and each row's gradient rule records new lines.
+
+Comes in: root nodes with their cotangents, and a face (how to wrap a node as a Tensor and unwrap one). Goes out: gradients at leaves or at
+the nodes asked for. Order is creation order reversed (window, slot), which is PyTorch's sequence number.
+"""
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..core.dtype import COMPLEX
+from .line import LOCAL, History, Leaf, Node, Poison, Ref, record
+
+
+class Face(NamedTuple):
+    """What derivation needs of tensors."""
+    wrap: Callable                             # node -> Tensor
+    unwrap: Callable                           # Tensor -> node
+    accumulate: Callable                       # (Leaf, gradient Tensor, create_graph) -> None
+
+
+class Derivation:
+    """One walk. `fresh` stays true while everything seen may be remembered for the next run of the same lines."""
+
+    def __init__(self, face: Face, retain: bool, create: bool, wanted: dict | None = None):
+        self.face, self.retain, self.create, self.wanted = face, retain, create, wanted
+        self.run = LOCAL.run
+        self.grads: dict = {}                  # vertex key -> [node, gradient Tensor]
+        self.heap: list = []
+        self.leaves: list = []                 # (leaf node, gradient node) in the order reached
+        self.got: dict = {}                    # id of a wanted vertex -> gradient
+        self.fresh = True
+        self.again: dict = {}                  # id of a dead node -> its value, recorded again
+        self.freed: set = set()
+        self.leads: dict = {}
+
+    def key(self, n: Node):
+        """A vertex's place in time; leaves come last and are known by identity. None: no gradient goes there."""
+        past = n.past
+        if past.__class__ is Leaf: return 0, id(past)
+        if not n.line.grad: return None
+        if past.__class__ is History and past.run is not None: return past.run, n.line.slot
+        s = n.line.slot
+        return (self.run.id, s) if 0 <= s < len(self.run.nodes) and self.run.nodes[s] is n else None
+
+    def operands(self, n: Node) -> list:
+        """Nodes and numbers a vertex was made from (numbers of this window as Refs)."""
+        past = n.past
+        if past.__class__ is History and past.run is not None: return past.ins
+        run, out, k = self.run, [], n.line.scal
+        for c in n.line.ins:
+            if c.__class__ is int: out.append(run.nodes[c])
+            elif c.__class__ is type: out.append(Ref(c, k, run.scalars[k])); k += 1
+            else: out.append(Ref(c[0], c[1], run.scalars[c[1]]))
+        return out
+
+    def reaches(self, n: Node) -> bool:
+        """autograd.grad walks only what leads to the inputs asked for."""
+        if self.wanted is None: return True
+        stack = [n]
+        while stack:                           # depth first without recursion: graphs are deeper than Python's stack
+            x = stack[-1]
+            k = vertex(x)
+            if k in self.leads: stack.pop(); continue
+            if k in self.wanted: self.leads[k] = True; stack.pop(); continue
+            if self.key(x) is None or x.past.__class__ is Leaf: self.leads[k] = False; stack.pop(); continue
+            below = [y for y in self.operands(x) if y.__class__ is Node and (y.line.grad or y.past.__class__ is Leaf)]
+            todo = [y for y in below if vertex(y) not in self.leads]
+            if todo: stack.extend(todo); continue
+            self.leads[k] = any([self.leads[vertex(y)] for y in below])
+            stack.pop()
+        return self.leads[vertex(n)]
+
+    def send(self, n: Node, g):
+        key = self.key(n)
+        if key is None: return
+        if key[0] not in (0, self.run.id): self.fresh = False
+        have = self.grads.get(key)
+        if have is None:
+            self.grads[key] = [n, g]
+            heapq.heappush(self.heap, (-key[0], -key[1]))
+        else: have[1] = have[1] + g
+
+    def available(self, n: Node) -> Node:
+        """A value: as it is, or computed again from what still lives when its window let it go."""
+        past = n.past
+        if n.buf is not None or past.__class__ is not History or past.run is None or id(n) in self.run.inputs: return n
+        out = self.again.get(id(n))
+        if out is None:
+            todo = [n]
+            while todo:                        # operands first
+                x = todo[-1]
+                dead = [y for y in x.past.ins if y.__class__ is Node and y.buf is None and y.past.__class__ is History and y.past.run is not None
+                        and id(y) not in self.again]
+                if dead: todo.extend(dead); continue
+                todo.pop()
+                if id(x) not in self.again:
+                    ins = [self.again.get(id(y), (None, y))[1] for y in x.past.ins]
+                    self.again[id(x)] = (x, record(x.line.op, ins, x.line.attr))
+            out = self.again[id(n)]
+        return out[1]
+
+    def visit(self, n: Node, g):
+        """One vertex: hooks, then a leaf's collection or the row's rules."""
+        past = n.past
+        for h in (past.hooks if past is not None else None) or ():
+            r = h(g)
+            self.fresh = False                 # a hook's own lines must never be replayed for a run without it
+            if r is not None: g = r
+        if self.wanted is not None and vertex(n) in self.wanted:
+            k = vertex(n)
+            self.got[k] = self.got[k] + g if k in self.got else g
+        if past.__class__ is Leaf:
+            if self.wanted is None: self.collect(n, g)
+            return
+        if past.__class__ is History and past.ctx is not None:
+            self.custom(n, g)
+            return
+        self.rules(n, g)
+
+    def collect(self, n: Node, g):
+        if n.past.grad is not None or n.past.after: self.fresh = False
+        gn = self.face.accumulate(n.past, g, self.create)
+        if gn is not None: self.leaves.append((n, gn))
+        for h in n.past.after or (): h(n.past)
+
+    def rules(self, n: Node, g):
+        op, line, ins, face = n.line.op, n.line, self.operands(n), self.face
+        rules = op.rules(len(ins))
+        needed = [i for i, x in enumerate(ins) if x.__class__ is Node and i < len(rules) and rules[i] is not None
+                  and (x.line.grad or x.past.__class__ is Leaf) and self.reaches(x)]
+        if not needed: return
+        if op.saves:
+            if self.is_freed(n):
+                raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
+                                   "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if "
+                                   "you need to backward through the graph a second time or if you need to access saved tensors after calling backward. "
+                                   f"The operation is {op.name}{at(line)}.")
+            self.freed.add(n)
+        uses = op.saves
+        args = [face.wrap(self.available(x) if "abcdefgh"[i] in uses or op.kind == "composite" else x) if x.__class__ is Node else x for i, x in enumerate(ins)]
+        o = face.wrap(self.available(n) if "o" in uses else n)
+        for i in needed:
+            gi = rules[i](g, o, *args, attr=line.attr)
+            if gi is None: continue
+            x = ins[i].line
+            if op.kind == "elementwise": gi = sum_to(gi, x.shape)
+            if gi.dtype is not x.dtype: gi = to_dtype(gi, x.dtype)
+            self.send(ins[i], gi)
+
+    def custom(self, n: Node, g):
+        """A user's Function: its backward is Python, so nothing of this walk is remembered."""
+        self.fresh = False
+        for x, gi in n.past.ctx(n, g):
+            if x.__class__ is Node and gi is not None and (x.line.grad or x.past.__class__ is Leaf) and self.reaches(x): self.send(x, gi)
+
+    def is_freed(self, n: Node) -> bool:
+        past = n.past
+        if past.__class__ is History and past.run is not None: return past.freed
+        return any([n.line.slot in f for f in self.run.freed])
+
+    def go(self, roots):
+        for n, g in roots: self.send(n, g)
+        while self.heap:
+            a, b = heapq.heappop(self.heap)
+            n, g = self.grads.pop((-a, -b))
+            self.visit(n, g)
+        if not self.retain: self.free()
+
+    def free(self):
+        here = []
+        for n in self.freed:
+            past = n.past
+            if past.__class__ is History and past.run is not None: past.freed = True
+            else: here.append(n.line.slot)
+        self.run.freed.append(frozenset(here))
+
+
+def vertex(n: Node) -> int:
+    """Identity of the graph's vertex a node stands for: a leaf keeps it through in-place updates."""
+    return id(n.past) if n.past.__class__ is Leaf else id(n)
+
+
+def sum_to(g, shape):
+    """A gradient summed over the axes its operand was broadcast along."""
+    have = tuple(g.shape)
+    if have == shape: return g
+    lead = len(have) - len(shape)
+    dims = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and have[i + lead] != 1)
+    if dims: g = g.sum(dims, True)
+    return g.reshape(shape)
+
+
+def to_dtype(g, dtype):
+    """A gradient in its operand's type; a complex gradient of a real operand keeps its real part."""
+    if g.dtype.category == COMPLEX and dtype.category != COMPLEX: g = g.real
+    return g.to(dtype)
+
+
+def at(line) -> str:
+    """The user's own line, for messages."""
+    return f", recorded at {line.where[0]}:{line.where[1]}" if line.where else ""
+
+
+def check(n: Node):
+    """Raise the error that poisoned this value."""
+    if n.buf.__class__ is Poison: raise n.buf.error

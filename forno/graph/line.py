@@ -1,0 +1,321 @@
+"""Lines and nodes: what a program did, and what this run of it computed.
+
+A **Line** is static: a row applied to earlier slots, with dtype, shape and gradient flag. Lines form a trie; a line's place in it is its
+whole past in this window, so an equal line means an equal program so far, and everything that costs time (promotion, shape rules,
+gradients, plans) is done when a line is made and found again when it is walked.
+
+A **Node** is one run's immutable value of a line. Its memory is `buf`: None while pending, a Buffer (dense, laid out by the line's
+strides), or a Slice of a buffer that another node owns too.
+
+A **Run** is the open window of one thread: the current line, its nodes by slot, and this run's Python numbers.
+"""
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from typing import NamedTuple
+
+from ..core.dtype import FLOAT
+from ..core.flags import flags
+from ..core.op import Op
+from ..core.state import state
+from ..core.shape import View, broadcast_layout, compose, contiguous
+
+new = object.__new__
+
+
+class Line:
+    """`ins` codes operands: a slot (int), a fresh number (its type) or an earlier number of this run ((type, position))."""
+    __slots__ = ("op", "key", "ins", "i", "j", "attr", "dtype", "shape", "strides", "grad", "slot", "nslots", "nscal", "scal", "prev", "next", "alts",
+                 "plans", "memo", "where", "memory")
+
+    def __repr__(self):
+        args = ", ".join(f"%{c}" if c.__class__ is int else c.__name__ if isinstance(c, type) else f"{c[0].__name__}#{c[1]}" for c in self.ins or ())
+        attr = "" if self.attr is None else f" {self.attr}"
+        kind = "" if self.dtype is None else f" : {self.dtype.name}{list(self.shape)}{' grad' if self.grad else ''}"
+        return f"%{self.slot} = {self.op} ({args}){attr}{kind}"
+
+    def program(self) -> list[Line]:
+        """Every line of this window up to here, first to last."""
+        out, line = [], self
+        while line.prev is not None: out.append(line); line = line.prev
+        return out[::-1]
+
+
+class Node:
+    """`past`: None; a Leaf (gradient is collected here); or a History (set when a window closes and a backward may still come)."""
+    __slots__ = ("line", "buf", "past", "__weakref__")
+
+    def __repr__(self): return f"<node {self.line} {'pending' if self.buf is None else 'done'}>"
+
+
+class Slice(NamedTuple):
+    """A node's value inside memory that it doesn't own alone."""
+    buffer: object
+    view: View
+
+    @property
+    def exposed(self): return self.buffer.exposed
+
+
+class Leaf:
+    """Where gradients of a leaf arrive: PyTorch's AccumulateGrad. Survives in-place updates of the leaf."""
+    __slots__ = ("grad", "hooks", "after", "__weakref__")
+
+    def __init__(self): self.grad = self.hooks = self.after = None
+
+
+class History:
+    """What a later backward needs of a node whose window is closed: operands, numbers, and whether its saved values were freed.
+
+    While the window is open only `hooks` is used. Operands form a DAG, so reference counts free it as precisely as PyTorch's graph.
+    """
+    __slots__ = ("run", "ins", "freed", "hooks", "ctx")
+
+    def __init__(self): self.run = self.ins = self.hooks = self.ctx = None; self.freed = False
+
+
+class Poison:
+    """In place of a buffer whose computation failed: reading it raises the same error again."""
+    __slots__ = ("error",)
+    exposed = False
+
+    def __init__(self, error): self.error = error
+
+
+class Marker(Op):
+    """Lines that compute nothing: inputs of the window and changes of ambient state."""
+
+
+def _marker(name): m = object.__new__(Marker); object.__setattr__(m, "name", name); return m
+
+
+INPUT, MODE, BACKWARD, ROOT = map(_marker, ("input", "mode", "backward", "root"))
+LEAF, HISTORY, PLAIN = 2, 1, 0                 # what an input line says of its node's gradient
+
+
+class Run:
+    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "id", "unmemo", "grad", "inference", "hold", "stats", "eager")
+
+    def __init__(self):
+        self.stats = Stats()
+        self.id, self.hold = 0, 0
+        self.open(True, False)
+
+    def open(self, grad: bool, inference: bool):
+        """Start a fresh window under these modes."""
+        self.cur, self.grad, self.inference = _root(grad), grad, inference
+        self.nodes, self.scalars, self.inputs, self.freed = [], [], {}, []
+        self.id = next_id()
+        self.unmemo = self.eager = False
+
+
+class Stats:
+    """Counters the budget tests read: nothing on the hit path touches them."""
+    __slots__ = ("lines", "plans", "flushes", "derived", "remembered")
+
+    def __init__(self): self.lines = self.plans = self.flushes = self.derived = self.remembered = 0
+
+    def __repr__(self): return " ".join(f"{k}={getattr(self, k)}" for k in self.__slots__)
+
+
+_ids = [0]
+
+
+def next_id() -> int:
+    _ids[0] += 1
+    return _ids[0]
+
+
+def blank(op) -> Line:
+    e = new(Line)
+    e.op, e.key, e.ins, e.attr, e.dtype, e.shape, e.strides, e.grad, e.slot = op, None, (), None, None, None, None, False, -1
+    e.i = e.j = e.scal = e.where = e.prev = e.memo = e.memory = None
+    e.nslots = e.nscal = 0
+    e.next, e.alts, e.plans = END, {}, {}
+    return e
+
+
+END = None
+END = blank(None)
+_roots: dict[tuple, Line] = {}
+
+
+def _root(grad: bool) -> Line:
+    key = grad, state.default_dtype            # a window starts in the ambient state that the one before it ended in
+    if key not in _roots: _roots[key] = blank(ROOT)
+    return _roots[key]
+
+
+def drop_trie():
+    """Forget every recorded program (bounded memory for programs that never repeat). Open windows keep their own lines."""
+    _roots.clear()
+    lines_alive[0] = 0
+
+
+lines_alive = [0]
+MAX_LINES = 400_000                            # about 0.4 KB each
+
+
+class _Local(threading.local):
+    def __init__(self):
+        self.run = Run()
+        with _runs_lock: _runs[threading.get_ident()] = self.run
+
+
+_runs: dict[int, Run] = {}
+_runs_lock = threading.Lock()
+LOCAL = _Local()
+
+
+class Ref:
+    """A Python number that is already in this run: gradient rules use it, so its value stays out of the lines."""
+    __slots__ = ("type", "index", "value")
+
+    def __init__(self, type, index, value): self.type, self.index, self.value = type, index, value
+
+
+def slot_of(run: Run, n: Node) -> int:
+    s = n.line.slot
+    nodes = run.nodes
+    if 0 <= s < len(nodes) and nodes[s] is n: return s
+    s = run.inputs.get(id(n))
+    if s is None: s = enter(run, n)
+    return s
+
+
+class Stale(Exception):
+    """A pending node of another thread's window; the framework flushes that window and records again."""
+
+    def __init__(self, node): self.node = node
+
+
+def enter(run: Run, n: Node) -> int:
+    """A value from outside becomes an input line of this window."""
+    buf = n.buf
+    if buf is None: raise Stale(n)
+    if buf.__class__ is Poison: raise buf.error
+    if buf.exposed:                            # memory that something outside sees is read now, not at the flush
+        if run.hold == 0 and buf_bytes(n) > SNAPSHOT: run.eager = True
+        else: return enter(run, snapshot_hook[0](n))
+    line = n.line
+    kind = PLAIN if not line.grad else LEAF if n.past.__class__ is Leaf else HISTORY
+    e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.view if buf.__class__ is Slice else None))
+    s = run.inputs[id(n)] = e.slot
+    run.nodes.append(n)
+    return s
+
+
+SNAPSHOT = 1 << 16                             # bytes up to which a copy is cheaper than running the window early
+snapshot_hook = [None]                         # framework.data's private copy of a node
+
+
+def buf_bytes(n: Node) -> int: return math.prod(n.line.shape) * n.line.dtype.size
+
+
+def advance(run: Run, op, ins: tuple, attr) -> Line:
+    """Walk the trie by one line: the predicted one, one of its siblings, or a new one."""
+    cur = run.cur
+    key = (op, ins, attr)
+    e = cur.next
+    if e.key != key:
+        e = cur.alts.get(key)
+        if e is None: e = cur.alts[key] = _make(run, cur, op, ins, attr, key)
+        cur.next = e
+    run.cur = e
+    return e
+
+
+def _make(run, cur, op, ins, attr, key) -> Line:
+    e = blank(op)
+    e.key, e.ins, e.attr, e.prev, e.slot, e.nscal = key, ins, attr, cur, cur.nslots, cur.nscal
+    if ins:
+        e.i = ins[0]
+        e.j = ins[1] if len(ins) > 1 else None
+    e.scal = cur.nscal                         # where this line's first fresh number stands
+    e.nscal += sum([c.__class__ is type for c in ins])
+    if op is INPUT:
+        e.dtype, e.shape, kind, e.strides, view = attr
+        e.memory = view.strides if view is not None else e.strides
+        e.grad = kind != PLAIN
+    elif op is MODE or op is BACKWARD:
+        e.slot = -1
+    else:
+        nodes = run.nodes
+        lines = [nodes[c].line if c.__class__ is int else c if c.__class__ is type else c[0] for c in ins]
+        e.dtype, e.shape = op.infer(attr, *lines)
+        e.strides, e.memory = layout(op, attr, e.shape, lines)
+        if op.history == "leaf": e.grad = True
+        elif op.history == "keep": e.grad = lines[0].grad
+        elif op.grads and run.grad and e.dtype.category >= FLOAT:
+            e.grad = any([l.grad for l, g in zip(lines, op.rules(len(lines))) if g is not None and l.__class__ is Line])
+        if run.hold == 0: e.where = caller()
+    e.nslots = cur.nslots + (e.slot >= 0)
+    run.stats.lines += 1
+    lines_alive[0] += 1
+    return e
+
+
+def layout(op, attr, shape, lines):
+    """(strides of the line's own dense buffer, strides a user sees), None for row-major: elementwise rows keep their operands' axis order."""
+    if op.kind == "elementwise":
+        seen = [l for l in lines if l.__class__ is Line]
+        if all([l.memory is None for l in seen]): return None, None
+        strides = broadcast_layout(shape, [(l.shape, l.memory) for l in seen])
+        return strides, strides
+    if op.name == "view":
+        base = lines[0]
+        if base.memory is None: return None, None if attr.strides == contiguous(shape) else attr.strides
+        seen = compose(View(base.shape, base.memory, 0), attr)
+        return None, None if seen is None or seen.strides == contiguous(shape) else seen.strides
+    if op.history is not None: return lines[-1].strides, lines[-1].memory
+    return None, None
+
+
+_HERE = __file__[:-len("graph/line.py")]
+
+
+def caller():
+    """(file, line) of the nearest frame outside forno: the user's own."""
+    f = sys._getframe(2)
+    while f is not None and f.f_code.co_filename.startswith(_HERE): f = f.f_back
+    return (f.f_code.co_filename, f.f_lineno) if f is not None else None
+
+
+def record(op, args, attr=None) -> Node:
+    """Append one line to this thread's window and return its value's node. `args`: nodes, Python numbers and Refs."""
+    run = LOCAL.run
+    if len(run.nodes) >= flags.WINDOW and run.hold == 0: flush_hook[0]()
+    numbers = None
+    ins = []
+    for x in args:
+        c = x.__class__
+        if c is Node: ins.append(slot_of(run, x))
+        elif c is Ref: ins.append((x.type, x.index))
+        else:
+            ins.append(c)
+            if numbers is None: numbers = [x]
+            else: numbers.append(x)
+    e = advance(run, op, tuple(ins), attr)
+    if numbers is not None: run.scalars.extend(numbers)
+    n = new(Node)
+    n.line = e; n.buf = n.past = None
+    run.nodes.append(n)
+    if run.eager: flush_hook[0]()
+    return n
+
+
+flush_hook = [None]                            # the engine's flush; a list so that this floor needs no import from above
+
+
+def ambient(attr):
+    """A change of ambient state is a line, so that equal places in the trie mean equal state."""
+    advance(LOCAL.run, MODE, (), attr)
+
+
+def set_grad_mode(on: bool):
+    run = LOCAL.run
+    if run.grad != on:
+        ambient(on)
+        run.grad = on
