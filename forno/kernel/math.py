@@ -307,16 +307,18 @@ _PIO2 = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33)
 
 
 def _two_over_pi() -> str:
-    """2/π as words of 64 bits, most significant first: enough for the largest float64. π by Machin's formula in integers."""
+    """2/π as words of 64 bits, most significant first, after a word of zeros: enough for the largest float64. π by Machin's formula in integers."""
     bits = 64 * 20 + 64
+
     def arctan_inverse(q):
         total, term, k = 0, (1 << bits) // q, 0
         while term: total, term, k = total + (term if k % 2 == 0 else -term) // (2 * k + 1), term // (q * q), k + 1
         return total
+
     pi = 4 * (4 * arctan_inverse(5) - arctan_inverse(239))
     value = (1 << 2 * bits + 1) // pi >> bits - 64 * 20
-    words = [value >> 64 * (19 - i) & (1 << 64) - 1 for i in range(20)]
-    return "@two_over_pi = internal constant [20 x i64] [" + ", ".join(f"i64 {w - (1 << 64) if w >> 63 else w}" for w in words) + "]"
+    words = [0] + [value >> 64 * (19 - i) & (1 << 64) - 1 for i in range(20)]
+    return "@two_over_pi = internal constant [21 x i64] [" + ", ".join(f"i64 {w - (1 << 64) if w >> 63 else w}" for w in words) + "]"
 
 
 def _payne_hanek() -> str:
@@ -331,11 +333,7 @@ def _payne_hanek() -> str:
   %e = sub i64 %ea, 1075
   %ma = and i64 %i, 4503599627370495
   %m = or i64 %ma, 4503599627370496
-  %start = sub i64 %e, 2
-  %neg = icmp slt i64 %start, 0
-  %drop = sub i64 0, %start
-  %k = select i1 %neg, i64 0, i64 %start
-  %shift = select i1 %neg, i64 %drop, i64 0
+  %k = add i64 %e, 62
   %w = lshr i64 %k, 6
   %s = and i64 %k, 63
   %p0 = getelementptr i64, ptr @two_over_pi, i64 %w
@@ -362,12 +360,9 @@ def _payne_hanek() -> str:
   %top = mul i64 %m, %t0
   %q0 = add i64 %top, %ac
   %q2 = trunc i128 %lo to i64
-  %h0 = call i64 @llvm.fshl.i64(i64 %q0, i64 %q1, i64 %shift)
-  %h1 = call i64 @llvm.fshl.i64(i64 %q1, i64 %q2, i64 %shift)
-  %h2 = shl i64 %q2, %shift
-  %quad = lshr i64 %h0, 62
-  %f0 = call i64 @llvm.fshl.i64(i64 %h0, i64 %h1, i64 2)
-  %f1 = call i64 @llvm.fshl.i64(i64 %h1, i64 %h2, i64 2)
+  %quad = lshr i64 %q0, 62
+  %f0 = call i64 @llvm.fshl.i64(i64 %q0, i64 %q1, i64 2)
+  %f1 = call i64 @llvm.fshl.i64(i64 %q1, i64 %q2, i64 2)
   %round = lshr i64 %f0, 63
   %qr = add i64 %quad, %round
   %d0 = sitofp i64 %f0 to double
