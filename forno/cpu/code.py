@@ -56,7 +56,7 @@ _lock = threading.RLock()                      # LLVM's calls; held over a fork,
 _addresses: dict[bytes, int] = {}
 _salt = f"{FORMAT}|{llvm.llvm_version_info}|{llvmlite.__version__}|{isa.cpu}|{isa.features}|".encode()
 _compiler: emit.Compiler | None = None
-_engine = None
+_engine, _libraries = None, 0
 
 
 # ---- the folder
@@ -138,7 +138,7 @@ def _header(key: bytes, code: bytes) -> bytes:
 cache = Cache(folder(), flags.CACHE_SIZE << 20)
 
 
-# ---- the engine
+# ---- LLVM
 def _compile(text, name, symbol, opt, extra) -> bytes:
     global _compiler
     with _lock:
@@ -147,20 +147,25 @@ def _compile(text, name, symbol, opt, extra) -> bytes:
 
 
 def _link(objects: list[tuple[str, bytes]]) -> list[int]:
-    """Loads objects into the one engine of this process and gives their functions' addresses."""
-    global _engine
+    """Loads objects into this process and gives their functions' addresses.
+
+    By JITLink: it puts an object's sections side by side (the small code model needs that), and a bad object is an exception, not the end of the process.
+    Engine and code are never released: at interpreter exit pool threads still stand in it.
+    """
+    global _engine, _libraries
     with _lock:
         if _engine is None:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
             llvm.check_jit_execution()
-            # llvmlite's memory manager puts an object's sections side by side, which the small code model relies on
-            _engine = llvm.create_mcjit_compiler(llvm.parse_assembly("", llvm.create_context()), emit.Compiler(isa.cpu, isa.features).machine(1), use_lmm=True)
-            # never destroyed: at interpreter exit pool threads still stand in its code
+            _engine = llvm.create_lljit_compiler(emit.Compiler(isa.cpu, isa.features).machine(1), use_jit_link=True, suppress_errors=True)
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(_engine))
-        for _, code in objects: _engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        _engine.finalize_object()
-        return [_engine.get_function_address(symbol) for symbol, _ in objects]
+        builder = llvm.JITLibraryBuilder().add_current_process()
+        for symbol, code in objects: builder.add_object_img(code).export_symbol(symbol)
+        _libraries += 1
+        library = builder.link(_engine, f"forno{_libraries}")
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))
+        return [library[symbol] for symbol, _ in objects]
 
 
 def _key(text: str, name: str, opt: int, extra) -> bytes:

@@ -31,7 +31,7 @@ class BadCode(RuntimeError):
 
 
 class Compiler:
-    """One target. Objects use the small code model: an engine must load all sections of one object next to each other."""
+    """One target. Objects use the small code model: a linker must load all sections of one object next to each other."""
 
     def __init__(self, cpu: str, features: str):
         llvm.initialize_native_target()
