@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from ..core import dtype as dt
-from .elementwise import abs_, clamp_min, row, select, sign, wide
+from .elementwise import abs_, clamp_min, row, select, sign, tensors, tensors_inexact, times, wide
 from .functions import erf, exp, libm, log, log1p, sigmoid, tanh
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
@@ -17,8 +17,8 @@ INV_SQRT2, INV_SQRT_2PI = 1 / math.sqrt(2), 1 / math.sqrt(2 * math.pi)
 GELU_BETA, GELU_KAPPA = math.sqrt(2 / math.pi), 0.044715
 
 
-def act(name, emit, oracle, *grads, types="f", saves="a", names="", **more):
-    return row(name, wide(emit), oracle, *grads, types=types, saves=saves, names=names, **more)
+def act(name, emit, oracle, *grads, types="f", saves="a", names="", rule=tensors, **more):
+    return row(name, wide(emit), oracle, *grads, types=types, saves=saves, names=names, rule=rule, **more)
 
 
 def _sigmoid(b, x): return b.div(1, b.add(1, b.exp(b.neg(x))))
@@ -28,10 +28,12 @@ def _np_softplus(x): return np.logaddexp(x, 0)
 
 
 # ---- rectifiers
+BOOL_HARDTANH = {dt.BOOL: "Bool inputs not supported for hardtanh"}
 relu = row("relu", lambda b, x: b.max(x, 0), lambda x: np.maximum(x, np.zeros_like(x)), lambda g, o, x: select(o <= 0, 0, g), types="if", saves="o",
            refuse={dt.BOOL: "Boolean inputs not supported for relu"}, kernel="clamp_min_scalar_cpu")
-relu6 = act("relu6", lambda b, x: _clamp(b, x, 0, 6), lambda x: np.clip(x, 0, 6), lambda g, o, x: select((x <= 0) | (x >= 6), 0, g), types="if")
-hardtanh = act("hardtanh", _clamp, lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi), lambda g, o, x, lo, hi: select((x <= lo) | (x >= hi), 0, g), types="if")
+relu6 = act("relu6", lambda b, x: _clamp(b, x, 0, 6), lambda x: np.clip(x, 0, 6), lambda g, o, x: select((x <= 0) | (x >= 6), 0, g), types="if", refuse=BOOL_HARDTANH)
+hardtanh = act("hardtanh", _clamp, lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi), lambda g, o, x, lo, hi: select((x <= lo) | (x >= hi), 0, g), types="if",
+               refuse=BOOL_HARDTANH)
 leaky_relu = act("leaky_relu", lambda b, x, k: b.select(b.gt(x, 0), x, b.mul(x, k)), lambda x, k: np.where(x > 0, x, x * k), lambda g, o, x, k: select(x > 0, g, g * k))
 prelu = act("prelu", lambda b, x, w: b.select(b.gt(x, 0), x, b.mul(x, w)), lambda x, w: np.where(x > 0, x, x * w),
             lambda g, o, x, w: select(x > 0, g, g * w), lambda g, o, x, w: select(x > 0, 0, g * x), saves="ab")
@@ -42,23 +44,23 @@ softshrink = act("softshrink", lambda b, x, k: b.select(b.gt(x, k), b.sub(x, k),
 
 # ---- exponential units
 elu = act("elu", lambda b, x, a: b.select(b.le(x, 0), b.mul(b.expm1(x), a), x), lambda x, a: np.where(x <= 0, np.expm1(np.minimum(x, 0)) * a, x),
-          lambda g, o, x, a: select(x <= 0, g * x.row(exp) * a, g))
+          lambda g, o, x, a: select(x <= 0, g * x.row(exp) * a, g), kernel="elu_cpu")
 selu = act("selu", lambda b, x: b.mul(b.select(b.le(x, 0), b.mul(b.expm1(x), SELU_ALPHA), x), SELU_SCALE),
            lambda x: SELU_SCALE * np.where(x <= 0, np.expm1(np.minimum(x, 0)) * SELU_ALPHA, x),
            lambda g, o, x: select(x <= 0, g * x.row(exp) * (SELU_ALPHA * SELU_SCALE), g * SELU_SCALE), names="selu")
 celu = act("celu", lambda b, x, a: b.select(b.le(x, 0), b.mul(b.expm1(b.div(x, a)), a), x), lambda x, a: np.where(x <= 0, np.expm1(np.minimum(x, 0) / a) * a, x),
-           lambda g, o, x, a: select(x <= 0, g * (x / a).row(exp), g))
+           lambda g, o, x, a: select(x <= 0, g * (x / a).row(exp), g), kernel="elu_cpu")
 softplus = act("softplus", lambda b, x, k, t: b.select(b.gt(b.mul(x, k), t), x, b.div(b.log1p(b.exp(b.mul(x, k))), k)),
                lambda x, k, t: np.where(x * k > t, x, _np_softplus(x * k) / k), lambda g, o, x, k, t: select(x * k > t, g, g * (x * k).row(sigmoid)))
 logsigmoid = act("logsigmoid", lambda b, x: b.sub(b.min(x, 0), b.log1p(b.exp(b.neg(b.abs(x))))), lambda x: -_np_softplus(-x), lambda g, o, x: g * (-x).row(sigmoid))
 
 # ---- smooth gates
-silu = act("silu", lambda b, x: b.mul(x, _sigmoid(b, x)), lambda x: x * _np_sigmoid(x), lambda g, o, x: _silu_grad(g, x))
+silu = act("silu", lambda b, x: b.mul(x, _sigmoid(b, x)), lambda x: x * _np_sigmoid(x), lambda g, o, x: _silu_grad(g, x), types="fc")
 
 
 def _silu_grad(g, x):
     s = x.row(sigmoid)
-    return g * (s * (1 + x * (1 - s)))
+    return times(g, s * (1 + x * (1 - s)))
 
 
 gelu = act("gelu", lambda b, x: b.mul(b.mul(x, 0.5), b.add(1, b.erf(b.mul(x, INV_SQRT2)))), lambda x: x * 0.5 * (1 + libm(math.erf)(x * INV_SQRT2)),
@@ -87,8 +89,8 @@ def _mish_grad(g, x):
     return g * (t + x * s * (1 - t * t))
 
 
-softsign = act("softsign", lambda b, x: b.div(x, b.add(1, b.abs(x))), lambda x: x / (1 + np.abs(x)), lambda g, o, x: g / ((1 + x.row(abs_)) * (1 + x.row(abs_))))
-tanhshrink = act("tanhshrink", lambda b, x: b.sub(x, b.tanh(x)), lambda x: x - np.tanh(x), lambda g, o, x: g * (x.row(tanh) * x.row(tanh)))
+softsign = act("softsign", lambda b, x: b.div(x, b.add(1, b.abs(x))), lambda x: x / (1 + np.abs(x)), lambda g, o, x: g / ((1 + x.row(abs_)) * (1 + x.row(abs_))), rule=tensors_inexact)
+tanhshrink = act("tanhshrink", lambda b, x: b.sub(x, b.tanh(x)), lambda x: x - np.tanh(x), lambda g, o, x: times(g, x.row(tanh) * x.row(tanh)), rule=tensors_inexact, types="fc")
 hardsigmoid = act("hardsigmoid", lambda b, x: b.div(_clamp(b, b.add(x, 3), 0, 6), 6), lambda x: np.clip(x + 3, 0, 6) / 6,
                   lambda g, o, x: select((x > -3) & (x < 3), g / 6, 0))
 hardswish = act("hardswish", lambda b, x: b.div(b.mul(x, _clamp(b, b.add(x, 3), 0, 6)), 6), lambda x: x * np.clip(x + 3, 0, 6) / 6,

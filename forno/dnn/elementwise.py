@@ -5,7 +5,8 @@ A row reads in one line: name, `emit` on the kernel floor's builder, NumPy oracl
 Rules of types (`rule`):   promote   PyTorch's result type of all operands
                            inexact   the same, integers and bools compute in the default float
                            choose    (condition, a, b): the condition is bool, a and b promote
-                           keep      the first operand's type, whatever the others are
+                           tensors   PyTorch's result type of the tensors; numbers follow it
+                           scaled    (a, b, factor): result type of a and b, which the factor must not exceed
                            fill      (x, mask, value): x's type, bool, x's type
 `types` lists the categories the compute type may have: b bool, i integer, f float, c complex; others raise PyTorch's error.
 `result` maps the compute type to the result's: same, boolean, part (of a complex number), complexed.
@@ -28,18 +29,44 @@ TITLES = {"uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "in
           "complex128": "ComplexDouble", "bool": "Bool"}
 
 
-def promote(kinds, default): return dt.result_type(kinds, default)
+def promote(kinds, default):
+    t = dt.result_type(kinds, default)
+    return dt.complex64 if t is dt.complex32 else t                # complex32 is a storage type here: it computes as complex64
 
 
 def inexact(kinds, default):
-    t = dt.result_type(kinds, default)
+    t = promote(kinds, default)
     return t if t.category >= dt.FLOAT else default
 
 
 def choose(kinds, default): return (dt.bool, *(promote(kinds[1:], default),) * 2)
 
 
-def keep(kinds, default): return kinds[0][0] if isinstance(kinds[0], tuple) else dt.default_for(kinds[0], default)
+def tensors(kinds, default): return dt.result_type([k for k in kinds if isinstance(k, tuple)], default)
+
+
+def tensors_inexact(kinds, default): return inexact([k for k in kinds if isinstance(k, tuple)], default)
+
+
+def scaled(kinds, default):
+    t = dt.result_type(kinds[:2], default)
+    if kinds[2] == dt.FLOAT and t.category < dt.FLOAT: raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if kinds[2] == dt.COMPLEX and t.category < dt.COMPLEX: raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
+    return t
+
+
+def integral(kinds, default): return dt.result_type([*kinds, dt.INT], default)
+
+
+def subtraction(kinds, default):
+    bools = [(k[0].category if isinstance(k, tuple) else k) == dt.BOOL for k in kinds]
+    if any(bools): raise RuntimeError(BOOL_SUB if all(bools) else BOOL_SUB_ONE)
+    return promote(kinds, default)
+
+
+def alike(kinds, default):
+    if kinds[0][0] is not kinds[1][0]: raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
+    return kinds[0][0]
 
 
 def fill(kinds, default): return kinds[0][0], dt.bool, kinds[0][0]
@@ -48,7 +75,7 @@ def fill(kinds, default): return kinds[0][0], dt.bool, kinds[0][0]
 def same(t): return t
 def boolean(t): return dt.bool
 def part(t): return t.real
-def complexed(t): return t.to_complex()
+def complexed(t): return dt.complex128 if t is dt.float64 else dt.complex64
 
 
 def operand_dtypes(row: Elementwise, operands) -> tuple[dt.dtype, ...]:
@@ -121,8 +148,8 @@ def as_tensor(x, like):
 
 # ---- arithmetic
 BOOL_SUB = "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator instead."
+BOOL_SUB_ONE = "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
 BOOL_NEG = "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
-COMPLEX_ORDER = "{} is not supported for complex tensors."
 
 
 def _integers(x): return x.dtype.kind in "biu"
@@ -148,20 +175,23 @@ def _remainder(ufunc):
 
 
 add = row("add", lambda b, x, y: b.add(x, y), np.add, lambda g, o, x, y: g, lambda g, o, x, y: g, names="")
-sub = row("sub", lambda b, x, y: b.sub(x, y), np.subtract, lambda g, o, x, y: g, lambda g, o, x, y: -g, types="ifc", refuse={dt.BOOL: BOOL_SUB}, names="")
+sub = row("sub", lambda b, x, y: b.sub(x, y), np.subtract, lambda g, o, x, y: g, lambda g, o, x, y: -g, rule=subtraction, names="")
 mul = row("mul", lambda b, x, y: b.mul(x, y), np.multiply, lambda g, o, x, y: times(g, y), lambda g, o, x, y: times(g, x), saves="ab", names="mul multiply")
 div = row("div", lambda b, x, y: b.div(x, y), np.divide, lambda g, o, x, y: over(g, y), lambda g, o, x, y: -times(g, x / y / y),
           rule=inexact, types="fc", saves="ab", names="true_divide")
+# a sum divided by how many were summed: unlike div it keeps nothing for backward
+div_count = row("div_count", lambda b, x, y: b.div(x, y), np.divide, lambda g, o, x, n: g.row(div_count, n), rule=inexact, types="fc", names="")
 # x + alpha·y with alpha a run-time number: add(alpha=), and sub(alpha=) with -alpha
 add_scaled = row("add_scaled", lambda b, x, y, k: b.fma(y, k, x), lambda x, y, k: x + y * k,
-                 lambda g, o, x, y, k: g, lambda g, o, x, y, k: times(g, k), names="")
+                 lambda g, o, x, y, k: g, lambda g, o, x, y, k: times(g, k), rule=scaled, names="")
 addcmul = row("addcmul", wide(lambda b, x, y, z, k: b.fma(b.mul(k, y), z, x)), lambda x, y, z, k: x + k * y * z,
-              lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: times(g, z * k), lambda g, o, x, y, z, k: times(g, y * k), saves="bc", types="ifc", names="")
+              lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: times(g, z * k), lambda g, o, x, y, z, k: times(g, y * k), rule=tensors, saves="bc", types="ifc", kernel="addcmul_cpu_out", names="")
 addcdiv = row("addcdiv", wide(lambda b, x, y, z, k: b.add(x, b.div(b.mul(k, y), z))), lambda x, y, z, k: x + k * y / z,
               lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: over(times(g, k), z), lambda g, o, x, y, z, k: -times(g, y * k / (z * z)),
-              saves="bc", types="fc", names="")
+              rule=tensors, saves="bc", types="fc", names="",
+              refuse=dict.fromkeys((dt.BOOL, dt.INT), "Integer division with addcdiv is no longer supported; use addcmul or make an operand a float"))
 lerp = row("lerp", wide(lambda b, x, y, w: _lerp_emit(b, x, y, w)), lambda x, y, w: np.where(np.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w)),
-           lambda g, o, x, y, w: g - times(g, w), lambda g, o, x, y, w: times(g, w), lambda g, o, x, y, w: times(g, y - x), saves="abc", types="fc")
+           lambda g, o, x, y, w: g - times(g, w), lambda g, o, x, y, w: times(g, w), lambda g, o, x, y, w: times(g, y - x), rule=tensors, saves="abc", types="fc", kernel="lerp_kernel_scalar")
 
 
 def _lerp_emit(b, x, y, w):
@@ -169,15 +199,15 @@ def _lerp_emit(b, x, y, w):
     return b.select(b.lt(size, 0.5), b.add(x, b.mul(w, span)), b.sub(y, b.mul(span, b.sub(1, w))))
 
 
-floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, None, None, types="bif", kernel="div_floor_cpu")
-trunc_divide = row("trunc_divide", lambda b, x, y: b.truncdiv(x, y), _trunc_divide, None, None, types="bif", kernel="div_trunc_cpu", names="")
+floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, None, None, types="if", kernel="div_floor_cpu")
+trunc_divide = row("trunc_divide", lambda b, x, y: b.truncdiv(x, y), _trunc_divide, None, None, types="if", kernel="div_trunc_cpu", names="")
 remainder = row("remainder", lambda b, x, y: b.mod(x, y), _remainder(np.remainder), lambda g, o, x, y: g,
                 lambda g, o, x, y: -g * as_tensor(x, y).row(floor_divide, y), types="if", saves="ab")
 fmod = row("fmod", lambda b, x, y: b.rem(x, y), _remainder(np.fmod), lambda g, o, x, y: g,
            lambda g, o, x, y: -g * as_tensor(x, y).row(trunc_divide, y), types="if", saves="ab")
 neg = row("neg", lambda b, x: b.neg(x), np.negative, lambda g, o, x: -g, types="ifc", refuse={dt.BOOL: BOOL_NEG}, names="neg negative")
 reciprocal = row("reciprocal", lambda b, x: b.div(1, x), lambda x: 1 / x, lambda g, o, x: -times(g, o * o), rule=inexact, types="fc", saves="o")
-square = row("square", lambda b, x: b.mul(x, x), np.square, lambda g, o, x: times(g, 2 * x), types="ifc", saves="a")
+square = row("square", lambda b, x: b.mul(x, x), np.square, lambda g, o, x: times(g, 2 * x), rule=integral, saves="a")
 conj_ = row("conj", lambda b, x: b.conj(x), np.conj, lambda g, o, x: conjugate(g), names="")
 
 # ---- size, sign, rounding
@@ -275,21 +305,27 @@ fmin = row("fmin", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), 
            lambda g, o, x, y: select((x <= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x <= y) | y.row(isnan), 0, g), types="bif", saves="ab")
 clamp = row("clamp", lambda b, x, lo, hi: b.min(b.max(x, lo), hi), lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi),
             lambda g, o, x, lo, hi: select((x >= lo) & (x <= hi), g, 0), lambda g, o, x, lo, hi: select((lo < as_tensor(hi, lo)) & (as_tensor(x, lo) < lo), g, 0),
-            lambda g, o, x, lo, hi: select((as_tensor(x, hi) > hi) | (as_tensor(lo, hi) > hi), g, 0), types="if", saves="abc", names="")
+            lambda g, o, x, lo, hi: select((as_tensor(x, hi) > hi) | (as_tensor(lo, hi) > hi), g, 0), types="bif", saves="abc", names="")
 clamp_min = row("clamp_min", lambda b, x, lo: b.max(x, lo), np.maximum, lambda g, o, x, lo: select(x >= lo, g, 0), lambda g, o, x, lo: select(x < lo, g, 0),
-                types="if", saves="ab")
+                types="bif", saves="ab")
 clamp_max = row("clamp_max", lambda b, x, hi: b.min(x, hi), np.minimum, lambda g, o, x, hi: select(x <= hi, g, 0), lambda g, o, x, hi: select(x > hi, g, 0),
-                types="if", saves="ab")
+                types="bif", saves="ab")
 where = row("where", lambda b, c, x, y: b.select(c, x, y), np.where, None, lambda g, o, c, x, y: select(c, g, 0), lambda g, o, c, x, y: select(c, 0, g),
             rule=choose, saves="a", names="")
 masked_fill = row("masked_fill", lambda b, x, m, v: b.select(m, v, x), lambda x, m, v: np.where(m, v, x),
                   lambda g, o, x, m, v: select(m, 0, g), None, lambda g, o, x, m, v: select(m, g, 0), rule=fill, saves="b")
-nan_to_num = row("nan_to_num", lambda b, x, nan, high, low: _nan_to_num(b, x, nan, high, low),
-                 lambda x, nan, high, low: np.where(np.isnan(x), nan, np.where(np.isposinf(x), high, np.where(np.isneginf(x), low, x))) if x.dtype.kind == "f" else x,
-                 lambda g, o, x, nan, high, low: select(x.row(isfinite), g, 0), rule=keep, types="bif", saves="a", names="")
-heaviside = row("heaviside", lambda b, x, y: b.select(b.eq(x, 0), y, b.select(b.isnan(x), x, b.cast(b.gt(x, 0), x.dtype))), np.heaviside, types="bif")
+nan_to_num = row("nan_to_num", lambda b, x, nan, high, low: _nan_to_num(b, x, nan, high, low), lambda x, nan, high, low: _numbers(x, nan, high, low),
+                 lambda g, o, x, nan, high, low: select(x.row(isfinite), g, 0), rule=tensors, saves="a", names="")
+heaviside = row("heaviside", lambda b, x, y: b.select(b.eq(x, 0), y, b.cast(b.gt(x, 0), x.dtype)), lambda x, y: np.where(x == 0, y, x > 0), rule=alike, types="bif")
 
 
 def _nan_to_num(b, x, nan, high, low):
+    if x.parts: return b.pair(*(_nan_to_num(b, p, nan.re, high.re, low.re) for p in x.parts))
     if x.dtype.category != dt.FLOAT: return x
     return b.select(b.isnan(x), nan, b.select(b.eq(x, float("inf")), high, b.select(b.eq(x, float("-inf")), low, x)))
+
+
+def _numbers(x, nan, high, low):
+    if x.dtype.kind == "c": return _numbers(x.real, nan.real, high.real, low.real) + 1j * _numbers(x.imag, nan.real, high.real, low.real)
+    if x.dtype.kind != "f": return x
+    return np.where(np.isnan(x), nan, np.where(np.isposinf(x), high, np.where(np.isneginf(x), low, x)))

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from ..core import dtype as dt
-from .elementwise import abs_, as_tensor, complexed, inexact, over, part, row, select, times, wide, zeros
+from .elementwise import TITLES, abs_, as_tensor, complexed, inexact, over, part, row, select, times, wide, zeros
 
 SQRT_PI = math.sqrt(math.pi)
 
@@ -46,10 +46,8 @@ def _power_emit(b, x, y):
 
 
 pow_ = row("pow", _power_emit, lambda x, y: _integer_power(x, y) if x.dtype.kind in "iu" else np.power(x, y), _power_base, _power_exponent,
-           types="ifc", saves="abo", names="")
+           types="ifc", saves="abo", kernel="pow", names="")
 hypot = row("hypot", lambda b, x, y: b.hypot(x, y), np.hypot, lambda g, o, x, y: g * (x / o), lambda g, o, x, y: g * (y / o), types="f", saves="abo")
-ldexp = row("ldexp", wide(lambda b, x, y: b.mul(x, b.exp2(y))), lambda x, y: x * np.exp2(y),
-            lambda g, o, x, y: g * as_tensor(y, x).row(exp2), lambda g, o, x, y: g * o * math.log(2), rule=inexact, types="f", saves="bo")
 
 
 # ---- functions of one number
@@ -170,12 +168,27 @@ def _logaddexp(b, x, y, exp, log1p):
 
 
 # ---- complex numbers
+def _pair(re, im):
+    out = np.empty(np.broadcast_shapes(re.shape, im.shape), np.result_type(re, np.complex64))
+    out.real, out.imag = re, im
+    return out
+
+
+def parts(kinds, default):
+    """The two parts of a complex number have one type."""
+    a, b = kinds[0][0], kinds[1][0]
+    if not (a.is_floating_point and b.is_floating_point):
+        raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {TITLES[a.name]} and {TITLES[b.name]}")
+    if a is not b: raise RuntimeError(f"Expected object of scalar type {TITLES[a.name]} but got scalar type {TITLES[b.name]} for second argument")
+    return a
+
+
 real = row("real", lambda b, x: b.real(x), np.real, lambda g, o, x: g, types="c", result=part, names="")
 imag = row("imag", lambda b, x: b.imag(x), np.imag, lambda g, o, x: zeros(g).row(complex_, g), types="c", result=part, names="")
-complex_ = row("complex", lambda b, x, y: b.pair(x, y), lambda x, y: x + 1j * y, lambda g, o, x, y: g.row(real), lambda g, o, x, y: g.row(imag), types="f", result=complexed)
-polar = row("polar", lambda b, r, a: b.pair(b.mul(r, b.cos(a)), b.mul(r, b.sin(a))), lambda r, a: r * np.cos(a) + 1j * (r * np.sin(a)),
+complex_ = row("complex", wide(lambda b, x, y: b.pair(x, y)), lambda x, y: _pair(x, y), lambda g, o, x, y: g.row(real), lambda g, o, x, y: g.row(imag), rule=parts, types="f", result=complexed)
+polar = row("polar", wide(lambda b, r, a: b.pair(b.mul(r, b.cos(a)), b.mul(r, b.sin(a)))), lambda r, a: _pair(r * np.cos(a), r * np.sin(a)),
             lambda g, o, r, a: g.row(real) * a.row(cos) + g.row(imag) * a.row(sin),
-            lambda g, o, r, a: g.row(imag) * (r * a.row(cos)) - g.row(real) * (r * a.row(sin)), types="f", saves="ab", result=complexed)
+            lambda g, o, r, a: g.row(imag) * (r * a.row(cos)) - g.row(real) * (r * a.row(sin)), rule=parts, types="f", saves="ab", result=complexed)
 angle = row("angle", lambda b, x: b.atan2(b.imag(x), b.real(x)) if x.dtype.is_complex else b.select(b.isnan(x), x, b.select(b.lt(x, 0), b.const(math.pi, x), 0)),
             lambda x: np.angle(x) if x.dtype.kind == "c" else np.where(np.isnan(x), x, np.where(x < 0, np.pi, 0)),
             lambda g, o, x: _angle_grad(g, x), rule=inexact, types="fc", saves="a", result=part)
