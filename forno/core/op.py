@@ -16,7 +16,7 @@ Kinds differ only in how they become kernels:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from . import dtype as dt
@@ -36,7 +36,7 @@ class Op:
     grads: tuple[Callable | None, ...] = ()
     saves: str = ""
     oracle: Callable | None = None
-    history: str | None = None                 # 'leaf' | 'keep' | 'cut' | 'copy': rows that pass a value on and only change its history
+    history: str | None = field(default=None, kw_only=True)   # 'leaf' | 'keep' | 'cut' | 'copy': rows that pass a value on and only change its history
     kind: ClassVar[str] = "op"
 
     def rules(self, n: int):
@@ -73,7 +73,7 @@ class Reduce(Op):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Movement(Op):
-    variadic: bool = False
+    variadic: bool = field(default=False, kw_only=True)
     kind: ClassVar[str] = "movement"
 
     def rules(self, n: int): return self.grads * n if self.variadic else self.grads

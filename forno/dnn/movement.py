@@ -85,7 +85,7 @@ view = Movement("view", lambda attr, a: (a.dtype, attr.shape), grads=(_view_grad
 
 
 def _put_oracle(attr, base, v):
-    out = np.ascontiguousarray(base).copy()
+    out = np.array(base, order="C")
     if v.size: as_numpy_strided(out, attr)[...] = v
     return out
 
@@ -97,7 +97,7 @@ put = Movement("put", same, saves="p", oracle=_put_oracle,
 
 
 def _addput_oracle(attr, base, v):
-    out = np.ascontiguousarray(base).copy()
+    out = np.array(base, order="C")
     where = as_numpy_strided(np.arange(out.size), attr)
     np.add.at(out.reshape(-1), where.reshape(-1), np.broadcast_to(v, attr.shape).reshape(-1))
     return out

@@ -11,6 +11,7 @@ from ..core.shape import View, broadcast, contiguous, normalize_dim, whole
 from ..core.state import state
 from ..dnn import contract as ct
 from ..dnn import elementwise as ew
+from ..dnn import functions as fns
 from ..dnn import movement as mv
 from ..dnn import reduce as rd
 from ..graph.line import LOCAL, Node, Ref, new, record
@@ -65,10 +66,12 @@ def lerp(input, end, weight, *, out=None): return owned(record(ew.lerp, (read(in
 
 
 def pow(input, exponent, *, out=None):
-    x = number(exponent)
-    if x is not None and x.__class__ is not Ref and isinstance(input, Tensor) and x in (2, 3, 0.5, 1, -1, -0.5, -2, 0):
-        return owned(record(ew.pow_const, (read(input),), x))
-    return owned(record(ew.pow_, (operand(input, "pow"), operand(exponent, "pow"))))
+    row = _POWERS.get(exponent) if exponent.__class__ in NUMBERS and isinstance(input, Tensor) and input.dtype.category >= dt.FLOAT else None
+    if row is not None: return owned(record(row, (read(input),)))
+    return owned(record(fns.pow_, (operand(input, "pow"), operand(exponent, "pow"))))
+
+
+_POWERS = {2: ew.square, 0.5: fns.sqrt, -1: ew.reciprocal}      # PyTorch's kernels take these shortcuts too
 
 
 def where(condition, input=None, other=None, *, out=None):
@@ -131,8 +134,7 @@ def mean(input, dim=None, keepdim=False, *, dtype=None, out=None):
     shape = x.line.shape
     axes = axes_of(dim, len(shape))
     count = math.prod([shape[d] for d in axes])
-    r = record(ew.div_count, (record(rd.sum_, (x,), axes),), count) if hasattr(ew, "div_count") else record(ew.div, (record(rd.sum_, (x,), axes), float(count) if count else math.nan))
-    return drop(r, axes, keepdim)
+    return drop(record(ew.div_count, (record(rd.sum_, (x,), axes), count)), axes, keepdim)
 
 
 def amax(input, dim=(), keepdim=False, *, out=None): return reduce(rd.amax, input, dim, keepdim)

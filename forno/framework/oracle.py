@@ -10,10 +10,9 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.graph import Scalar
-from ..core.op import dtype_of
 from ..core.shape import as_numpy_strided, contiguous
-from ..core.state import state
 from ..cpu import memory
+from ..dnn.elementwise import operand_dtypes
 from ..graph.line import Slice
 
 
@@ -70,8 +69,8 @@ def evaluate(root, values, scalars):
         todo.pop()
         args = [x.type(scalars[x.index]) if isinstance(x, Scalar) else values[id(x)] for x in v.ins]
         if v.op.kind == "elementwise" and v.op.name != "cast":
-            c = v.op.compute(tuple(dtype_of(x.type if isinstance(x, Scalar) else x) for x in v.ins), state.default_dtype).opmath
-            args = [np.asarray(x).astype(c.code) if not (v.op.name == "where" and i == 0) else x for i, x in enumerate(args)]
+            types = operand_dtypes(v.op, [x.type if isinstance(x, Scalar) else x for x in v.ins])
+            args = [np.asarray(x).astype(t.opmath.code) for t, x in zip(types, args)]
         with np.errstate(all="ignore"): r = v.op.oracle(v.attr, *args)
         r = np.asarray(r)
         values[id(v)] = widen(narrow(r, v.dtype), v.dtype) if v.dtype.size == 2 and v.dtype.category == 2 else r.astype(v.dtype.code, copy=False)

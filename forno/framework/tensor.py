@@ -140,7 +140,10 @@ def view_of(t: Tensor, mem: View, rel: View | None, frozen: bool | None = None) 
         r.alias = Alias(store, mem, record(mv.view, (n,), rel), store.node, frozen=freeze)
         return r
     r.alias = Alias(store, mem, None, None, frozen=freeze)
-    if rel is not None and not freeze: r.alias.cache, r.alias.seen = record(mv.view, (n,), rel), store.node
+    if rel is not None and not freeze:
+        v = record(mv.view, (n,), rel)
+        v.line.memory = None if mem.strides == contiguous(mem.shape) else mem.strides       # what the user sees, also where it can't be composed
+        r.alias.cache, r.alias.seen = v, store.node
     return r
 
 

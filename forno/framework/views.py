@@ -9,7 +9,7 @@ import math
 import operator
 
 from ..core import dtype as dt
-from ..core.shape import View, contiguous, is_contiguous, normalize_dim, restride, whole
+from ..core.shape import View, broadcast_layout, contiguous, is_contiguous, normalize_dim, restride, whole
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, Node, new, record
 from .tensor import Alias, Tensor, memory, owned, read, share, view_of
@@ -356,12 +356,11 @@ def clone(input, *, memory_format=None):
 
 
 def like_memory(input, n):
-    """A copy that keeps a dense tensor's axis order (PyTorch's preserve_format)."""
+    """A copy that keeps the order of axes in memory (PyTorch's preserve_format)."""
     mem = memory(input)
-    order = sorted(range(len(mem.shape)), key=lambda d: (-mem.strides[d], mem.shape[d] == 1))
-    dense = is_contiguous([mem.shape[d] for d in order], [mem.strides[d] for d in order])
-    if not dense or is_contiguous(mem.shape, mem.strides): return owned(record(mv.view, (n,), whole(mem.shape)))
+    strides = broadcast_layout(mem.shape, [(mem.shape, mem.strides)])
+    if strides is None: return owned(record(mv.view, (n,), whole(mem.shape)))
+    order = sorted(range(len(mem.shape)), key=lambda d: (-strides[d], mem.shape[d] == 1))
     mine = contiguous(mem.shape)
     flat = owned(record(mv.view, (n,), View(tuple(mem.shape[d] for d in order), tuple(mine[d] for d in order), 0)))
-    back = tuple(order.index(d) for d in range(len(order)))
-    return permute(flat, back)
+    return permute(flat, tuple(order.index(d) for d in range(len(order))))

@@ -201,7 +201,7 @@ def enter(run: Run, n: Node) -> int:
         else: return enter(run, snapshot_hook[0](n))
     line = n.line
     kind = PLAIN if not line.grad else LEAF if n.past.__class__ is Leaf else HISTORY
-    e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.view if buf.__class__ is Slice else None))
+    e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.view if buf.__class__ is Slice else None, line.memory))
     s = run.inputs[id(n)] = e.slot
     run.nodes.append(n)
     return s
@@ -236,8 +236,7 @@ def _make(run, cur, op, ins, attr, key) -> Line:
     e.scal = cur.nscal                         # where this line's first fresh number stands
     e.nscal += sum([c.__class__ is type for c in ins])
     if op is INPUT:
-        e.dtype, e.shape, kind, e.strides, view = attr
-        e.memory = view.strides if view is not None else e.strides
+        e.dtype, e.shape, kind, e.strides, _, e.memory = attr
         e.grad = kind != PLAIN
     elif op is MODE or op is BACKWARD:
         e.slot = -1
