@@ -1,0 +1,1 @@
+"""torch.utils: data loading, safetensors files, checkpointing."""
