@@ -190,15 +190,6 @@ addcdiv = row("addcdiv", wide(lambda b, x, y, z, k: b.add(x, b.div(b.mul(k, y), 
               lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: over(times(g, k), z), lambda g, o, x, y, z, k: -times(g, y * k / (z * z)),
               rule=tensors, saves="bc", types="fc", names="",
               refuse=dict.fromkeys((dt.BOOL, dt.INT), "Integer division with addcdiv is no longer supported; use addcmul or make an operand a float"))
-lerp = row("lerp", wide(lambda b, x, y, w: _lerp_emit(b, x, y, w)), lambda x, y, w: np.where(np.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w)),
-           lambda g, o, x, y, w: g - times(g, w), lambda g, o, x, y, w: times(g, w), lambda g, o, x, y, w: times(g, y - x), rule=tensors, saves="abc", types="fc", kernel="lerp_kernel_scalar")
-
-
-def _lerp_emit(b, x, y, w):
-    size, span = b.abs(w), b.sub(y, x)
-    return b.select(b.lt(size, 0.5), b.add(x, b.mul(w, span)), b.sub(y, b.mul(span, b.sub(1, w))))
-
-
 floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, None, None, types="if", kernel="div_floor_cpu")
 trunc_divide = row("trunc_divide", lambda b, x, y: b.truncdiv(x, y), _trunc_divide, None, None, types="if", kernel="div_trunc_cpu", names="")
 remainder = row("remainder", lambda b, x, y: b.mod(x, y), _remainder(np.remainder), lambda g, o, x, y: g,

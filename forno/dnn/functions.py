@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from ..core import dtype as dt
-from .elementwise import TITLES, abs_, as_tensor, complexed, inexact, over, part, row, select, times, wide, zeros
+from .elementwise import TITLES, abs_, as_tensor, complexed, inexact, over, part, row, select, tensors, times, wide, zeros
 
 SQRT_PI = math.sqrt(math.pi)
 
@@ -134,6 +134,15 @@ def _erfinv(x):
 erfinv = fn("erfinv", wide(_erfinv_emit), _erfinv, lambda g, o, x: g * (SQRT_PI / 2) * (o * o).row(exp), "o", "erfinv special.erfinv", types="f")
 
 # ---- of several numbers
+lerp = row("lerp", wide(lambda b, x, y, w: _lerp_emit(b, x, y, w)), lambda x, y, w: np.where(np.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w)),
+           lambda g, o, x, y, w: g - times(g, w), lambda g, o, x, y, w: times(g, w), lambda g, o, x, y, w: times(g, y - x), rule=tensors, saves="abc", types="fc", kernel="lerp_kernel_scalar")
+
+
+def _lerp_emit(b, x, y, w):
+    size, span = b.abs(w), b.sub(y, x)
+    return b.select(b.lt(size, 0.5), b.add(x, b.mul(w, span)), b.sub(y, b.mul(span, b.sub(1, w))))
+
+
 atan2 = row("atan2", lambda b, x, y: b.atan2(x, y), np.arctan2, lambda g, o, x, y: g * (y / _square_length(x, y)), lambda g, o, x, y: g * (-x / _square_length(x, y)),
             rule=inexact, types="f", saves="ab", names="atan2 arctan2")
 
