@@ -18,7 +18,7 @@ def code(t: dtype): return np.dtype(np.float32) if t is dt.bfloat16 else t.code
 
 def bits(x: np.ndarray) -> np.ndarray:
     """float32 to bfloat16 storage, to nearest even."""
-    u = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    u = np.array(x, np.float32, order="C").view(np.uint32)
     return np.where(np.isnan(x), np.uint16(0x7FC0), ((u + (0x7FFF + ((u >> 16) & 1))) >> 16).astype(np.uint16))
 
 

@@ -13,7 +13,7 @@ from forno.core.dtype import FLOAT
 from forno.core.op import TABLE
 from forno.core.shape import View, contiguous, expand_strides, normalize_dim
 from forno.dnn import movement as mv
-from forno.dnn import oracle
+from forno.dnn import activation, contract, elementwise, functions, norm, oracle, recipes, reduce  # noqa: F401
 
 
 class Ref:
@@ -87,6 +87,7 @@ class Duck:
 
     def sum(self, dims, keepdim=False): return self._reduce("sum", dims, keepdim)
     def amax(self, dims, keepdim=False): return self._reduce("amax", dims, keepdim)
+    def amin(self, dims, keepdim=False): return self._reduce("amin", dims, keepdim)
     def to(self, dtype): return self if dtype is self.dtype else self.row(mv.cast, attr=dtype)
 
     @property

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from forno.core.op import TABLE
-from forno.dnn import activation, elementwise, functions, reduce  # noqa: F401
 
 from .duck import Duck, from_torch, grads, to_torch
 
 # what a row is in PyTorch, where it isn't torch.<name>; a tuple's further entries are numbers given to both sides
 TORCH = {
+    "div_count": (torch.div, 3),
     "add_scaled": (lambda x, y, k: torch.add(x, y, alpha=k), 0.5), "addcmul": (lambda x, y, z, k: torch.addcmul(x, y, z, value=k), 0.5),
     "addcdiv": (lambda x, y, z, k: torch.addcdiv(x, y, z, value=k), 0.5), "lerp": (torch.lerp, 0.3), "trunc_divide": lambda x, y: torch.div(x, y, rounding_mode="trunc"),
     "where": torch.where, "masked_fill": (torch.masked_fill, 2), "clamp": (torch.clamp, -1, 2), "nan_to_num": (torch.nan_to_num, 0.5, 9.0, -9.0),
@@ -72,6 +72,9 @@ def excused(name, xs):
     types = [x.dtype for x in xs if isinstance(x, torch.Tensor)]
     if name in ("real", "imag") and not types[0].is_complex: return True                # the function layer returns x itself, or raises
     if name in ("prelu", *LOSSES) and (len(set(types)) > 1 or not types[0].is_floating_point): return True      # the function layer checks these
+    if name == "softsign" and types[0].is_complex: return True
+    if name == "gelu" and types[0] is not torch.float64 and xs[0].is_floating_point() and xs[0].isinf().any(): return True     # PyTorch's oneDNN path gives NaN for inf
+    if name in ("complex", "polar") and torch.bfloat16 in types: return True             # allowed here
     if name == "logaddexp" and any(t.is_complex for t in types): return True
     if name in ("lerp", "complex", "polar", "addcdiv") and len(set(types)) > 1: return True                    # mixed types promote
     if name in ("softsign", "tanhshrink") and types[0] is torch.bool: return True       # composed in PyTorch, one row here
@@ -151,6 +154,7 @@ def smooth(name, count=9):
     if name in ("asin", "acos", "atanh", "erfinv", "logit"): x = (x / 4).abs() + 0.05
     if name in ("log1p", "xlog1py"): x = (x / 4)
     if name in ("acosh",): x = x.abs() + 1.5
+    if name == "polar": x = x.abs() + 0.1                           # PyTorch's gradient is wrong for a negative radius
     if name in ("binary_cross_entropy",): x = (x / 8).abs() + 0.1
     return x
 
@@ -168,8 +172,8 @@ def test_gradients(name, dtype):
     ins = [x.clone(), x.flip(0)[:, None].clone() if n > 1 else None, x.roll(3).clone() if n > 2 else None][:n]
     if dtype.is_complex: ins = [torch.complex(t, t.roll(1) + 0.1) for t in ins]
     if name in ("sgn", "abs", "angle") and dtype.is_complex: ins = [t[t != 0] for t in ins]
-    if name == "real" or name == "imag":
-        if not dtype.is_complex: return
+    if excused(name, ins): return
+    if name in ("elu", "selu", "celu", "huber", "atan2"): ins = [t[..., :-1] for t in ins]    # PyTorch's second derivative differs at the kink itself
     ins = [t if (name, i) in {("where", 0), ("masked_fill", 1)} else t.requires_grad_() for i, t in enumerate(masks(name, ins))]
     if name in ("where", "masked_fill"): ins = [t.detach() if t.dtype is torch.bool else t for t in ins]
     try: y = f(*ins, *numbers)
@@ -186,7 +190,7 @@ def test_gradients(name, dtype):
     h1 = grads([out], [c], want_ducks)
     for a, b in zip(g1, h1): torch.testing.assert_close(to_torch(b), a.detach(), rtol=1e-8, atol=1e-8, equal_nan=True)
     used = [i for i, g in enumerate(g1) if g.requires_grad]
-    if not used: return
+    if not used or name == "hardsigmoid": return                  # PyTorch has no second derivative of hardsigmoid
     cots = [torch.randn_like(g1[i]) for i in used]
     g2 = torch.autograd.grad([g1[i] for i in used], [*wants, cot], cots, allow_unused=True)
     h2 = grads([h1[i] for i in used], [from_torch(t) for t in cots], [*want_ducks, c])
