@@ -1,1 +1,84 @@
-"""From a graph of values to kernels in order with every operand placed. Knows rows and loops, not tensors or machine code."""
+"""From a graph of values to kernels in order with every operand placed. Knows rows and loops, not tensors or machine code.
+
+expand     composite rows become the rows they are made of
+share      equal values become one
+simplify   history rows, views of views, reductions of nothing … disappear
+layout     which values need memory of their own; who owns each output
+fuse       which values share a loop nest
+write      groups become kernel nouns
+order      dependencies first, then what keeps memory low
+place      arena, donated inputs, fresh outputs
+
+An output is 'fresh' or 'donated' with its strides as asked for (row-major if None), or an 'alias': `view` shows it in the source's buffer.
+"""
+from __future__ import annotations
+
+from ..core.flags import flags
+from ..core.graph import Graph, Value
+from ..core.plan import Place, Plan, Step
+from . import explain
+from .expand import expand, share, topological
+from .fuse import Fusion, current
+from .layout import Layout, root_of
+from .loops import Draft, Writer, written_in_place
+from .memory import Memory
+from .order import Task, order
+from .simplify import simplify
+from .tiles import kernel_of
+from .values import MOVE, SINK, nbytes
+
+
+def make(graph: Graph, accepts_epilogue=None) -> Plan:
+    """The pipeline, pass by pass."""
+    values = stage("expand", expand(list(graph.outputs)))
+    values = stage("share", share(values))
+    values = stage("simplify", simplify(values))
+    layout = Layout(graph, values)
+    values = stage("layout", layout.outputs)
+    fusion = Fusion(layout, topological(values))
+    stage("fuse", fusion.groups)
+    tasks = stage("write", write(fusion))
+    tasks = stage("order", order(tasks, {id(fusion.buffer(o.root)) for o in layout.owners}, nbytes))
+    return stage("place", place(graph, layout, fusion, tasks))
+
+
+def stage(name: str, made):
+    """FORNO_STOP_AFTER: print what a pass made and leave."""
+    if flags.STOP_AFTER == name:
+        print(made if isinstance(made, Plan) else "\n".join(map(str, topological(made) if made and made[0].__class__ is Value else made)))
+        raise SystemExit(f"stopped after the pass '{name}' (FORNO_STOP_AFTER)")
+    return made
+
+
+def write(fusion: Fusion) -> list[Task]:
+    """A task per group: its kernel, and the buffers it reads and writes."""
+    layout, tasks = fusion.layout, {}
+    for g in fusion.groups:
+        if g.solo is not None:
+            kernel, values = kernel_of(g.solo, layout)
+            operands = [fusion.buffer(root_of(x)[0]) if x.__class__ is Value else x for x in values]
+            tasks[id(g)] = Task(kernel, operands, [o.mode for o in kernel.operands], g.last, g.nodes, g)
+            continue
+        draft = Writer(fusion, g).draft()
+        for n in g.nodes:
+            if n.op is SINK and n.attr[0].op.name == "put":
+                move = n.attr[0].ins[0]
+                base = root_of(move.ins[0])[0]
+                if base is move.ins[0]: written_in_place(draft, fusion.buffer(base), move, layout.laid)
+        copies = len(draft.body) == 2 and len(g.nodes) == 1 and g.nodes[0].op is MOVE
+        tasks[id(g)] = Task(draft, draft.operands, draft.modes, g.last, g.nodes, g, copies=copies)
+    for g in fusion.groups:
+        tasks[id(g)].after = {tasks[id(current(p))] for p in g.preds if current(p) is not g}
+    return list(tasks.values())
+
+
+def place(graph: Graph, layout: Layout, fusion: Fusion, tasks: list[Task]) -> Plan:
+    """Buffers get their places, drafts become nests."""
+    memory = Memory(graph, layout, tasks, fusion.buffer)
+    steps = []
+    for task in memory.steps:
+        label = explain.label(task.values)
+        kernel, operands = task.kernel.nest(label) if task.kernel.__class__ is Draft else (task.kernel, task.operands)
+        places = tuple([memory.region[id(x)].place if x.__class__ is Value else Place("number", x.index) for x in operands])
+        steps.append(Step(kernel, places, reason=explain.reason(task.group)))
+    return Plan(tuple(steps), memory.outs, memory.arena)

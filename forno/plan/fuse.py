@@ -1,0 +1,275 @@
+"""Which values share a kernel.
+
+Comes in: a laid-out graph. Goes out: groups in which every value belongs to one loop nest, and kernels of their own for the rest.
+
+Values are taken operands first. Each starts a group of its own, and groups merge along the edges between values whenever their domains
+meet (frame.py), nothing between the two would have to run in the middle, and the result stays small enough for registers. A value seen
+through a permuting or slicing view can't share the loop; it is computed again by its only reader at the reader's indices (absorbed), or stored.
+"""
+from __future__ import annotations
+
+from ..core.graph import Value
+from ..core.shape import View, compose, contiguous, expand_strides
+from . import frame
+from .layout import ALIASING, GENERATORS, SOLO, Layout, root_of
+from .values import MOVE, SINK, numel
+
+MAX_NODES = 64                                    # values in a body: past this, registers spill and compile times grow faster than traffic shrinks
+MAX_OPERANDS = 24
+MAX_AGAIN = 3                                     # values worth computing twice instead of storing once
+BIG, FEW = 1 << 15, 4                             # a window pass that feeds the next one needs this many parallel rows, unless it is small
+
+LIGHT = frozenset("""add sub mul neg add_scaled square where masked_fill lt le gt ge eq ne cast move relu abs maximum minimum clamp clamp_min clamp_max
+                     logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or bitwise_xor sign conj""".split())
+
+
+class Group:
+    """Values that one kernel computes. `before`: masks of all groups that must have run; `hard`: those whose results it reads from memory anyway."""
+    __slots__ = ("mask", "before", "hard", "preds", "cuts", "window", "nodes", "outer", "reads", "solo", "into", "last")
+
+    def __init__(self, mask, cuts, window, nodes, last, solo=None):
+        self.mask, self.cuts, self.window, self.nodes, self.last, self.solo = mask, cuts, window, nodes, last, solo
+        self.before = self.hard = 0
+        self.preds: set[Group] = set()
+        self.outer: set[int] = set()
+        self.reads: set[int] = set()
+        self.into: Group | None = None
+
+
+class Fusion:
+    """The state of the pass; `groups`, `stored`, `inlined` are its result."""
+
+    def __init__(self, layout: Layout, order: list[Value]):
+        self.layout = layout
+        self.groups: list[Group] = []
+        self.home: dict[int, Group] = {}
+        self.sinks: dict[int, list[Value]] = {}   # put and cat: the stores that complete the value
+        self.stored: set[int] = set()
+        self.inlined: set[int] = set()            # absorbed values: computed wherever they are read
+        self.loads: list[tuple[Value, Value]] = []
+        self.uses = count_uses(layout, order)
+        self.is_free: dict[int, bool] = {}
+        self.number = 0
+        for v in order:
+            if v.op is not None: self.visit(v)
+        for o in layout.owners:
+            if o.kind == "own": self.materialise(o.root); self.stored.add(id(o.root))
+        self.groups = [g for g in self.groups if g.into is None]
+        for root, reader in self.loads:
+            if self.of(root) is not self.of(reader): self.stored.add(id(root))
+
+    # ---- one value
+    def visit(self, v: Value):
+        self.number += 1
+        name, kind = v.op.name, v.op.kind
+        if name == "view" or self.free(v) or v.op is MOVE and 0 in v.shape: return
+        if name == "put":
+            self.sink(v, v.ins[1], v.attr, after=v.ins[0])
+        elif name == "cat":
+            at, strides = 0, contiguous(v.shape)
+            for x in v.ins:
+                self.sink(v, x, View(x.shape, strides, at * strides[v.attr]))
+                at += x.shape[v.attr]
+        elif kind in SOLO or name == "addput": self.alone(v)
+        else: self.place(v)
+
+    def sink(self, target: Value, x: Value, view: View, after: Value | None = None):
+        s = Value(SINK, (x,), (target, view), x.dtype, x.shape)
+        self.sinks.setdefault(id(target), []).append(s)
+        self.place(s, after)
+
+    def free(self, v: Value) -> bool:
+        """Values that loops make in passing, wherever they are read: constants, ramps, casts of inputs, and light arithmetic on such."""
+        known = self.is_free.get(id(v))
+        if known is None: known = self.is_free[id(v)] = v.op is not None and self._free(v)
+        return known
+
+    def _free(self, v: Value) -> bool:
+        if v.op.name in GENERATORS: return True
+        if v.op.kind != "elementwise" or v.op.name not in LIGHT: return False
+        roots = [root_of(x)[0] for x in v.ins if x.__class__ is Value]
+        if v.op.name == "cast": return roots[0].op is None and id(roots[0]) not in self.layout.laid or self.free(roots[0])
+        return all([r.op is not None and self.free(r) for r in roots]) and closure_size(v) <= 2 * MAX_AGAIN
+
+    def new(self, cuts, window, nodes, solo=None) -> Group:
+        g = Group(1 << len(self.groups), cuts, window, nodes, self.number, solo)
+        self.groups.append(g)
+        for n in nodes: self.home[id(n)] = g
+        return g
+
+    def of(self, v: Value) -> Group:
+        """The group a value is in now."""
+        g = self.home[id(v)]
+        while g.into is not None: g = g.into
+        return g
+
+    def writers(self, root: Value) -> list[Group]:
+        sinks = self.sinks.get(id(root))
+        return [self.of(s) for s in sinks] if sinks else [self.of(root)]
+
+    def buffer(self, root: Value) -> Value:
+        """The value under whose name root's memory goes: results that take over an operand's buffer share its name."""
+        while root.op is not None and (root.op.name in ALIASING or id(root) in self.layout.takes):
+            root = root.ins[self.layout.takes.get(id(root), 0)]
+        return root
+
+    def edge(self, before: Group, g: Group, hard: bool):
+        g.preds.add(before)
+        g.before |= before.before | before.mask
+        if hard: g.hard |= before.mask
+
+    def materialise(self, root: Value):
+        """A value that must be in memory though nobody thought so."""
+        if root.op is not None and id(root) not in self.home and id(root) not in self.sinks and 0 not in root.shape: self.place(root)
+
+    def read(self, root: Value, g: Group, hard=True):
+        """g reads root's buffer."""
+        g.reads.add(id(root))
+        if root.op is None or 0 in root.shape: return
+        self.materialise(root)
+        self.stored.add(id(root))
+        for w in self.writers(root): self.edge(w, g, hard)
+
+    def alone(self, v: Value):
+        g = self.new((), None, [v], solo=v)
+        for x in v.ins:
+            if x.__class__ is Value: self.read(root_of(x)[0], g)
+
+    def place(self, v: Value, after: Value | None = None):
+        """A loop's value: its own group first, then merged with its operands' groups."""
+        shape = v.shape
+        g = self.new(frame.cuts_of(shape), None, [v])
+        if v.op.kind == "reduce":
+            shape = v.ins[0].shape
+            g.cuts, g.window = frame.cuts_of(shape), frame.window_of(shape, v.attr)
+            g.outer.add(id(v))
+        if after is not None: self.read(after, g)
+        links = []
+        for x in {id(x): x for x in v.ins if x.__class__ is Value}.values():
+            root, w = root_of(x)
+            w = View(shape, expand_strides(x.shape, w.strides, shape), w.offset)
+            if root.op is None: g.reads.add(id(root)); continue
+            if self.free(root):
+                if self.computable(root, w, ()): continue
+                self.materialise(root)
+            if id(root) not in self.home or self.of(root).solo is not None: self.read(root, g); continue
+            how, window = frame.relation(w, numel(root))
+            if how == "other" or how == "repeated" and v.op.kind == "reduce":
+                if not self.absorb(g, root, w): self.read(root, g)
+            else: links.append((root, w, how, window))
+        for root, *_ in links: self.edge(self.of(root), g, False)
+        for root, w, how, window in sorted(links, key=lambda l: -self.of(l[0]).last):
+            g, h = self.of(v), self.of(root)
+            if g is h: continue
+            kinds = {self.fit(g, v, h, *l) for l in links if self.of(l[0]) is h}
+            if len(kinds) == 1 and self.merge(g, h, kinds.pop()): continue
+            if how == "repeated":
+                if not self.absorb(g, root, w): self.read(root, g)
+            else:
+                g.reads.add(id(root))
+                self.loads.append((root, v))
+
+    # ---- merging
+    def fit(self, g: Group, v: Value, h: Group, root: Value, w, how: str, window) -> str | None:
+        """How v's group g and its operand's group h can share a domain: 'level', 'h under g', 'g under h', or not."""
+        v_outer, r_outer = id(v) in g.outer, id(root) in h.outer
+        if how == "same":
+            if v_outer == r_outer: return "level" if g.window is None or h.window is None or g.window == h.window else None
+            if v_outer: return "h under g" if h.window is None else None
+            return "g under h" if g.window is None else None
+        if v_outer: return None
+        if r_outer:
+            # a pass over the window that feeds the next one: rows must be many enough to share among threads
+            if h.window != window or g.window not in (None, window): return None
+            return "level" if frame.kept(h.cuts, window) >= FEW or frame.size(h.cuts) <= BIG else None
+        return "h under g" if h.window is None and g.window == window else None
+
+    def merge(self, g: Group, h: Group, fit: str | None) -> bool:
+        """h takes g in, if the domains meet, no third group has to run between them, and the body stays small."""
+        if fit is None or len(g.nodes) + len(h.nodes) > MAX_NODES or len(g.reads | h.reads) > MAX_OPERANDS: return False
+        if fit == "level": cuts, window = frame.meet(g.cuts, h.cuts), g.window or h.window
+        elif fit == "h under g": cuts, window = frame.lift(g.cuts, g.window, h.cuts), g.window
+        else: cuts, window = frame.lift(h.cuts, h.window, g.cuts), h.window
+        if cuts is None or fit == "level" and frame.size(g.cuts) != frame.size(h.cuts): return False
+        if not self.adjacent(g, h): return False
+        if fit == "h under g": h.outer = g.outer | {id(n) for n in h.nodes}
+        elif fit == "g under h": h.outer = h.outer | {id(n) for n in g.nodes}
+        else: h.outer = h.outer | g.outer
+        h.cuts, h.window, h.nodes, h.reads = cuts, window, h.nodes + g.nodes, h.reads | g.reads
+        h.last = max(h.last, g.last)
+        self.union(g, h)
+        return True
+
+    def adjacent(self, a: Group, b: Group) -> bool:
+        """May a and b run as one? Not if one reads the other's memory, nor if a third must run between them."""
+        if a.before & b.mask: later, earlier = a, b
+        elif b.before & a.mask: later, earlier = b, a
+        else: return True
+        if later.hard & earlier.mask: return False
+        for p in later.preds:
+            while p.into is not None: p = p.into
+            if p is not earlier and p is not later and p.before & earlier.mask: return False
+        return True
+
+    def union(self, g: Group, h: Group):
+        g.into = h
+        h.mask |= g.mask
+        h.preds = {p for p in map(current, h.preds | g.preds) if p is not h}
+        h.hard |= g.hard
+        h.before = (h.before | g.before) & ~h.mask
+        both = h.before | h.mask
+        for x in self.groups:
+            if x.before & h.mask and both & ~x.before: x.before |= both
+
+    # ---- computing again
+    def absorb(self, g: Group, root: Value, w: View) -> bool:
+        """Compute root, which g sees through the view w, inside g: its group must be a chain that nobody else reads."""
+        h = self.of(root)
+        if h.window is not None or len(h.nodes) > MAX_NODES // 4 or len(g.reads | h.reads) > MAX_OPERANDS: return False
+        inside = {id(n) for n in h.nodes}
+        if self.inlined & inside or any([n.op is SINK or n.op is MOVE and n is not root for n in h.nodes]): return False
+        if frame.size(frame.cuts_of(w.shape)) > numel(root) and (len(inside) > MAX_AGAIN or any([n.op.name not in LIGHT for n in h.nodes])): return False
+        count: dict[int, int] = {id(root): 1}
+        for n in h.nodes:
+            for r in {id(root_of(x)[0]) for x in n.ins if x.__class__ is Value} & inside: count[r] = count.get(r, 0) + 1
+        if any([count.get(i, 0) != self.uses.get(i, 0) for i in inside]) or not self.computable(root, w, inside): return False
+        self.inlined |= inside
+        for p in map(current, h.preds): self.edge(p, g, True)         # h's operands are read at other indices than they are made
+        g.reads |= h.reads
+        g.mask |= h.mask                          # nobody else waits for h: root was its only way out
+        g.before &= ~g.mask
+        h.into = g
+        return True
+
+    def computable(self, r: Value, w: View, inside) -> bool:
+        """Do all of r's operands have affine indices when r is read through w?"""
+        if r.op is None or not (id(r) in inside or id(r) in self.inlined or self.free(r)):
+            laid = self.layout.laid.get(id(r))
+            return laid is None or compose(laid, w) is not None
+        if r.op.name in GENERATORS: return True
+        for x in r.ins:
+            if x.__class__ is not Value: continue
+            root, seen = root_of(x)
+            at = compose(View(r.shape, expand_strides(x.shape, seen.strides, r.shape), seen.offset), w)
+            if at is None or not self.computable(root, at, inside): return False
+        return True
+
+
+def current(g: Group) -> Group:
+    while g.into is not None: g = g.into
+    return g
+
+
+def count_uses(layout: Layout, order: list[Value]) -> dict[int, int]:
+    """How many values read each root, through whatever views."""
+    uses: dict[int, int] = {}
+    for v in order:
+        if v.op is None or v.op.name == "view": continue
+        for r in {id(root_of(x)[0]) for x in v.ins if x.__class__ is Value}: uses[r] = uses.get(r, 0) + 1
+    for o in layout.owners: uses[id(o.root)] = uses.get(id(o.root), 0) + 1
+    return uses
+
+
+def closure_size(v: Value) -> int:
+    """Values in the expression tree above v."""
+    return 1 + sum([closure_size(root_of(x)[0]) for x in v.ins if x.__class__ is Value and root_of(x)[0].op is not None])

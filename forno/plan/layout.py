@@ -1,0 +1,147 @@
+"""Which values need memory of their own, and how it is laid out.
+
+Comes in: a simplified graph. Goes out: the same graph with a MOVE wherever elements must be copied because no affine view will do, every
+view a view of a **root** (a value with its own buffer, or one that loops compute in passing), and for every output who owns its buffer:
+
+  own     the root's buffer is the output's
+  alias   a view of an input, or of a root that another output owns
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..core.graph import Graph, Value
+from ..core.kernels import Native
+from ..core.shape import View, compose, is_contiguous, whole
+from .expand import replaced, rewrite
+from .values import MOVE, is_identity, numel
+
+GENERATORS = ("full", "iota")
+SOLO = ("contract", "routine", "opaque")          # kinds that run as kernels of their own on operands in memory
+ALIASING = ("put", "addput")                      # results that take over the first operand's buffer
+
+
+def root_of(x: Value) -> tuple[Value, View]:
+    """The value that x shows, and how."""
+    return (x.ins[0], x.attr) if x.op is not None and x.op.name == "view" else (x, whole(x.shape))
+
+
+class Owner(NamedTuple):
+    kind: str                                     # 'own' | 'alias'
+    root: Value
+    view: View | None = None                      # of the root's buffer
+
+
+class Layout:
+    """`laid`: roots whose buffer isn't row-major. `natives`: what routine rows planned. Both by id of the value."""
+
+    def __init__(self, graph: Graph, outputs: list[Value]):
+        self.laid: dict[int, View] = {id(v): v.view for v in graph.inputs if v.view is not None and not is_identity(v.view, numel(v))}
+        self.natives: dict[int, Native] = {}
+        self.takes: dict[int, int] = {}           # routine values that overwrite an operand: its position
+        self.moves: dict[int, Value] = {}
+        outputs = rewrite(outputs, self.rule)
+        self.owners: list[Owner] = []
+        self.outputs = self.assign(graph, outputs)
+
+    def of(self, root: Value) -> View:
+        """How a root's elements lie in its buffer."""
+        return self.laid.get(id(root)) or whole(root.shape)
+
+    def access(self, x: Value) -> View | None:
+        """x's elements in its root's buffer; None when they have no affine order there."""
+        root, w = root_of(x)
+        laid = self.laid.get(id(root))
+        return w if laid is None else compose(laid, w)
+
+    def move(self, x: Value, shared=True) -> Value:
+        """x's elements, row-major in memory of their own."""
+        if not shared: return Value(MOVE, (x,), None, x.dtype, x.shape)
+        m = self.moves.get(id(x))
+        if m is None: m = self.moves[id(x)] = Value(MOVE, (x,), None, x.dtype, x.shape)
+        return m
+
+    def rule(self, v: Value, ins: tuple) -> Value:
+        name, kind = v.op.name, v.op.kind
+        if name == "view":
+            x = ins[0]
+            if x.op is not None and x.op.name == "view" or id(x) in self.laid and compose(self.laid[id(x)], v.attr) is None: ins = (self.move(x),)
+        elif name in ALIASING: ins = (self.move(ins[0], shared=False), ins[1] if name == "put" else self.dense(ins[1]))
+        elif name == "matmul": ins = tuple([x if self.is_matrix(x) else self.move(x) for x in ins])
+        elif kind == "contract" or kind == "routine": ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
+        elif kind == "opaque": ins = tuple([self.move(x) if x.__class__ is Value and generated(x) else x for x in ins])
+        new = replaced(v, ins)
+        if kind == "routine":
+            native = new.op.plan(new.attr, new, *new.ins)
+            taken = [i for i, p in enumerate(native.operands[:len(ins)]) if p.mode == "rw"]
+            if taken and len(native.operands) == len(ins):
+                new = replaced(v, tuple([self.move(x, shared=False) if i == taken[0] else x for i, x in enumerate(ins)]))
+                self.takes[id(new)] = taken[0]
+            self.natives[id(new)] = native
+        return new
+
+    def dense(self, x: Value) -> Value:
+        """x, or its copy, as a row-major buffer that starts at its first element."""
+        root, _ = root_of(x)
+        at = self.access(x)
+        whole_buffer = at is not None and at.offset == 0 and is_contiguous(at.shape, at.strides) and numel(x) == numel(root)
+        return x if whole_buffer and not generated(root) else self.move(x)
+
+    def is_matrix(self, x: Value) -> bool:
+        """Can a matrix product read x where it lies? One of the last two strides must be 1."""
+        at = self.access(x)
+        if at is None or generated(root_of(x)[0]): return False
+        (m, k), (rows, cols) = at.shape[-2:], at.strides[-2:]
+        return (cols == 1 or k == 1) and rows >= 0 or (rows == 1 or m == 1) and cols >= 0
+
+    # ---- outputs
+    def assign(self, graph: Graph, outputs: list[Value]) -> list[Value]:
+        """An owner per output; returns the values to compute, one per output."""
+        wanted = [v.strides for v in graph.outputs]
+        need_order = self.read_in_order(outputs)
+        owned: dict[int, Value] = {}
+        owners: list[Owner | None] = [None] * len(outputs)
+        values = list(outputs)
+        for i, v in enumerate(outputs):           # first those that are a root's whole value, in order
+            root, w = root_of(v)
+            if root.op is None or id(root) in owned or not is_identity(w, numel(root)): continue
+            strides = wanted[i]
+            plain = strides is None or is_contiguous(v.shape, strides)
+            if generated(root) or not plain and (root.shape != v.shape or root.op.kind in SOLO or root.op.name in ("cat", *ALIASING) or id(root) in need_order):
+                continue
+            if not plain: self.laid[id(root)] = View(v.shape, tuple(strides), 0)
+            owned[id(root)] = root
+            owners[i], values[i] = Owner("own", root), root
+        for i, v in enumerate(outputs):
+            if owners[i] is not None: continue
+            root, w = root_of(v)
+            at = compose(self.laid[id(root)], w) if id(root) in self.laid else w
+            if (root.op is None or id(root) in owned) and at is not None: owners[i], values[i] = Owner("alias", root, at), root
+            else:
+                values[i] = m = self.move(v, shared=False)
+                if wanted[i] is not None and not is_contiguous(v.shape, wanted[i]): self.laid[id(m)] = View(v.shape, tuple(wanted[i]), 0)
+                owners[i] = Owner("own", m)
+        self.owners = owners
+        return values
+
+    def read_in_order(self, outputs) -> set[int]:
+        """Roots that someone reads through a view or as a dense buffer: they must stay row-major."""
+        from_views: set[int] = set()
+        seen: set[int] = set()
+        stack = list(outputs)
+        while stack:
+            v = stack.pop()
+            if id(v) in seen: continue
+            seen.add(id(v))
+            tensors = [x for x in v.ins if x.__class__ is Value]
+            if v.op is not None and (v.op.name in ("view", "cat", *ALIASING) or v.op.kind in SOLO): from_views.update(id(root_of(x)[0]) for x in tensors)
+            stack.extend(tensors)
+        return from_views
+
+
+def generated(x: Value) -> bool:
+    """Is x a constant or a ramp, through views? Loops make those in passing; they have no buffer."""
+    root = root_of(x)[0]
+    return root.op is not None and root.op.name in GENERATORS
+
+

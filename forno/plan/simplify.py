@@ -1,0 +1,102 @@
+"""Graph in, graph out: fewer and simpler values. A rule is here only if it keeps every bit, NaN and -0 included.
+
+After this pass there are no history rows, no view of a view that is one affine view, and no value without elements but constants.
+"""
+from __future__ import annotations
+
+import math
+
+from ..core.dtype import bool as BOOL
+from ..core.graph import Value
+from ..core.op import TABLE
+from ..core.shape import View, compose, overlaps, whole
+from .expand import replaced, rewrite
+from .values import Literal, is_identity, numel
+
+
+def simplify(outputs: list[Value]) -> list[Value]:
+    return rewrite(outputs, rule)
+
+
+def rule(v: Value, ins: tuple) -> Value:
+    v = replaced(v, ins)
+    if v.op.history is not None: return ins[-1]                       # history rows pass their last operand on
+    if 0 in v.shape and v.op.kind != "opaque" and v.op.name != "full": return constant(v, 0)
+    by_name = RULES.get(v.op.name)
+    if by_name is not None: return by_name(v)
+    return reduce(v) if v.op.kind == "reduce" else v
+
+
+def constant(v: Value, value) -> Value:
+    return Value(TABLE["full"], (), (v.shape, v.dtype, value), v.dtype, v.shape)
+
+
+def make(name: str, *ins, attr, dtype=None, shape=None) -> Value:
+    return rule(Value(TABLE[name], ins, attr, dtype or ins[0].dtype, ins[0].shape if shape is None else shape), ins)
+
+
+def cast(v):
+    """A cast to the type a value has is that value."""
+    return v.ins[0] if v.ins[0].dtype is v.dtype else v
+
+
+def view(v):
+    """View of a view, view of a constant, and the view that shows everything in order."""
+    x, w = v.ins[0], v.attr
+    if w.shape == x.shape and is_identity(w, numel(x)): return x
+    if x.op is None: return v
+    if x.op.name == "full": return Value(x.op, x.ins, (w.shape, x.dtype, x.attr[2]), x.dtype, w.shape)
+    if x.op.name == "view":
+        both = compose(x.attr, w)
+        if both is not None: return view(Value(v.op, x.ins, both, v.dtype, v.shape))
+    return v
+
+
+def put(v):
+    """Nothing written: the base. Everything written in order: what was written."""
+    base, x = v.ins
+    if 0 in x.shape: return base
+    return view(Value(TABLE["view"], (x,), whole(v.shape), v.dtype, v.shape)) if is_identity(v.attr, numel(v)) else v
+
+
+def addput(v):
+    """Adding through a view that reaches each element once is a put of the sum."""
+    base, x = v.ins
+    if 0 in x.shape: return base
+    if overlaps(v.attr): return v
+    seen = make("view", base, attr=v.attr, shape=v.attr.shape)
+    return make("put", base, make("add", seen, x, attr=None, shape=x.shape), attr=v.attr)
+
+
+def cat(v):
+    """Operands without elements don't count."""
+    ins = tuple([x for x in v.ins if 0 not in x.shape])
+    return ins[0] if len(ins) == 1 else replaced(v, v.ins if len(ins) == len(v.ins) else ins)
+
+
+EMPTY = {"sum": 0, "prod": 1, "any": False, "all": True}
+
+
+def reduce(v):
+    """Reducing nothing gives the identity; reducing axes of length 1 moves nothing."""
+    x = v.ins[0]
+    if 0 in x.shape: return constant(v, EMPTY[v.op.combine])
+    count = math.prod([x.shape[a] for a in v.attr])
+    if count == 1 and v.op.combine in ("sum", "prod", "max", "min"): return x if x.dtype is v.dtype else make("cast", x, attr=v.dtype, dtype=v.dtype)
+    if count == 1 and v.op.combine in ("argmax", "argmin"): return constant(v, 0)
+    if count == 1: return make("cast", make("ne", x, Literal(0), attr=None, dtype=BOOL), attr=v.dtype, dtype=v.dtype)
+    return v
+
+
+def matmul(v):
+    """A sum over no products is zero."""
+    return constant(v, 0) if v.ins[0].shape[-1] == 0 else v
+
+
+def conv(v):
+    """A gradient from no images is zero."""
+    if v.op.name != "conv" and any(0 in x.shape for x in v.ins): return constant(v, 0)
+    return v
+
+
+RULES = {"cast": cast, "view": view, "put": put, "addput": addput, "cat": cat, "matmul": matmul, "conv_input": conv, "conv_weight": conv}
