@@ -18,8 +18,7 @@ from ..core.kernels import Gemm, Launch, Matrix
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
 from . import pack
-from .builder import PTR
-from .tile import Program, Tile, accumulator, kernel_of, micro, tile
+from .tile import Program, Tile, accumulator, entry, kernel_of, micro, tile
 
 PARALLEL_FLOPS = 400_000                       # below this waking other threads costs more than they save
 
@@ -35,13 +34,13 @@ def driver(stored: dt.dtype) -> tuple[int, str]:
     p = Program()
     pack.writer(stored)(p, "pack_a", stored, t, False)
     pack.writer(stored)(p, "pack_b", stored, t, True)
-    _write_put(p, stored, t)
+    write_put(p, stored, t)
     _write_main(p, stored, t)
     text = p.module()
     return code.load(text, "main", 1), text
 
 
-def _write_put(p: Program, stored: dt.dtype, t: Tile):
+def write_put(p: Program, stored: dt.dtype, t: Tile):
     """put: a tile in scratch to its place in C, whatever C's type and strides; `adding` to what is there."""
     T, L, part = t.acc, t.lanes, stored.real
     with p.define("put", "ptr tile, ptr c, i64 row, i64 col, i64 rows, i64 cols, i64 adding") as (src, c, row, col, rows, cols, adding):
@@ -73,7 +72,7 @@ def _write_main(p: Program, stored: dt.dtype, t: Tile):
         scratch_tile = p.offset(sb, nc * kc * NR + 64, T)
         operands = [p.read_pointer(vals, p.read(words, i)) for i in (W["a_at"], W["b_at"], 2)]
         columns = p.ceil_div(n, NR)
-        (b0, b1), (p0, p1), (j0, j1) = _grid(p, ctx, W["batch"], W["panels"], columns)
+        (b0, b1), (p0, p1), (j0, j1) = grid(p, ctx, W["batch"], W["panels"], columns)
         single = p1 - p0 <= mc                                                                 # B panels are used at once: keep one
         packing_a, packing_b, in_place = W["pack_a"].ne(0), W["pack_b"].ne(0), W["in_place"].ne(0)
 
@@ -102,27 +101,27 @@ def _write_main(p: Program, stored: dt.dtype, t: Tile):
                     b_at = p.offset(B, k0 * W["b_row"] + col * W["b_col"], part)
                     with p.if_(p.both(packed_b, pb.eq(p0))):
                         p.run("pack_b", b_at, W["b_col"], W["b_row"], slot, p.int(NR), cols, depth)
-                    b_panel = p.emit(f"select {packed_b}, {slot}, {b_at}", PTR)
+                    b_panel = p.choose_pointer(packed_b, slot, b_at)
                     b_step = p.pick(packed_b, NR, W["b_row"])
                     with p.loop(pb, pe) as q:
                         row, height = rows_of(q)
                         a_at = p.offset(A, row * W["a_row"] + k0 * W["a_col"], part)
-                        a_panel = p.emit(f"select {packing_a}, {p.offset(sa, (q - pb) * kc * MR, T)}, {a_at}", PTR)
+                        a_panel = p.choose_pointer(packing_a, p.offset(sa, (q - pb) * kc * MR, T), a_at)
                         c_at = p.offset(C, row * W["c_row"] + col * W["c_col"], part)
                         kernel = kernel_of(p, t, table, height, vectors, p.pick(packing_a, 0, 1))
                         directly = p.both(whole, in_place)
-                        dst = p.emit(f"select {directly}, {c_at}, {scratch_tile}", PTR)
+                        dst = p.choose_pointer(directly, c_at, scratch_tile)
                         p.run(kernel, a_panel, b_panel, dst, depth, b_step, p.pick(directly, W["c_row"], NR), p.pick(directly, adding, 0),
                               W["a_row"], W["a_col"])
                         converts = p.and_(p.not_(in_place), W["tail"].ne(0))                   # then the tail stores from the scratch tile
                         with p.if_(p.not_(p.or_(directly, converts))):
                             p.run("put", scratch_tile, c_at, W["c_row"], W["c_col"], height, cols, adding)
                         with p.if_(p.both(last, W["tail"].ne(0))):
-                            src = p.emit(f"select {in_place}, {c_at}, {scratch_tile}", PTR)
+                            src = p.choose_pointer(in_place, c_at, scratch_tile)
                             p.run(tail, vals, words, src, p.pick(in_place, W["c_row"], NR), item, row, col, height, cols)
 
 
-def _grid(p: Program, ctx, batch, panels, columns):
+def grid(p: Program, ctx, batch, panels, columns):
     """This thread's ranges: of all ways to write nt = gb * gm * gn the one with the least work for the busiest thread, packing included."""
     tid, nt = p.read(ctx, 0), p.read(ctx, 1)
     best, gb, gm = (p.variable(p.int(x)) for x in (1 << 62, 1, 1))
@@ -151,16 +150,6 @@ def _batch_offsets(p: Program, w, W, item):
     return [p.int(p.get(s)) for s in sums]
 
 
-@functools.cache
-def _entry(operands: int) -> tuple[int, str]:
-    """gemm(ctx, vals, words): calls the driver whose address is the first word behind the operands' positions."""
-    p = Program()
-    with p.define("gemm", "ptr ctx, ptr vals, ptr words", internal=False) as (ctx, vals, words):
-        p.run(p.read_pointer(words, operands), ctx, vals, words, p.offset(words, operands, dt.int64))
-    text = p.module()
-    return code.load(text, "gemm", 1), text
-
-
 # ---- a shape's numbers
 def build(g: Gemm) -> Launch:
     stored = g.c.dtype
@@ -171,7 +160,7 @@ def build(g: Gemm) -> Launch:
     if _better_turned(g, t):
         g, a_at, b_at = replace(g, m=g.n, n=g.m, a=_transposed(g.b), b=_transposed(g.a), c=_transposed(g.c)), 1, 0
     words, scratch = _numbers(g, t, a_at, b_at)
-    address, text = _entry(len(g.operands))
+    address, text = entry(len(g.operands))
     batch = math.prod(g.batch)
     flops, moved = 2 * batch * g.m * g.n * g.k, batch * stored.size * (g.m * g.k + g.k * g.n + g.m * g.n)
     return Launch(Code("gemm", address, text), words, flops > PARALLEL_FLOPS, scratch=scratch, bytes=moved, flops=flops)
@@ -196,9 +185,9 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
     panels, columns = -(-m // t.rows), -(-n // t.columns)
     l1, l2, _ = isa.caches()
     # an A panel and a B panel share L1; halves keep all of K in the registers, because C can't hold partial sums
-    kc = _even_split(k, max(l1 * 3 // 4 // (t.acc.size * (t.rows + t.columns)), 64), 8) if in_place else max(k, 1)
-    mc = _even_split(panels, max(l2 * 3 // 8 // (t.acc.size * t.rows * kc), 1), 1)
-    nc = _even_split(columns, max((1 << 20) // (t.acc.size * t.columns * kc), 1), 1)
+    kc = even_split(k, max(l1 * 3 // 4 // (t.acc.size * (t.rows + t.columns)), 64), 8) if in_place else max(k, 1)
+    mc = even_split(panels, max(l2 * 3 // 8 // (t.acc.size * t.rows * kc), 1), 1)
+    nc = even_split(columns, max((1 << 20) // (t.acc.size * t.columns * kc), 1), 1)
     pack_b = not (native and g.b.cols == 1 and panels <= 2)
     pack_a = not (native and columns <= 8)
     height, taller = divmod(m, panels) if panels else (0, 0)
@@ -216,7 +205,7 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
     return (*(values[name] for name in WORDS), *axes), scratch
 
 
-def _even_split(total: int, most: int, multiple: int) -> int:
+def even_split(total: int, most: int, multiple: int) -> int:
     """The size of equal pieces of `total`, each at most `most`, rounded up to a multiple."""
     if total == 0: return 1
     size = -(-total // -(-total // most))

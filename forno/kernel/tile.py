@@ -122,6 +122,17 @@ class Program(Builder):
             self.put(f"br label %end{k}")
         self.label(f"end{k}")
 
+    def mask_of(self, bits: Int, n: int) -> Val:
+        """The lanes whose bit is set."""
+        return self.emit(f"bitcast i{n} {self.emit(f'trunc {bits} to i{n}', dt.int64).text} to <{n} x i1>", dt.bool, n)
+
+    def load_merged(self, p: Val, t, mask: Val, other: Val) -> Val:
+        """Like load_masked; the lanes that are not set keep `other`'s."""
+        suffix = {dt.float32: "f32", dt.float64: "f64"}[t]
+        return self.call(f"llvm.masked.load.v{mask.n}{suffix}.p0", t, Val(f"align {t.size} {p.text}", PTR), mask, other, n=mask.n)
+
+    def choose_pointer(self, cond: Val, x: Val, y: Val) -> Val: return self.emit(f"select {cond}, {x}, {y}", PTR)
+
     def share(self, total, parts, part):
         """The contiguous range of `total` things that `part` of `parts` does."""
         return total * part // parts, total * (part + 1) // parts
@@ -193,3 +204,13 @@ def micro(acc: dt.dtype) -> Micro: return Micro(tile(acc))
 def kernel_of(p: Program, t: Tile, table: Val, rows: Int, vectors: Int, direct: int | Int = 0) -> Val:
     """The table's entry for run-time numbers of rows and vectors."""
     return p.read_pointer(table, (vectors + (direct * t.vectors - 1)) * t.rows + (rows - 1))
+
+
+@functools.cache
+def entry(operands: int) -> tuple[int, str]:
+    """tile(ctx, vals, words): calls the driver whose address is the first word behind the operands' positions, with the words from there on."""
+    p = Program()
+    with p.define("tile", "ptr ctx, ptr vals, ptr words", internal=False) as (ctx, vals, words):
+        p.run(p.read_pointer(words, operands), ctx, vals, words, p.offset(words, operands, dt.int64))
+    text = p.module()
+    return code.load(text, "tile", 1), text
