@@ -1,8 +1,8 @@
 """A pool of native threads that waits without Python.
 
 Comes in: a number of threads. Goes out: a `Pool`, a block of native memory in which `dispatch` runs one kernel on all threads, and `barrier`, which
-kernels call. Its code is LLVM IR below. Whoever waits, waits in three gears: a spin of about 0.2 ms (a parallel step costs under a microsecond when
-the next one follows soon), then giving its time slice away, then sleep in the kernel; so more threads than cores are slow but never stuck.
+kernels call. Its code is LLVM IR below. Whoever waits, waits in three gears: spinning (a parallel step costs under a microsecond when the
+next one follows soon), giving its time slice away, sleeping in the kernel; so more threads than cores are slow but never stuck.
 
 The caller is thread 0. Only the holder of `lock` may touch the pool; a second Python thread waits for its turn.
 """
@@ -22,7 +22,9 @@ from ..core.flags import flags
 from . import code, isa, memory
 
 STACK = 4 << 20                                # bytes per worker; kernels keep up to 64 KiB of tiles on it
-SPIN_SECONDS, YIELDS = 200e-6, 200
+# Gears: seconds of spinning, then times of yielding, then sleep. `idle`: a worker waits for a job (Python runs between plans). `join`: anyone waits for
+# the others of this job. `polite`: a worker whose caller had to sleep; cores are short, and while a worker holds one the caller may queue behind strangers.
+GEARS = {"idle": (1e-3, 100), "join": (50e-6, 50), "polite": (0, 0)}
 _WORD, _LINE = 8, 128                          # two cache lines: the prefetcher fetches pairs
 
 # A context is the first argument of every kernel: 7 words of the kernel ABI, then the pool's own.
@@ -34,7 +36,7 @@ AT = {
     "epoch": 0, "kernel": 8, "vals": 16, "words": 24, "step": 32, "nt": 40, "stop": 48,
     "left": _LINE, "finished": 2 * _LINE, "sleepers": 3 * _LINE, "waiters": 4 * _LINE,
     "count": 5 * _LINE, "round": 6 * _LINE, "resting": 7 * _LINE,
-    "spin": 8 * _LINE, "yields": 8 * _LINE + 8, "dispatch": 8 * _LINE + 16,
+    "idle": 8 * _LINE, "join": 8 * _LINE + 16, "polite": 8 * _LINE + 32, "dispatch": 8 * _LINE + 48,
     "error": 9 * _LINE, "mutex": 10 * _LINE, "cond": 11 * _LINE, "serial": 12 * _LINE, "contexts": 13 * _LINE,
 }
 
@@ -83,12 +85,12 @@ _TEXT = """
 declare i32 @sched_yield()
 declare void @$pause
 
-; Until *word is no longer old. A sleeper counts itself first and the kernel compares again, so that no wake-up is lost.
-define internal void @wait(ptr %pool, ptr %word, i32 %old, ptr %asleep) #0 {
+; Until *word is no longer old, in the way of one of the gears. A sleeper counts itself first and the kernel compares again, so that no wake-up is lost.
+define internal void @wait(ptr %pool, ptr %word, i32 %old, ptr %asleep, i64 %gear) #0 {
 entry:
-  %spin.p = getelementptr i8, ptr %pool, i64 $spin
+  %spin.p = getelementptr i8, ptr %pool, i64 %gear
   %spin = load i64, ptr %spin.p
-  %yields.p = getelementptr i8, ptr %pool, i64 $yields
+  %yields.p = getelementptr i64, ptr %spin.p, i64 1
   %yields = load i64, ptr %yields.p
   br label %spinning
 spinning:
@@ -156,7 +158,8 @@ entry:
   br label %next
 next:
   %last = phi i32 [ 0, %entry ], [ %epoch, %work ], [ %epoch, %tell ]
-  call void @wait(ptr %pool, ptr %pool, i32 %last, ptr %sleepers)
+  %gear = phi i64 [ $idle, %entry ], [ $idle, %work ], [ %calm, %tell ]
+  call void @wait(ptr %pool, ptr %pool, i32 %last, ptr %sleepers, i64 %gear)
   %epoch = load atomic i32, ptr %pool acquire, align 4
   %stop = load i64, ptr %stop.p
   %end = icmp ne i64 %stop, 0
@@ -172,6 +175,9 @@ work:
   %final = icmp eq i32 %n, 1
   br i1 %final, label %tell, label %next
 tell:
+  %n.asleep = load atomic i32, ptr %waiters seq_cst, align 4
+  %crowded = icmp ne i32 %n.asleep, 0
+  %calm = select i1 %crowded, i64 $polite, i64 $idle
   call void @notify(ptr %pool, ptr %finished, ptr %waiters)
   br label %next
 out:
@@ -210,7 +216,7 @@ all:
   call void @notify(ptr %pool, ptr %pool, ptr %sleepers)
   call void %kernel(ptr %ctx, ptr %vals, ptr %words)
   %waiters = getelementptr i8, ptr %pool, i64 $waiters
-  call void @wait(ptr %pool, ptr %finished, i32 %old, ptr %waiters)
+  call void @wait(ptr %pool, ptr %finished, i32 %old, ptr %waiters, i64 $join)
   ret void
 }
 
@@ -238,7 +244,7 @@ open:
   call void @notify(ptr %pool, ptr %round, ptr %resting)
   ret void
 stay:
-  call void @wait(ptr %pool, ptr %round, i32 %old, ptr %resting)
+  call void @wait(ptr %pool, ptr %round, i32 %old, ptr %resting, i64 $join)
   ret void
 out:
   ret void
@@ -303,7 +309,7 @@ class Pool:
         entries = (ctypes.c_size_t * 5)()
         _of_pool(code.load(text(futex), "entries", 1, _OUTSIDE))(ctypes.addressof(entries))
         worker, dispatch, barrier, pauses, stop = entries
-        self._stop = _of_pool(stop)
+        self._stop, self.wanted = _of_pool(stop), nt
         self.scratch = self.shared = 0
         self._memory = memory.empty(AT["contexts"] + nt * CONTEXT)
         self.address = self._memory.address
@@ -311,7 +317,9 @@ class Pool:
         self._view = (ctypes.c_char * self._memory.nbytes).from_address(self.address)
         _libc.pthread_mutex_init(_address(self.address + AT["mutex"]), None)
         _libc.pthread_cond_init(_address(self.address + AT["cond"]), None)
-        self._put(AT["spin"], 0 if nt > isa.cores() else _spins(pauses), YIELDS, dispatch)
+        rate = 0 if nt > isa.cores() else _rate(pauses)
+        for gear, (seconds, yields) in GEARS.items(): self._put(AT[gear], int(rate * seconds), yields)
+        self._put(AT["dispatch"], dispatch)
         for tid in range(-1, nt):              # -1: the caller alone, for serial steps
             self._put(_context(tid), max(tid, 0), nt if tid >= 0 else 1, 0, 0, barrier, self.address + AT["error"], 0, self.address)
         self._handles = self._start(worker, nt)
@@ -363,53 +371,53 @@ class Pool:
 def _context(tid: int) -> int: return AT["contexts"] + tid * CONTEXT if tid >= 0 else AT["serial"]
 
 
-def _spins(pauses: int) -> int:
-    """How many pause instructions SPIN_SECONDS are: from 5 to 140 cycles each, by processor."""
+def _rate(pauses: int) -> float:
+    """Pause instructions per second: one takes from 5 to 140 cycles, by processor."""
     count, best = 500, 1.0
     for _ in range(5):
         start = time.perf_counter()
         ctypes.CFUNCTYPE(None, ctypes.c_int64)(pauses)(count)
         best = min(best, time.perf_counter() - start)
-    return int(SPIN_SECONDS / best * count)
+    return count / best
 
 
 # ---- the process's pool
 lock = threading.RLock()                       # holder: may run plans. Reentrant, because finalizers and signal handlers run anywhere in Python
 _pool: Pool | None = None
-_wanted = _asked = 0                          # threads set by the user (0: the default), threads the pool was made for
+_wanted = 0                                    # set by the user; 0: the default
+_fits = False                                  # the pool has the number of threads wanted
 
 
-def _default() -> int:
-    if flags.NUM_THREADS: return flags.NUM_THREADS
+def get_num_threads() -> int:
+    if _wanted or flags.NUM_THREADS: return _wanted or flags.NUM_THREADS
     omp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(omp) if omp.isdigit() and int(omp) else isa.cores()
 
 
-def get_num_threads() -> int: return _wanted or _default()
-
-
 def set_num_threads(n: int) -> None:
     """From the next plan on, parallel kernels run on `n` threads."""
-    global _wanted
+    global _wanted, _fits
     if type(n) is not int: raise RuntimeError(f"set_num_threads expects an int, but got {type(n).__name__}")
     if n < 1: raise RuntimeError("set_num_threads expects a positive integer")
-    with lock: _wanted = n
+    with lock: _wanted, _fits = n, False
 
 
 def pool() -> Pool:
     """The pool with the number of threads wanted now; call it with `lock` held."""
-    global _pool, _asked
-    wanted = get_num_threads()
-    if _pool is None or _asked != wanted:
-        if _pool is not None: _pool.stop()
-        _pool, _asked = Pool(wanted), wanted
+    global _pool, _fits
+    if not _fits:
+        wanted = get_num_threads()
+        if _pool is None or _pool.wanted != wanted:
+            if _pool is not None: _pool.stop()
+            _pool = Pool(wanted)
+        _fits = True
     return _pool
 
 
 def _forget() -> None:
     """In a forked child the workers are gone; the pool's memory is dropped and the next plan starts new ones."""
-    global _pool
-    _pool = None
+    global _pool, _fits
+    _pool, _fits = None, False
     lock.release()
 
 
