@@ -8,13 +8,12 @@ from __future__ import annotations
 import functools
 import math
 
-from ..core.shape import View
 from ..dnn import movement as mv
 from ..graph.derive import Derivation, Face, vertex
-from ..graph.line import BACKWARD, LOCAL, MODE, Leaf, Node, advance, ambient, new, record, set_grad_mode, slot_of
+from ..graph.line import BACKWARD, LOCAL, History, Leaf, Node, Poison, Slice, advance, ambient, new, record, set_grad_mode, slot_of
 from .bind import apply
 from .engine import HOLE
-from .tensor import Tensor, check_write, detached, has_history, history, owned, read, share, wrap, write
+from .tensor import Tensor, history, owned, read, version, wrap, write
 
 
 # ---------------------------------------------------------------- modes
@@ -99,25 +98,34 @@ def is_inference_mode_enabled() -> bool: return LOCAL.run.inference
 
 # ---------------------------------------------------------------- accumulation
 def accumulate(leaf: Leaf, g: Tensor, create: bool):
-    """AccumulateGrad: keep the first gradient, add later ones in place (out of place when their graph is wanted). Returns the first's node."""
+    """AccumulateGrad: keep the first gradient, add later ones in place (out of place when their graph is wanted).
+
+    Returns the node that the leaf's gradient now holds, None where a replay could not simply put such a node there.
+    """
     n = read(g)
     if leaf.grad is None:
         leaf.grad = wrap(n if LOCAL.run.grad or not n.line.grad else record(mv.detach, (n,)))
         if leaf.grad.node.line.strides is not None: leaf.grad.node = record(mv.copy, (n,))
         return leaf.grad.node
-    if create: leaf.grad = leaf.grad + g
-    else:
-        have = leaf.grad
-        write(have, read(have + g), tracked=False)
-    return None
+    if create:
+        leaf.grad = leaf.grad + g
+        return None
+    have = leaf.grad
+    plain = have.alias is None and have.node.past is None
+    write(have, read(have + g), tracked=False)
+    return have.node if plain and have.alias is None else None
 
 
 FACE = Face(wrap, read, accumulate)
 
 
 class Memo:
-    """A derived backward, ready to be replayed: the line it ends at, its nodes as placeholders, and which of them are leaves' gradients."""
-    __slots__ = ("end", "holes", "leaves", "outs", "lines", "scalars", "freed")
+    """A derived backward, ready to be replayed.
+
+    The lines that derivation recorded are replayed as placeholders (`holes`), except where one is an input from outside: a value that an
+    earlier window kept (`walk` finds it again from the root, operand by operand) or a gradient that is being added to.
+    """
+    __slots__ = ("end", "holes", "scalars", "freed", "walk", "leaves", "outs", "lines", "had", "fills", "numbers", "frees")
 
 
 def root_gradient(t: Tensor, n: Node, gradient):
@@ -141,12 +149,12 @@ def run_backward(tensors, gradients, retain, create, inputs=None):
     """Tensor.backward and autograd.backward."""
     run = LOCAL.run
     nodes_in = [read(t) for t in tensors]
-    if len(tensors) == 1 and gradients[0] is None and inputs is None and replay(run, nodes_in[0], retain, create): return
+    alone = len(tensors) == 1 and gradients[0] is None and inputs is None
+    if alone and nodes_in[0].line.grad and replay(run, nodes_in[0], retain, create): return
     for n in nodes_in: needs_grad(n)
     was = run.grad
     run.hold += 1
     try:
-        alone = len(tensors) == 1 and gradients[0] is None and inputs is None
         if alone: start = advance(run, BACKWARD, (slot_of(run, nodes_in[0]),), (retain, create))
         else: ambient(("backward", create))
         k0, s0, freed0 = len(run.nodes), len(run.scalars), len(run.freed)
@@ -162,43 +170,161 @@ def run_backward(tensors, gradients, retain, create, inputs=None):
         for x in inputs:
             n = read(x)
             if vertex(n) in d.got and n.past.__class__ is Leaf: accumulate(n.past, d.got[vertex(n)], create)
-    elif alone and d.fresh and not create and not run.unmemo: remember(run, start, d, k0, s0, freed0)
+    elif alone and d.fresh and not create and not run.unmemo: remember(run, start, nodes_in[0], d, k0, s0, freed0)
 
 
-def remember(run, start, d: Derivation, k0, s0, freed0):
-    leaves = [slot_of(run, n) for n, _ in d.leaves]
-    fresh = run.nodes[k0:]
+def slice_of(n: Node): return n.buf.view if n.buf.__class__ is Slice else None
+
+
+def archived(n: Node) -> bool: return n.past.__class__ is History and n.past.run is not None
+
+
+def remember(run, start, root: Node, d: Derivation, k0, s0, freed0):
+    """Keep what derivation did on its line, if a replay can find everything it needs."""
     m = Memo()
-    m.leaves, m.outs, m.lines = leaves, [g.line.slot for _, g in d.leaves], [g.line for _, g in d.leaves]
+    fresh = run.nodes[k0:]
+    steps, at = walk_from(root)                # the archived part of the graph
+    used: set[int] = set()
+
+    def source(n):                             # where a node from outside will be found
+        if id(n) in at: used.add(at[id(n)]); return at[id(n)]
+        return None
+    grads = {id(n): j for n, j in d_gradients(run, d)}
+    m.fills, m.leaves = [], []
+    for p, n in enumerate(fresh):
+        if run.inputs.get(id(n)) != k0 + p: continue
+        if id(n) in grads: m.fills.append((p, ~grads[id(n)], n.line, slice_of(n))); continue
+        w = source(n)
+        if w is None: return
+        m.fills.append((p, w, n.line, slice_of(n)))
+    for n, g, had in d.leaves:
+        s = n.line.slot
+        here = 0 <= s < k0 and run.nodes[s] is n
+        s = s if here else run.inputs.get(id(n), k0)
+        w = source(n)
+        if s < k0: m.leaves.append(s)
+        elif w is not None: m.leaves.append(~w)
+        else: return
+    m.numbers = []
+    for n, i, ref in d.numbers:
+        if ref.index is None: continue
+        w = source(n)
+        if w is None: return
+        m.numbers.append((ref.index - s0, w, i))
+    m.frees = [] if d.retain else [source(n) for n in d.freed if archived(n)]
+    if None in m.frees: return
+    m.outs, m.had = [g.line.slot - k0 for _, g, _ in d.leaves], [had for *_, had in d.leaves]
+    m.lines = [g.line for _, g, _ in d.leaves]
+    if any([o < 0 for o in m.outs]) or len(set(m.outs)) != len(m.outs) or len({id(n.past) for n, *_ in d.leaves}) != len(d.leaves): return
+    m.walk = prune(steps, used)
+    if m.walk is None: return
+    m.walk, place = m.walk
+    m.fills = [(p, place[w] if w >= 0 else w, *rest) for p, w, *rest in m.fills]
+    m.leaves = [~place[~s] if s < 0 else s for s in m.leaves]
+    m.numbers = [(p, place[w], i) for p, w, i in m.numbers]
+    m.frees = [place[w] for w in m.frees]
     m.end, m.scalars, m.freed = run.cur, run.scalars[s0:], (run.freed[freed0] if len(run.freed) > freed0 else None)
-    if any([o < k0 for o in m.outs]) or len(set(m.outs)) != len(m.outs) or any([id(x) in run.inputs for x in fresh]): return
-    if len({id(n.past) for n, _ in d.leaves}) != len(d.leaves): return
     m.holes = []
     for x in fresh:
         h = new(Node)
         h.line, h.buf, h.past = x.line, None, HOLE
         m.holes.append(h)
-    start.memo = m
+    if start.memo is None: start.memo = {}
+    start.memo.setdefault(root.line, []).insert(0, m)
+    del start.memo[root.line][4:]
+
+
+def d_gradients(run, d):
+    """Nodes that leaves' gradients held before they were added to, with the leaf's number."""
+    for j, (n, g, had) in enumerate(d.leaves):
+        if had and g is not None:
+            for c in g.line.ins:
+                if c.__class__ is int and run.nodes[c].line.op is not None and id(run.nodes[c]) in run.inputs and run.nodes[c].past is None and not archived(run.nodes[c]):
+                    yield run.nodes[c], j
+                    break
+
+
+def walk_from(root: Node):
+    """Every node reachable through closed windows: [(parent, operand, line)], and the position of each by identity."""
+    steps, at, nodes = [(-1, -1, root.line)], {id(root): 0}, [root]
+    for k, n in enumerate(nodes):              # grows while it runs
+        if not archived(n): continue
+        for i, x in enumerate(n.past.ins):
+            if x.__class__ is Node and id(x) not in at:
+                at[id(x)] = len(nodes)
+                nodes.append(x)
+                steps.append((k, i, x.line))
+    return steps, at
+
+
+def prune(steps, used):
+    """Only the steps that lead to used positions, renumbered."""
+    need = set()
+    for w in used:
+        while w > 0 and w not in need:
+            need.add(w)
+            w = steps[w][0]
+    order = sorted(need)
+    place = {0: 0, **{w: k + 1 for k, w in enumerate(order)}}
+    return [(place[steps[w][0]], steps[w][1], steps[w][2]) for w in order], place
 
 
 def replay(run, n: Node, retain, create) -> bool:
     """Backward on the hit path."""
+    if run.unmemo: return False
+    s = slot_of(run, n)
     e = run.cur.next
-    m = e.memo
-    if e.op is not BACKWARD or m is None or run.unmemo or run.nodes[e.i] is not n or e.attr != (retain, create): return False
+    if e.op is not BACKWARD or e.memo is None or e.i != s or e.attr != (retain, create): return False
+    for m in e.memo.get(n.line, ()):
+        if play(run, n, m): return True
+    return False
+
+
+def play(run, n: Node, m: Memo) -> bool:
+    got = [n]
+    for k, i, line in m.walk:
+        past = got[k].past
+        if past.__class__ is not History or past.run is None or past.hooks is not None or past.ctx is not None: return False
+        x = past.ins[i]
+        if x.line is not line: return False
+        got.append(x)
+    if n.past is not None and n.past.hooks is not None: return False
+    for w in m.frees:
+        if got[w].past.freed or got[w].past.hooks is not None: return False
     nodes = run.nodes
-    leaves = [nodes[s].past for s in m.leaves]
-    for x in leaves:
-        if x.grad is not None or x.hooks is not None or x.after is not None: return False
+    leaves = [nodes[s].past if s >= 0 else got[~s].past for s in m.leaves]
+    for x, had in zip(leaves, m.had):
+        if (x.grad is not None) != had or x.hooks is not None or x.after is not None: return False
     if len(set(map(id, leaves))) != len(leaves): return False
+    inputs = []
+    for p, w, line, view in m.fills:
+        if w >= 0: x = got[w]
+        else:
+            x = leaves[~w].grad.node
+            if x is None or x.past is not None or x.line.dtype is not line.dtype or x.line.shape != line.shape or x.line.memory is not None: return False
+        if x.buf is None or x.buf.__class__ is Poison or x.buf.exposed or slice_of(x) != view or id(x) in run.inputs: return False
+        inputs.append((p, x))
+    for had, leaf in zip(m.had, leaves):
+        if had and (leaf.grad.alias is not None or leaf.grad.node.past is not None): return False
+    k0 = len(nodes)
     run.stats.remembered += 1
     nodes.extend(m.holes)
+    for p, x in inputs:
+        nodes[k0 + p] = x
+        run.inputs[id(x)] = k0 + p
+    s0 = len(run.scalars)
     run.scalars.extend(m.scalars)
+    for p, w, i in m.numbers: run.scalars[s0 + p] = got[w].past.ins[i]
     run.cur = m.end
     if m.freed is not None: run.freed.append(m.freed)
-    for leaf, s, line in zip(leaves, m.outs, m.lines):
-        g = nodes[s] = new(Node)
+    for w in m.frees: got[w].past.freed = True
+    for leaf, o, line, had in zip(leaves, m.outs, m.lines, m.had):
+        g = nodes[k0 + o] = new(Node)
         g.line, g.buf, g.past = line, None, None
+        if had:
+            leaf.grad.node = g
+            leaf.grad.ver = version(leaf.grad) + 1
+            continue
         t = new(Tensor)
         t.node, t.alias = g, None
         leaf.grad = t

@@ -82,7 +82,9 @@ def read(t: Tensor) -> Node:
     s = a.store
     n = s.node
     if a.seen is n: return a.cache
-    if a.view is not None: n = record(mv.view, (n,), as_view(a.view, s.shape))
+    if a.view is not None:
+        n = record(mv.view, (n,), a.view)
+        n.line.memory = seen_as(a.view)
     if a.leaf is not None:
         if n.line.grad: n = record(mv.detach, (n,))
         n = leaf_node(n, a.leaf)
@@ -90,7 +92,9 @@ def read(t: Tensor) -> Node:
     return n
 
 
-def as_view(view: View, shape) -> View: return view
+def seen_as(view: View):
+    """Strides for the layout of results, None when they are row-major."""
+    return None if view.strides == contiguous(view.shape) else view.strides
 
 
 def leaf_node(n: Node, leaf: Leaf) -> Node:
@@ -142,7 +146,7 @@ def view_of(t: Tensor, mem: View, rel: View | None, frozen: bool | None = None) 
     r.alias = Alias(store, mem, None, None, frozen=freeze)
     if rel is not None and not freeze:
         v = record(mv.view, (n,), rel)
-        v.line.memory = None if mem.strides == contiguous(mem.shape) else mem.strides       # what the user sees, also where it can't be composed
+        v.line.memory = seen_as(mem)
         r.alias.cache, r.alias.seen = v, store.node
     return r
 
@@ -209,19 +213,18 @@ def copied(n: Node) -> Node:
 
 def record_write(t: Tensor, v: Node, tracked: bool | None):
     n = read(t)
+    if v.line.memory is not None: v = record(mv.copy, (v,), "dense")     # the order of axes in memory stays t's
     if tracked is None: tracked = LOCAL.run.grad and (v.line.grad or n.line.grad)
     a = t.alias
     if a is None:
         t.node = v if tracked or not n.line.grad else straight(n, v)
         t.ver = version(t) + 1
-        if t.node.line.strides is not None: permuted_after(t)
         return
     s, view = a.store, a.view
     old = s.node
     if a.leaf is not None: tracked = False
     if view is None or (not tracked and view.offset == 0 and view.strides == contiguous(view.shape) and math.prod(view.shape) == math.prod(s.shape)):
         w = v if v.line.shape == s.shape else record(mv.view, (v,), whole(s.shape))
-        if w.line.strides is not None: w = record(mv.view, (w,), whole(s.shape))
     else: w = record(mv.put, (old if tracked else cut(old), v), view)
     if not tracked and old.line.grad: w = straight(old, w)
     s.node = w
@@ -232,12 +235,6 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
             d = cut(w)
             p.node = straight(p.node, d) if p.node.line.grad else d
             p.version = s.version
-
-
-def permuted_after(t: Tensor):
-    """An owner written with a permuted value stays row-major: its strides are the user's."""
-    n = t.node
-    t.node = record(mv.view, (n,), whole(n.line.shape))
 
 
 def whole_write(t: Tensor, v: Node) -> Node:

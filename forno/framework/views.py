@@ -347,7 +347,7 @@ def contiguous_(input, memory_format=None):
     """Tensor.contiguous: itself when it already is."""
     mem = memory(input)
     if is_contiguous(mem.shape, mem.strides): return input
-    return owned(record(mv.view, (read(input),), whole(mem.shape)))
+    return owned(record(mv.copy, (read(input),), "dense"))
 
 
 def clone(input, *, memory_format=None):
@@ -359,7 +359,7 @@ def like_memory(input, n):
     """A copy that keeps the order of axes in memory (PyTorch's preserve_format)."""
     mem = memory(input)
     strides = broadcast_layout(mem.shape, [(mem.shape, mem.strides)])
-    if strides is None: return owned(record(mv.view, (n,), whole(mem.shape)))
+    if strides is None: return owned(record(mv.copy, (n,), "dense"))
     order = sorted(range(len(mem.shape)), key=lambda d: (-strides[d], mem.shape[d] == 1))
     mine = contiguous(mem.shape)
     flat = owned(record(mv.view, (n,), View(tuple(mem.shape[d] for d in order), tuple(mine[d] for d in order), 0)))

@@ -34,6 +34,7 @@ class Derivation:
         self.again: dict = {}                  # id of a dead node -> its value, recorded again
         self.freed: set = set()
         self.leads: dict = {}
+        self.numbers: list = []                # (archived node, operand, Ref): numbers of closed windows that rules were given
 
     def key(self, n: Node):
         """A vertex's place in time; leaves come last and are known by identity. None: no gradient goes there."""
@@ -47,7 +48,15 @@ class Derivation:
     def operands(self, n: Node) -> list:
         """Nodes and numbers a vertex was made from (numbers of this window as Refs)."""
         past = n.past
-        if past.__class__ is History and past.run is not None: return past.ins
+        if past.__class__ is History and past.run is not None:
+            if all([x.__class__ is Node for x in past.ins]): return past.ins
+            out = []
+            for i, x in enumerate(past.ins):
+                if x.__class__ is not Node:
+                    x = Ref(x.__class__, None, x)
+                    self.numbers.append((n, i, x))
+                out.append(x)
+            return out
         run, out, k = self.run, [], n.line.scal
         for c in n.line.ins:
             if c.__class__ is int: out.append(run.nodes[c])
@@ -75,7 +84,6 @@ class Derivation:
     def send(self, n: Node, g):
         key = self.key(n)
         if key is None: return
-        if key[0] not in (0, self.run.id): self.fresh = False
         have = self.grads.get(key)
         if have is None:
             self.grads[key] = [n, g]
@@ -96,7 +104,7 @@ class Derivation:
                 if dead: todo.extend(dead); continue
                 todo.pop()
                 if id(x) not in self.again:
-                    ins = [self.again.get(id(y), (None, y))[1] for y in x.past.ins]
+                    ins = [self.again.get(id(y), (None, y))[1] for y in self.operands(x)]
                     self.again[id(x)] = (x, record(x.line.op, ins, x.line.attr))
             out = self.again[id(n)]
         return out[1]
@@ -120,9 +128,11 @@ class Derivation:
         self.rules(n, g)
 
     def collect(self, n: Node, g):
-        if n.past.grad is not None or n.past.after: self.fresh = False
+        had = n.past.grad is not None
+        if n.past.after: self.fresh = False
         gn = self.face.accumulate(n.past, g, self.create)
-        if gn is not None: self.leaves.append((n, gn))
+        if gn is None: self.fresh = False
+        self.leaves.append((n, gn, had))
         for h in n.past.after or (): h(n.past)
 
     def rules(self, n: Node, g):

@@ -20,7 +20,7 @@ from ..core.dtype import FLOAT
 from ..core.flags import flags
 from ..core.op import Op
 from ..core.state import state
-from ..core.shape import View, broadcast_layout, compose, contiguous
+from ..core.shape import View, broadcast_layout
 
 new = object.__new__
 
@@ -170,7 +170,7 @@ LOCAL = _Local()
 
 
 class Ref:
-    """A Python number that is already in this run: gradient rules use it, so its value stays out of the lines."""
+    """A Python number of this run by its position, so that gradient rules keep its value out of the lines. index None: not in this run yet."""
     __slots__ = ("type", "index", "value")
 
     def __init__(self, type, index, value): self.type, self.index, self.value = type, index, value
@@ -263,11 +263,7 @@ def layout(op, attr, shape, lines):
         if all([l.memory is None for l in seen]): return None, None
         strides = broadcast_layout(shape, [(l.shape, l.memory) for l in seen])
         return strides, strides
-    if op.name == "view":
-        base = lines[0]
-        if base.memory is None: return None, None if attr.strides == contiguous(shape) else attr.strides
-        seen = compose(View(base.shape, base.memory, 0), attr)
-        return None, None if seen is None or seen.strides == contiguous(shape) else seen.strides
+    if attr == "dense": return None, None
     if op.history is not None: return lines[-1].strides, lines[-1].memory
     return None, None
 
@@ -291,7 +287,13 @@ def record(op, args, attr=None) -> Node:
     for x in args:
         c = x.__class__
         if c is Node: ins.append(slot_of(run, x))
-        elif c is Ref: ins.append((x.type, x.index))
+        elif c is Ref:
+            if x.index is None:                # a number of a closed window enters this one
+                x.index = len(run.scalars) + (0 if numbers is None else len(numbers))
+                ins.append(x.type)
+                if numbers is None: numbers = [x.value]
+                else: numbers.append(x.value)
+            else: ins.append((x.type, x.index))
         else:
             ins.append(c)
             if numbers is None: numbers = [x]
