@@ -172,7 +172,7 @@ class Fusion:
     # ---- merging
     def fit(self, g: Group, v: Value, h: Group, root: Value, w, how: str, window) -> str | None:
         """How v's group g and its operand's group h can share a domain: 'level', 'h under g', 'g under h', or not."""
-        v_outer, r_outer = id(v) in g.outer, id(root) in h.outer
+        v_outer, r_outer = id(v) in g.outer and v.op.kind != "reduce", id(root) in h.outer         # a reduction reads where inner values are
         if how == "same":
             if v_outer == r_outer: return "level" if g.window is None or h.window is None or g.window == h.window else None
             if v_outer: return "h under g" if h.window is None else None

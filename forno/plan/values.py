@@ -11,7 +11,8 @@ from typing import NamedTuple
 from ..core import dtype as dt
 from ..core.graph import Scalar, Value
 from ..core.op import TABLE, Op
-from ..core.shape import View, broadcast, contiguous, expand_strides, normalize_dim, restride, whole
+from ..core.shape import View, contiguous, expand_strides, normalize_dim, whole
+from ..core.state import state
 
 
 class Literal(NamedTuple):
@@ -58,10 +59,10 @@ _types: dict = {}
 def operand_dtypes(v: Value) -> tuple[dt.dtype, ...]:
     """The compute type of every operand of an elementwise value. The default dtype of the time of recording shows in v.dtype."""
     kinds = tuple([(x.dtype, len(x.shape)) if x.__class__ is Value else dt.SCALAR_CATEGORY[x.type] for x in v.ins])
-    key = (v.op, kinds, v.dtype, dt.default)
+    key = (v.op, kinds, v.dtype, state.default_dtype)
     out = _types.get(key)
     if out is None:
-        for default in (dt.default, dt.float32, dt.float64, dt.bfloat16, dt.float16):
+        for default in (state.default_dtype, dt.float32, dt.float64, dt.bfloat16, dt.float16):
             t = v.op.compute(kinds, default)
             out = t if isinstance(t, tuple) else (t,) * len(kinds)
             if v.op.result is None or v.op.result(out[-1]) is v.dtype: break
@@ -95,8 +96,8 @@ class Number:
     __slots__ = ("scalar",)
 
     def __init__(self, scalar): self.scalar = scalar
-    def tensor(self): return Expr(Value(TABLE["full"], (self.scalar,), ((), dt.default_for(dt.SCALAR_CATEGORY[self.scalar.type], dt.default), None),
-                                        dt.default_for(dt.SCALAR_CATEGORY[self.scalar.type], dt.default), ()))
+    def tensor(self): return Expr(Value(TABLE["full"], (self.scalar,), ((), dt.default_for(dt.SCALAR_CATEGORY[self.scalar.type], state.default_dtype), None),
+                                        dt.default_for(dt.SCALAR_CATEGORY[self.scalar.type], state.default_dtype), ()))
 
 
 def _bare(x): return x.value if x.__class__ is Expr else x.scalar if x.__class__ is Number else x if isinstance(x, (Value, Scalar)) else Literal(x)

@@ -1,0 +1,122 @@
+"""How many kernels well-known pieces of programs become, and that they still compute the same."""
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from forno.core.graph import Scalar
+from forno.plan.values import Number
+from interpret import check, graph, source
+
+
+def rand(*shape, seed=0): return np.random.default_rng(seed + sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def steps(plan): return len(plan.steps)
+
+
+def gelu(x): return x * 0.5 * ((x * 0.7071067811865476).tanh() + 1)
+
+
+def test_chain_is_one_kernel():
+    x, w, b = source(0, (8, 6)), source(1, (6,)), source(2, (6,))
+    plan = check(graph([x, w, b], [gelu(x * w + b)]), [rand(8, 6), rand(6), rand(6)])
+    assert steps(plan) == 1 and plan.arena == 0
+
+
+def softmax(x, dim=-1):
+    e = (x - x.amax(dim, True)).exp()
+    return e / e.sum(dim, True)
+
+
+def test_softmax_is_one_kernel():
+    x = source(0, (4, 5, 7))
+    for dim in (-1, 1, 0):
+        assert steps(check(graph([x], [softmax(x, dim)]), [rand(4, 5, 7)])) == 1
+
+
+def test_softmax_backward_is_one_kernel():
+    x, g = source(0, (4, 5)), source(1, (4, 5))
+    y = softmax(x)
+    dx = (g - (g * y).sum(-1, True)) * y
+    assert steps(check(graph([x, g], [y, dx]), [rand(4, 5), rand(4, 5, seed=1)])) == 1
+
+
+def norm(x, dims, eps=1e-5):
+    mean = x.mean(dims, True)
+    d = x - mean
+    rstd = ((d * d).mean(dims, True) + eps).rsqrt()
+    return d * rstd, mean, rstd
+
+
+def test_layer_norm_is_one_kernel():
+    x, w, b = source(0, (3, 4, 8)), source(1, (8,)), source(2, (8,))
+    y, mean, rstd = norm(x, -1)
+    assert steps(check(graph([x, w, b], [y * w + b, mean, rstd]), [rand(3, 4, 8), rand(8), rand(8)])) == 1
+
+
+def test_batch_norm_with_running_statistics_is_one_kernel():
+    x, w, b, rm, rv = source(0, (4, 6, 3, 3)), source(1, (6,)), source(2, (6,)), source(3, (6,)), source(4, (6,))
+    y, mean, rstd = norm(x, (0, 2, 3))
+    shape = (1, 6, 1, 1)
+    out = y * w.reshape(shape) + b.reshape(shape)
+    new_mean = rm * 0.9 + mean.reshape(6) * 0.1
+    plan = check(graph([x, w, b, rm, rv], [out, mean.reshape(6), rstd.reshape(6), new_mean], donated=[3], prefer={3: 3}),
+                 [rand(4, 6, 3, 3), rand(6), rand(6), rand(6), rand(6)])
+    assert steps(plan) == 1 and plan.outs[3].kind == "donated" and plan.arena == 0
+
+
+def test_cross_entropy_is_two_kernels():
+    x, onehot = source(0, (5, 7)), source(1, (5, 7))
+    m = x.amax(-1, True)
+    logp = x - m - (x - m).exp().sum(-1, True).log()
+    loss = -(logp * onehot).sum(-1).mean()
+    plan = check(graph([x, onehot], [loss]), [rand(5, 7), np.eye(7, dtype=np.float32)[[1, 2, 0, 6, 3]]])
+    assert steps(plan) <= 2
+
+
+def test_bias_gradient_joins_the_chain_that_makes_it():
+    g, h = source(0, (16, 6)), source(1, (16, 6))
+    dz = g * (1 - h * h)
+    assert steps(check(graph([g, h], [dz, dz.sum(0)]), [rand(16, 6), rand(16, 6, seed=3)])) == 1
+
+
+def test_adam_is_one_kernel_in_place():
+    p, m, v, g = (source(i, (10, 4)) for i in range(4))
+    lr, eps = Number(Scalar(0, float)), Number(Scalar(1, float))
+    m1, v1 = m * 0.9 + g * 0.1, v * 0.99 + g * g * 0.01
+    p1 = p - m1 / (v1.sqrt() + eps) * lr
+    arrays = [rand(10, 4, seed=i) for i in range(4)]
+    arrays[2] = np.abs(arrays[2])
+    plan = check(graph([p, m, v, g], [p1, m1, v1], donated=[0, 1, 2], prefer={0: 0, 1: 1, 2: 2}), arrays, (0.1, 1e-8))
+    assert steps(plan) == 1
+    assert [(o.kind, o.source.index) for o in plan.outs] == [("donated", 0), ("donated", 1), ("donated", 2)]
+
+
+def test_mlp_step():
+    x, w1, b1, w2, t = source(0, (8, 5)), source(1, (5, 6)), source(2, (6,)), source(3, (6, 3)), source(4, (8, 3))
+    h = (x @ w1 + b1).tanh()
+    d = h @ w2 - t
+    loss = (d * d).mean()
+    dy = d * (2 / 24)
+    dw2 = h.transpose(0, 1) @ dy
+    dz = (dy @ w2.transpose(0, 1)) * (1 - h * h)
+    outs = [loss, dw2, x.transpose(0, 1) @ dz, dz.sum(0)]
+    plan = check(graph([x, w1, b1, w2, t], outs), [rand(8, 5), rand(5, 6), rand(6), rand(6, 3), rand(8, 3)])
+    assert steps(plan) == 5 + 3, str(plan)
+
+
+@pytest.mark.parametrize("permuted", [False, True])
+def test_views_are_read_in_place(permuted):
+    x = source(0, (6, 4))
+    y = x.transpose(0, 1) if permuted else x[1:4, ::2]
+    plan = check(graph([x], [y + 1]), [rand(6, 4)])
+    assert steps(plan) == 1 and plan.arena == 0
+
+
+def test_permuted_chain_is_computed_where_it_is_read():
+    x, y = source(0, (6, 4)), source(1, (4, 6))
+    assert steps(check(graph([x, y], [x.exp().transpose(0, 1) + y]), [rand(6, 4), rand(4, 6)])) == 1
