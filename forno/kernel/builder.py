@@ -175,6 +175,7 @@ class Builder:
         return self._phi(*results, *blocks)
 
     def _phi(self, a, b, from_a, from_b):
+        if a is None: return None
         if isinstance(a, tuple): return tuple(self._phi(x, y, from_a, from_b) for x, y in zip(a, b))
         if a.parts: return self.pair(*self._phi(a.parts, b.parts, from_a, from_b))
         return self.emit(f"phi {a.type} [ {a.text}, %{from_a} ], [ {b.text}, %{from_b} ]", a.dtype, a.n)

@@ -1,0 +1,19 @@
+"""Kernels with loops of their own: reading and writing through indices, sorting, scanning, random numbers.
+
+Comes in: a core.kernels.Native. Goes out: a core.kernels.Launch. `dnn/{gather,sort,scan,random}.py` say what the words of each mean.
+
+A Native's operands are its row's operands in order, then the result; a row whose operand 0 is 'rw' writes its result over that operand and has no
+other result operand. All are dense and row-major. Words follow the operands' positions in the value table.
+"""
+from __future__ import annotations
+
+from ...core.errors import unsupported
+from ...core.kernels import Launch, Native
+from . import index
+
+ROUTINES = {**index.ROUTINES}
+
+
+def build(n: Native) -> Launch:
+    if n.name not in ROUTINES: raise unsupported(n.name)
+    return ROUTINES[n.name](n)

@@ -1,0 +1,232 @@
+"""Reading and writing at positions that other tensors hold: gather, scatter, put, nonzero.
+
+Comes in: Natives in the canonical form of `dnn/gather.py`. Goes out: Launches. A canonical form is a loop nest over R axes with one stride per axis
+for every array, K index tensors that each add index·stride to the address, and at the end of it a run of contiguous elements:
+
+  words: R lengths, then R strides of each array: data (the result's for writes), values (writes only), K index tensors;
+         K times (size, stride, lowest allowed index); run length, elements of the result, elements of the smallest block that holds a run
+
+Reads split the positions among threads. Writes must give one answer however many threads there are: each thread walks all positions in order and
+writes only what it owns, a slice of every run when runs are long, else a part of the result's blocks.
+"""
+from __future__ import annotations
+
+import functools
+import math
+
+from ...core import dtype as dt
+from ...core.kernels import Launch, Native, Program
+from ...core.shape import View, overlaps
+from ...cpu import code, isa
+from .code import Code, X
+
+PARALLEL = 1 << 15                             # elements from which a second thread pays
+BLOCKS = 64                                    # of nonzero: more than threads, so that counts don't depend on them
+_RAW = {1: dt.uint8, 2: dt.uint16, 4: dt.uint32, 8: dt.uint64}
+
+
+@functools.cache
+def program(name: str, write, *structure) -> Program:
+    """`write(c, *structure)` fills the body of a kernel."""
+    c = Code()
+    with c.kernel(name): write(c, *structure)
+    text = c.text()
+    return Program(name, code.load(text, name), text)
+
+
+def launch(n: Native, p: Program, words, scratch=0, shared=0) -> Launch:
+    return Launch(p, tuple(words), n.work >= PARALLEL, scratch, shared, sum(o.dtype.size for o in n.operands) * n.work)
+
+
+class Words:
+    """Reads a kernel's words in order, once, before its loops."""
+
+    def __init__(self, c: Code, at: int): self.c, self.at = c, at
+
+    def __call__(self, count: int | None = None):
+        if count is None:
+            self.at += 1
+            return self.c.word(self.at - 1)
+        return [self() for _ in range(count)]
+
+
+def walk(c: Code, lengths: list[X], strides: list[list[X]], lo: X, hi: X, body):
+    """body(position, offsets) for positions [lo, hi) of a nest, row-major; one offset per array."""
+    if not lengths:
+        with c.loop(lo, hi) as i: body(i, [c.const(0) for _ in strides])
+        return
+    last, done = lengths[-1], c.var(lo)
+    with c.forever() as leave:
+        leave(done.now >= hi)
+        row, start = done.now // last, done.now % last
+        stop, base = last.min(start + (hi - done.now)), [c.const(0) for _ in strides]
+        for d in range(len(lengths) - 2, -1, -1):
+            at = row % lengths[d] if d else row
+            base = [b + at * s[d] for b, s in zip(base, strides)]
+            if d: row = row // lengths[d]
+        first = done.now - start
+        with c.loop(start, stop) as j: body(first + j, [b + j * s[-1] for b, s in zip(base, strides)])
+        done.add(stop - start)
+
+
+def sweep(c: Code, lo, hi, width: int, body):
+    """body(i, width) over [lo, hi), one by one at the end."""
+    lo, hi = c.i64(lo), c.i64(hi)
+    whole = lo + ((hi - lo) & -width)
+    with c.loop(lo, whole, width) as i: body(i, width)
+    with c.loop(whole, hi) as i: body(i, 1)
+
+
+def _picked(c: Code, pointers, types, picks, offsets, start: X) -> X:
+    """start + the sum of index·stride."""
+    for p, t, (size, stride, low), at in zip(pointers, types, picks, offsets):
+        start = start + c.checked(c.load(p, t, at).to(dt.int64), size, low) * stride
+    return start
+
+
+# ---- reads: operands data, K index tensors, result; spec = (R, index dtypes, element bytes, has runs)
+def _take(c: Code, axes: int, types: tuple, size: int, run: bool):
+    k = len(types)
+    x, pointers, out = c.operand(0), [c.operand(1 + i) for i in range(k)], c.operand(1 + k)
+    w = Words(c, 2 + k)
+    lengths, strides = w(axes), [w(axes) for _ in range(1 + k)]
+    picks = [w(3) for _ in range(k)]
+    inner, count = w(), w()
+    t, lanes = (_RAW[8], 2) if size == 16 else (_RAW[size], 1)               # 16-byte elements travel as two words
+
+    def one(position, offsets):
+        at = _picked(c, pointers, types, picks, offsets[1:], offsets[0])
+        if not run: return c.store(c.load(x, t, at * lanes, lanes), out, position * lanes)
+        source, target = c.at(x, at * lanes, t), c.at(out, position * inner * lanes, t)
+        sweep(c, 0, inner * lanes, isa.vector_bytes // t.size, lambda i, n: c.store(c.load(source, t, i, n), target, i))
+    lo, hi = c.share(count)
+    walk(c, lengths, strides, lo, hi, one)
+
+
+def take(n: Native) -> Launch: return launch(n, program("take", _take, *n.spec), n.words)
+
+
+# ---- writes: operands base (which becomes the result), K index tensors, values; with start 'zero': values, indices, result; spec = (R, index dtypes, dtype, mode, start, has runs)
+IDENTITY = {"sum": lambda t: 0, "prod": lambda t: 1,
+            "amax": lambda t: float("-inf") if t.is_floating_point else 0 if not t.signed else -(1 << (8 * t.size - 1)),
+            "amin": lambda t: float("inf") if t.is_floating_point else 1 if t is dt.bool else (1 << (8 * t.size - t.signed)) - 1}
+_COMBINE = {"set": lambda old, new: new, "sum": lambda old, new: old + new, "prod": lambda old, new: old * new,
+            "amax": lambda old, new: old.max(new), "amin": lambda old, new: old.min(new)}
+
+
+def _scatter(c: Code, axes: int, types: tuple, t: dt.dtype, mode: str, start: str, run: bool):
+    """start: 'base' (the result holds it already), 'zero' (filled here), 'fresh' (places that are written begin with the mode's identity)."""
+    k = len(types)
+    pointers = [c.operand(1 + i) for i in range(k)]
+    out, values = (c.operand(i) for i in ((k + 1, 0) if start == "zero" else (0, k + 1)))
+    w = Words(c, k + 2)
+    lengths, strides = w(axes), [w(axes) for _ in range(2 + k)]
+    picks = [w(3) for _ in range(k)]
+    inner, count, numel, unit = w(4)
+    width = max(isa.vector_bytes // t.size, 1)
+    blocks = numel // unit.max(1)
+    from_slice, to_slice = c.var(0), c.var(inner)
+    from_block, to_block = c.var(0), c.var(numel)
+    with c.either(inner >= c.nt * (256 // t.size)) as otherwise:              # slices of four cache lines and more
+        lo, hi = c.share(inner)
+        from_slice.set(lo)
+        to_slice.set(hi)
+        otherwise()
+        lo, hi = c.share(blocks)
+        from_block.set(lo * unit)
+        to_block.set(hi * unit)
+    lo, hi, first_mine, last_mine = from_slice.now, to_slice.now, from_block.now, to_block.now
+    if start == "zero":
+        zero, step = c.const(0, t), inner.max(1)
+        with c.either(hi - lo < inner) as otherwise:                         # my slice of every run: here runs tile the result
+            with c.loop(0, numel, step) as at: sweep(c, at + lo, at + hi, width, lambda i, n: c.store(c.splat(zero, n), out, i))
+            otherwise()
+            sweep(c, first_mine, last_mine, width, lambda i, n: c.store(c.splat(zero, n), out, i))
+
+    def combined(combine):
+        def one(_, offsets):
+            at = _picked(c, pointers, types, picks, offsets[2:], offsets[0])
+            with c.when((at >= first_mine) & (at < last_mine)):
+                if not run: return c.store(combine(c.load(out, t, at), c.load(values, t, offsets[1])), out, at)
+                source, target = c.at(values, offsets[1], t), c.at(out, at, t)
+                sweep(c, lo, hi, width, lambda i, n: c.store(combine(c.load(target, t, i, n), c.load(source, t, i, n)), target, i))
+        walk(c, lengths, strides, c.const(0), count, one)
+    if start == "fresh": combined(lambda old, new: c.splat(c.const(IDENTITY[mode](t), t), old.v.n))
+    combined(_COMBINE[mode])
+
+
+def scatter(n: Native) -> Launch: return launch(n, program("scatter", _scatter, *n.spec), n.words)
+
+
+# ---- addput: operands v (contiguous), out; out[offset + Σ i·stride] += v[i]; spec = (dtype,), words = (ndim, *shape, *strides, offset, numel)
+def _addput(c: Code, axes: int, t: dt.dtype, shared: bool):
+    v, out, w = c.operand(0), c.operand(1), Words(c, 2)
+    lengths, strides, offset, numel, count = w(axes), w(axes), w(), w(), w()
+
+    def one(position, offsets):
+        at = offset + offsets[0]
+        def add(): c.store(c.load(out, t, at) + c.load(v, t, position), out, at)
+        if not shared: return add()
+        with c.when((at >= mine) & (at < end)): add()
+    mine, end = c.share(numel)
+    lo, hi = (c.const(0), count) if shared else c.share(count)
+    walk(c, lengths, [strides], lo, hi, one)
+
+
+def addput(n: Native) -> Launch:
+    ndim, *rest = n.words
+    shape, strides, (offset, numel) = rest[:ndim], rest[ndim:2 * ndim], rest[2 * ndim:]
+    lengths, (strides,) = merged(shape, (strides,))
+    shared = overlaps(View(tuple(lengths), tuple(strides), offset))           # elements reached twice: each by its owner, in order
+    return launch(n, program("addput", _addput, len(lengths), n.spec[0], shared), (*lengths, *strides, offset, numel, math.prod(shape)))
+
+
+def merged(shape, arrays) -> tuple[list[int], list[list[int]]]:
+    """A nest without axes of length 1, and with neighbours joined wherever every array's strides continue each other."""
+    lengths, out = [], [[] for _ in arrays]
+    for d, n in enumerate(shape):
+        if n == 1: continue
+        now = [a[d] for a in arrays]
+        if lengths and all(o[-1] == s * n for o, s in zip(out, now)):
+            lengths[-1] *= n
+            for o, s in zip(out, now): o[-1] = s
+            continue
+        lengths.append(n)
+        for o, s in zip(out, now): o.append(s)
+    return lengths, out
+
+
+# ---- nonzero: a pass that counts per block, a pass that writes; spec = (dtype,) and (dtype, ndim)
+def _count(c: Code, t: dt.dtype):
+    x, counts, n = c.operand(0), c.operand(1), c.word(2)
+    lo, hi = c.share(c.const(BLOCKS))
+    with c.loop(lo, hi) as block:
+        found = c.var(0)
+        with c.loop(n * block // BLOCKS, n * (block + 1) // BLOCKS) as i: found.add(c.load(x, t, i).ne(0).to(dt.int64))
+        c.store(found.now, counts, block)
+
+
+def nonzero_count(n: Native) -> Launch:
+    """Operands x, counts (BLOCKS int64); words = (elements,)."""
+    return launch(n, program("nonzero_count", _count, *n.spec), n.words)
+
+
+def _fill(c: Code, t: dt.dtype, ndim: int):
+    x, counts, out, n = c.operand(0), c.operand(1), c.operand(2), c.word(3)
+    shape, at = Words(c, 4)(ndim), c.var(0)
+    lo, hi = c.share(c.const(BLOCKS))
+    with c.loop(0, lo) as block: at.add(c.load(counts, dt.int64, block))
+    with c.loop(n * lo // BLOCKS, n * hi // BLOCKS) as i, c.when(c.load(x, t, i).ne(0)):
+        rest = i
+        for d in range(ndim - 1, -1, -1):
+            c.store(rest % shape[d] if d else rest, out, at.now * ndim + d)
+            if d: rest = rest // shape[d]
+        at.add(1)
+
+
+def nonzero_fill(n: Native) -> Launch:
+    """Operands x, counts, positions (found, ndim) int64; words = (elements, *shape)."""
+    return launch(n, program("nonzero_fill", _fill, *n.spec), n.words)
+
+
+ROUTINES = {f.__name__: f for f in (take, scatter, addput, nonzero_count, nonzero_fill)}
