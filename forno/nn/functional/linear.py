@@ -1,0 +1,32 @@
+"""Linear maps and convolutions."""
+from __future__ import annotations
+
+from ...framework import api as torch
+
+conv1d, conv2d, conv3d = torch.conv1d, torch.conv2d, torch.conv3d
+conv_transpose1d, conv_transpose2d, conv_transpose3d = torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d
+
+
+def linear(input, weight, bias=None):
+    """input (..., in), weight (out, in) or (in,), bias (out,) -> (..., out)."""
+    if bias is not None and input.dim() == 2 and weight.dim() == 2:
+        return torch.addmm(bias, input, weight.t())
+    product = torch.matmul(input, weight.t())                                # (..., out)
+    return product if bias is None else product + bias
+
+
+def bilinear(input1, input2, weight, bias=None):
+    """input1 (..., i), input2 (..., j), weight (out, i, j) -> (..., out): x1ᵀ W x2 + b."""
+    if input1.dim() != input2.dim() or input1.shape[:-1] != input2.shape[:-1]:
+        raise RuntimeError("bilinear(): input batch dimensions do not match: got " f"{tuple(input1.shape)} and {tuple(input2.shape)}")
+    for n, x in ((1, input1), (2, input2)):
+        if x.size(-1) != weight.size(n):
+            raise RuntimeError(f"bilinear(): input{n} size does not match weight size: got {x.size(-1)} but expected {weight.size(n)}")
+    out = torch.einsum("...i,kij,...j->...k", input1, weight, input2)
+    return out if bias is None else out + bias
+
+
+def conv_tbc(input, weight, bias, pad=0):
+    """Convolution over time with layout input (T, B, C), weight (k, in, out), bias (out,)."""
+    out = conv1d(input.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad)      # (B, out, T')
+    return out.permute(2, 0, 1)
