@@ -258,6 +258,7 @@ def iterate(self):
 # ---------------------------------------------------------------- what gradient rules and composites use
 def row(self, op, *others, attr=None): return apply(op, self, *others, attr=attr)
 def filled(self, shape, value, dtype=None): return apply(mv.full, attr=(tuple(shape), dtype or self.dtype, value))
+def ramp(self, n, start=0, step=1, dtype=dt.int64): return apply(mv.iota, attr=(n, dtype, start, step))
 
 
 def hang(cls):
@@ -276,7 +277,7 @@ def hang(cls):
                         element_size=element_size, requires_grad_=requires_grad_, backward=backward, register_hook=register_hook, detach=detach, detach_=detach_,
                         register_post_accumulate_grad_hook=register_post_accumulate_grad_hook, retain_grad=autograd.retain_grad, copy_=copy_, fill_=fill_, zero_=zero_,
                         masked_fill_=masked_fill_, to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length,
-                        __iter__=iterate, __array__=to_array, row=row, filled=filled, type_as=lambda s, o: fn.to(s, o.dtype), contiguous=views.contiguous_,
+                        __iter__=iterate, __array__=to_array, row=row, filled=filled, ramp=ramp, type_as=lambda s, o: fn.to(s, o.dtype), contiguous=views.contiguous_,
                         is_floating_point=lambda s: s.dtype.category == dt.FLOAT, is_complex=lambda s: s.dtype.category == dt.COMPLEX, is_signed=lambda s: s.dtype.signed,
                         cpu=lambda s, memory_format=None: s, data_ptr=data_ptr, is_inference=lambda s: False, is_shared=lambda s: False, get_device=lambda s: -1,
                         pin_memory=lambda s, device=None: s, is_pinned=lambda s, device=None: False, numpy=lambda s, *, force=False: data.to_numpy(s, force),
