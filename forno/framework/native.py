@@ -1,13 +1,127 @@
-"""From a graph to one native call: plan it, compile its kernels, lay out its value table.
+"""From a graph to native calls: plan it, compile its kernels, lay out its value table.
 
-The value table is a row of 8-byte words: inputs' addresses, outputs' addresses, arena places, Python numbers.
+The value table is a row of 8-byte words: addresses of inputs, addresses of outputs, Python numbers; the launcher adds the arena's places.
 """
 from __future__ import annotations
 
+import struct
 import time
 
+from ..core.flags import flags
+from ..core.graph import Graph, Scalar
+from ..core.kernels import Host
+from ..core.plan import Plan
+from ..core.shape import whole
 from ..core.trace import trace
+from ..cpu import launch, memory
+from ..graph.line import Slice
+from ..kernel.build import build
+from ..plan import make
+from . import host
+
+_FORMAT = {int: "q", bool: "q", float: "d", complex: "dd"}
 
 
-def prepare(graph, lines):
-    raise NotImplementedError
+def prepare(graph: Graph, lines):
+    t = time.perf_counter()
+    plan = make(graph)
+    t = trace.add("plan", t)
+    if flags.SHOW >= 2: print(plan)
+    run = Runner(graph, plan, lines)
+    trace.add("compile", t)
+    return plan, run
+
+
+class Runner:
+    """Calls a plan: buffers of the inputs and the run's numbers in, buffers of the outputs out."""
+
+    def __init__(self, graph: Graph, plan: Plan, lines):
+        self.plan, self.lines = plan, lines
+        self.nins, outs = len(graph.inputs), len(graph.outputs)
+        types = numbers_of(graph)
+        used = sorted({p.index for s in plan.steps for p in s.places if p.kind == "number"})
+        where, at = {}, self.nins + outs
+        for k in used:
+            where[k] = at
+            at += 2 if types[k] is complex else 1
+        self.numbers = used
+        self.complex = any(types[k] is complex for k in used)
+        self.pack = struct.Struct(f"{self.nins + outs}q" + "".join(_FORMAT[types[k]] for k in used)).pack
+        offsets: dict[int, int] = {}
+
+        def position(place):
+            if place.kind == "in": return place.index
+            if place.kind == "out": return self.nins + place.index
+            if place.kind == "number": return where[place.index]
+            return at + offsets.setdefault(place.index, len(offsets))
+        steps, self.parts = [], []             # parts: ('native', first, last) and ('host', step)
+        for s in plan.steps:
+            if isinstance(s.kernel, Host):
+                self.parts.append(("host", s, [position(p) for p in s.places]))
+                continue
+            k = build(s.kernel)
+            trace.counts["kernels_built"] += 1
+            steps.append((k.program.address, tuple(position(p) for p in s.places) + k.words, k.parallel, k.scratch, k.shared))
+            if self.parts and self.parts[-1][0] == "native": self.parts[-1] = ("native", self.parts[-1][1], len(steps))
+            else: self.parts.append(("native", len(steps) - 1, len(steps)))
+        self.stops = any(p[0] == "host" for p in self.parts)
+        self.table = launch.Table(steps, at, plan.arena, tuple(offsets)) if steps or self.stops else None
+        self.made = [(j, o.nbytes) for j, o in enumerate(plan.outs) if o.kind == "fresh"]
+        self.taken = [(j, o.source.index) for j, o in enumerate(plan.outs) if o.kind == "donated"]
+        self.alias = [(j, o.source.kind, o.source.index, self.shown(j, o)) for j, o in enumerate(plan.outs) if o.kind == "alias"]
+        self.outs = outs
+
+    def shown(self, j, out):
+        """The view an aliased output needs; None when the whole dense buffer is its value."""
+        line = self.lines[j]
+        dense = whole(line.shape) if line.strides is None else (line.shape, line.strides, 0)
+        return None if out.view is None or (tuple(out.view) == tuple(dense)) else out.view
+
+    def __call__(self, buffers, scalars):
+        result = [None] * self.outs
+        words = [b.address for b in buffers]
+        address = [0] * self.outs
+        for j, n in self.made:
+            b = result[j] = memory.empty(n)
+            address[j] = b.address
+        for j, i in self.taken:
+            b = result[j] = buffers[i]
+            address[j] = b.address
+        if self.table is not None:
+            numbers = [scalars[k] for k in self.numbers]
+            if self.complex: numbers = [y for x in numbers for y in ((x.real, x.imag) if x.__class__ is complex else (x,))]
+            try: vals = self.pack(*words, *address, *numbers)
+            except struct.error: raise RuntimeError("value cannot be converted to type int64_t without overflow") from None
+            trace.counts["launches"] += 1
+            error = self.stop_and_go(vals) if self.stops else self.table.run(vals)
+            if error is not None: self.fail(error)
+        for j, kind, i, view in self.alias:
+            b = buffers[i] if kind == "in" else result[i]
+            result[j] = b if view is None else Slice(b.buffer if b.__class__ is Slice else b, view)
+        return result
+
+    def stop_and_go(self, vals):
+        frame = self.table.frame(vals)
+        for part in self.parts:
+            if part[0] == "native":
+                error = self.table.run_part(frame, part[1], part[2])
+                if error is not None: return error
+            else: host.call(part[1].kernel, [struct.unpack_from("q", frame.vals, 8 * p)[0] for p in part[2]])
+        return None
+
+    def fail(self, error):
+        label = self.plan.steps[error.step].kernel.label if error.step < len(self.plan.steps) else ""
+        raise IndexError(f"index {error.index} is out of bounds for dimension with size {error.size} (in {label or 'a kernel'})")
+
+
+def numbers_of(graph: Graph) -> dict:
+    """Types of the Python numbers a graph uses, by position."""
+    types, todo, seen = {}, list(graph.outputs), set()
+    while todo:
+        v = todo.pop()
+        if id(v) in seen: continue
+        seen.add(id(v))
+        for x in v.ins:
+            if isinstance(x, Scalar): types[x.index] = x.type
+            else: todo.append(x)
+    return types

@@ -58,6 +58,9 @@ class Slice(NamedTuple):
     @property
     def exposed(self): return self.buffer.exposed
 
+    @property
+    def address(self): return self.buffer.address
+
 
 class Leaf:
     """Where gradients of a leaf arrive: PyTorch's AccumulateGrad. Survives in-place updates of the leaf."""
