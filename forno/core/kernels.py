@@ -166,7 +166,10 @@ class Conv:
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A routine with its own loop: `name` finds its generator, `spec` (hashable, few values) selects its code, `words` are run-time ints."""
+    """A routine with its own loop: `name` finds its generator, `spec` (hashable, few values) selects its code, `words` are run-time ints.
+
+    `operands`: the row's operands in order, then the result ('w'). If operand 0 is 'rw' the routine turns it into the result, which is no operand then.
+    """
     name: str
     spec: tuple
     words: tuple[int, ...]
