@@ -17,7 +17,8 @@ from ..core.errors import unsupported
 from ..core.kernels import Gemm, Launch, Matrix
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
-from . import pack
+from . import epilogue, pack
+from .epilogue import accepts
 from .tile import Program, Tile, accumulator, entry, kernel_of, micro, tile
 
 PARALLEL_FLOPS = 400_000                       # below this waking other threads costs more than they save
@@ -152,13 +153,15 @@ def _batch_offsets(p: Program, w, W, item):
 
 # ---- a shape's numbers
 def build(g: Gemm) -> Launch:
-    stored = g.c.dtype
-    if stored is dt.bool or stored is dt.complex32 or not g.a.dtype is g.b.dtype is stored: raise unsupported("matmul", stored, instead="convert the operands")
-    if g.epilogue is not None: raise unsupported("matmul with an epilogue", stored)
+    stored = g.a.dtype
+    if stored in (dt.bool, dt.complex32) or g.b.dtype is not stored or g.epilogue is None and g.c.dtype is not stored:
+        raise unsupported("matmul", stored, instead="convert the operands")
+    if g.epilogue is not None and not accepts(g.epilogue): raise unsupported("matmul with this epilogue", stored, instead="run the epilogue as a kernel of its own")
     t = tile(accumulator(stored))
     a_at, b_at = 0, 1
     if _better_turned(g, t):
-        g, a_at, b_at = replace(g, m=g.n, n=g.m, a=_transposed(g.b), b=_transposed(g.a), c=_transposed(g.c)), 1, 0
+        g, a_at, b_at = replace(g, m=g.n, n=g.m, a=_transposed(g.b), b=_transposed(g.a), c=_transposed(g.c),
+                                epilogue=g.epilogue and epilogue.turned(g.epilogue)), 1, 0
     words, scratch = _numbers(g, t, a_at, b_at)
     address, text = entry(len(g.operands))
     batch = math.prod(g.batch)
@@ -178,10 +181,10 @@ def _better_turned(g: Gemm, t: Tile) -> bool:
 
 def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
     """The driver's words and the bytes of scratch it needs for them."""
-    stored, z = g.c.dtype, 2 if g.c.dtype.category == dt.COMPLEX else 1
+    stored, z = g.a.dtype, 2 if g.a.dtype.category == dt.COMPLEX else 1
     m, n, k = g.m, g.n * z, g.k * z
     native = stored is t.acc                                                     # memory holds the accumulator's type: no conversion
-    in_place = native and (g.c.cols == 1 or n == 1) or z == 2 and g.c.cols == 1
+    in_place = (native or z == 2) and g.c.dtype is stored and g.c.cols == 1      # C can hold partial sums
     panels, columns = -(-m // t.rows), -(-n // t.columns)
     l1, l2, _ = isa.caches()
     # an A panel and a B panel share L1; halves keep all of K in the registers, because C can't hold partial sums
@@ -200,9 +203,11 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
         a_off=g.a.offset * z, a_row=g.a.rows * z, a_col=g.a.cols, b_off=g.b.offset * z, b_row=g.b.rows, b_col=g.b.cols,
         c_off=g.c.offset * z, c_row=g.c.rows * z, c_col=g.c.cols, panels=panels, height=height, taller=taller,
         kc=kc, mc=mc, nc=nc, pack_a=int(pack_a), pack_b=int(pack_b), in_place=int(in_place))
-    axes = (x for length, *strides in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in (length, *(s * z for s in strides)))
+    axes = tuple(x for length, *strides in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in (length, *(s * z for s in strides)))
     scratch = t.acc.size * (mc * kc * t.rows + nc * kc * t.columns + t.rows * t.columns + 192)
-    return (*(values[name] for name in WORDS), *axes), scratch
+    tail_words = ()
+    if g.epilogue is not None: values["tail"], tail_words = epilogue.build(g, t, len(WORDS) + len(axes))
+    return (*(values[name] for name in WORDS), *axes, *tail_words), scratch
 
 
 def even_split(total: int, most: int, multiple: int) -> int:
