@@ -22,9 +22,10 @@ from ..core.flags import flags
 from . import code, isa, memory
 
 STACK = 4 << 20                                # bytes per worker; kernels keep up to 64 KiB of tiles on it
-# Gears: seconds of spinning, then times of yielding, then sleep. `idle`: a worker waits for a job (Python runs between plans). `join`: anyone waits for
-# the others of this job. `polite`: a worker whose caller had to sleep; cores are short, and while a worker holds one the caller may queue behind strangers.
-GEARS = {"idle": (1e-3, 100), "join": (50e-6, 50), "polite": (0, 0)}
+# Gears: how often to spin and then yield, and for how long each time; after that, sleep. Without a yield every few microseconds a spinner can keep the
+# very thread it waits for from its core. `idle`: a worker waits for a job (Python runs between plans). `join`: anyone waits for the others of this job.
+# `polite`: a worker whose caller had to sleep: cores are short, and while the worker holds one the caller may queue behind strangers.
+GEARS = {"idle": (250, 4e-6), "join": (25, 4e-6), "polite": (0, 0)}
 _WORD, _LINE = 8, 128                          # two cache lines: the prefetcher fetches pairs
 
 # A context is the first argument of every kernel: 7 words of the kernel ABI, then the pool's own.
@@ -88,42 +89,38 @@ declare void @$pause
 ; Until *word is no longer old, in the way of one of the gears. A sleeper counts itself first and the kernel compares again, so that no wake-up is lost.
 define internal void @wait(ptr %pool, ptr %word, i32 %old, ptr %asleep, i64 %gear) #0 {
 entry:
-  %spin.p = getelementptr i8, ptr %pool, i64 %gear
-  %spin = load i64, ptr %spin.p
-  %yields.p = getelementptr i64, ptr %spin.p, i64 1
-  %yields = load i64, ptr %yields.p
-  br label %spinning
-spinning:
-  %k = phi i64 [ 0, %entry ], [ %k1, %again ]
+  %rounds.p = getelementptr i8, ptr %pool, i64 %gear
+  %rounds = load i64, ptr %rounds.p
+  %spins.p = getelementptr i64, ptr %rounds.p, i64 1
+  %spins = load i64, ptr %spins.p
+  br label %round
+round:
+  %i = phi i64 [ 0, %entry ], [ %i1, %yield ]
+  %go = icmp ult i64 %i, %rounds
+  br i1 %go, label %spin, label %sleep
+spin:
+  %k = phi i64 [ 0, %round ], [ %k1, %again ]
   %v = load atomic i32, ptr %word acquire, align 4
   %same = icmp eq i32 %v, %old
-  br i1 %same, label %pause, label %done
-pause:
-  %more = icmp ult i64 %k, %spin
-  br i1 %more, label %again, label %yielding
+  br i1 %same, label %tired, label %done
+tired:
+  %more = icmp ult i64 %k, %spins
+  br i1 %more, label %again, label %yield
 again:
   call void @$pausing
   %k1 = add i64 %k, 1
-  br label %spinning
-yielding:
-  %y = phi i64 [ 0, %pause ], [ %y1, %yield ]
-  %vy = load atomic i32, ptr %word acquire, align 4
-  %samey = icmp eq i32 %vy, %old
-  br i1 %samey, label %tired, label %done
-tired:
-  %morey = icmp ult i64 %y, %yields
-  br i1 %morey, label %yield, label %sleeping
+  br label %spin
 yield:
   %r = call i32 @sched_yield()
-  %y1 = add i64 %y, 1
-  br label %yielding
-sleeping:
+  %i1 = add i64 %i, 1
+  br label %round
+sleep:
   %in = atomicrmw add ptr %asleep, i32 1 seq_cst
   call void @sleep(ptr %pool, ptr %word, i32 %old)
   %out = atomicrmw sub ptr %asleep, i32 1 seq_cst
-  %vs = load atomic i32, ptr %word acquire, align 4
-  %sames = icmp eq i32 %vs, %old
-  br i1 %sames, label %sleeping, label %done
+  %now = load atomic i32, ptr %word acquire, align 4
+  %still = icmp eq i32 %now, %old
+  br i1 %still, label %sleep, label %done
 done:
   ret void
 }
@@ -318,7 +315,7 @@ class Pool:
         _libc.pthread_mutex_init(_address(self.address + AT["mutex"]), None)
         _libc.pthread_cond_init(_address(self.address + AT["cond"]), None)
         rate = 0 if nt > isa.cores() else _rate(pauses)
-        for gear, (seconds, yields) in GEARS.items(): self._put(AT[gear], int(rate * seconds), yields)
+        for gear, (rounds, seconds) in GEARS.items(): self._put(AT[gear], rounds, int(rate * seconds))
         self._put(AT["dispatch"], dispatch)
         for tid in range(-1, nt):              # -1: the caller alone, for serial steps
             self._put(_context(tid), max(tid, 0), nt if tid >= 0 else 1, 0, 0, barrier, self.address + AT["error"], 0, self.address)
