@@ -12,10 +12,11 @@ def aligned(nbytes: int) -> np.ndarray:
     return raw[-raw.ctypes.data % 64:][:nbytes + 64]
 
 
-def run(launch, arrays, threads: int = 1, operands: int | None = None):
-    """Calls launch's kernel on `arrays` (buffers of its operands, in order)."""
+def run(launch, arrays, threads: int = 1, values=None):
+    """Calls launch's kernel on `arrays` (buffers of its operands, in order; `values` replaces some by the bits of numbers)."""
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(launch.program.address)
     vals = np.array([a.ctypes.data for a in arrays], np.int64)
+    for i, bits in (values or {}).items(): vals[i] = bits
     words = np.array([*range(len(arrays)), *launch.words], np.int64)
     shared, error, gate = aligned(launch.shared), np.zeros(4, np.int64), threading.Barrier(threads)
     barrier = _BARRIER(lambda ctx: gate.wait() and None)

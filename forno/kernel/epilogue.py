@@ -1,0 +1,99 @@
+"""What happens to a tile of a matrix product before it is left: bias, activation, any elementwise body, in a function of its own.
+
+Comes in: a `Gemm` with an `epilogue`, a Nest over (*batch, m, n) without window. Its operand 0 is the product (rounded to its dtype, as a row's result
+is); its operand i > 0 is the Gemm's operand i + 1, so operand 1 is c, which it must store. c must share no memory with anything the epilogue reads.
+Goes out: the address of `tail` and its run-time words. The driver of the product calls it for every finished tile, so no product is
+compiled again for a new epilogue, and the tile is still in the nearest cache.
+"""
+from __future__ import annotations
+
+from ..core import dtype as dt
+from ..core.kernels import Apply, Cast, Const, Gemm, Load, Nest, Number, Store
+from ..cpu import code
+from .abi import Kernel
+from .builder import Val
+from .tile import Program, Tile
+
+ARGS = "ptr vals, ptr words, ptr src, i64 ld, i64 item, i64 row, i64 col, i64 rows, i64 cols"
+
+
+class _Tail(Program, Kernel):
+    pass
+
+
+def accepts(nest: Nest) -> bool:
+    """Can `build` of a Gemm with this epilogue work?"""
+    if nest.window or any(o.dtype.category == dt.COMPLEX for o in nest.operands): return False
+    if not any(isinstance(v, Store) and v.operand == 1 for v in nest.body): return False
+    for v in nest.body:
+        if not isinstance(v, (Load, Const, Number, Apply, Cast, Store)): return False
+        if not isinstance(v, Store) and v.dtype.category == dt.COMPLEX: return False
+        if isinstance(v, Load) and (v.at or v.bounds): return False
+    return True
+
+
+def turned(nest: Nest) -> Nest:
+    """The same over (*batch, n, m)."""
+    def flip(t): return (*t[:-2], t[-1], t[-2])
+    body = tuple(type(v)(**{f: flip(x) if f == "strides" else x for f in v.__slots__ for x in [getattr(v, f)]}) if isinstance(v, (Load, Store)) else v
+                 for v in nest.body)
+    return Nest(flip(nest.axes), (), nest.operands, body, nest.label)
+
+
+def build(g: Gemm, t: Tile, first_word: int) -> tuple[int, tuple[int, ...]]:
+    """(address of tail, its words). `first_word`: how many of the Launch's words come before them; the lengths of the batch axes are every fourth before."""
+    nest, rank = g.epilogue, len(g.batch)
+    p, L = _Tail(g.operands), t.lanes
+    words: list[int] = []
+    at = len(g.operands) + first_word
+    with p.define("tail", ARGS, internal=False) as (vals, w, src, ld, item, row, col, rows, cols):
+        index, rest = [], item
+        for r in reversed(range(rank)):
+            length = p.read(w, at - 4 * rank + 4 * r)
+            index.insert(0, rest % length)
+            rest = rest // length
+
+        def address(v: Load | Store):
+            """(first element, row stride, column stride) of an access, which takes words for them; strides 0 and 1 are part of the code."""
+            place = at + len(words)
+            words.extend((v.offset, *v.strides))
+            here = p.read(w, place)
+            for r in range(rank): here = here + index[r] * p.read(w, place + 1 + r)
+            steps = [p.int(s) if s in fixed else p.read(w, place + 1 + rank + i) for i, (s, fixed) in enumerate(zip(v.strides[rank:], ((0,), (0, 1))))]
+            here = here + row * steps[0] + col * steps[1]
+            t = g.operands[v.operand + 1].dtype
+            return p.offset(p.base(v.operand + 1), here, t), *steps
+        accesses = {i: address(v) for i, v in enumerate(nest.body) if isinstance(v, Store) or isinstance(v, Load) and v.operand > 0}
+        numbers = {i: p.number(v.operand + 1, v.dtype) for i, v in enumerate(nest.body) if isinstance(v, Number)}
+        with p.loop(0, p.ceil_div(cols, L)) as q:
+            mask, last = p.mask(cols - q * L, L), cols - q * L - 1
+            lanes = p.emit(f"select {p.lt(p.iota(L), p.splat(last, L))}, {p.iota(L)}, {p.splat(last, L)}", dt.int64, L)       # valid addresses only
+
+            def load(i, v: Load, line) -> Val:
+                base, row_step, step = accesses[i]
+                here = p.offset(base, (0 if row_step.const == 0 else line * row_step) + q * L * step, v.dtype)
+                if step.const == 0: return p.load(here, v.dtype)
+                return p.load_masked(here, v.dtype, mask) if step.const == 1 else p.gather(here, p.mul(lanes, step), v.dtype)
+            same = {i: load(i, v, None) for i, v in enumerate(nest.body) if i in accesses and isinstance(v, Load) and accesses[i][1].const == 0}
+            with p.loop(0, rows) as line:
+                done: list[Val | None] = []
+                for i, v in enumerate(nest.body):
+                    if isinstance(v, Load) and v.operand == 0: x = p.cast(p.load_masked(p.offset(src, line * ld + q * L, t.acc), t.acc, mask), v.dtype)
+                    elif isinstance(v, Load): x = same[i] if i in same else load(i, v, line)
+                    elif isinstance(v, Const): x = p.const(v.value, v.dtype)
+                    elif isinstance(v, Number): x = numbers[i]
+                    elif isinstance(v, Cast): x = p.cast(done[v.arg], v.dtype)
+                    elif isinstance(v, Apply): x = v.op.emit(p, *(done[a] for a in v.args))
+                    else: x = _store(p, p.splat(done[v.arg], L), accesses[i], line, q, mask, last)
+                    done.append(x)
+    return code.load(p.module(), "tail", 1), tuple(words)
+
+
+def _store(p: Program, x: Val, access, line, q, mask, last):
+    base, row_step, step = access
+    if step.const == 1: return p.store_masked(x, p.offset(base, line * row_step + q * x.n, x.dtype), mask)
+    byte = dt.uint8 if x.dtype is dt.bool else x.dtype
+    lanes = p.alloca(byte, x.n)
+    p.store(x, lanes)
+    with p.loop(0, p.min(last + 1, x.n)) as lane:
+        p.store(p.load(p.offset(lanes, lane, byte), byte), p.offset(base, line * row_step + (q * x.n + lane) * step, byte))

@@ -1,0 +1,74 @@
+"""Matrix products that end in an elementwise body, against NumPy."""
+import numpy as np
+import pytest
+from harness import run
+
+from forno.core import dtype as dt
+from forno.core.kernels import Apply, Cast, Const, Gemm, Index, Load, Matrix, Nest, Number, Operand, Store
+from forno.core.op import Elementwise
+from forno.kernel import gemm
+
+ADD = Elementwise("epilogue test add", None, emit=lambda b, x, y: b.add(x, y))
+MUL = Elementwise("epilogue test mul", None, emit=lambda b, x, y: b.mul(x, y))
+RELU = Elementwise("epilogue test relu", None, emit=lambda b, x: b.max(x, 0.0))
+
+
+def product(m, n, k, batch=(), c_layout="n", t=dt.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    a, b = rng.standard_normal((*batch, m, k)).astype(t.code), rng.standard_normal((*batch, k, n)).astype(t.code)
+    items = int(np.prod(batch))
+    c = np.full(items * m * n, np.nan, t.code)
+    rows, cols = (n, 1) if c_layout == "n" else (1, m)
+    steps = [int(np.prod(batch[i + 1:])) for i in range(len(batch))]
+    strides = lambda size: tuple(s * size for s in steps)
+    matrices = Matrix(t, strides(m * k), k, 1), Matrix(t, strides(k * n), n, 1), Matrix(t, strides(m * n), rows, cols)
+    view = np.lib.stride_tricks.as_strided(c, (*batch, m, n), [s * t.size for s in (*matrices[2].batch, rows, cols)])
+    return a, b, c, matrices, view, a.astype(np.float64) @ b.astype(np.float64)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("c_layout", ["n", "t"])
+@pytest.mark.parametrize("axis", ["columns", "rows", "both"])
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)], ids=str)
+def test_bias_and_relu(batch, axis, c_layout, threads):
+    for m, n, k in [(5, 40, 3), (33, 70, 20), (1, 50, 9), (20, 1, 9), (3, 4, 900), (64, 64, 0)]:
+        a, b, c, (ma, mb, mc), view, want = product(m, n, k, batch, c_layout)
+        extra = np.random.default_rng(1).standard_normal(m * n + 3).astype(np.float32)
+        row, col = {"columns": (0, 1), "rows": (1, 0), "both": (n, 1)}[axis]
+        zeros = (0,) * len(batch)
+        body = (Load(0, dt.float32, (*zeros, 0, 0)), Load(2, dt.float32, (*zeros, row, col), 3), Apply(ADD, (0, 1), dt.float32), Apply(RELU, (2,), dt.float32),
+                Store(1, 3, (*mc.batch, mc.rows, mc.cols), 0, dt.float32))
+        f = Operand(dt.float32, "r")
+        nest = Nest((*batch, m, n), (), (f, Operand(dt.float32, "w"), f), body)
+        assert gemm.accepts(nest)
+        launch = gemm.build(Gemm(batch, m, n, k, ma, mb, mc, (f, f, Operand(dt.float32, "w"), f), nest))
+        run(launch, [a, b, c, extra], threads)
+        bias = np.lib.stride_tricks.as_strided(extra[3:], (m, n), (row * 4, col * 4))
+        np.testing.assert_allclose(view, np.maximum(want + bias, 0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("t", [dt.float64, dt.float16, dt.int32], ids=str)
+def test_other_types_two_stores_and_numbers(t):
+    m, n, k = 19, 37, 11
+    rng = np.random.default_rng(2)
+    a, b, c = (rng.integers(-3, 4, s).astype(t.code) for s in ((m, k), (k, n), (m, n)))
+    flags, number = np.zeros((m, n), np.float32), np.array([2.0])
+    body = (Load(0, t, (0, 0)), Number(2, t), Apply(MUL, (0, 1), t), Store(1, 2, (n, 1), 0, t), Const(1, t), Apply(ADD, (0, 4), t),
+            Cast(5, dt.float32), Store(3, 6, (n, 1), 0, dt.float32))
+    nest = Nest((m, n), (), (Operand(t, "r"), Operand(t, "w"), Operand(dt.float64, "n"), Operand(dt.float32, "w")), body)
+    operands = (Operand(t, "r"), Operand(t, "r"), Operand(t, "w"), Operand(dt.float64, "n"), Operand(dt.float32, "w"))
+    launch = gemm.build(Gemm((), m, n, k, Matrix(t, (), k, 1), Matrix(t, (), n, 1), Matrix(t, (), n, 1), operands, nest))
+    run(launch, [a, b, c, number, flags], values={3: number.view(np.int64)[0]})
+    np.testing.assert_array_equal(c, (a.astype(np.float64) @ b * 2).astype(t.code))
+    np.testing.assert_array_equal(flags, a.astype(np.float64) @ b + 1)
+
+
+def test_what_is_refused():
+    f = (Operand(dt.float32, "r"), Operand(dt.float32, "w"))
+    load, store = Load(0, dt.float32, (0, 0)), Store(1, 0, (4, 1), 0, dt.float32)
+    good = Nest((4, 4), (), f, (load, store))
+    assert gemm.accepts(good)
+    for bad in [Nest((4,), (4,), f, (load, store)), Nest((4, 4), (), f, (load,)), Nest((4, 4), (), f, (load, Index((1, 0)), store))]:
+        assert not gemm.accepts(bad)
+        x = Matrix(dt.float32, (), 4, 1)
+        with pytest.raises(NotImplementedError, match="epilogue"): gemm.build(Gemm((), 4, 4, 4, x, x, x, (f[0], f[0], f[1]), bad))
