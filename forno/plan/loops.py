@@ -91,8 +91,8 @@ class Writer:
             elif id(n) in self.fusion.stored:
                 laid = self.layout.laid.get(id(n))
                 stores.append((n, n, compose(laid, at) if laid is not None else at))
-        for buffer, n, to in stores:
-            arg = self.value(n, self.outer if id(n) in self.g.outer else self.inner)
+        args = [self.value(n, self.outer if id(n) in self.g.outer else self.inner) for _, n, _ in stores]
+        for (buffer, n, to), arg in zip(stores, args):                # after every load: a store may go where a load came from
             if to is None: raise AssertionError(f"no affine place for {n!r}")
             self.add(k.Store(self.operand(buffer, "w"), arg, self.ordered(to), to.offset, n.dtype), n.dtype)
         d = Draft()

@@ -137,6 +137,10 @@ class Expr:
         if value.__class__ is Literal: return Expr(Value(TABLE["full"], (), (tuple(shape), dtype, value.value), dtype, tuple(shape)))
         return Expr(Value(TABLE["full"], (value,), (tuple(shape), dtype, None), dtype, tuple(shape)))
 
+    def ramp(self, n, start=0, step=1, dtype=dt.int64):
+        """start + step · i for i < n, unrelated to self."""
+        return Expr(Value(TABLE["iota"], (), (n, dtype, start, step), dtype, (n,)))
+
     def __getattr__(self, name):
         op = _method(name)
         if op is None: raise AttributeError(f"expressions have no method '{name}': no elementwise row is called so")

@@ -42,7 +42,8 @@ def direct(g: Graph, arrays, numbers=()) -> list[np.ndarray]:
     for v in topological(roots):
         if v.op is None: got[id(v)] = arrays[v.number]; continue
         ins = [(got[id(x)], x.dtype) if x.__class__ is Value else numbers[x.index] if x.__class__ is Scalar else x.value for x in v.ins]
-        if v.op.name in ("full", "iota"): got[id(v)] = oracle.convert(np.asarray(v.op.oracle(v.attr, *ins)), v.dtype)
+        if v.op.name == "full": got[id(v)] = oracle.convert(np.full(v.shape, ins[0] if ins else v.attr[2]), v.dtype)
+        elif v.op.name == "iota": got[id(v)] = oracle.convert(np.asarray(v.op.oracle(v.attr, *ins)), v.dtype)
         else: got[id(v)] = oracle.evaluate(v.op, v.attr, ins)[0]
     return [got[id(v)] for v in roots]
 
