@@ -4,6 +4,7 @@ The value table is a row of 8-byte words: addresses of inputs, addresses of outp
 """
 from __future__ import annotations
 
+import math
 import struct
 import time
 
@@ -11,7 +12,7 @@ from ..core.flags import flags
 from ..core.graph import Graph, Scalar
 from ..core.kernels import Host
 from ..core.plan import Plan
-from ..core.shape import whole
+from ..core.shape import contiguous
 from ..core.trace import trace
 from ..cpu import launch, memory
 from ..graph.line import Slice
@@ -68,14 +69,14 @@ class Runner:
         self.table = launch.Table(steps, at, plan.arena, tuple(offsets)) if steps or self.stops else None
         self.made = [(j, o.nbytes) for j, o in enumerate(plan.outs) if o.kind == "fresh"]
         self.taken = [(j, o.source.index) for j, o in enumerate(plan.outs) if o.kind == "donated"]
-        self.alias = [(j, o.source.kind, o.source.index, self.shown(j, o)) for j, o in enumerate(plan.outs) if o.kind == "alias"]
+        self.alias = [(j, o.source.kind == "in", o.source.index, o.view, self.dense(j, o)) for j, o in enumerate(plan.outs) if o.kind == "alias"]
         self.outs = outs
+        self.nbytes = [math.prod(l.shape) * l.dtype.size for l in lines]
 
-    def shown(self, j, out):
-        """The view an aliased output needs; None when the whole dense buffer is its value."""
+    def dense(self, j, out) -> bool:
+        """Is an aliased output all of a buffer that lies as its line says?"""
         line = self.lines[j]
-        dense = whole(line.shape) if line.strides is None else (line.shape, line.strides, 0)
-        return None if out.view is None or (tuple(out.view) == tuple(dense)) else out.view
+        return tuple(out.view) == (line.shape, line.strides or contiguous(line.shape), 0)
 
     def __call__(self, buffers, scalars):
         result = [None] * self.outs
@@ -95,9 +96,10 @@ class Runner:
             trace.counts["launches"] += 1
             error = self.stop_and_go(vals) if self.stops else self.table.run(vals)
             if error is not None: self.fail(error)
-        for j, kind, i, view in self.alias:
-            b = buffers[i] if kind == "in" else result[i]
-            result[j] = b if view is None else Slice(b.buffer if b.__class__ is Slice else b, view)
+        for j, given, i, view, dense in self.alias:
+            b = buffers[i] if given else result[i]
+            if b.__class__ is Slice: b = b.buffer
+            result[j] = b if dense and b.nbytes == self.nbytes[j] else Slice(b, view)
         return result
 
     def stop_and_go(self, vals):

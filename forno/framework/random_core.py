@@ -22,6 +22,7 @@ STATE_BYTES = 5056
 _MASK64 = (1 << 64) - 1
 _STATE = struct.Struct("<QiiQ624QdddiIfB3x")   # seed, left, seeded, next, 624 numbers, normal x y rho, valid, padding, float sample, valid
 _FLOATS = (dt.float16, dt.bfloat16, dt.float32, dt.float64)
+_C_NAMES = {dt.uint8: "unsigned char", dt.int8: "signed char", dt.int16: "short", dt.int32: "int", dt.int64: "long"}
 _DIGITS = {dt.float16: 11, dt.bfloat16: 8, dt.float32: 24, dt.float64: 53}
 _LIBM = ctypes.CDLL(ctypes.util.find_library("m") or ctypes.util.find_library("ucrtbase"))
 _ADDRESSES = struct.pack(f"<{len(native.FUNCTIONS)}q", *(ctypes.cast(getattr(_LIBM, f), ctypes.c_void_p).value for f in native.FUNCTIONS))
@@ -216,4 +217,4 @@ def _check_range(low: int, last: int, dtype):
     if dtype in _FLOATS: return                # every int64 is inside the range of the wider ones; PyTorch only warns
     lowest, highest = (0, 1) if dtype is dt.bool else (-_largest(dtype) - 1 if dtype.signed else 0, min(_largest(dtype), (1 << 63) - 1))
     for name, x in (("from", low), ("to - 1", last)):
-        if not lowest <= x <= highest: raise RuntimeError(f"{name} is out of bounds for {dtype.name}")
+        if not lowest <= x <= highest: raise RuntimeError(f"{name} is out of bounds for {_C_NAMES.get(dtype, dtype.name)}")
