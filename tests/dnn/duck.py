@@ -13,7 +13,7 @@ from forno.core.dtype import FLOAT
 from forno.core.op import TABLE
 from forno.core.shape import View, contiguous, expand_strides, normalize_dim
 from forno.dnn import movement as mv
-from forno.dnn import activation, contract, elementwise, functions, norm, oracle, recipes, reduce  # noqa: F401
+from forno.dnn import activation, contract, elementwise, functions, gather, norm, oracle, pool, recipes, reduce  # noqa: F401
 
 
 class Ref:
@@ -34,6 +34,7 @@ class Duck:
 
     def row(self, op, *others, attr=None): return Duck.record(op, self, *others, attr=attr)
     def filled(self, shape, value, dtype=None): return Duck(np.full(shape, value, oracle.code(dtype or self.dtype)), dtype or self.dtype)
+    def ramp(self, n, start=0, step=1, dtype=dt.int64): return Duck((start + step * np.arange(n)).astype(oracle.code(dtype)), dtype)
 
     def __add__(self, x): return self.row(TABLE["add"], x)
     def __radd__(self, x): return Duck.record(TABLE["add"], x, self)
@@ -103,9 +104,9 @@ def oracle_of(op, attr, operands):
 
 def expanded(op, attr, operands):
     """A composite row by its own expansion; the result must agree with its infer."""
+    dtype, shape = op.infer(attr, *(oracle.Meta(x.dtype, x.shape) if isinstance(x, Duck) else type(x) for x in operands))
     out = op.expand(attr, *operands)
-    metas = [oracle.Meta(x.dtype, x.shape) if isinstance(x, Duck) else type(x) for x in operands]
-    assert (out.dtype, tuple(out.shape)) == (op.infer(attr, *metas)[0], tuple(op.infer(attr, *metas)[1])), (op, out.dtype, out.shape, op.infer(attr, *metas))
+    assert (out.dtype, out.shape) == (dtype, tuple(shape)), (op, out.dtype, out.shape, dtype, shape)
     return out
 
 
