@@ -189,10 +189,11 @@ class Writer:
         wide = dt.int64 if dtype.category < dt.FLOAT else dt.float64
         strides = self.ordered(at)
         varies = any(strides[self.split:])
+        if not any(strides) and not r.ins: return self.convert(self.const(start + step * at.offset, dtype), dtype)
         if wide is dt.int64 and not r.ins:
             i = self.add(k.Index(tuple([s * int(step) for s in strides]), at.offset * int(step) + int(start), wide), wide, 0, varies)
             return self.convert(i, dtype)
-        i = self.convert(self.add(k.Index(strides, at.offset, dt.int64), dt.int64, 0, varies), wide)
+        i = self.convert(self.add(k.Index(strides, at.offset, dt.int64), dt.int64, 0, varies) if any(strides) else self.const(at.offset, dt.int64), wide)
         start, step = [self.number(x, wide) if x.__class__ is Scalar else self.const(x, wide) for x in (start, step)]
         return self.convert(self.convert(self.call(TABLE["add"], (self.call(TABLE["mul"], (i, step), wide), start), wide), dtype.opmath), dtype)
 
@@ -208,7 +209,7 @@ class Writer:
         if not self.varies[arg] and combine != "prod":                # the same element over and over
             count = math.prod(self.lengths[self.split:])
             if combine == "sum": return self.convert(self.call(TABLE["mul"], (arg, self.const(count, out)), out), r.dtype)
-            return self.convert(self.const(0, out) if out is not t else arg, r.dtype)
+            return self.convert(self.const(0, out) if combine.startswith("arg") else arg, r.dtype)
         return self.convert(self.add(k.Reduce(combine, arg, out), out, self.levels[arg] + 1), r.dtype)
 
 
