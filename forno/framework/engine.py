@@ -12,6 +12,7 @@ from sys import getrefcount
 
 from ..core.graph import Graph, Scalar, Value
 from ..core.flags import flags
+from ..core.shape import View
 from ..core.trace import trace
 from ..graph.line import (BACKWARD, INPUT, LOCAL, MAX_LINES, MODE, History, Leaf, Line, Node, Poison, Run, blank, drop_trie, flush_hook, lines_alive, new)
 from . import native, oracle
@@ -169,7 +170,8 @@ def graph_of(run, lines, outs, counts, own):
     for s in sorted(need):
         l = lines[s]
         if l.op is INPUT:
-            values[s] = Value(None, (), None, l.dtype, l.shape, l.strides, l.attr[4], len(inputs))
+            seen = l.attr[4] if l.attr[4] is not None or l.strides is None else View(l.shape, l.strides, 0)
+            values[s] = Value(None, (), None, l.dtype, l.shape, l.strides, seen, len(inputs))
             inputs.append(s)
             continue
         ins, k = [], l.scal
@@ -179,7 +181,7 @@ def graph_of(run, lines, outs, counts, own):
             else: ins.append(Scalar(c[1], c[0]))
         values[s] = Value(l.op, tuple(ins), l.attr, l.dtype, l.shape, l.strides)
     alone = dict(zip(run.inputs.values(), own))
-    donated = frozenset(k for k, s in enumerate(inputs) if counts[s] == BASE and alone.get(s) and lines[s].attr[4] is None)
+    donated = frozenset(k for k, s in enumerate(inputs) if counts[s] == BASE and alone.get(s) and values[s].view is None)
     leaves = {id(run.nodes[s].past): k for k, s in enumerate(inputs) if run.nodes[s].past.__class__ is Leaf and k in donated}
     prefer = {j: leaves[id(run.nodes[s].past)] for j, s in enumerate(outs) if id(run.nodes[s].past) in leaves and run.nodes[s].past.__class__ is Leaf}
     return Graph(tuple(values[s] for s in inputs), tuple(values[s] for s in outs), donated, prefer), inputs
