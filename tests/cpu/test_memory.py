@@ -153,11 +153,13 @@ def test_fuzz_against_a_model():
             b, value = live.pop(rng.choice(list(live)))
             a = memory.as_array(b, "u1", (b.nbytes,), (1,))
             assert a[0] == value and a[-1] == value
+            del b
         else:
             b = memory.empty(int(2 ** rng.uniform(0, 22)))
             a = memory.as_array(b, "u1", (b.nbytes,), (1,))
             a[0] = a[-1] = step % 251
             live[step] = (b, step % 251)
+        a = None
         if step % 100 == 0:
             spans = sorted((x.address, x.address + x.nbytes) for x, _ in live.values())
             assert all(end <= begin for (_, end), (begin, _) in zip(spans, spans[1:]))
