@@ -37,6 +37,7 @@ SEGMENT = "lane count base d h w".split()      # pixels of one vector that lie i
 
 PAD = 64                                       # elements behind a panel that packing may overwrite
 MOST_THREADS = 1024
+K_BLOCK = 384                                  # channels times taps that are summed before the tile goes to memory
 
 
 def segment_words(t: Tile) -> int: return t.vectors + 1 + len(SEGMENT) * (t.columns + t.vectors)
@@ -99,11 +100,11 @@ def _write_columns(p: Program, t: Tile):
         r = Record(p, part, PART)
         x_d, x_h, taps, s_channel = r["x_d"], r["x_h"], r["taps"], r["s_channel"]
         step = taps * t.columns
-        addresses, masks = p.alloca(dt.int64, 1, L + 1), p.alloca(dt.int64, 1, L + 1)
+        lists = [(p.alloca(dt.int64, 1, L + 1), p.alloca(dt.int64, 1, L + 1)) for _ in range(t.vectors)]
 
         def runs(v, tap):
-            """Fills addresses and masks with the runs of vector v under this tap; gives their number."""
-            td, th, tw, limit, off = (tap[x] for x in TAP[:5])
+            """Lists the runs of vector v under this tap, addresses and masks; gives their number."""
+            (addresses, masks), (td, th, tw, limit, off) = lists[v], tap
             count = p.variable(p.int(0))
             with p.loop(p.read(table, v), p.read(table, v + 1)) as i:
                 s = record_at(p, p.offset(table, t.vectors + 1, dt.int64), i, SEGMENT)
@@ -120,26 +121,34 @@ def _write_columns(p: Program, t: Tile):
                     p.set(count, at + 1)
             return p.int(p.get(count))
 
-        def fill(to, n):
-            """All channels from n runs (a Python number)."""
-            loads = [(p.offset(src, p.read(addresses, i), T), p.mask_of(p.read(masks, i), L)) for i in range(n)]
-            with p.loop(0, channels) as c:
-                x = p.const(0, T, L)
-                for address, mask in loads: x = p.load_merged(p.offset(address, c * s_channel, T), T, mask, x)
-                p.store(x, p.offset(to, c * step, T))
+        def run(v, i): return p.offset(src, p.read(lists[v][0], i), T), p.mask_of(p.read(lists[v][1], i), L)
 
-        def fill_many(to, n):
+        def fill(to, sources):
+            """All channels; sources: per vector its runs."""
+            with p.loop(0, channels) as c:
+                for v, loads in sources.items():
+                    x = p.const(0, T, L)
+                    for address, mask in loads: x = p.load_merged(p.offset(address, c * s_channel, T), T, mask, x)
+                    p.store(x, p.offset(to, c * step + v * L, T))
+
+        def fill_many(to, v, n):
             with p.loop(0, channels) as c:
                 x = p.variable(p.const(0, T, L))
                 with p.loop(0, n) as i:
-                    p.set(x, p.load_merged(p.offset(src, p.read(addresses, i) + c * s_channel, T), T, p.mask_of(p.read(masks, i), L), p.get(x)))
-                p.store(p.get(x), p.offset(to, c * step, T))
+                    address, mask = run(v, i)
+                    p.set(x, p.load_merged(p.offset(address, c * s_channel, T), T, mask, p.get(x)))
+                p.store(p.get(x), p.offset(to, c * step + v * L, T))
 
         with p.loop(0, taps) as i:
-            tap = record_at(p, p.offset(part, len(PART), dt.int64), i, TAP)
-            for v in range(t.vectors):
-                n, to = runs(v, tap), p.offset(dst, i * t.columns + v * L, T)
-                p.otherwise(n.eq(1), lambda: fill(to, 1), lambda: p.otherwise(n.eq(2), lambda: fill(to, 2), lambda: fill_many(to, n)))
+            record = record_at(p, p.offset(part, len(PART), dt.int64), i, TAP)
+            tap, to = [record[x] for x in TAP[:5]], p.offset(dst, i * t.columns, T)
+            counts = [runs(v, tap) for v in range(t.vectors)]
+
+            def one_by_one():
+                for v, n in enumerate(counts):
+                    p.otherwise(n.eq(2), lambda: fill(to, {v: [run(v, 0), run(v, 1)]}),
+                                lambda: p.otherwise(n.eq(1), lambda: fill(to, {v: [run(v, 0)]}), lambda: fill_many(to, v, n)))
+            p.otherwise(p.both(*(n.eq(1) for n in counts)), lambda: fill(to, {v: [run(v, 0)] for v in range(t.vectors)}), one_by_one)
 
 
 def _write_lanes(p: Program):
@@ -162,6 +171,29 @@ def _write_scatter(p: Program, stored: dt.dtype, t: Tile):
             x = p.load(p.offset(src, i * t.columns + j, t.acc), t.acc)
             if stored is t.acc: x = p.add(x, p.select(adding.ne(0), p.load(at, stored), p.const(0, stored)))
             p.store(p.cast(x, stored), at)
+
+
+def _write_spread(p: Program, stored: dt.dtype, t: Tile):
+    """spread: a scratch tile whose pixels are consecutive within each image but reach into the next one."""
+    T, L = t.acc, t.lanes
+    with p.define("spread", "ptr part, ptr tile, ptr y, i64 first, i64 rows, i64 cols, i64 adding") as (part, src, y, first, rows, cols, adding):
+        r = Record(p, part, PART)
+        pixels, o_image, o_channel, done = r["g0"] * r["g1"] * r["g2"], r["o_image"], r["o_channel"], p.variable(p.int(0))
+        with p.loop_while() as again:
+            lane = p.int(p.get(done))
+            image = (first + lane) // pixels
+            inside = first + lane - image * pixels
+            n = p.min(pixels - inside, cols - lane)
+            for v in range(t.vectors):
+                lo, hi = p.max(lane - v * L, 0), p.min(lane + n - v * L, L)
+                with p.if_(hi > lo):
+                    mask, base = p.mask_of((p.int(1) << hi) - (p.int(1) << lo), L), image * o_image + inside - lane + v * L
+                    with p.loop(0, rows) as i:
+                        x, at = p.load(p.offset(src, i * t.columns + v * L, T), T, L), p.offset(y, base + i * o_channel, stored)
+                        if stored is T: x = p.add(x, p.load_masked(at, T, p.emit(f"select {adding.ne(0)}, {mask}, {p.const(False, dt.bool, L)}", dt.bool, L)))
+                        p.store_masked(p.cast(x, stored), at, mask)
+            p.set(done, lane + n)
+            again(lane + n < cols)
 
 
 def _write_bias(p: Program, stored: dt.dtype, t: Tile):
@@ -257,7 +289,7 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
         total = W["images"] * pixels
         tile_at = p.read_pointer(ctx, 2)
         segments = p.offset(tile_at, MR * NR, T)
-        lanes = p.offset(segments, segment_words(t), dt.int64)
+        lanes = p.offset(segments, at_once * segment_words(t), dt.int64)
         columns = p.offset(lanes, at_once * NR, dt.int64)
         (b0, b1), (p0, p1), (j0, j1) = grid(p, ctx, W["groups"], panels, p.ceil_div(total, NR))
 
@@ -268,16 +300,19 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
             inside = first - image * pixels
             return first, cols, image * o_image + inside, p.both(flat, inside + cols <= pixels)
 
-        with p.loop(b0, b1) as group, p.loop(j0, j1, at_once) as jb, p.loop(0, p.max(channels, 1), block) as c0:
-            je, count = p.min(jb + at_once, j1), p.min(block, channels - c0)
+        def prepare(jb, je):
+            with p.loop(jb, je) as j:
+                first, cols, _, _ = panel(j)
+                p.run("segments", part, p.offset(segments, (j - jb) * segment_words(t), dt.int64), first, cols)
+                with p.if_(p.not_(flat)): p.run("lanes", part, p.offset(lanes, (j - jb) * NR, dt.int64), first, cols)
+
+        def block_of(group, jb, je, c0):
+            count = p.min(block, channels - c0)
             adding, last = p.pick(c0.eq(0), 0, 1), c0 + block >= channels
             image = p.offset(source, (group * channels + c0) * s_channel, T)
             out = p.offset(y, r["o_off"] + group * m * o_channel, stored)
             with p.loop(jb, je) as j:
-                first, cols, _, plain = panel(j)
-                p.run("segments", part, segments, first, cols)
-                p.run("columns", part, segments, image, p.offset(columns, (j - jb) * kc * NR, T), count)
-                with p.if_(p.not_(plain)): p.run("lanes", part, p.offset(lanes, (j - jb) * NR, dt.int64), first, cols)
+                p.run("columns", part, p.offset(segments, (j - jb) * segment_words(t), dt.int64), image, p.offset(columns, (j - jb) * kc * NR, T), count)
             with p.loop(p0, p1) as q:
                 row, height = _height(p, W, q)
                 a = p.offset(packed, r["a_off"] + (group * panels + q) * slot + c0 * taps * height, T)
@@ -291,8 +326,13 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
                     p.run(kernel, a, p.offset(columns, (j - jb) * kc * NR, T), dst, count * taps, NR, ld, p.pick(directly, adding, 0), 0, 0)
                     with p.if_(p.both(has_bias, last)): p.run("add_bias", dst, ld, bias_row, height)
                     with p.if_(p.not_(directly)):
-                        p.otherwise(plain, lambda: p.run("put", tile_at, y_at, o_channel, 1, height, cols, adding),
+                        p.otherwise(flat, lambda: p.run("spread", part, tile_at, out_row, first, height, cols, adding),
                                     lambda: p.run("scatter", tile_at, out_row, p.offset(lanes, (j - jb) * NR, dt.int64), o_channel, height, cols, adding))
+
+        with p.loop(b0, b1) as group, p.loop(j0, j1, at_once) as jb:
+            je = p.min(jb + at_once, j1)
+            prepare(jb, je)
+            with p.loop(0, p.max(channels, 1), block) as c0: block_of(group, jb, je, c0)
 
 
 @functools.cache
@@ -304,9 +344,9 @@ def _image_driver(stored: dt.dtype) -> tuple[int, str]:
     _write_columns(p, t)
     _write_lanes(p)
     _write_scatter(p, stored, t)
+    _write_spread(p, stored, t)
     _write_bias(p, stored, t)
     _write_stage(p, stored, t)
-    write_put(p, stored, t)
     _write_weights(p, stored, t)
     _write_pixels(p, stored, t)
     with p.define("image", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
@@ -451,9 +491,11 @@ def build(c: Conv) -> Launch:
     parts, packed = [], 0
     for shape, tap_list in (_residues(c, s_h, source["s_d"]) if c.which == "input" else [_forward(c, pitch, phases, s_h, source["s_d"], weight)]):
         n = len(tap_list)
-        block = channels if not (in_place or weight) else even_split(channels, max(384 // max(n, 1), 1), 1)
-        fit = (256 if weight else isa.caches()[1] * 3 // 8 // (t.acc.size * max(block * n, 1))) // (t.columns if weight else t.columns)
-        values = dict(source, **shape, taps=n, block=max(block, 1), panels_at_once=max(fit, 1), a_off=packed,
+        block = channels if not (in_place or weight) else even_split(channels, max(K_BLOCK // max(n, 1), 1), 1)
+        if weight: at_once = max(256 // t.columns, 1)
+        elif m * channels * n * t.acc.size <= isa.caches()[1] // 2: at_once = 1              # the weights stay in L2
+        else: at_once = max(isa.caches()[1] * 3 // 8 // (t.acc.size * max(block * n, 1) * t.columns), 1)
+        values = dict(source, **shape, taps=n, block=max(block, 1), panels_at_once=at_once, a_off=packed,
                       ordered=int(c.which == "forward"))
         parts.append((values, tap_list))
         packed += c.groups * -(-m // t.rows) * (channels * n * t.rows + PAD)
@@ -475,7 +517,7 @@ def build(c: Conv) -> Launch:
         shared = MOST_THREADS * 8 + stage_size * t.acc.size
     else:
         own = stage_size
-        per_thread += max(v["panels_at_once"] * t.columns * (8 + t.acc.size * v["block"] * v["taps"]) for v, _ in parts)
+        per_thread += max(v["panels_at_once"] * (t.columns * (8 + t.acc.size * v["block"] * v["taps"]) + 8 * segment_words(t)) for v, _ in parts)
         shared = (stage_size + packed) * t.acc.size
     address, _ = (_weight_driver if weight else _image_driver)(c.dtype)
     head = dict(driver=address, micro=kernels.address, groups=c.groups, images=c.n, m=m, channels=channels, panels=panels, height=height, taller=taller,

@@ -212,13 +212,14 @@ def cost(v) -> int:
 
 
 # ---- choosing
-def _score(nest: Nest, i: int, extent: int) -> float:
+def _score(nest: Nest, deps, i: int, extent: int) -> float:
     """How well loop i serves as lanes: contiguous accesses are good, strided ones bad, short loops useless."""
-    points = 0.0
-    for v in nest.body:
+    points, window = 0.0, -(1 << len(nest.axes)) if nest.window else 0
+    for v, d in zip(nest.body, deps):
         if not isinstance(v, (Load, Store)): continue
         s, weight = v.strides[i], 2.0 if isinstance(v, Store) else 1.0
-        if isinstance(v, Load) and (v.at or v.bounds): weight = 0.5
+        if window and not d & window: weight = 0.05                # once per result, not once per element
+        if isinstance(v, Load) and (v.at or v.bounds): weight /= 2
         points += weight * (2 if s == 1 else 1 if s == 0 and isinstance(v, Load) else -1)
     return points + min(math.log2(max(extent, 1)), 6)
 
@@ -237,14 +238,14 @@ def schedule(nest: Nest) -> Schedule:
     deps, depth = dependences(nest), depths(nest)
     reduces = [v for v in nest.body if isinstance(v, Reduce)]
     parallel, window = list(range(len(nest.axes))), list(range(len(nest.axes), len(loops)))
-    best_parallel = max(parallel, key=lambda i: (_score(nest, i, loops[i].extent), i), default=-1)
-    best_window = max(window, key=lambda i: (_score(nest, i, loops[i].extent), i), default=-1)
+    best_parallel = max(parallel, key=lambda i: (_score(nest, deps, i, loops[i].extent), i), default=-1)
+    best_window = max(window, key=lambda i: (_score(nest, deps, i, loops[i].extent), i), default=-1)
     inner = [v for v, d in zip(nest.body, deps) if isinstance(v, Store) and any(d >> i & 1 for i in window)]
     if not reduces and not inner: form, lane = "map", best_parallel
     elif best_window < 0: form, lane = "columns" if best_parallel >= 0 else "rows", best_parallel
     else:
-        rows = _score(nest, best_window, loops[best_window].extent)
-        columns = _score(nest, best_parallel, loops[best_parallel].extent) if best_parallel >= 0 else -math.inf
+        rows = _score(nest, deps, best_window, loops[best_window].extent)
+        columns = _score(nest, deps, best_parallel, loops[best_parallel].extent) if best_parallel >= 0 else -math.inf
         short = loops[best_window].extent < isa.vector_bytes // 8 and best_parallel >= 0 and loops[best_parallel].extent >= isa.vector_bytes // 8
         form, lane = ("columns", best_parallel) if columns > rows or short else ("rows", best_window)
     work = sum(map(cost, nest.body))

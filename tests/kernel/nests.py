@@ -104,8 +104,8 @@ def reference(nest, values):
 def _reduce(v, x, k):
     axes = tuple(range(k, x.ndim))
     if v.combine.startswith("arg"):
-        flat = x.reshape(*x.shape[:k], -1)
-        return (np.argmax if v.combine == "argmax" else np.argmin)(flat, axis=-1) if flat.shape[-1] else np.zeros(x.shape[:k], np.int64)
+        flat = x.reshape(*x.shape[:k], int(np.prod(x.shape[k:])))
+        return (np.argmax if v.combine == "argmax" else np.argmin)(flat, axis=-1) if flat.size else np.zeros(x.shape[:k], np.int64)
     if x.dtype.kind == "f": x = x.astype(np.float64)
     if v.combine in ("sum", "prod") and x.dtype.kind in "biu": x = x.astype(np.int64)
     return narrow(REDUCE[v.combine](x, axis=axes), v.dtype) if v.dtype is not dt.bfloat16 else rounded(REDUCE[v.combine](x, axis=axes), v.dtype)
