@@ -5,12 +5,11 @@ from harness import run
 
 from forno.core import dtype as dt
 from forno.core.kernels import Apply, Cast, Const, Gemm, Index, Load, Matrix, Nest, Number, Operand, Store
-from forno.core.op import Elementwise
+from forno.dnn.activation import relu as RELU
+from forno.dnn.elementwise import add as ADD
+from forno.dnn.elementwise import mul as MUL
 from forno.kernel import gemm
 
-ADD = Elementwise("epilogue test add", None, emit=lambda b, x, y: b.add(x, y))
-MUL = Elementwise("epilogue test mul", None, emit=lambda b, x, y: b.mul(x, y))
-RELU = Elementwise("epilogue test relu", None, emit=lambda b, x: b.max(x, 0.0))
 
 
 def product(m, n, k, batch=(), c_layout="n", t=dt.float32, seed=0):
