@@ -602,6 +602,7 @@ def fmod(b, x, y):
         again(b.any_lane(b.ge(b.abs(r), safe)))
     r = b.get(left)
     r = b.select(b.lt(r, 0.0), b.add(r, ay), r)
+    r = b.select(b.isinf(y), b.abs(x), r)
     r = b.select(b.or_(b.not_(good), b.isnan(y)), b.const(NAN, x), r)
     return b.copysign(r, x)
 
