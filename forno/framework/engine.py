@@ -113,7 +113,8 @@ def prepare(run: Run, counts, own) -> Prepared:
     if keep: outs |= {s for s, l in lines.items() if l.op.history == "leaf" and nodes[s].past.__class__ is Leaf and s in keep[1]}
     todo.keep = sorted(keep[0]) if keep else []
     todo.outs = sorted(outs)
-    todo.graph, todo.inputs = graph_of(run, lines, todo.outs, counts, own)
+    held = {c for s in todo.keep for c in lines[s].ins if c.__class__ is int}      # a later backward reads these: nobody may write over them
+    todo.graph, todo.inputs = graph_of(run, lines, todo.outs, counts, own, held)
     bits = (tuple(todo.outs), tuple(todo.keep), todo.graph.donated)
     same = run.cur.plans.get(bits)             # other counts, same needs: never compiled twice
     if same is not None:
@@ -157,7 +158,7 @@ def saved(run, lines, keep) -> set:
     return out
 
 
-def graph_of(run, lines, outs, counts, own):
+def graph_of(run, lines, outs, counts, own, held):
     """The part of the window that the outputs need, as the planner reads it."""
     values: dict[int, Value] = {}
     inputs: list[int] = []
@@ -181,7 +182,7 @@ def graph_of(run, lines, outs, counts, own):
             else: ins.append(Scalar(c[1], c[0]))
         values[s] = Value(l.op, tuple(ins), l.attr, l.dtype, l.shape, l.strides)
     alone = dict(zip(run.inputs.values(), own))
-    donated = frozenset(k for k, s in enumerate(inputs) if counts[s] == BASE and alone.get(s) and values[s].view is None)
+    donated = frozenset(k for k, s in enumerate(inputs) if counts[s] == BASE and alone.get(s) and s not in held and values[s].view is None)
     leaves = {id(run.nodes[s].past): k for k, s in enumerate(inputs) if run.nodes[s].past.__class__ is Leaf and k in donated}
     prefer = {j: leaves[id(run.nodes[s].past)] for j, s in enumerate(outs) if id(run.nodes[s].past) in leaves and run.nodes[s].past.__class__ is Leaf}
     return Graph(tuple(values[s] for s in inputs), tuple(values[s] for s in outs), donated, prefer), inputs
