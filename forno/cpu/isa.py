@@ -85,6 +85,7 @@ def choose(wanted: str, have: frozenset[str], machine: str) -> Isa:
     raise RuntimeError(f"this x86-64 processor lacks {', '.join(f for f in _BASE if f not in have)}")
 
 
+if os.name != "posix": raise RuntimeError("forno's CPU floor needs Linux or macOS; on Windows run it under WSL")
 current = choose(flags.CPU, host_features(), platform.machine())
 level, cpu, features, vector_bytes, attributes, has = (
     current.level, current.cpu, current.features, current.vector_bytes, current.attributes, current.has)

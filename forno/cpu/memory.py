@@ -3,8 +3,8 @@
 Comes in: a number of bytes, or foreign memory with its owner. Goes out: a `Buffer`, whose end gives the memory back. Blocks are kept by size class
 and used again, because fresh memory costs a page fault per 4 KiB at first touch (a 256 MiB tensor: 110 ms, as much as ten kernels over it).
 
-The fast paths take no lock: list.pop, list.append and a straight-line += are atomic under the GIL. Finalizers may run at any moment, also while this
-module holds its own lock, so the lock is reentrant and every statement under it leaves the books right.
+There is no lock: list.pop, list.append and a straight-line += are atomic under the GIL. A buffer's finalizer may run at any moment, in any thread, also
+in the middle of a function of this module; a lock would have to be free then, and over a fork.
 """
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import functools
 import mmap
 import os
 import sys
-import threading
 import weakref
 from collections import defaultdict
 
@@ -38,15 +37,14 @@ def _machine_bytes() -> int:
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_aligned_alloc = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)(("aligned_alloc", _libc))
-_free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(("free", _libc))
+_aligned_alloc = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)(("aligned_alloc", _libc))
+_free = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("free", _libc))
 _mmap = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)(("mmap", _libc))
 _munmap = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)(("munmap", _libc))
 _madvise = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)(("madvise", _libc))
 _ADVICE = getattr(mmap, "MADV_HUGEPAGE", None)
 _FAILED = ctypes.c_void_p(-1).value
 
-_lock = threading.RLock()
 _idle: dict[int, list[int]] = defaultdict(list)      # size class -> addresses
 _bound = flags.MEMORY << 20
 _idle_bound = _machine_bytes() // 4                  # when more than that is idle in big blocks, everything idle goes back to the system
@@ -116,18 +114,16 @@ def wrap(address: int, nbytes: int, owner) -> Buffer:
 
 
 def _obtain(size: int, nbytes: int) -> int:
-    """New memory from the system; when it has none or the bound is reached, after giving back what is idle."""
+    """New memory from the system; when it has none or the bound is reached, once more after giving back what is idle."""
     global _reserved, _peak
-    with _lock:
-        if _bound and _reserved + size > _bound: empty_cache()
-        address = None if _bound and _reserved + size > _bound else _allocate(size)
-        if address is None and _idle:
-            empty_cache()
-            if not _bound or _reserved + size <= _bound: address = _allocate(size)
-        if address is None: raise _out_of_memory(nbytes)
-        _reserved += size
-        _peak = max(_peak, _reserved)
-        return address
+    for last in (False, True):
+        _reserved += size                      # before asking, so that two threads can't pass the bound together
+        if (not _bound or _reserved <= _bound) and (address := _allocate(size)) is not None:
+            _peak = max(_peak, _reserved)
+            return address
+        _reserved -= size
+        if not last: empty_cache()
+    raise _out_of_memory(nbytes)
 
 
 def _allocate(size: int) -> int | None:
@@ -140,27 +136,25 @@ def _allocate(size: int) -> int | None:
 
 def _release(address: int, size: int) -> None:
     global _reserved
-    with _lock: _reserved -= size
+    _reserved -= size
     if size < MAPPED: _free(address)
     else: _munmap(address, size)
 
 
 def empty_cache() -> None:
     """Gives every idle block back to the system."""
-    with _lock:
-        for size, free in list(_idle.items()):
-            while free:
-                try: address = free.pop()
-                except IndexError: break             # another thread was faster
-                if size > SMALL: _idle_big[0] -= size
-                _release(address, size)
+    for size, free in list(_idle.items()):
+        while free:
+            try: address = free.pop()
+            except IndexError: break                 # another thread was faster
+            if size > SMALL: _idle_big[0] -= size
+            _release(address, size)
 
 
 def stats() -> dict[str, int]:
     """Bytes: `reserved` from the system, of which `idle` wait for use and `live` are in buffers; the highest `peak` of reserved; the `limit` set."""
-    with _lock:
-        idle = sum(size * len(free) for size, free in list(_idle.items()))
-        return {"reserved": _reserved, "idle": idle, "live": _reserved - idle, "peak": _peak, "limit": _bound}
+    idle = sum(size * len(free) for size, free in list(_idle.items()))
+    return {"reserved": _reserved, "idle": idle, "live": _reserved - idle, "peak": _peak, "limit": _bound}
 
 
 def _out_of_memory(nbytes: int) -> OutOfMemoryError:
@@ -190,7 +184,3 @@ def as_array(buffer: Buffer, code, shape, strides, offset: int = 0, readonly: bo
         if readonly: buffer._readable = weakref.ref(whole)
         else: buffer._writable = weakref.ref(whole)
     return np.ndarray(shape, code, whole, offset, strides)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

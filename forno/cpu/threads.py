@@ -308,6 +308,7 @@ class Pool:
         worker, dispatch, barrier, pauses, stop = entries
         self._stop, self.wanted = _of_pool(stop), nt
         self.scratch = self.shared = 0
+        self._private = self._common = None
         self._memory = memory.empty(AT["contexts"] + nt * CONTEXT)
         self.address = self._memory.address
         ctypes.memset(self.address, 0, self._memory.nbytes)
@@ -363,6 +364,7 @@ class Pool:
         self._stop(self.address)
         for handle in self._handles: _libc.pthread_join(_address(handle), None)
         self._handles = []
+        self._private = self._common = None    # tables keep the pool they last ran on until they run again
 
 
 def _context(tid: int) -> int: return AT["contexts"] + tid * CONTEXT if tid >= 0 else AT["serial"]

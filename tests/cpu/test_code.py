@@ -67,7 +67,7 @@ BAD = {
     "syntax": ("define void @k( {", "k", "expected"),
     "empty": ("", "k", "defines no function 'k'"),
     "verifier": (kernel("  %a = add i64 1, 1\n  br label %x\nx:\n  %q = phi i64 [ 1, %nowhere ]"), "k", "nowhere"),
-    "types": (kernel("  %a = fadd float 1.0, i64 2"), "k", ""),
+    "types": (kernel("  %a = fadd float 1.0, i64 2"), "k", "error"),
     "missing": (store(1), "other", "defines no function 'other'"),
     "declared": ("declare void @k(ptr, ptr, ptr)", "k", "defines no function"),
     "zero": (store(1) + "\0", "k", "zero character"),
