@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from ...core.errors import unsupported
 from ...core.kernels import Launch, Native
-from . import index
+from . import index, scan, sort
 
-ROUTINES = {**index.ROUTINES}
+ROUTINES = {**index.ROUTINES, **scan.ROUTINES, **sort.ROUTINES}
 
 
 def build(n: Native) -> Launch:

@@ -1,0 +1,138 @@
+"""Rows that order elements along one axis. They give positions; values are read there by `gather`, which also brings their gradient.
+
+Sorting is stable in both directions and puts NaN last when ascending, first when descending, as PyTorch does. Where PyTorch's choice among equal elements
+is an accident of its algorithm (topk, kthvalue, median), these give the first one. unique is made of these parts: sort, compare neighbours, cumsum,
+nonzero.
+"""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.kernels import Native, Operand
+from ..core.op import Routine
+from .elementwise import TITLES
+from .scan import lines
+
+
+def _check(name, x):
+    if x.dtype.is_complex: raise RuntimeError(f"{name}(): not supported for complex dtypes, got {TITLES[x.dtype.name]}")
+
+
+def _resized(shape, dim, n): return (*shape[:dim], n, *shape[dim + 1:]) if shape else ()
+
+
+def _sorted(x, dim, descending=False) -> np.ndarray:
+    """Stable positions along an axis; NumPy puts NaN last."""
+    if not x.ndim: return np.zeros((), np.int64)
+    if not descending: return np.argsort(x, dim, kind="stable")
+    back = np.argsort(np.flip(x, dim), dim, kind="stable")                   # from the end, so that flipping restores equal elements' order
+    return x.shape[dim] - 1 - np.flip(back, dim)
+
+
+def _order(name, infer, k, oracle) -> Routine:
+    """attr = (dim, descending, …); k(attr, n): how many positions."""
+    def plan(attr, out, x):
+        outer, n, inner = lines(x.shape, attr[0])
+        return Native("order", (x.dtype, attr[1]), (outer, n, inner, k(attr, n)), (Operand(x.dtype, "r"), Operand(dt.int64, "w")), math.prod(x.shape) * 8, name)
+    return Routine(name, infer, oracle=oracle, plan=plan)
+
+
+def _argsort_infer(attr, x):
+    _check("sort", x)
+    return dt.int64, x.shape
+
+
+def _topk_infer(attr, x):
+    dim, _, k = attr
+    _check("topk", x)
+    if x.dtype is dt.bool: raise RuntimeError("topk does not support bool dtypes on CPU")
+    if not 0 <= k <= (x.shape[dim] if x.shape else 1): raise RuntimeError("selected index k out of range")
+    return dt.int64, _resized(x.shape, dim, k)
+
+
+argsort = _order("argsort", _argsort_infer, lambda attr, n: n, lambda attr, x: _sorted(x, *attr))
+"""attr = (dim, descending)."""
+
+topk = _order("topk", _topk_infer, lambda attr, n: attr[2], lambda attr, x: _sorted(x, *attr[:2]).take(range(attr[2]), attr[0]) if x.ndim else np.zeros((), np.int64))
+"""attr = (dim, largest, k): positions of the k first in that order."""
+
+
+def _statistic(what, pick, name=None) -> Routine:
+    """attr = (dim, k); the result keeps the axis with length 1. pick(sorted positions, line, k) chooses one of them."""
+    name = name or what
+
+    def infer(attr, x):
+        dim, k = attr
+        _check(name, x)
+        n = x.shape[dim] if x.shape else 1
+        if what == "kth" and not 0 <= k < n: raise RuntimeError("kthvalue(): selected number k out of range for dimension " + str(dim))
+        if n == 0: raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")
+        return dt.int64, _resized(x.shape, dim, 1)
+
+    def plan(attr, out, x):
+        return Native("statistic", (x.dtype, what), (*lines(x.shape, attr[0]), attr[1]), (Operand(x.dtype, "r"), Operand(dt.int64, "w")), math.prod(x.shape) * 8, name)
+
+    def oracle(attr, x):
+        if not x.ndim: return np.zeros((), np.int64)
+        moved, order = np.moveaxis(x, attr[0], -1), np.moveaxis(_sorted(x, attr[0]), attr[0], -1)
+        flat = [pick(o, v[o], attr[1]) for o, v in zip(order.reshape(-1, order.shape[-1]), moved.reshape(-1, moved.shape[-1]))]
+        return np.moveaxis(np.array(flat, np.int64).reshape(*moved.shape[:-1], 1), -1, attr[0])
+    return Routine(name, infer, oracle=oracle, plan=plan)
+
+
+def _numbers(v) -> int: return len(v) - int(np.isnan(v).sum()) if v.dtype.kind == "f" else len(v)
+
+
+def _commonest(order, v, k):
+    best, start, at = 0, 0, 0
+    for i in range(len(v)):
+        if v[i] != v[start] and not (v[i] != v[i] and v[start] != v[start]): start = i
+        if i - start >= best: best, at = i - start + 1, i
+    return order[at]
+
+
+kthvalue = _statistic("kth", lambda order, v, k: order[k], "kthvalue")
+"""attr = (dim, k), k from 0."""
+median = _statistic("median", lambda order, v, k: order[_numbers(v) if _numbers(v) < len(v) else (len(v) - 1) // 2])
+"""The lower of two middle ones; the first NaN if there is one."""
+nanmedian = _statistic("nanmedian", lambda order, v, k: order[max((_numbers(v) - 1) // 2, 0)])
+mode = _statistic("mode", _commonest)
+"""The last place of the commonest value, the smallest of several."""
+
+
+def _search_infer(attr, bounds, values, *sorter):
+    right, result = attr
+    if bounds.dtype is not values.dtype:
+        raise RuntimeError("torch.searchsorted(): boundary tensor and input value tensor should have same dtype, "
+                           f"but got boundary tensor dtype {TITLES[bounds.dtype.name]} and input value tensor dtype {TITLES[values.dtype.name]}")
+    if len(bounds.shape) > 1 and (len(bounds.shape) != len(values.shape) or bounds.shape[:-1] != values.shape[:-1]):
+        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and input value tensor must match, "
+                           f"but we got boundaries tensor {list(bounds.shape)} and input value tensor {list(values.shape)}")
+    if sorter and sorter[0].dtype is not dt.int64: raise RuntimeError("torch.searchsorted(): sorter must be a tensor of long dtype")
+    if sorter and sorter[0].shape != bounds.shape: raise RuntimeError("torch.searchsorted(): boundary and sorter must have the same size")
+    return result, values.shape
+
+
+def _search_plan(attr, out, bounds, values, *sorter):
+    right, result = attr
+    n = bounds.shape[-1]
+    count, step = (1, 0) if len(bounds.shape) == 1 else (math.prod(bounds.shape[:-1]), n)
+    operands = tuple(Operand(x.dtype, "r") for x in (bounds, values, *sorter)) + (Operand(result, "w"),)
+    each = math.prod(values.shape) // max(count, 1)
+    return Native("search", (bounds.dtype, right, result, bool(sorter)), (count, n, each, step), operands, math.prod(values.shape) * 8, "searchsorted")
+
+
+def _search_oracle(attr, bounds, values, *sorter):
+    right, result = attr
+    if sorter: bounds = np.take_along_axis(bounds, sorter[0], -1)
+    side = "right" if right else "left"
+    if bounds.ndim == 1: return np.searchsorted(bounds, values, side).astype(result.code)
+    out = [np.searchsorted(b, v, side) for b, v in zip(bounds.reshape(-1, bounds.shape[-1]), values.reshape(math.prod(bounds.shape[:-1]), -1))]
+    return np.array(out).reshape(values.shape).astype(result.code)
+
+
+searchsorted = Routine("searchsorted", _search_infer, oracle=_search_oracle, plan=_search_plan)
+"""attr = (right, result dtype). Operands: sorted bounds (a vector, or one line per line of values), values, and perhaps the order that sorts the bounds."""

@@ -1,0 +1,228 @@
+"""Ordering lines: argsort, the k smallest, order statistics, the commonest value, binary search.
+
+Comes in: Natives whose words begin with (outer, n, inner): element (o, i, j) of x lies at (o·n + i)·inner + j, lines run along i. Goes out: Launches.
+
+Every element becomes an unsigned key whose order is the wanted one (NaN last, -0 equal to 0, complemented when descending). Short lines are sorted by
+insertion, long ones digit by digit from the low end; both keep equal elements in their order. Lines are shared among threads; keys and positions live
+in each thread's scratch.
+"""
+from __future__ import annotations
+
+from ...core import dtype as dt
+from ...core.errors import unsupported
+from ...core.kernels import Launch, Native
+from .code import Code, X
+from .index import launch, program, sweep
+
+SHORT = 48                                     # up to here insertion beats the digits' counting
+FEW = 32                                       # of topk: positions kept sorted while walking
+DIGITS = 256
+
+
+def key_type(t: dt.dtype) -> dt.dtype: return dt.uint64 if t.size == 8 else dt.uint32
+
+
+def key(x: X, t: dt.dtype, descending: bool) -> X:
+    """A number whose unsigned order is the order of x."""
+    c, k = x.c, key_type(t)
+    if t.is_floating_point:
+        x = x.to(t.opmath)
+        signed = dt.int64 if k is dt.uint64 else dt.int32
+        bits = x.eq(0.0).where(c.const(0, signed), x.bits(signed))
+        out = (bits ^ ((bits >> (8 * k.size - 1)) | c.const(-1 << (8 * k.size - 1), signed))).bits(k)
+        out = x.isnan().where(c.const(-1, k), out)
+    elif t.signed: out = x.to(dt.int64 if k is dt.uint64 else dt.int32).bits(k) ^ (1 << (8 * k.size - 1))
+    else: out = x.to(k)
+    return ~out if descending else out
+
+
+class Line:
+    """One thread's scratch: two arrays of keys, two of positions, the digits' counts."""
+
+    def __init__(self, c: Code, t: dt.dtype, n: X):
+        self.c, self.k, self.n = c, key_type(t), n
+        room, at = (n + 15) & -16, c.scratch()
+        self.keys = (at, c.at(at, room, self.k))
+        self.places = (c.at(at, room * (2 * self.k.size)), c.at(at, room * (2 * self.k.size + 4)))
+        self.counts = c.at(at, room * (2 * self.k.size + 8))
+
+    def load(self, x: X, t: dt.dtype, first: X, inner: X, descending: bool):
+        c = self.c
+        with c.loop(0, self.n) as i:
+            c.store(key(c.load(x, t, first + i * inner), t, descending), self.keys[0], i)
+            c.store(i.to(dt.uint32), self.places[0], i)
+
+    def sort(self):
+        """Sorted keys and their positions end up in the first pair."""
+        with self.c.either(self.n <= SHORT) as otherwise:
+            self._insertion()
+            otherwise()
+            self._digits()
+
+    def _insertion(self):
+        c, (keys, _), (places, _) = self.c, self.keys, self.places
+        with c.loop(1, self.n) as i:
+            mine, place, j = c.load(keys, self.k, i), c.load(places, dt.uint32, i), c.var(i)
+            with c.forever() as leave:
+                leave(j.now <= 0)
+                before = c.load(keys, self.k, j.now - 1)
+                leave(before <= mine)
+                c.store(before, keys, j.now)
+                c.store(c.load(places, dt.uint32, j.now - 1), places, j.now)
+                j.add(-1)
+            c.store(mine, keys, j.now)
+            c.store(place, places, j.now)
+
+    def _digits(self):
+        """Least significant digit first; a digit that all keys share costs nothing."""
+        c, n, rounds = self.c, self.n, self.k.size
+        zero = c.const(0, dt.uint32)
+        with c.loop(0, rounds * DIGITS) as i: c.store(zero, self.counts, i)
+        with c.loop(0, n) as i:
+            x = c.load(self.keys[0], self.k, i)
+            for r in range(rounds):
+                at = ((x >> (8 * r)) & 255).to(dt.int64) + r * DIGITS
+                c.store(c.load(self.counts, dt.uint32, at) + 1, self.counts, at)
+        swapped = c.var(0)
+        for r in range(rounds):
+            counts = c.at(self.counts, r * DIGITS, dt.uint32)
+            odd = swapped.now.ne(0)
+            (a, b), (p, q) = ((X(c, c.b.emit(f"select {odd.v}, {y.v}, {z.v}", z.v.dtype)) for z, y in (pair, pair[::-1])) for pair in (self.keys, self.places))
+            shared = c.load(counts, dt.uint32, ((c.load(a, self.k) >> (8 * r)) & 255).to(dt.int64)).to(dt.int64)
+            with c.when(shared.ne(n)):
+                total = c.var(zero)
+                with c.loop(0, DIGITS) as d:
+                    count = c.load(counts, dt.uint32, d)
+                    c.store(total.now, counts, d)
+                    total.set(total.now + count)
+                with c.loop(0, n) as i:
+                    x = c.load(a, self.k, i)
+                    digit = ((x >> (8 * r)) & 255).to(dt.int64)
+                    to = c.load(counts, dt.uint32, digit)
+                    c.store(to + 1, counts, digit)
+                    c.store(x, b, to.to(dt.int64))
+                    c.store(c.load(p, dt.uint32, i), q, to.to(dt.int64))
+                swapped.set(1 - swapped.now)
+        with c.when(swapped.now.ne(0)):
+            for pair, t in ((self.keys, self.k), (self.places, dt.uint32)): sweep(c, 0, n, 8, lambda i, w: c.store(c.load(pair[1], t, i, w), pair[0], i))
+
+
+def scratch(t: dt.dtype, n: int) -> int: return ((n + 15) & -16) * 2 * (key_type(t).size + 4) + key_type(t).size * DIGITS * 4
+
+
+def _each_line(c: Code, body):
+    """body(o, j, first element) for this thread's lines."""
+    outer, n, inner = (c.word(2 + k) for k in range(3))
+    lo, hi = c.share(outer * inner)
+    with c.loop(lo, hi) as line:
+        o, j = line // inner, line % inner
+        body(o, j, o * n * inner + j)
+    return outer, n, inner
+
+
+# ---- order: operands x, positions (outer, k, inner) int64; spec = (dtype, descending); words (outer, n, inner, k)
+def _order(c: Code, t: dt.dtype, descending: bool):
+    x, out, n, inner, k = c.operand(0), c.operand(1), c.word(3), c.word(4), c.word(5)
+    line = Line(c, t, n)
+
+    def one(o, j, first):
+        line.load(x, t, first, inner, descending)
+        line.sort()
+        with c.loop(0, k) as i: c.store(c.load(line.places[0], dt.uint32, i).to(dt.int64), out, (o * k + i) * inner + j)
+    _each_line(c, one)
+
+
+def _few(c: Code, t: dt.dtype, descending: bool):
+    """The first k by keeping the best k so far in order; a new one goes behind its equals, so the first of them come first."""
+    x, out, n, inner, k = c.operand(0), c.operand(1), c.word(3), c.word(4), c.word(5)
+    kt, keys = key_type(t), c.scratch()
+    places = c.at(keys, FEW, kt)
+
+    def one(o, j, first):
+        have = c.var(0)
+        with c.loop(0, n) as i:
+            new, last = key(c.load(x, t, first + i * inner), t, descending), have.now - 1
+            worst = c.load(keys, kt, last.max(0))
+            with c.when((have.now < k) | (new < worst)):
+                at = c.var((have.now < k).where(have.now, last))
+                with c.when(have.now < k): have.add(1)
+                with c.forever() as leave:
+                    leave(at.now <= 0)
+                    before = c.load(keys, kt, at.now - 1)
+                    leave(before <= new)
+                    c.store(before, keys, at.now)
+                    c.store(c.load(places, dt.int64, at.now - 1), places, at.now)
+                    at.add(-1)
+                c.store(new, keys, at.now)
+                c.store(i, places, at.now)
+        with c.loop(0, k) as i: c.store(c.load(places, dt.int64, i), out, (o * k + i) * inner + j)
+    _each_line(c, one)
+
+
+def order(n: Native) -> Launch:
+    outer, size, inner, k = n.words
+    if size >= 1 << 32: raise unsupported(f"sort of {size} elements along one axis", instead="split it")
+    t, descending = n.spec
+    if k <= FEW and k * 8 <= size: return launch(n, program("few", _few, t, descending), n.words, FEW * 16)
+    return launch(n, program("order", _order, t, descending), n.words, scratch(t, size))
+
+
+# ---- statistic: operands x, position (outer, inner) int64; spec = (dtype, 'kth' | 'median' | 'nanmedian' | 'mode'); words (outer, n, inner, k)
+def _statistic(c: Code, t: dt.dtype, what: str):
+    x, out, n, inner, k = c.operand(0), c.operand(1), c.word(3), c.word(4), c.word(5)
+    line = Line(c, t, n)
+
+    def one(o, j, first):
+        line.load(x, t, first, inner, False)
+        line.sort()
+        keys, places, at = line.keys[0], line.places[0], c.var(k)
+        if what == "mode": _commonest(c, line, at)
+        elif what != "kth":
+            numbers = c.var(n)                 # NaN sorts last
+            if t.is_floating_point:
+                with c.forever() as leave:
+                    leave(numbers.now <= 0)
+                    leave(c.load(keys, line.k, numbers.now - 1).ne(-1))
+                    numbers.add(-1)
+            if what == "median": at.set((numbers.now < n).where(numbers.now, (n - 1) >> 1))
+            else: at.set(((numbers.now - 1) >> 1).max(0))
+        c.store(c.load(places, dt.uint32, at.now).to(dt.int64), out, o * inner + j)
+    _each_line(c, one)
+
+
+def _commonest(c: Code, line: Line, at):
+    """The end of the longest run of equal keys, the first of several."""
+    keys, best, start = line.keys[0], c.var(0), c.var(0)
+    with c.loop(0, line.n) as i:
+        here = c.load(keys, line.k, i)
+        with c.when(here.ne(c.load(keys, line.k, start.now))): start.set(i)
+        with c.when(i - start.now >= best.now):
+            best.set(i - start.now + 1)
+            at.set(i)
+
+
+def statistic(n: Native) -> Launch: return launch(n, program("statistic", _statistic, *n.spec), n.words, scratch(n.spec[0], n.words[1]))
+
+
+# ---- search: operands bounds, values[, sorter], result; spec = (dtype, right, result dtype, has sorter); words (lines, bounds per line, values per line, one line of bounds)
+def _search(c: Code, t: dt.dtype, right: bool, result: dt.dtype, sorter: bool):
+    bounds, values, order, out = c.operand(0), c.operand(1), c.operand(2) if sorter else None, c.operand(3 if sorter else 2)
+    count, n, m, step = (c.word((4 if sorter else 3) + k) for k in range(4))
+    lo, hi = c.share(count * m)
+    with c.loop(lo, hi) as i:
+        x, base, a, z = c.load(values, t, i).to(t.opmath), i // m * step, c.var(0), c.var(n)
+        with c.forever() as leave:
+            leave(a.now >= z.now)
+            mid = (a.now + z.now) >> 1
+            y = c.load(bounds, t, base + (c.load(order, dt.int64, base + mid) if sorter else mid)).to(t.opmath)
+            with c.either(y > x if right else y >= x) as otherwise:
+                z.set(mid)
+                otherwise()
+                a.set(mid + 1)
+        c.store(a.now.to(result), out, i)
+
+
+def search(n: Native) -> Launch: return launch(n, program("search", _search, *n.spec), n.words)
+
+
+ROUTINES = {f.__name__: f for f in (order, statistic, search)}
