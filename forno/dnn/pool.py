@@ -87,6 +87,9 @@ class Shaped(NamedTuple):
 def unwindowed(g, spec, shape):
     """The transpose of `windows`: every window's elements added at their places in a value of `shape`."""
     padded, inside, seen = places(spec, shape)
+    k, tiles = len(spec.kernel), spec.stride == spec.kernel and max(spec.dilation) == 1
+    if tiles and padded == tuple(shape) and all(n % t == 0 for n, t in zip(shape[2:], spec.kernel)):      # every element is in exactly one window
+        return g.permute((0, 1, *(d for a in range(k) for d in (2 + a, 2 + k + a)))).reshape(shape)
     g = view.grads[0](g, None, Shaped(padded), attr=seen)
     return g if padded == tuple(shape) else g.row(view, attr=inside)
 
