@@ -51,25 +51,44 @@ def stage(name: str, made):
 
 
 def write(fusion: Fusion) -> list[Task]:
-    """A task per group: its kernel, and the buffers it reads and writes."""
+    """A task per group: its kernel, and the buffers it reads and writes. From the last to the first, so that only what is read gets stored."""
     layout, tasks = fusion.layout, {}
-    for g in fusion.groups:
+    needed = set(fusion.owned)
+    for g in reversed(fusion.groups):
         if g.solo is not None:
             kernel, values = kernel_of(g.solo, layout)
+            needed.update(id(root_of(x)[0]) for x in g.solo.ins if x.__class__ is Value)
             operands = [fusion.buffer(root_of(x)[0]) if x.__class__ is Value else x for x in values]
-            tasks[id(g)] = Task(kernel, operands, [o.mode for o in kernel.operands], g.last, g.nodes, g)
+            tasks[id(g)] = Task(kernel, operands, [o.mode for o in kernel.operands], g.last, g, explain.label(g.nodes))
             continue
-        draft = Writer(fusion, g).draft()
+        writer = Writer(fusion, g, needed)
+        draft = writer.draft()
+        if not draft.body: continue
+        needed |= writer.read
         for n in g.nodes:
             if n.op is SINK and n.attr[0].op.name == "put":
                 move = n.attr[0].ins[0]
+                needed.add(id(move))
                 base = root_of(move.ins[0])[0]
                 if base is move.ins[0]: written_in_place(draft, fusion.buffer(base), move, layout.laid)
-        copies = len(draft.body) == 2 and len(g.nodes) == 1 and g.nodes[0].op is MOVE
-        tasks[id(g)] = Task(draft, draft.operands, draft.modes, g.last, g.nodes, g, copies=copies)
+        made = list(writer.made.values())
+        copies = len(draft.body) == 2 and len(made) == 1 and made[0].op is MOVE
+        tasks[id(g)] = Task(draft, draft.operands, draft.modes, g.last, g, explain.label(made), copies=copies)
     for g in fusion.groups:
-        tasks[id(g)].after = {tasks[id(current(p))] for p in g.preds if current(p) is not g}
-    return list(tasks.values())
+        if id(g) in tasks: tasks[id(g)].after = waits_for(g, tasks)
+    return list(tasks.values())[::-1]
+
+
+def waits_for(g, tasks) -> set[Task]:
+    """The tasks of a group's predecessors, and of theirs where nothing was left to do."""
+    out, todo, seen = set(), list(g.preds), set()
+    while todo:
+        p = current(todo.pop())
+        if p is g or id(p) in seen: continue
+        seen.add(id(p))
+        if id(p) in tasks: out.add(tasks[id(p)])
+        else: todo.extend(p.preds)
+    return out
 
 
 def place(graph: Graph, layout: Layout, fusion: Fusion, tasks: list[Task]) -> Plan:
@@ -77,8 +96,7 @@ def place(graph: Graph, layout: Layout, fusion: Fusion, tasks: list[Task]) -> Pl
     memory = Memory(graph, layout, tasks, fusion.buffer)
     steps = []
     for task in memory.steps:
-        label = explain.label(task.values)
-        kernel, operands = task.kernel.nest(label) if task.kernel.__class__ is Draft else (task.kernel, task.operands)
+        kernel, operands = task.kernel.nest(task.label) if task.kernel.__class__ is Draft else (task.kernel, task.operands)
         places = tuple([memory.region[id(x)].place if x.__class__ is Value else Place("number", x.index) for x in operands])
         steps.append(Step(kernel, places, reason=explain.reason(task.group)))
     return Plan(tuple(steps), memory.outs, memory.arena)

@@ -12,51 +12,57 @@ from ..core.graph import Value
 from ..core.shape import View, compose, contiguous, expand_strides
 from . import frame
 from .layout import ALIASING, GENERATORS, SOLO, Layout, root_of
-from .values import MOVE, SINK, numel
+from .values import MOVE, SINK, is_identity, numel
 
 MAX_NODES = 64                                    # values in a body: past this, registers spill and compile times grow faster than traffic shrinks
 MAX_OPERANDS = 24
-MAX_AGAIN = 3                                     # values worth computing twice instead of storing once
+MAX_AGAIN = 3                                     # values worth computing once per repetition instead of storing once
+AGAIN_COST, AGAIN_READS = 8, 2                    # work and memory streams that are cheaper, twice, than a store and a load
 BIG, FEW = 1 << 15, 4                             # a window pass that feeds the next one needs this many parallel rows, unless it is small
 
 LIGHT = frozenset("""add sub mul neg add_scaled square where masked_fill lt le gt ge eq ne cast move relu abs maximum minimum clamp clamp_min clamp_max
                      logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or bitwise_xor sign conj""".split())
+COST = {**dict.fromkeys(LIGHT, 1), "div": 2, "sqrt": 2, "rsqrt": 2, "reciprocal": 2}                       # a function costs 6
 
 
 class Group:
-    """Values that one kernel computes. `before`: masks of all groups that must have run; `hard`: those whose results it reads from memory anyway."""
-    __slots__ = ("mask", "before", "hard", "preds", "cuts", "window", "nodes", "outer", "reads", "solo", "into", "last")
+    """Values that one kernel computes. `before`: masks of all groups that must have run; `hard`: those whose results it reads from memory anyway.
+
+    `again`: values of other groups that it computes once more rather than reading them.
+    """
+    __slots__ = ("mask", "before", "hard", "preds", "cuts", "window", "nodes", "outer", "again", "reads", "solo", "into", "last")
 
     def __init__(self, mask, cuts, window, nodes, last, solo=None):
         self.mask, self.cuts, self.window, self.nodes, self.last, self.solo = mask, cuts, window, nodes, last, solo
         self.before = self.hard = 0
         self.preds: set[Group] = set()
         self.outer: set[int] = set()
+        self.again: set[int] = set()
         self.reads: set[int] = set()
         self.into: Group | None = None
 
 
 class Fusion:
-    """The state of the pass; `groups`, `stored`, `inlined` are its result."""
+    """The state of the pass; `groups` (in an order that runs), `sinks` and `inlined` are its result."""
 
     def __init__(self, layout: Layout, order: list[Value]):
         self.layout = layout
         self.groups: list[Group] = []
         self.home: dict[int, Group] = {}
         self.sinks: dict[int, list[Value]] = {}   # put and cat: the stores that complete the value
-        self.stored: set[int] = set()
+        self.stored: set[int] = set()             # values known to be in memory so far
         self.inlined: set[int] = set()            # absorbed values: computed wherever they are read
-        self.loads: list[tuple[Value, Value]] = []
         self.uses = count_uses(layout, order)
+        self.owned = {id(o.root) for o in layout.owners}
+        self.size: dict[int, int] = {}
         self.is_free: dict[int, bool] = {}
         self.number = 0
         for v in order:
             if v.op is not None: self.visit(v)
         for o in layout.owners:
-            if o.kind == "own": self.materialise(o.root); self.stored.add(id(o.root))
-        self.groups = [g for g in self.groups if g.into is None]
-        for root, reader in self.loads:
-            if self.of(root) is not self.of(reader): self.stored.add(id(root))
+            if o.kind == "own": self.materialise(o.root)
+        self.siblings()
+        self.groups = sorted((g for g in self.groups if g.into is None), key=lambda g: g.before.bit_count())
 
     # ---- one value
     def visit(self, v: Value):
@@ -125,6 +131,7 @@ class Fusion:
     def read(self, root: Value, g: Group, hard=True):
         """g reads root's buffer."""
         g.reads.add(id(root))
+        self.size[id(root)] = numel(root)
         if root.op is None or 0 in root.shape: return
         self.materialise(root)
         self.stored.add(id(root))
@@ -148,14 +155,14 @@ class Fusion:
         for x in {id(x): x for x in v.ins if x.__class__ is Value}.values():
             root, w = root_of(x)
             w = View(shape, expand_strides(x.shape, w.strides, shape), w.offset)
-            if root.op is None: g.reads.add(id(root)); continue
+            if root.op is None: self.read(root, g); continue
             if self.free(root):
                 if self.computable(root, w, ()): continue
                 self.materialise(root)
             if id(root) not in self.home or self.of(root).solo is not None: self.read(root, g); continue
             how, window = frame.relation(w, numel(root))
             if how == "other" or how == "repeated" and v.op.kind == "reduce":
-                if not self.absorb(g, root, w): self.read(root, g)
+                if not self.absorb(g, root, w) and not self.again(g, root, w): self.read(root, g)
             else: links.append((root, w, how, window))
         for root, *_ in links: self.edge(self.of(root), g, False)
         for root, w, how, window in sorted(links, key=lambda l: -self.of(l[0]).last):
@@ -163,11 +170,8 @@ class Fusion:
             if g is h: continue
             kinds = {self.fit(g, v, h, *l) for l in links if self.of(l[0]) is h}
             if len(kinds) == 1 and self.merge(g, h, kinds.pop()): continue
-            if how == "repeated":
-                if not self.absorb(g, root, w): self.read(root, g)
-            else:
-                g.reads.add(id(root))
-                self.loads.append((root, v))
+            if how == "repeated" and self.absorb(g, root, w) or self.again(g, root, w): continue
+            self.read(root, g, hard=how == "repeated")
 
     # ---- merging
     def fit(self, g: Group, v: Value, h: Group, root: Value, w, how: str, window) -> str | None:
@@ -195,7 +199,7 @@ class Fusion:
         if fit == "h under g": h.outer = g.outer | {id(n) for n in h.nodes}
         elif fit == "g under h": h.outer = h.outer | {id(n) for n in g.nodes}
         else: h.outer = h.outer | g.outer
-        h.cuts, h.window, h.nodes, h.reads = cuts, window, h.nodes + g.nodes, h.reads | g.reads
+        h.cuts, h.window, h.nodes, h.reads, h.again = cuts, window, h.nodes + g.nodes, h.reads | g.reads, h.again | g.again
         h.last = max(h.last, g.last)
         self.union(g, h)
         return True
@@ -236,9 +240,45 @@ class Fusion:
         self.inlined |= inside
         for p in map(current, h.preds): self.edge(p, g, True)         # h's operands are read at other indices than they are made
         g.reads |= h.reads
+        g.again |= h.again
         g.mask |= h.mask                          # nobody else waits for h: root was its only way out
         g.before &= ~g.mask
         h.into = g
+        return True
+
+    def again(self, g: Group, root: Value, w: View) -> bool:
+        """Compute root in g too, from what is in memory anyway: when that is less traffic than storing it and little work."""
+        if id(root) in self.stored or id(root) in self.owned: return False
+        nodes, leaves, cost, full, cuts = set(), {}, 0, numel(root), g.cuts
+        if is_identity(w, full) and frame.size(g.cuts) == frame.size(self.of(root).cuts) == full:     # the finer domain in which root is made: its own broadcasts are affine there
+            cuts = frame.meet(g.cuts, self.of(root).cuts)
+            if cuts is None: return False
+            w = frame.inner_map(cuts, None)
+        todo = [(root, w)]
+        while todo:
+            r, at = todo.pop()
+            leaf = r.op is None or self.free(r) or id(r) in self.stored or id(r) not in self.home or self.of(r).solo is not None
+            if leaf or r.op.kind == "reduce" or 8 * numel(r) <= full:
+                if not self.computable(r, at, ()): return False
+                leaves[id(r)] = r
+                continue
+            if r.op.kind != "elementwise": return False
+            cost += COST.get(r.op.name, 6)
+            if cost > AGAIN_COST: return False
+            nodes.add(id(r))
+            for x in r.ins:
+                if x.__class__ is not Value: continue
+                below, seen = root_of(x)
+                to = compose(View(r.shape, expand_strides(x.shape, seen.strides, r.shape), seen.offset), at)
+                if to is None: return False
+                todo.append((below, to))
+        leaves = [r for r in leaves.values() if not self.free(r)]
+        if sum([8 * numel(r) > full and id(r) not in g.reads for r in leaves]) > AGAIN_READS: return False
+        for r in leaves:                          # g must come after all of them
+            if r.op is not None and id(r) in self.home | self.sinks and any([h is g or h.before & g.mask for h in self.writers(r)]): return False
+        g.again |= nodes
+        g.cuts = cuts
+        for r in leaves: self.read(r, g)
         return True
 
     def computable(self, r: Value, w: View, inside) -> bool:
@@ -253,6 +293,20 @@ class Fusion:
             at = compose(View(r.shape, expand_strides(x.shape, seen.strides, r.shape), seen.offset), w)
             if at is None or not self.computable(root, at, inside): return False
         return True
+
+
+    def siblings(self):
+        """Groups over one domain that read the same big value read it once, if neither waits for the other."""
+        readers: dict[int, list[Group]] = {}
+        for g in self.groups:
+            if g.into is None and g.solo is None:
+                for r in g.reads: readers.setdefault(r, []).append(g)
+        for r, groups in readers.items():
+            for a, b in zip(groups, groups[1:]):
+                a, b = current(a), current(b)
+                if a is b or frame.size(a.cuts) != frame.size(b.cuts) or self.size[r] != frame.size(a.cuts): continue
+                if a.window != b.window or a.before & b.mask or b.before & a.mask: continue
+                self.merge(b, a, "level")
 
 
 def current(g: Group) -> Group:

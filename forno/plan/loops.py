@@ -60,8 +60,8 @@ class Draft:
 class Writer:
     """Writes one group's body."""
 
-    def __init__(self, fusion: Fusion, g: Group):
-        self.fusion, self.layout, self.g = fusion, fusion.layout, g
+    def __init__(self, fusion: Fusion, g: Group, needed: set[int]):
+        self.fusion, self.layout, self.g, self.needed = fusion, fusion.layout, g, needed
         axes = frame.axes(g.cuts, g.window)
         self.inner = frame.inner_map(g.cuts, g.window)
         self.outer = frame.outer_map(g.cuts, g.window) if g.window else self.inner
@@ -74,6 +74,8 @@ class Writer:
         self.varies: list[bool] = []               # with the window
         self.seen: dict = {}
         self.at: dict = {}
+        self.made: dict[int, Value] = {}           # values computed here, in order
+        self.read: set[int] = set()                # values loaded here
         self.operands: list = []
         self.modes: list[str] = []
         self.operand_dtypes: list = []
@@ -88,7 +90,7 @@ class Writer:
                 target, view = n.attr
                 buffer = self.fusion.buffer(target)
                 stores.append((buffer, n, compose(view, at) if not is_identity(view, numel(n)) else at))
-            elif id(n) in self.fusion.stored:
+            elif id(n) in self.needed:
                 laid = self.layout.laid.get(id(n))
                 stores.append((n, n, compose(laid, at) if laid is not None else at))
         args = [self.value(n, self.outer if id(n) in self.g.outer else self.inner) for _, n, _ in stores]
@@ -146,19 +148,25 @@ class Writer:
         out = self.at.get(key)
         if out is not None: return out
         fusion = self.fusion
-        if r.op is not None and id(r) in fusion.inlined or fusion.free(r) and fusion.computable(r, at, ()): out = self.compute(r, at)
+        if r.op is not None and (id(r) in fusion.inlined or id(r) in self.g.again) or fusion.free(r) and fusion.computable(r, at, ()): out = self.make(r, at)
         elif id(r) in fusion.home and fusion.of(r) is self.g and r.op.name not in ("put", "addput", "cat"):
             mine = self.outer if id(r) in self.g.outer else self.inner
             if at.strides != mine.strides or at.offset: raise AssertionError(f"{r!r} is read at other indices than its group computes it")
-            out = self.compute(r, at)
+            out = self.make(r, at)
         else: out = self.load(r, at)
         self.at[key] = out
+        return out
+
+    def make(self, r: Value, at: View) -> int:
+        out = self.compute(r, at)
+        self.made[id(r)] = r
         return out
 
     def load(self, r: Value, at: View) -> int:
         laid = self.layout.laid.get(id(r))
         if laid is not None: at = compose(laid, at)
         if at is None: raise AssertionError(f"no affine order for reading {r!r}")
+        self.read.add(id(r))
         strides = self.ordered(at)
         return self.add(k.Load(self.operand(self.fusion.buffer(r), "r"), r.dtype, strides, at.offset), r.dtype, 0, any(strides[self.split:]))
 

@@ -19,8 +19,8 @@ class Task:
     operands: list
     modes: list[str]
     position: int
-    values: list[Value]
-    group: object = None
+    group: object
+    label: str
     after: set = field(default_factory=set)
     copies: bool = False                          # only copies one buffer into another, and may turn out not to be needed
 

@@ -126,7 +126,7 @@ class Machine:
             elif c is k.Index:
                 grid = np.full(shape, e.offset, np.int64)
                 for d, coeff in enumerate(e.coeffs): grid = grid + coeff * np.arange(shape[d]).reshape([-1 if i == d else 1 for i in range(len(shape))])
-                vals.append((grid, dt.int64))
+                vals.append((grid if any(e.coeffs[na:]) else grid[(..., *(slice(0, 1),) * len(n.window))], dt.int64))
             elif c is k.Const:
                 assert e.dtype.opmath is e.dtype
                 vals.append((np.full((1,) * len(shape), e.value, e.dtype.code), e.dtype))
