@@ -1,7 +1,7 @@
 """The random engine under torch.Generator: PyTorch's CPU generator with the same numbers, states and distributions.
 
 Comes in: a seed or a 5056-byte state of PyTorch's, and addresses to fill. Goes out: memory filled at once, by one native call per fill.
-An engine lives in native memory (`kernel/routines/random.LAYOUT`); this file packs arguments and knows which kernel PyTorch would use when.
+An engine lives in native memory (offsets in `kernel/routines/random.py`); this file packs arguments and knows which kernel PyTorch would use when.
 """
 from __future__ import annotations
 

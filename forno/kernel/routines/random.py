@@ -1,6 +1,6 @@
 """PyTorch's CPU generator and its distributions, number for number.
 
-Comes in: an engine (the Mersenne Twister mt19937 and two remembered normal samples, `LAYOUT` in memory), a place to fill, parameters.
+Comes in: an engine in memory (the Mersenne Twister mt19937, its tempered numbers, a remembered normal sample; byte offsets below), a place to fill, parameters.
 Goes out: code of one kernel per distribution and dtype; each consumes exactly as many 32-bit numbers as PyTorch's, in the same order.
 
 A kernel is one call of one thread: the generator is a chain. It pays for itself by width: a block of 624 new numbers is made and tempered in vector
@@ -370,26 +370,6 @@ def poisson(c: Code, t: dt.dtype):
                     k.add(1)
         c.store(k.now.to(t), out, i)
     c.store(status.now, c.at(engine, STATUS))
-
-
-def bernoulli_mcg(c: Code, t: dt.dtype):
-    """u < p with u_i = x_i / (2^31 - 1), x_i = a^i·seed mod 2^31 - 1, the stream MCG31m1 of Intel's library: a pure function of the seed number.
-
-    Operands: seed, p (numbers), out. Word: count. Every thread skips ahead to its part.
-    """
-    seed, p, out, n = c.number(0, dt.int64), c.number(1), c.operand(2), c.word(3)
-    modulus, a = (1 << 31) - 1, 1132489760
-    lo, hi = c.share(n)
-    start = seed % modulus
-    x, step, left = c.var(start.eq(0).where(1, start)), c.var(a), c.var(lo)
-    with c.forever() as leave:                                               # x·a^lo by squaring
-        leave(left.now <= 0)
-        with c.when((left.now & 1).ne(0)): x.set(x.now * step.now % modulus)
-        step.set(step.now * step.now % modulus)
-        left.set(left.now >> 1)
-    with c.loop(lo, hi) as i:
-        c.store((x.now.to(dt.float64) * (1.0 / modulus) < p).to(t), out, i)
-        x.set(x.now * a % modulus)
 
 
 KINDS = {f.__name__: f for f in (temper, random32, uniform, normal, normal_serial, log_normal, bernoulli, bernoulli_each, integers, permutation,
