@@ -117,6 +117,7 @@ def settle(n: Node):
     """Make a node's buffer dense and its own."""
     b = n.buf
     if b.__class__ is not Slice and (b.exposed or getrefcount(b) <= BUFFER_BASE + 1): return
+    flush()                                    # an open window may have this value as an input, lying as it lies now
     fresh = mem.empty(math.prod(n.line.shape) * n.line.dtype.size)
     copy = node_of(fresh, n.line.dtype, n.line.shape, n.line.strides)
     if fresh.nbytes: np.copyto(array_of(copy), array_of(n))
