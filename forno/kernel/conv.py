@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from contextlib import contextmanager
 
 from ..core import dtype as dt
 from ..core.errors import unsupported
@@ -26,7 +27,7 @@ from ..cpu import code, isa
 from . import pack
 from .builder import Val
 from .gemm import PARALLEL_FLOPS, even_split, grid, write_put
-from .images import (PART, STAGE, TAP, Panels, Record, Runs, period, plan_words, record_at, segment_words, write_bias, write_columns, write_lanes, write_plan,
+from .images import (HEAD, PART, STAGE, TAP, Panels, Record, Runs, period, plan_words, record_at, segment_words, write_bias, write_collect, write_columns, write_lanes, write_plan,
                      write_scatter, write_segments, write_spread, write_stage)
 from .tile import Int, Program, Tile, accumulator, entry, kernel_of, micro, tile
 
@@ -98,81 +99,87 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
         plans = p.offset(segments, segment_words(t), dt.int64)
         columns = p.offset(plans, pn.plans * pn.words, dt.int64)
         (b0, b1), (p0, p1), (j0, j1) = grid(p, ctx, W["groups"], panels, r["panels_total"])
+        keeping = pn.plans >= pn.count
         pn.forget(plans)
 
-        def place(image, first, cols):
-            """Where a panel begins in y's first channel, and whether it is a plain piece of one image."""
-            extra = first // pn.pixels
-            inside = first - extra * pn.pixels
-            return (image + extra) * o_image + inside, p.both(pn.flat, inside + cols <= pn.pixels)
-
-        def leave(j, image, first, cols, out_row, height, adding):
+        def leave(panel, out_row, height, adding):
             """A scratch tile to y."""
-            here = p.offset(out_row, image * o_image, stored)
-            p.otherwise(pn.flat, lambda: p.run("spread", part, tile_at, here, first, height, cols, adding),
-                        lambda: p.run("scatter", tile_at, here, p.offset(pn.plan(plans, j), 1, dt.int64), o_channel, height, cols, adding))
+            here = p.offset(out_row, panel.image * o_image, stored)
+            p.otherwise(pn.flat, lambda: p.run("spread", part, tile_at, here, panel.first, height, panel.cols, adding),
+                        lambda: p.run("scatter", tile_at, here, p.offset(panel.plan, len(HEAD), dt.int64), o_channel, height, panel.cols, adding))
 
-        def block_of(group, jb, je, c0):
+        def target(panel, out_row):
+            """(whether a whole tile may be written to y directly, where to write it)"""
+            head = Record(p, panel.plan, HEAD)
+            directly = p.both(head["plain"].ne(0), in_place, panel.cols.eq(NR))
+            return directly, p.choose_pointer(directly, p.offset(out_row, panel.image * o_image + head["place"], stored), tile_at)
+
+        def block_of(group, turn, c0):
             count = p.min(block, channels - c0)
             adding, last = p.pick(c0.eq(0), 0, 1), c0 + block >= channels
             out = p.offset(y, r["o_off"] + group * m * o_channel, stored)
-            with p.loop(jb, je) as j:
-                image, _, _ = pn.at(j)
-                p.run("columns", part, pn.runs(pn.plan(plans, j)), p.offset(source, image * s_image + (group * channels + c0) * s_channel, T),
-                      p.offset(columns, (j - jb) * kc * NR, T), count)
+            image = p.offset(source, turn.image * s_image + (group * channels + c0) * s_channel, T)
+            with turn.each() as panel: p.run("columns", part, pn.runs(panel.plan), image, p.offset(columns, panel.number * kc * NR, T), count)
             with p.loop(p0, p1) as q:
                 row, height = _height(p, W, q)
                 a = p.offset(packed, r["a_off"] + (group * panels + q) * slot + c0 * taps * height, T)
                 out_row, bias_row = p.offset(out, row * o_channel, stored), p.offset(bias, group * m + row, stored)
-                with p.loop(jb, je) as j:
-                    image, first, cols = pn.at(j)
-                    at, plain = place(image, first, cols)
-                    directly = p.both(plain, in_place, cols.eq(NR))
-                    dst, ld = p.choose_pointer(directly, p.offset(out_row, at, stored), tile_at), p.pick(directly, o_channel, NR)
-                    kernel = kernel_of(p, t, table, height, p.ceil_div(cols, L))
-                    p.run(kernel, a, p.offset(columns, (j - jb) * kc * NR, T), dst, count * taps, NR, ld, p.pick(directly, adding, 0), 0, 0)
+                with turn.each() as panel:
+                    directly, dst = target(panel, out_row)
+                    ld, kernel = p.pick(directly, o_channel, NR), kernel_of(p, t, table, height, p.ceil_div(panel.cols, L))
+                    p.run(kernel, a, p.offset(columns, panel.number * kc * NR, T), dst, count * taps, NR, ld, p.pick(directly, adding, 0), 0, 0)
                     with p.if_(p.both(has_bias, last)): p.run("add_bias", dst, ld, bias_row, height)
-                    with p.if_(p.not_(directly)): leave(j, image, first, cols, out_row, height, adding)
+                    with p.if_(p.not_(directly)): leave(panel, out_row, height, adding)
 
-        def alone(group, j):
+        def alone(group, turn):
             """Depthwise: a single channel makes a single channel, a panel is summed in registers."""
-            image, first, cols = pn.at(j)
-            at, plain = place(image, first, cols)
-            directly = p.both(plain, in_place, cols.eq(NR))
             out = p.offset(y, r["o_off"] + group * o_channel, stored)
-            dst = p.choose_pointer(directly, p.offset(out, at, stored), tile_at)
-            p.run("row", part, pn.runs(pn.plan(plans, j)), p.offset(source, image * s_image + group * s_channel, T), columns, dst)
-            with p.if_(has_bias): p.run("add_bias", dst, 0, p.offset(bias, group, stored), 1)
-            with p.if_(p.not_(directly)): leave(j, image, first, cols, out, p.int(1), p.int(0))
-
-        def prepare(jb, je):
-            with p.loop(jb, je) as j:
-                _, first, cols = pn.at(j)
-                p.run("plan", part, segments, pn.plan(plans, j), first, cols)
+            image = p.offset(source, turn.image * s_image + group * s_channel, T)
+            with turn.each() as panel:
+                directly, dst = target(panel, out)
+                p.run("row", taps, pn.runs(panel.plan), image, columns, dst)
+                with p.if_(has_bias): p.run("add_bias", dst, 0, p.offset(bias, group, stored), 1)
+                with p.if_(p.not_(directly)): leave(panel, out, p.int(1), p.int(0))
 
         with p.loop(b0, b1) as group:
             with p.if_(W["alone"].ne(0)):                      # its weights, one per tap, where the panels would be
                 with p.loop(0, taps) as i:
-                    place_of = group * W["w_group"] + record_at(p, p.offset(part, len(PART), dt.int64), i, TAP)["weight"]
-                    p.store(p.cast(p.load(p.offset(weights, place_of, stored), stored), T), p.offset(columns, i, T))
-            with p.loop(j0, j1, at_once) as jb:
-                je = p.min(jb + at_once, j1)
-                prepare(jb, je)
+                    from_ = group * W["w_group"] + record_at(p, p.offset(part, len(PART), dt.int64), i, TAP)["weight"]
+                    p.store(p.cast(p.load(p.offset(weights, from_, stored), stored), T), p.offset(columns, i, T))
+            with p.loop(j0 // pn.count, p.ceil_div(j1, pn.count)) as number:
+                begin = number * pn.count
+                with p.loop(p.max(j0 - begin, 0), p.min(j1 - begin, pn.count), at_once) as lo:
+                    turn = Turn(pn, plans, keeping, number * pn.period, lo, p.min(p.min(lo + at_once, j1 - begin), pn.count))
+                    with turn.each() as panel: p.run("plan", part, segments, panel.plan, panel.first, panel.cols)
 
-                def by_tiles():
-                    with p.loop(0, p.max(channels, 1), block) as c0: block_of(group, jb, je, c0)
+                    def by_tiles():
+                        with p.loop(0, p.max(channels, 1), block) as c0: block_of(group, turn, c0)
+                    p.otherwise(W["alone"].ne(0), lambda: alone(group, turn), by_tiles)
 
-                def by_rows():
-                    with p.loop(jb, je) as j: alone(group, j)
-                p.otherwise(W["alone"].ne(0), by_rows, by_tiles)
+
+class Turn:
+    """Panels lo..hi of one period."""
+
+    def __init__(self, pn: Panels, plans: Val, keeping: Val, image: Int, lo: Int, hi: Int):
+        self.pn, self.plans, self.keeping, self.image, self.lo, self.hi = pn, plans, keeping, image, lo, hi
+        self.end = pn.p.min(pn.period, pn.images - image) * pn.pixels
+
+    @contextmanager
+    def each(self):
+        pn, p = self.pn, self.pn.p
+        with p.loop(self.lo, self.hi) as i:
+            self.number, self.first = i - self.lo, i * pn.t.columns
+            self.cols = p.min(self.end - self.first, pn.t.columns)
+            self.plan = p.offset(self.plans, p.pick(self.keeping, i, self.number) * pn.words, dt.int64)
+            yield self
 
 
 def _write_row(p: Program, t: Tile):
     """row: dst[lane] = sum over taps of weights[tap] times the image shifted by the tap."""
     T, L = t.acc, t.lanes
-    with p.define("row", "ptr part, ptr runs, ptr src, ptr weights, ptr dst") as (part, runs, src, weights, dst):
+    with p.define("row", "i64 taps, ptr runs, ptr src, ptr weights, ptr dst") as (taps, runs, src, weights, dst):
         sums, walk = [p.variable(p.const(0, T, L)) for _ in range(t.vectors)], Runs(p, t, runs, src)
-        with p.loop(0, Record(p, part, PART)["taps"]) as i:
+        with p.loop(0, taps) as i:
             w, counts, begin = p.load(p.offset(weights, i, T), T), walk.counts, walk.begin
 
             def plain():
@@ -249,6 +256,8 @@ def _weight_driver(stored: dt.dtype) -> tuple[int, str]:
     write_columns(p, t)
     write_stage(p, stored, t)
     write_put(p, t.acc, t)
+    write_collect(p, stored, t)
+    _write_dots(p, t)
     _write_sums(p, stored, t)
     with p.define("weight", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W, part = Record(p, w, WORDS), p.offset(w, len(WORDS), dt.int64)
@@ -305,41 +314,77 @@ def _write_sums(p: Program, stored: dt.dtype, t: Tile):
             """The position of panel j's first pixel among all, and its number of pixels."""
             image, first, cols = pn.at(j)
             return image * pixels + first, cols
-        with p.loop(j_lo, p.max(j_hi, j_lo + 1), at_once) as jb, p.loop(c_lo // channels, p.ceil_div(c_hi, channels)) as group:
-            je = p.min(jb + at_once, j_hi)                     # without pixels there is still one round, which writes zeros
-            base, final = start(jb)[0], start(je - 1)
-            depth, adding = p.pick(je > jb, final[0] + final[1] - base, 0), p.pick(jb.eq(j_lo), 0, 1)
-            with p.loop(0, panels) as q:                       # dy's panels, [pixel][row], image by image
-                row, height = _height(p, W, q)
-                done = p.variable(p.int(0))
-                with p.if_(depth > 0), p.loop_while() as again:
-                    at = p.int(p.get(done))
-                    image, inside = (base + at) // pixels, (base + at) % pixels
-                    run = p.min(pixels - inside, depth - at)
-                    p.run("pack_a", p.offset(dy, image * o_image + (group * m + row) * o_channel + inside, stored), o_channel, 1,
-                          p.offset(a_at, q * slot + at * height, T), height, height, run)
-                    p.set(done, at + run)
-                    again(at + run < depth)
-            lo, hi = p.max(c_lo, group * channels), p.min(c_hi, (group + 1) * channels)
-            with p.loop(lo, hi, block) as c0:
-                count = p.min(block, hi - c0)
-                wide = count * taps
-                with p.loop(jb, je) as j:
+        def by_tiles():
+            with p.loop(j_lo, p.max(j_hi, j_lo + 1), at_once) as jb, p.loop(c_lo // channels, p.ceil_div(c_hi, channels)) as group:
+                je = p.min(jb + at_once, j_hi)                     # without pixels there is still one round, which writes zeros
+                base, final = start(jb)[0], start(je - 1)
+                depth, adding = p.pick(je > jb, final[0] + final[1] - base, 0), p.pick(jb.eq(j_lo), 0, 1)
+                with p.loop(0, panels) as q:                       # dy's panels, [pixel][row], image by image
+                    row, height = _height(p, W, q)
+                    done = p.variable(p.int(0))
+                    with p.if_(depth > 0), p.loop_while() as again:
+                        at = p.int(p.get(done))
+                        image, inside = (base + at) // pixels, (base + at) % pixels
+                        run = p.min(pixels - inside, depth - at)
+                        p.run("pack_a", p.offset(dy, image * o_image + (group * m + row) * o_channel + inside, stored), o_channel, 1,
+                              p.offset(a_at, q * slot + at * height, T), height, height, run)
+                        p.set(done, at + run)
+                        again(at + run < depth)
+                lo, hi = p.max(c_lo, group * channels), p.min(c_hi, (group + 1) * channels)
+                with p.loop(lo, hi, block) as c0:
+                    count = p.min(block, hi - c0)
+                    wide = count * taps
+                    with p.loop(jb, je) as j:
+                        (image, first, cols), plan = pn.at(j), pn.plan(plans, j)
+                        p.run("plan", part, segments, plan, first, cols)
+                        p.run("columns", part, pn.runs(plan), p.offset(source, image * s_image + c0 * s_channel, T), columns, count)
+                        with p.loop(0, p.ceil_div(wide, NR)) as q:
+                            p.run("pack_b", p.offset(columns, q * NR * NR, T), NR, 1, p.offset(b_at, q * depth_max * NR + (image * pixels + first - base) * NR, T),
+                                  NR, p.min(wide - q * NR, NR), cols)
+                    with p.loop(0, p.ceil_div(wide, NR)) as j, p.loop(0, panels) as q:
+                        row, height = _height(p, W, q)
+                        cols = p.min(wide - j * NR, NR)
+                        directly = cols.eq(NR)
+                        at = p.offset(dw, (group * m + row) * ld + (c0 - group * channels) * taps + j * NR, T)
+                        kernel = kernel_of(p, t, table, height, p.ceil_div(cols, L))
+                        p.run(kernel, p.offset(a_at, q * slot, T), p.offset(b_at, j * depth_max * NR, T), p.choose_pointer(directly, at, tile_at), depth,
+                              NR, p.pick(directly, ld, NR), p.pick(directly, adding, 0), 0, 0)
+                        with p.if_(p.not_(directly)): p.run("put", tile_at, at, ld, 1, height, cols, adding)
+
+        def alone():
+            """Depthwise: per channel and tap one vector of partial sums."""
+            with p.loop(c_lo, c_hi) as c:
+                with p.loop(0, taps) as i: p.store(p.const(0, T, L), p.offset(columns, i * L, T))
+                with p.loop(j_lo, j_hi) as j:
                     (image, first, cols), plan = pn.at(j), pn.plan(plans, j)
                     p.run("plan", part, segments, plan, first, cols)
-                    p.run("columns", part, pn.runs(plan), p.offset(source, image * s_image + c0 * s_channel, T), columns, count)
-                    with p.loop(0, p.ceil_div(wide, NR)) as q:
-                        p.run("pack_b", p.offset(columns, q * NR * NR, T), NR, 1, p.offset(b_at, q * depth_max * NR + (image * pixels + first - base) * NR, T),
-                              NR, p.min(wide - q * NR, NR), cols)
-                with p.loop(0, p.ceil_div(wide, NR)) as j, p.loop(0, panels) as q:
-                    row, height = _height(p, W, q)
-                    cols = p.min(wide - j * NR, NR)
-                    directly = cols.eq(NR)
-                    at = p.offset(dw, (group * m + row) * ld + (c0 - group * channels) * taps + j * NR, T)
-                    kernel = kernel_of(p, t, table, height, p.ceil_div(cols, L))
-                    p.run(kernel, p.offset(a_at, q * slot, T), p.offset(b_at, j * depth_max * NR, T), p.choose_pointer(directly, at, tile_at), depth,
-                          NR, p.pick(directly, ld, NR), p.pick(directly, adding, 0), 0, 0)
-                    with p.if_(p.not_(directly)): p.run("put", tile_at, at, ld, 1, height, cols, adding)
+                    p.run("collect", part, p.offset(dy, image * o_image + c * o_channel, stored), tile_at, first, cols)
+                    p.run("dots", taps, pn.runs(plan), p.offset(source, image * s_image + c * s_channel, T), tile_at, columns)
+                with p.loop(0, taps) as i:
+                    p.store(p.reduce(p.load(p.offset(columns, i * L, T), T, L), p.add), p.offset(dw, c * taps + i, T))
+        p.otherwise(W["alone"].ne(0), alone, by_tiles)
+
+
+def _write_dots(p: Program, t: Tile):
+    """dots: sums[tap] += row times the image shifted by the tap, lane by lane."""
+    T, L = t.acc, t.lanes
+    with p.define("dots", "i64 taps, ptr runs, ptr src, ptr row, ptr sums") as (taps, runs, src, row, sums):
+        walk, ys = Runs(p, t, runs, src), [p.load(p.offset(row, v * L, T), T, L) for v in range(t.vectors)]
+        with p.loop(0, taps) as i:
+            counts, begin, at = walk.counts, walk.begin, p.offset(sums, i * L, T)
+            total = p.variable(p.load(at, T, L))
+
+            def plain():
+                for v, y in enumerate(ys): p.set(total, p.mad(y, p.load_masked(*_with_type(walk.run(begin + 2 * v), T)), p.get(total)))
+
+            def general():
+                here = begin
+                for y, n in zip(ys, counts):
+                    p.set(total, p.mad(y, walk.gathered(here, n), p.get(total)))
+                    here = here + n * 2
+            p.otherwise(p.both(*(n.eq(1) for n in counts)), plain, general)
+            p.store(p.get(total), at)
+            walk.skip(counts)
 
 
 # ---- a shape's numbers

@@ -16,6 +16,7 @@ PART = """g0 g1 g2 d_step h_step x_d x_h s_channel s_image s_h s_d o_off o_d o_h
 taps block panels_at_once a_off ordered period period_panels panels_total plans plan_words""".split()
 TAP = "d h w limit off weight".split()
 STAGE = "stage_width stage_phases stage_pitch stage_step".split()
+HEAD = "key place plain".split()               # of a plan: what it is for; where the first pixel lies in the result, and whether all lie side by side there
 SEGMENT = "lane count base d h w".split()      # pixels of one vector that lie in one row of one image
 
 
@@ -25,7 +26,7 @@ def segment_words(t: Tile) -> int: return t.vectors + 1 + len(SEGMENT) * (t.colu
 def plan_words(t: Tile, width: int, taps: int, flat: bool) -> int:
     """Room for one panel's plan, when rows of the result have `width` pixels: key, places of scattered pixels, counts and runs per tap."""
     runs = min(t.columns, t.columns // max(width, 1) + 2) + t.vectors
-    return 1 + (0 if flat else t.columns) + taps * (t.vectors + 2 * runs)
+    return len(HEAD) + (0 if flat else t.columns) + taps * (t.vectors + 2 * runs)
 
 
 def period(t: Tile, pixels: int, images: int) -> int:
@@ -66,8 +67,8 @@ class Panels:
     def plan(self, plans: Val, j: Int) -> Val: return self.p.offset(plans, j % self.plans * self.words, dt.int64)
 
     def runs(self, plan: Val) -> Val:
-        """Where a plan's runs begin: behind its key, and behind its pixels' places if they are scattered."""
-        return self.p.offset(plan, self.p.pick(self.flat, 1, 1 + self.t.columns), dt.int64)
+        """Where a plan's runs begin: behind its pixels' places if they are scattered."""
+        return self.p.offset(plan, self.p.pick(self.flat, len(HEAD), len(HEAD) + self.t.columns), dt.int64)
 
     def forget(self, plans: Val):
         with self.p.loop(0, self.plans) as i: self.p.write(0, plans, i * self.words)
@@ -119,10 +120,12 @@ def write_plan(p: Program, t: Tile):
             p.write(key, out, 0)
             p.run("segments", part, table, first, cols)
             r = Record(p, part, PART)
-            x_d, x_h, place = r["x_d"], r["x_h"], p.variable(p.int(1))
+            x_d, x_h, place, pixels, head = r["x_d"], r["x_h"], p.variable(p.int(len(HEAD))), r["g0"] * r["g1"] * r["g2"], Record(p, out, HEAD)
+            image, inside = first // pixels, first % pixels
+            head["place"], head["plain"] = image * r["o_image"] + inside, p.pick(p.both(r["flat"].ne(0), inside + cols <= pixels), 1, 0)
             with p.if_(r["flat"].eq(0)):
-                p.run("lanes", part, p.offset(out, 1, dt.int64), first, cols)
-                p.set(place, p.int(1 + t.columns))
+                p.run("lanes", part, p.offset(out, len(HEAD), dt.int64), first, cols)
+                p.set(place, p.int(len(HEAD) + t.columns))
             with p.loop(0, r["taps"]) as i:
                 tap = record_at(p, p.offset(part, len(PART), dt.int64), i, TAP)
                 td, th, tw, limit, off = (tap[x] for x in TAP[:5])
@@ -294,3 +297,23 @@ def write_stage(p: Program, stored: dt.dtype, t: Tile):
                 with p.loop(p.int(p.get(done)), width) as i:
                     p.store(p.cast(p.load(p.offset(s, i, stored), stored), T), p.offset(d, i % phases * pitch + i // phases, T))
             p.otherwise(phases.eq(1), converted, sorted_)
+
+
+def write_collect(p: Program, stored: dt.dtype, t: Tile):
+    """collect: spread's opposite for one row: `cols` pixels from `first` on, as vectors of the accumulator's type with zeros behind them."""
+    T, L = t.acc, t.lanes
+    with p.define("collect", "ptr part, ptr y, ptr dst, i64 first, i64 cols") as (part, y, dst, first, cols):
+        r = Record(p, part, PART)
+        pixels, o_image, done = r["g0"] * r["g1"] * r["g2"], r["o_image"], p.variable(p.int(0))
+        for v in range(t.vectors): p.store(p.const(0, T, L), p.offset(dst, v * L, T))
+        with p.loop_while() as again:
+            lane = p.int(p.get(done))
+            image = (first + lane) // pixels
+            inside = first + lane - image * pixels
+            n = p.min(pixels - inside, cols - lane)
+            with p.loop(0, p.ceil_div(n, L)) as q:
+                mask = p.mask(n - q * L, L)
+                x = p.load_masked(p.offset(y, image * o_image + inside + q * L, stored), stored, mask)
+                p.store_masked(p.cast(x, T), p.offset(dst, lane + q * L, T), mask)
+            p.set(done, lane + n)
+            again(lane + n < cols)
