@@ -257,6 +257,16 @@ class Builder:
         if x.n == 1: return x
         return self.emit(f"icmp ne i{x.n} {self.emit(f'bitcast {x} to i{x.n}', dt.int64).text}, 0", dt.bool)
 
+    def transpose(self, rows: list[Val]) -> list[Val]:
+        """Columns of a square of n vectors with n lanes, by interleaving halves log2(n) times."""
+        n = len(rows)
+        half = n // 2
+        low, high = ([i for k in range(half) for i in (k + base, n + k + base)] for base in (0, half))
+        for _ in range(n.bit_length() - 1):
+            pairs = list(zip(rows[:half], rows[half:]))
+            rows = [x for a, b in pairs for x in (self.shuffle(a, b, low), self.shuffle(a, b, high))]
+        return rows
+
     def pair(self, re: Val, im: Val) -> Val:
         re, im = self.align(re, im)
         return Val("", re.dtype.to_complex(), re.n, None, (re, im))

@@ -137,7 +137,7 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
             image = p.offset(source, turn.image * s_image + group * s_channel, T)
             with turn.each() as panel:
                 directly, dst = target(panel, out)
-                p.run("row", taps, pn.runs(panel.plan), image, columns, dst)
+                p.run("row", taps, Record(p, panel.plan, HEAD)["simple"], pn.runs(panel.plan), image, columns, dst)
                 with p.if_(has_bias): p.run("add_bias", dst, 0, p.offset(bias, group, stored), 1)
                 with p.if_(p.not_(directly)): leave(panel, out, p.int(1), p.int(0))
 
@@ -177,25 +177,14 @@ class Turn:
 def _write_row(p: Program, t: Tile):
     """row: dst[lane] = sum over taps of weights[tap] times the image shifted by the tap."""
     T, L = t.acc, t.lanes
-    with p.define("row", "i64 taps, ptr runs, ptr src, ptr weights, ptr dst") as (taps, runs, src, weights, dst):
-        sums, walk = [p.variable(p.const(0, T, L)) for _ in range(t.vectors)], Runs(p, t, runs, src)
-        with p.loop(0, taps) as i:
-            w, counts, begin = p.load(p.offset(weights, i, T), T), walk.counts, walk.begin
+    with p.define("row", "i64 taps, i64 simple, ptr runs, ptr src, ptr weights, ptr dst") as (taps, simple, runs, src, weights, dst):
+        sums = [p.variable(p.const(0, T, L)) for _ in range(t.vectors)]
 
-            def plain():
-                for v, s in enumerate(sums): p.set(s, p.mad(w, p.load_masked(*_with_type(walk.run(begin + 2 * v), T)), p.get(s)))
-
-            def general():
-                at = begin
-                for s, n in zip(sums, counts):
-                    p.set(s, p.mad(w, walk.gathered(at, n), p.get(s)))
-                    at = at + n * 2
-            p.otherwise(p.both(*(n.eq(1) for n in counts)), plain, general)
-            walk.skip(counts)
+        def add(i, xs):
+            w = p.load(p.offset(weights, i, T), T)
+            for s, x in zip(sums, xs): p.set(s, p.mad(w, x, p.get(s)))
+        Runs(p, t, runs, src).each(taps, simple, add)
         for v, s in enumerate(sums): p.store(p.get(s), p.offset(dst, v * L, T))
-
-
-def _with_type(run, T): return run[0], T, run[1]
 
 
 @functools.cache
@@ -359,7 +348,7 @@ def _write_sums(p: Program, stored: dt.dtype, t: Tile):
                     (image, first, cols), plan = pn.at(j), pn.plan(plans, j)
                     p.run("plan", part, segments, plan, first, cols)
                     p.run("collect", part, p.offset(dy, image * o_image + c * o_channel, stored), tile_at, first, cols)
-                    p.run("dots", taps, pn.runs(plan), p.offset(source, image * s_image + c * s_channel, T), tile_at, columns)
+                    p.run("dots", taps, Record(p, plan, HEAD)["simple"], pn.runs(plan), p.offset(source, image * s_image + c * s_channel, T), tile_at, columns)
                 with p.loop(0, taps) as i:
                     p.store(p.reduce(p.load(p.offset(columns, i * L, T), T, L), p.add), p.offset(dw, c * taps + i, T))
         p.otherwise(W["alone"].ne(0), alone, by_tiles)
@@ -368,23 +357,15 @@ def _write_sums(p: Program, stored: dt.dtype, t: Tile):
 def _write_dots(p: Program, t: Tile):
     """dots: sums[tap] += row times the image shifted by the tap, lane by lane."""
     T, L = t.acc, t.lanes
-    with p.define("dots", "i64 taps, ptr runs, ptr src, ptr row, ptr sums") as (taps, runs, src, row, sums):
-        walk, ys = Runs(p, t, runs, src), [p.load(p.offset(row, v * L, T), T, L) for v in range(t.vectors)]
-        with p.loop(0, taps) as i:
-            counts, begin, at = walk.counts, walk.begin, p.offset(sums, i * L, T)
-            total = p.variable(p.load(at, T, L))
+    with p.define("dots", "i64 taps, i64 simple, ptr runs, ptr src, ptr row, ptr sums") as (taps, simple, runs, src, row, sums):
+        ys = [p.load(p.offset(row, v * L, T), T, L) for v in range(t.vectors)]
 
-            def plain():
-                for v, y in enumerate(ys): p.set(total, p.mad(y, p.load_masked(*_with_type(walk.run(begin + 2 * v), T)), p.get(total)))
-
-            def general():
-                here = begin
-                for y, n in zip(ys, counts):
-                    p.set(total, p.mad(y, walk.gathered(here, n), p.get(total)))
-                    here = here + n * 2
-            p.otherwise(p.both(*(n.eq(1) for n in counts)), plain, general)
-            p.store(p.get(total), at)
-            walk.skip(counts)
+        def add(i, xs):
+            at = p.offset(sums, i * L, T)
+            total = p.load(at, T, L)
+            for x, y in zip(xs, ys): total = p.mad(y, x, total)
+            p.store(total, at)
+        Runs(p, t, runs, src).each(taps, simple, add)
 
 
 # ---- a shape's numbers
@@ -405,7 +386,8 @@ def build(c: Conv) -> Launch:
     for shape, tap_list in (_residues(c, s_h, source["s_d"]) if c.which == "input" else [_forward(c, pitch, phases, s_h, source["s_d"], weight)]):
         n = len(tap_list)
         block = channels if not (in_place or weight) else even_split(channels, max(K_BLOCK // max(n, 1), 1), 1)
-        if weight: at_once = max(256 // t.columns, 1)
+        if alone: at_once = 64
+        elif weight: at_once = max(256 // t.columns, 1)
         elif m * channels * n * t.acc.size <= isa.caches()[1] // 2: at_once = 1              # the weights stay in L2
         else: at_once = max(isa.caches()[1] * 3 // 8 // (t.acc.size * max(block * n, 1) * t.columns), 1)
         pixels = shape["g0"] * shape["g1"] * shape["g2"]

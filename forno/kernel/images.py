@@ -16,7 +16,8 @@ PART = """g0 g1 g2 d_step h_step x_d x_h s_channel s_image s_h s_d o_off o_d o_h
 taps block panels_at_once a_off ordered period period_panels panels_total plans plan_words""".split()
 TAP = "d h w limit off weight".split()
 STAGE = "stage_width stage_phases stage_pitch stage_step".split()
-HEAD = "key place plain".split()               # of a plan: what it is for; where the first pixel lies in the result, and whether all lie side by side there
+# the head of a plan: what it is for; where the first pixel lies in the result, whether all lie side by side there; whether every vector has one run
+HEAD = "key place plain simple".split()
 SEGMENT = "lane count base d h w".split()      # pixels of one vector that lie in one row of one image
 
 
@@ -126,6 +127,7 @@ def write_plan(p: Program, t: Tile):
             with p.if_(r["flat"].eq(0)):
                 p.run("lanes", part, p.offset(out, len(HEAD), dt.int64), first, cols)
                 p.set(place, p.int(len(HEAD) + t.columns))
+            simple = p.variable(p.int(1))
             with p.loop(0, r["taps"]) as i:
                 tap = record_at(p, p.offset(part, len(PART), dt.int64), i, TAP)
                 td, th, tw, limit, off = (tap[x] for x in TAP[:5])
@@ -146,9 +148,16 @@ def write_plan(p: Program, t: Tile):
                             p.write(p.pick(same, p.read(out, at + 1), 0) | mask, out, at + 1)
                             p.write(address, out, at)
                             p.set(end, at + 2)
-                    p.write((p.int(p.get(end)) - p.int(p.get(begin))) >> 1, out, counts + v)
+                    with p.if_((p.int(p.get(end)) - p.int(p.get(begin))).eq(0)):        # an empty one, so that such panels stay simple
+                        p.write(0, out, p.get(begin))
+                        p.write(0, out, p.int(p.get(begin)) + 1)
+                        p.set(end, p.int(p.get(begin)) + 2)
+                    n = (p.int(p.get(end)) - p.int(p.get(begin))) >> 1
+                    p.write(n, out, counts + v)
+                    p.set(simple, p.pick(n.eq(1), p.get(simple), 0))
                     p.set(begin, p.get(end))
                 p.set(place, p.get(begin))
+            head["simple"] = p.get(simple)
 
 
 def write_lanes(p: Program):
@@ -181,6 +190,25 @@ class Runs:
     def run(self, at: Int) -> tuple[Val, Val]:
         """(address, mask)"""
         return self.p.offset(self.src, self.p.read(self.runs, at), self.t.acc), self.p.mask_of(self.p.read(self.runs, at + 1), self.t.lanes)
+
+    def each(self, taps: Int, simple: Int, write):
+        """write(tap, one vector per vector of the panel) for all taps."""
+        p, vectors = self.p, range(self.t.vectors)
+
+        def one(at): return p.load_masked(self.run(at)[0], self.t.acc, self.run(at)[1])
+
+        def short():
+            with p.loop(0, taps) as i: write(i, [one(i * (3 * self.t.vectors) + self.t.vectors + 2 * v) for v in vectors])
+
+        def long():
+            with p.loop(0, taps) as i:
+                counts, at, xs = self.counts, self.begin, []
+                for n in counts:
+                    xs.append(self.gathered(at, n))
+                    at = at + n * 2
+                write(i, xs)
+                self.skip(counts)
+        p.otherwise(simple.ne(0), short, long)
 
     def skip(self, counts: list[Int]): self.p.set(self.place, self.begin + sum(counts[1:], counts[0]) * 2)
 

@@ -16,7 +16,7 @@ from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Stor
 from ..cpu import isa
 from .abi import PRIVATE, SHARED, THREADS, TID, Kernel, float_word
 from .builder import PTR, Val
-from .schedule import BLOCK, Schedule, _sequence, arguments
+from .schedule import BLOCK, TILE, TILE_LANES, Schedule, arguments, sequence
 
 ARG = ("argmax", "argmin")
 
@@ -48,7 +48,7 @@ def affine_maps(s: Schedule) -> dict:
             for j, g in enumerate(v.bounds): out["bound", i, j] = g.coeffs, g.offset
         if isinstance(v, Index): out["index", i] = v.coeffs, v.offset
     if any(isinstance(v, Reduce) and v.combine in ARG for v in s.nest.body): out["position"] = _row_major(s, s.window), 0
-    if s.kept: out["kept"] = _row_major(s, _sequence(s)), 0
+    if s.kept: out["kept"] = _row_major(s, sequence(s)), 0
     return out
 
 
@@ -155,20 +155,20 @@ class Lowering(Kernel):
 
     def compute(self, scope: Scope, i: int, v, walk: int) -> Val:
         if i in self.s.kept and scope.bound & self.window_bits:
-            place = self.offset(self._kept(i), self.mul(self.affine(scope, "kept"), 1 if self.s.form == "rows" else self.s.n), v.dtype)
+            place = self.offset(self._scratch("kept", i), self.mul(self.affine(scope, "kept"), 1 if self.s.form == "rows" else self.s.n), v.dtype)
             if walk != self.first_use[i]: return self.load(place, v.dtype, self.s.n)
             x = self._evaluate(scope, i, v)
             self.store(self.splat(x, self.s.n), place)
             return x
         return self._evaluate(scope, i, v)
 
-    def _kept(self, i: int) -> Val:
-        key = "kept", i
+    def _scratch(self, *key) -> Val:
+        """Where this thread's scratch called `key` begins."""
         if key not in self._bases: self._bases[key] = self.hoisted(lambda: self.offset(self.context(PRIVATE, PTR), self.word(*key)))
         return self._bases[key]
 
     def _evaluate(self, scope: Scope, i: int, v) -> Val:
-        if isinstance(v, Load): return self._load(scope, i, v)
+        if isinstance(v, Load): return self._load_staged(scope, i, v) if i in self.s.staged else self._load(scope, i, v)
         if isinstance(v, Index): return self.lanes(scope, ("index", i))
         if isinstance(v, Const): return self._constant(i, v)
         if isinstance(v, Number): return self.hoisted(lambda: self.number(v.operand, v.dtype))
@@ -374,7 +374,7 @@ class Lowering(Kernel):
         places = {i: self.start(i) for i in reduces}
         sums = [i for i in reduces if self.s.blocked and self.body_values[i].combine == "sum" and self.body_values[i].dtype.category >= dt.FLOAT]
         inner = {**places, **{i: self.start(i) for i in sums}}
-        order = _sequence(self.s)
+        order = sequence(self.s)
 
         def innermost(child):
             self.fill(child, self.needs[p], p)
@@ -412,12 +412,12 @@ class Lowering(Kernel):
             chunk = None
             if chunked and s.split >= 0: u, chunk = self._divmod(u, self.word("chunks"))
             rest, block = self._divmod(u, self.word("blocks")) if s.form != "rows" and s.lane >= 0 else (u, None)
-            loops = {}
+            loops, self.tile_block = {}, None
+            if s.tile >= 0: rest, self.tile_block = self._divmod(rest, self.word("tiles"))
             for i in reversed(s.outer[1:]): rest, loops[i] = self._divmod(rest, self.word("extent", i))
             if s.outer: loops[s.outer[0]] = rest
             scope = Scope(None, ())
             scope.loops, scope.bound = loops, sum(1 << i for i in loops)
-            for name in self.maps: self.affine(scope, name)
             self.fill(scope, self.needed, 0)
             body(scope, u, block, chunk)
 
@@ -448,7 +448,43 @@ class Lowering(Kernel):
             for i in self.outer_stores: self.write(child, i)
         if self.s.lane < 0: return body(scope)
         lo = self.mul(block, self.word("block"))
-        self.lane_loop(scope, lo, self.intrinsic("smin", self.add(lo, self.word("block")), self.word("extent", self.s.lane)), body)
+        hi = self.intrinsic("smin", self.add(lo, self.word("block")), self.word("extent", self.s.lane))
+        if self.s.tile < 0: return self.lane_loop(scope, lo, hi, body)
+        first = self.mul(self.tile_block, TILE)
+        last = self.intrinsic("smin", self.add(first, TILE), self.word("extent", self.s.tile))
+        for i in self.s.staged: self._stage(scope, i, lo, hi, first, last)
+        self.tile_origin = lo, first
+        with self.loop(first, last) as t:
+            child = Scope(scope, {self.s.tile: t})
+            self.fill(child, self.needed, 0)
+            self.lane_loop(child, lo, hi, body)
+
+    # ---- loads that are contiguous along another loop than the lanes
+    def _stage(self, scope: Scope, i: int, lo, hi, first, last):
+        """Transpose one tile of load i into scratch, where lanes are contiguous."""
+        v: Load = self.body_values[i]
+        t = dt.uint8 if v.dtype is dt.bool else v.dtype
+        side, step = min(16, isa.vector_bytes // t.size), self.coefficient(("at", i), self.s.lane)
+        start = self.affine(scope, ("at", i))
+        with self.loop(lo, hi, side) as lane, self.loop(first, last, side) as at:
+            source = self.offset(self.base(v.operand), self.add(self.add(start, self.mul(lane, step)), at), t)
+            place = self.offset(self._scratch("staged", i), self.add(self.mul(self.sub(at, first), TILE_LANES), self.sub(lane, lo)), t)
+            rows, columns = self.sub(hi, lane), self.sub(last, at)
+
+            def whole():
+                block = [self.load(self.offset(source, self.mul(step, k), t), t, side) for k in range(side)]
+                for k, x in enumerate(self.transpose(block)): self.store(x, self.offset(place, k * TILE_LANES, t))
+
+            def partial():
+                with self.loop(0, self.intrinsic("smin", rows, self.index(side))) as k, self.loop(0, self.intrinsic("smin", columns, self.index(side))) as j:
+                    x = self.load(self.offset(source, self.add(self.mul(k, step), j), t), t)
+                    self.store(x, self.offset(place, self.add(self.mul(j, TILE_LANES), k), t))
+            self.choose(self.and_(self.ge(rows, side), self.ge(columns, side)), whole, partial)
+
+    def _load_staged(self, scope: Scope, i: int, v: Load) -> Val:
+        lo, first = self.tile_origin
+        at = self.add(self.mul(self.sub(scope.parent.loops[self.s.tile], first), TILE_LANES), self.sub(scope.loops[self.s.lane], lo))
+        return self.load(self.offset(self._scratch("staged", i), at, v.dtype), v.dtype, self.s.n)
 
     def _whole_unit(self, scope, _, block, __):
         scope = self.columns_of(scope, block)
@@ -508,6 +544,9 @@ class Lowering(Kernel):
             out["kept", i] = private
             items = s.row + s.n if s.form == "rows" else (s.row + 1) * s.n
             private += -(-items * s.nest.body[i].dtype.size // 64) * 64
+        for i in s.staged:
+            out["staged", i] = private
+            private += (TILE * TILE_LANES + s.n) * s.nest.body[i].dtype.size // 64 * 64 + 64
         if s.split >= 0:
             items = s.results * s.chunks * (1 if s.form == "rows" else s.n)
             for i in self.reduces:
@@ -538,6 +577,6 @@ def numbers(s: Schedule, keys, places: dict) -> tuple[int, ...]:
         if what == "at stride": return body[key[1]].at[key[2]].stride
         if what == "at size": return body[key[1]].at[key[2]].size
         if what == "bound size": return body[key[1]].bounds[key[2]].size
-        if what in ("kept", "partial"): return places[key]
-        return {"units": s.results * s.chunks, "results": s.results, "chunks": s.chunks, "chunk": s.chunk, "block": s.block, "blocks": s.blocks}[what]
+        if what in ("kept", "staged", "partial"): return places[key]
+        return {"units": s.results * s.chunks, "results": s.results, "chunks": s.chunks, "chunk": s.chunk, "block": s.block, "blocks": s.blocks, "tiles": s.tiles}[what]
     return tuple(map(number, keys))

@@ -24,6 +24,7 @@ PLAIN = frozenset("""add sub mul div neg abs sign maximum minimum lt le gt ge eq
 KEEP_BYTES = 256 << 10                         # of private scratch for values that are dear to compute again
 CHUNKS = 64                                    # parts of a split window
 PARALLEL_WORK = 32 << 10                       # cheap operations that are worth waking a thread for
+TILE, TILE_LANES = 32, 128                     # a tile's size along `tile` and along the lanes: 16 KiB of float32
 BLOCK = 128                                    # steps of a long float sum before its total is put aside
 
 
@@ -45,6 +46,8 @@ class Schedule:
     unrolled: bool                             # a separate copy of the body for the last, partial vector
     blocked: bool                              # float sums in two levels
     kept: tuple[int, ...]                      # values stored in private scratch by the pass that computes them first
+    tile: int = -1                             # a parallel loop walked in blocks, because `staged` loads are contiguous along it; -1: none
+    staged: tuple[int, ...] = ()               # loads that are transposed into private scratch, a tile at a time
     deps: list[int] = field(default_factory=list)
     depth: list[int] = field(default_factory=list)
     constants: dict = field(default_factory=dict)
@@ -56,7 +59,7 @@ class Schedule:
     def window(self) -> list[int]: return [i for i, l in enumerate(self.loops) if l.window]
 
     @property
-    def outer(self) -> list[int]: return [i for i in self.parallel if i != self.lane]
+    def outer(self) -> list[int]: return [i for i in self.parallel if i not in (self.lane, self.tile)]
 
     # ---- run-time numbers
     @property
@@ -66,6 +69,7 @@ class Schedule:
     def block(self) -> int:
         """Positions of the parallel lane loop that one unit of work covers."""
         if self.form == "rows" or self.lane < 0: return 1
+        if self.tile >= 0: return TILE_LANES
         want = 4096 if self.form == "map" else self.n
         return max(self.n, min(want, -(-self.loops[self.lane].extent // self.n) * self.n))
 
@@ -83,7 +87,10 @@ class Schedule:
     def chunks(self) -> int: return 1 if self.split < 0 else max(1, -(-self.loops[self.split].extent // self.chunk))
 
     @property
-    def results(self) -> int: return math.prod(self.loops[i].extent for i in self.outer) * self.blocks
+    def tiles(self) -> int: return 1 if self.tile < 0 else -(-self.loops[self.tile].extent // TILE)
+
+    @property
+    def results(self) -> int: return math.prod(self.loops[i].extent for i in self.outer) * self.tiles * self.blocks
 
     @property
     def row(self) -> int:
@@ -93,8 +100,8 @@ class Schedule:
     # ---- what selects machine code
     @property
     def spec(self):
-        kinds = tuple("L" if i == self.lane else "S" if i == self.split else "w" if l.window else "p" for i, l in enumerate(self.loops))
-        return (self.form, kinds, self.split == self.lane, self.n, self.exact, self.unrolled, self.blocked, self.kept, self.nest.operands,
+        kinds = tuple("L" if i == self.lane else "S" if i == self.split else "T" if i == self.tile else "w" if l.window else "p" for i, l in enumerate(self.loops))
+        return (self.form, kinds, self.split == self.lane, self.n, self.exact, self.unrolled, self.blocked, self.kept, self.staged, self.nest.operands,
                 tuple(self._value_spec(i, v) for i, v in enumerate(self.nest.body)))
 
     def stride_class(self, strides) -> tuple:
@@ -255,20 +262,33 @@ def schedule(nest: Nest) -> Schedule:
     n = _lanes(nest, _types(nest), extent, wide) if lane >= 0 else 1
     if n == 1 and extent <= 1: lane = -1 if form != "rows" else lane
     constants = {i: v.value for i, v in enumerate(nest.body) if isinstance(v, Const) and not _structural(v)}
-    out = Schedule(nest, loops, form, lane, n, -1, False, work <= 12, False, (), deps, depth, constants)
+    out = Schedule(nest, loops, form, lane, n, -1, False, work <= 12, False, (), deps=deps, depth=depth, constants=constants)
     total = math.prod(l.extent for l in loops)
     if reduces and window and out.results < 32 and total >= 128 << 10 and not any(l.extent == 0 for l in loops):
         out.split = max(window, key=lambda i: (loops[i].extent // (n if i == lane else 1), -i))
     out.exact = n == 1 or (extent % n == 0)
     sums = any(v.combine == "sum" and v.dtype.category >= dt.FLOAT for v in reduces)
-    last = _sequence(out)[-1] if window else -1
+    last = sequence(out)[-1] if window else -1
     steps = 0 if last < 0 else (min(loops[last].extent, out.chunk) if last == out.split else loops[last].extent) // (n if last == lane else 1)
     out.blocked = sums and steps > 2 * BLOCK
     if out.split < 0 and any(depth[i] for i, v in enumerate(nest.body) if isinstance(v, (Reduce, Store))): out.kept = _worth_keeping(out)
+    if form == "map" and n > 1: out.tile, out.staged = _transposed(out)
     return out
 
 
-def _sequence(s: Schedule) -> list[int]:
+def _transposed(s: Schedule) -> tuple[int, tuple[int, ...]]:
+    """The loop along which loads are contiguous that are strided along the lanes, and those loads."""
+    found: dict[int, list[int]] = {}
+    for i, v in enumerate(s.nest.body):
+        if not isinstance(v, Load) or v.at or v.bounds or v.strides[s.lane] in (0, 1) or v.dtype.category == dt.COMPLEX: continue
+        for t in s.outer:
+            if v.strides[t] == 1 and s.loops[t].extent >= 8 and s.loops[s.lane].extent >= 8: found.setdefault(t, []).append(i)
+    if not found: return -1, ()
+    t = max(found, key=lambda t: (len(found[t]), -t))
+    return t, tuple(found[t])
+
+
+def sequence(s: Schedule) -> list[int]:
     """The window loops in the order they are nested: the lanes' loop last."""
     return [i for i in s.window if i != s.lane] + [i for i in s.window if i == s.lane]
 

