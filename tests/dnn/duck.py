@@ -13,7 +13,7 @@ from forno.core.dtype import FLOAT
 from forno.core.op import TABLE
 from forno.core.shape import View, contiguous, expand_strides, normalize_dim
 from forno.dnn import movement as mv
-from forno.dnn import activation, contract, elementwise, functions, gather, norm, oracle, pool, recipes, reduce  # noqa: F401
+from forno.dnn import activation, contract, elementwise, functions, gather, norm, oracle, pool, recipes, reduce, special  # noqa: F401
 
 
 class Ref:

@@ -7,7 +7,7 @@ import pytest
 from forno.core import dtype as dt
 from forno.core.kernels import Apply, Load, Nest, Operand, Store
 from forno.core.op import TABLE
-from forno.dnn import activation, elementwise, functions, oracle  # noqa: F401
+from forno.dnn import activation, elementwise, functions, oracle, special  # noqa: F401
 from forno.kernel.nest import build
 
 FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.25, 2.0, -2.0, 3.0, -3.0, 6.0, 1.5, -1.5, 2.5, 0.7, 1e-3, -1e-3, 10.0, -10.0, 30.0, -30.0, np.inf, -np.inf, np.nan]
@@ -20,7 +20,7 @@ ROWS = [n for n, op in TABLE.items() if op.kind == "elementwise" and n != "cast"
 def arity(op):
     for k in (3, 4) if op.name in ("where", "masked_fill", "nan_to_num") else range(1, 6):
         if (op.name, k) == ("nan_to_num", 3): continue
-        try: op.oracle(None, *[np.ones(1, np.int64 if op.name.startswith("bitwise") else bool if op.name == "where" else np.float64) for _ in range(k)])
+        try: op.oracle(None, *[np.ones(1, np.int64 if op.name.startswith("bitwise") or op.name in ("gcd", "lcm") else bool if op.name == "where" else np.float64) for _ in range(k)])
         except (TypeError, ValueError): continue
         return k
 
@@ -69,6 +69,9 @@ def test_emit(name, t):
     result = op.result(types[-1])
     xs = inputs(t, k)
     xs = [x != 0 if u is dt.bool else x for x, u in zip(xs, types)]
+    if name == "nextafter" and t.size == 2: return                 # the oracle's step is float32's
+    if name in ("zeta", "polygamma"): xs = [np.where(np.isfinite(x), np.abs(x), 2).astype(x.dtype) for x in xs]
+    if name == "polygamma": xs = [np.clip(np.round(xs[0]), 1, 6).astype(xs[0].dtype), xs[1]]
     got = run(op, xs, types, result)
     want = oracle.convert(np.asarray(op.oracle(None, *[x.astype(oracle.code(u.opmath)) for x, u in zip(xs, types)])), result)
     tolerance = TOLERANCE.get(result, 0) * LIMIT.get(name, 1)
