@@ -6,6 +6,7 @@ simplify   history rows, views of views, reductions of nothing … disappear
 layout     which values need memory of their own; who owns each output
 fuse       which values share a loop nest
 write      groups become kernel nouns
+epilogues  chains that only read a matrix product run on its tiles, if the kernel floor accepts them
 order      dependencies first, then what keeps memory low
 place      arena, donated inputs, fresh outputs
 
@@ -17,6 +18,7 @@ from ..core.flags import flags
 from ..core.graph import Graph, Value
 from ..core.plan import Place, Plan, Step
 from . import explain
+from .epilogue import epilogues
 from .expand import expand, share, topological
 from .fuse import Fusion, current
 from .layout import Layout, root_of
@@ -38,6 +40,7 @@ def make(graph: Graph, accepts_epilogue=None) -> Plan:
     fusion = Fusion(layout, topological(values))
     stage("fuse", fusion.groups)
     tasks = stage("write", write(fusion))
+    tasks = stage("epilogues", epilogues(tasks, {id(fusion.buffer(o.root)) for o in layout.owners}, accepts_epilogue))
     tasks = stage("order", order(tasks, {id(fusion.buffer(o.root)) for o in layout.owners}, nbytes))
     return stage("place", place(graph, layout, fusion, tasks))
 
@@ -74,21 +77,15 @@ def write(fusion: Fusion) -> list[Task]:
         made = list(writer.made.values())
         copies = len(draft.body) == 2 and len(made) == 1 and made[0].op is MOVE
         tasks[id(g)] = Task(draft, draft.operands, draft.modes, g.last, g, explain.label(made), copies=copies)
-    for g in fusion.groups:
-        if id(g) in tasks: tasks[id(g)].after = waits_for(g, tasks)
+    for t in tasks.values(): t.after = waits_for(t, tasks)
     return list(tasks.values())[::-1]
 
 
-def waits_for(g, tasks) -> set[Task]:
-    """The tasks of a group's predecessors, and of theirs where nothing was left to do."""
-    out, todo, seen = set(), list(g.preds), set()
-    while todo:
-        p = current(todo.pop())
-        if p is g or id(p) in seen: continue
-        seen.add(id(p))
-        if id(p) in tasks: out.add(tasks[id(p)])
-        else: todo.extend(p.preds)
-    return out
+def waits_for(t: Task, tasks: dict[int, Task]) -> set[Task]:
+    """The tasks that write what t reads, or fill what it writes into."""
+    mine = {id(x) for x in t.buffers()}
+    before = [tasks[id(p)] for p in {id(p): p for p in map(current, t.group.preds)}.values() if id(p) in tasks]
+    return {p for p in before if p is not t and any([id(x) in mine for x in p.writes()])}
 
 
 def place(graph: Graph, layout: Layout, fusion: Fusion, tasks: list[Task]) -> Plan:

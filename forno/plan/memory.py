@@ -44,8 +44,7 @@ class Memory:
         self.last: dict[int, int] = {}
         self.out: dict[int, int] = {id(buffer(o.root)): i for i, o in enumerate(layout.owners) if o.kind == "own"}
         for t, task in enumerate(tasks):
-            for x in task.operands:
-                if x.__class__ is Value: self.first.setdefault(id(x), t); self.last[id(x)] = t
+            for x in task.buffers(): self.first.setdefault(id(x), t); self.last[id(x)] = t
         for o in layout.owners: self.last[id(buffer(o.root))] = FOREVER
         self.wanted = {number: i for i, number in graph.prefer.items()}
         self.steps: list[Task] = []
@@ -64,11 +63,11 @@ class Memory:
 
     def assign(self, t: int, task: Task) -> bool:
         """Give every buffer that appears here its region. True: the task copies memory onto itself and is no step."""
-        for x in task.operands:
-            if x.__class__ is Value and id(x) not in self.region and (x.op is None or self.first[id(x)] < t): self.region[id(x)] = self.new(x, t)
+        for x in task.buffers():
+            if id(x) not in self.region and (x.op is None or self.first[id(x)] < t): self.region[id(x)] = self.new(x, t)
         gone = False
         for i, (x, mode) in enumerate(zip(task.operands, task.modes)):
-            if x.__class__ is Scalar or id(x) in self.region: continue
+            if x.__class__ is Scalar or not mode or id(x) in self.region: continue
             source = self.dying(t, task, i) if task.kernel.__class__ is Draft and mode == "w" else None
             if source is None: self.region[id(x)] = self.new(x, t); continue
             region = self.region[id(task.operands[source])]

@@ -24,6 +24,7 @@ class Task:
     after: set = field(default_factory=set)
     copies: bool = False                          # only copies one buffer into another, and may turn out not to be needed
 
+    def buffers(self): return [x for x, m in zip(self.operands, self.modes) if m and x.__class__ is Value]
     def reads(self): return [x for x, m in zip(self.operands, self.modes) if "r" in m and x.__class__ is Value]
     def writes(self): return [x for x, m in zip(self.operands, self.modes) if "w" in m]
 

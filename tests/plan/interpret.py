@@ -17,6 +17,7 @@ from forno import plan as planner
 from forno.core import dtype as dt
 from forno.core import kernels as k
 from forno.core.graph import Graph, Scalar, Value
+from forno.core.plan import Place
 from forno.core.shape import View, as_numpy_strided, contiguous, reach, whole
 from forno.dnn import contract, oracle
 from forno.plan.expand import topological
@@ -192,10 +193,21 @@ class Machine:
 
     def gemm(self, g: k.Gemm, places):
         a, b = self.matrix(g.a, g.batch, g.m, g.k, places, 0), self.matrix(g.b, g.batch, g.k, g.n, places, 1)
-        c = self.matrix(g.c, g.batch, g.m, g.n, places, 2)
         read = oracle.unbits if g.a.dtype is dt.bfloat16 else lambda x: x
         out = np.matmul(read(a).astype(oracle.code(g.a.dtype.opmath)), read(b).astype(oracle.code(g.a.dtype.opmath)))
-        c[...] = store_bits(out, g.c.dtype)
+        if g.epilogue is not None: return self.epilogue(g, out, places)
+        self.matrix(g.c, g.batch, g.m, g.n, places, 2)[...] = store_bits(out, g.c.dtype)
+
+    def epilogue(self, g: k.Gemm, product, places):
+        """The product as a buffer of its own, then the nest."""
+        nest = g.epilogue
+        assert nest.axes == (*g.batch, g.m, g.n) and not nest.window and g.operands[2:] == nest.operands[1:]
+        assert any(type(e) is k.Store and e.operand == 1 and (e.strides, e.offset) == ((*g.c.batch, g.c.rows, g.c.cols), g.c.offset) for e in nest.body)
+        written = {p for p, o in zip(places, g.operands) if "w" in o.mode}
+        assert len(set(places[2:]) & set(places[:2])) == 0 or not written & set(places[:2])
+        self.ins.append(store_bits(np.ascontiguousarray(product), g.a.dtype).reshape(-1).view(np.uint8))
+        self.nest(nest, (Place("in", len(self.ins) - 1), *places[2:]))
+        self.ins.pop()
 
     def conv(self, c: k.Conv, places):
         shapes = {"x": (c.n, c.c, *c.size), "w": (c.k, c.c // c.groups, *c.taps), "y": (c.n, c.k, *c.out)}
@@ -218,9 +230,9 @@ class Machine:
         raise NotImplementedError
 
 
-def run(g: Graph, arrays, numbers=()):
+def run(g: Graph, arrays, numbers=(), accepts=None):
     """Plan, interpret; returns the plan and the outputs. Inputs that weren't donated must be as they were."""
-    plan = planner.make(g)
+    plan = planner.make(g, accepts)
     machine = Machine(g, plan, arrays, numbers)
     taken = {o.source.index for o in plan.outs if o.kind == "donated"}
     for i, (a, b) in enumerate(zip(machine.ins, machine.before)):
@@ -228,9 +240,9 @@ def run(g: Graph, arrays, numbers=()):
     return plan, [machine.out(i) for i in range(len(g.outputs))]
 
 
-def check(g: Graph, arrays, numbers=(), tolerance=1e-5):
+def check(g: Graph, arrays, numbers=(), tolerance=1e-5, accepts=None):
     """The planned result is the direct result. Returns the plan."""
-    plan, got = run(g, arrays, numbers)
+    plan, got = run(g, arrays, numbers, accepts)
     for i, (x, y) in enumerate(zip(got, direct(g, arrays, numbers))):
         assert x.shape == y.shape and x.dtype == y.dtype, (i, x.shape, y.shape, x.dtype, y.dtype)
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance, err_msg=f"output {i}\n{plan}")

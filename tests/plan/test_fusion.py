@@ -120,3 +120,14 @@ def test_views_are_read_in_place(permuted):
 def test_permuted_chain_is_computed_where_it_is_read():
     x, y = source(0, (6, 4)), source(1, (4, 6))
     assert steps(check(graph([x, y], [x.exp().transpose(0, 1) + y]), [rand(6, 4), rand(4, 6)])) == 1
+
+
+def test_epilogues_take_bias_and_activation():
+    x, w, b, r = source(0, (2, 5, 4)), source(1, (4, 6)), source(2, (6,)), source(3, (2, 5, 6))
+    arrays = [rand(2, 5, 4), rand(4, 6), rand(6), rand(2, 5, 6)]
+    y = gelu(x @ w + b) + r
+    assert steps(check(graph([x, w, b, r], [y]), arrays, accepts=lambda nest: True)) == 1
+    assert steps(check(graph([x, w, b, r], [y, y.sum()]), arrays, accepts=lambda nest: True)) == 2
+    assert steps(check(graph([x, w, b, r], [y]), arrays, accepts=lambda nest: False)) == 2
+    heads = (x @ w + b).reshape(2, 5, 2, 3).transpose(1, 2)           # one product, its result read through a permutation
+    assert steps(check(graph([x, w, b], [heads * 2]), arrays[:3], accepts=lambda nest: True)) == 2

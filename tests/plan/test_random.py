@@ -196,7 +196,7 @@ def test_exact(block):
     """Integers and exact floats: every bit must agree, whatever was fused."""
     for seed in range(block * 30, block * 30 + 30):
         g, arrays = program(seed, exact=True)
-        try: check(g, arrays, (0.5, -0.25), tolerance=0)
+        try: check(g, arrays, (0.5, -0.25), tolerance=0, accepts=(lambda nest: True) if seed % 2 else None)
         except Exception as e: raise AssertionError(f"program {seed}") from e
 
 
@@ -205,5 +205,5 @@ def test_floats(block):
     """All float types; halves round after every row here and there, so only their last digits may differ."""
     for seed in range(block * 30, block * 30 + 30):
         g, arrays = program(seed + 10_000)
-        try: check(g, arrays, (0.5, -0.25), tolerance=2e-2)
+        try: check(g, arrays, (0.5, -0.25), tolerance=2e-2, accepts=(lambda nest: True) if seed % 2 else None)
         except Exception as e: raise AssertionError(f"program {seed + 10_000}") from e

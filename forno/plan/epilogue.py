@@ -1,0 +1,95 @@
+"""Elementwise chains that run on a matrix product's tiles before they leave the nearest cache.
+
+Comes in: tasks, and a predicate of the kernel floor that tells which chains it can take. Goes out: the tasks, where a product that only
+one loop nest reads has taken that nest in as `Gemm.epilogue`. The product itself is then never in memory.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..core.graph import Value
+from ..core.kernels import Gemm, Load, Matrix, Nest, Number, Operand, Store
+from ..core.shape import contiguous
+from . import frame
+from .loops import Draft
+from .order import Task
+
+MAX_BODY, MAX_OPERANDS = 48, 12                   # a tile's rows wait in registers while the body runs
+
+
+def epilogues(tasks: list[Task], owned: set[int], accepts: Callable[[Nest], bool] | None) -> list[Task]:
+    if accepts is None: return tasks
+    readers: dict[int, list[Task]] = {}
+    for t in tasks:
+        for x in {id(x): x for x in t.reads()}: readers.setdefault(x, []).append(t)
+    gone: dict[int, Task] = {}
+    for product in tasks:
+        if product.kernel.__class__ is not Gemm or product.kernel.epilogue is not None: continue
+        v = product.operands[2]
+        if id(v) in owned or len(readers.get(id(v), ())) != 1: continue
+        chain = readers[id(v)][0]
+        if chain.kernel.__class__ is not Draft or id(chain) in gone or chain.kernel.window or "rw" in chain.modes: continue
+        made = taken_in(product.kernel, chain, v)
+        if made is None or not accepts(made[0].epilogue): continue
+        kernel, operands = made
+        gone[id(product)] = chain
+        chain.kernel, chain.operands, chain.modes = kernel, product.operands[:2] + operands, [o.mode for o in kernel.operands]
+        chain.after = (chain.after | product.after) - {product}
+        chain.label = f"{product.label}+{chain.label}"
+        for x in product.operands[:2]: readers[id(x)] = [chain if t is product else t for t in readers[id(x)]]
+    return [t for t in tasks if id(t) not in gone]
+
+
+def taken_in(g: Gemm, chain: Task, v: Value) -> tuple[Gemm, list] | None:
+    """The product with this chain as its epilogue, and the operands that follow a and b; None if the chain's indices aren't the product's."""
+    draft = chain.kernel
+    lengths = (*g.batch, g.m, g.n)
+    if len(draft.body) > MAX_BODY or len(draft.operands) > MAX_OPERANDS or math.prod(draft.axes) != math.prod(lengths): return None
+    product = next(i for i, x in enumerate(draft.operands) if x is v)
+    own, body = contiguous(lengths), []
+    for e in draft.body:
+        if e.__class__ in (Load, Store):
+            strides = regroup(draft.axes, e.strides, lengths)
+            if strides is None: return None
+            if e.__class__ is Load and e.operand == product and (e.offset or any(s != c for s, c, n in zip(strides, own, lengths) if n > 1)): return None
+            e = replace(e, strides=strides)
+        elif e.__class__.__name__ == "Index": return None
+        body.append(e)
+    stores = [e for e in body if e.__class__ is Store and [s.operand for s in body if s.__class__ is Store].count(e.operand) == 1]
+    if not stores: return None
+    first = max(stores, key=lambda e: (e.dtype is v.dtype, e.strides[-1] == 1))          # partial sums can wait in such memory
+    kept = [i for i, m in enumerate(draft.modes) if m and i not in (product, first.operand)]
+    order = [product, first.operand, *kept]
+    at = {old: new for new, old in enumerate(order)}
+    body = tuple([replace(e, operand=at[e.operand]) if e.__class__ in (Load, Store, Number) else e for e in body])
+    operands = tuple([Operand(draft.dtypes[i], draft.modes[i]) for i in order])
+    c = Matrix(first.dtype, first.strides[:-2], *first.strides[-2:], first.offset)
+    kernel = replace(g, c=c, operands=(*g.operands[:2], *operands[1:]), epilogue=Nest(lengths, (), operands, body, chain.label))
+    return kernel, [draft.operands[i] for i in order[1:]]
+
+
+def regroup(axes, strides, lengths) -> tuple[int, ...] | None:
+    """An access by `axes`, by other axes over the same positions; None if it isn't affine by those."""
+    fine = frame.meet(frame.cuts_of(axes), frame.cuts_of(lengths))
+    if fine is None: return None
+    base, low = [], 1                             # [low, high, stride] of the old axes, innermost first
+    for n, s in zip(reversed(axes), reversed(strides)):
+        if n != 1: base.append((low, low * n, s)); low *= n
+    steps, last = {}, 1
+    for c in fine:
+        lo, _, s = next(b for b in base if b[0] <= last < b[1])
+        steps[last] = (c, s * (last // lo))
+        last = c
+    out, low = [], 1
+    for n in reversed(lengths):
+        if n == 1: out.append(1 if not out else 0); continue
+        high, stride, at = low * n, steps[low][1], low
+        while at < high:
+            c, s = steps[at]
+            if s != stride * (at // low): return None
+            at = c
+        out.append(stride)
+        low = high
+    return tuple(reversed(out))
