@@ -260,7 +260,7 @@ ATTACKS = {
     "negative length": b"\x80\x02\x8b\xff\xff\xff\xffabc.",
     "stack underflow": b"\x80\x02R.", "no mark": b"\x80\x02u.", "two values": b"\x80\x02K\x01K\x02.", "nothing": b"\x80\x02.", "no stop": b"\x80\x02K\x01",
     "old protocol": b"I1\n.", "set items of a list": b"\x80\x02]K\x01K\x02s.", "instance": b"\x80\x02(ios\nsystem\n.",
-    "unhashable key": b"\x80\x02}]K\x01s.", "deep key": b"\x80\x02}" + b")" + b"\x85" * 200000 + b"K\x01s.",
+    "unhashable key": b"\x80\x02}]K\x01s.", "deep key": b"\x80\x02}" + b")" + b"\x85" * 100000 + b"K\x01s.",
     "storage out of nowhere": b"\x80\x02(X\x07\0\0\0storageK\x01tQ.",
     "tensor on text": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(X\x01\0\0\0aK\0))\x89}tR.",
     "extension registry": b"\x80\x02\x82\x01.", "new of a function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)\x81.",
