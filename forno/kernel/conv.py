@@ -347,8 +347,11 @@ def _write_sums(p: Program, stored: dt.dtype, t: Tile):
                 with p.loop(j_lo, j_hi) as j:
                     (image, first, cols), plan = pn.at(j), pn.plan(plans, j)
                     p.run("plan", part, segments, plan, first, cols)
-                    p.run("collect", part, p.offset(dy, image * o_image + c * o_channel, stored), tile_at, first, cols)
-                    p.run("dots", taps, Record(p, plan, HEAD)["simple"], pn.runs(plan), p.offset(source, image * s_image + c * s_channel, T), tile_at, columns)
+                    head, ys = Record(p, plan, HEAD), p.offset(dy, image * o_image + c * o_channel, stored)
+                    ready = p.both(head["plain"].ne(0), cols.eq(NR), W["in_place"].ne(0))
+                    with p.if_(p.not_(ready)): p.run("collect", part, ys, tile_at, first, cols)
+                    p.run("dots", taps, head["simple"], pn.runs(plan), p.offset(source, image * s_image + c * s_channel, T),
+                          p.choose_pointer(ready, p.offset(ys, head["place"], stored), tile_at), columns)
                 with p.loop(0, taps) as i:
                     p.store(p.reduce(p.load(p.offset(columns, i * L, T), T, L), p.add), p.offset(dw, c * taps + i, T))
         p.otherwise(W["alone"].ne(0), alone, by_tiles)

@@ -17,8 +17,9 @@ from ..core.errors import unsupported
 from ..core.kernels import Gemm, Launch, Matrix
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
-from . import epilogue, pack
+from . import epilogue, gemv, pack
 from .epilogue import accepts
+from .gemv import batch_offsets
 from .tile import Program, Tile, accumulator, entry, kernel_of, micro, tile
 
 PARALLEL_FLOPS = 400_000                       # below this waking other threads costs more than they save
@@ -83,7 +84,7 @@ def _write_main(p: Program, stored: dt.dtype, t: Tile):
             return q * W["height"] + p.pick(more, q, W["taller"]), W["height"] + p.pick(more, 1, 0)
 
         with p.loop(b0, b1) as item:
-            offsets = _batch_offsets(p, w, W, item)
+            offsets = batch_offsets(p, p.offset(w, len(WORDS), dt.int64), W["rank"], item, [W[x] for x in ("a_off", "b_off", "c_off")])
             A, B, C = (p.offset(x, o, part) for x, o in zip(operands, offsets))
             with p.loop(j0, j1, nc) as jb, p.loop(0, p.max(k, 1), kc) as k0, p.loop(p0, p1, mc) as pb:
                 je, pe, depth = p.min(jb + nc, j1), p.min(pb + mc, p1), p.min(kc, k - k0)
@@ -139,18 +140,6 @@ def grid(p: Program, ctx, batch, panels, columns):
     return p.share(batch, gb, tid // (gm * gn)), p.share(panels, gm, tid // gn % gm), p.share(columns, gn, tid % gn)
 
 
-def _batch_offsets(p: Program, w, W, item):
-    """Element offsets of a, b and c for one flat batch position."""
-    rest, sums = p.variable(item), [p.variable(W[x]) for x in ("a_off", "b_off", "c_off")]
-    with p.loop(0, W["rank"]) as r:
-        axis = p.offset(w, (W["rank"] - 1 - r) * 4 + len(WORDS), dt.int64)
-        length, q = p.read(axis, 0), p.int(p.get(rest))
-        index = q % length
-        p.set(rest, q // length)
-        for s, place in enumerate(sums): p.set(place, p.int(p.get(place)) + index * p.read(axis, s + 1))
-    return [p.int(p.get(s)) for s in sums]
-
-
 # ---- a shape's numbers
 def build(g: Gemm) -> Launch:
     stored = g.a.dtype
@@ -162,7 +151,7 @@ def build(g: Gemm) -> Launch:
     if _better_turned(g, t):
         g, a_at, b_at = replace(g, m=g.n, n=g.m, a=_transposed(g.b), b=_transposed(g.a), c=_transposed(g.c),
                                 epilogue=g.epilogue and epilogue.turned(g.epilogue)), 1, 0
-    words, scratch = _numbers(g, t, a_at, b_at)
+    words, scratch = gemv.build(g, a_at, b_at) if gemv.accepts(g) else _numbers(g, t, a_at, b_at)
     address, text = entry(len(g.operands))
     batch = math.prod(g.batch)
     flops, moved = 2 * batch * g.m * g.n * g.k, batch * stored.size * (g.m * g.k + g.k * g.n + g.m * g.n)
@@ -174,8 +163,7 @@ def _transposed(x: Matrix) -> Matrix: return replace(x, rows=x.cols, cols=x.rows
 
 def _better_turned(g: Gemm, t: Tile) -> bool:
     """Compute the transpose? When C is contiguous the other way, or has a single column, which would fill one lane of each vector."""
-    if g.m == 1: return False
-    if g.n == 1: return True
+    if g.m == 1 or g.n == 1: return g.m != 1
     return g.c.cols != 1 and g.c.rows == 1
 
 

@@ -100,6 +100,16 @@ def test_large(threads):
         for la, lb in ["nn", "nt", "tn", "tt"]: check(m, n, k, dt.float32, la, lb, "n", threads=threads, seed=i)
 
 
+@pytest.mark.parametrize("t", [dt.float32, dt.float64, dt.float16, dt.int8, dt.complex64], ids=str)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_one_row_or_column(t, threads):
+    for i, (n, k) in enumerate([(1, 1), (1, 100), (9, 17), (600, 5), (5, 600), (1100, 40), (9000, 3), (7, 0)]):
+        for la, lb, lc in [("n", "n", "n"), ("n", "t", "n"), ("s", "n", "s"), ("t", "s", "t")]:
+            for batch in [(), (3,), (2, 2)]:
+                check(1, n, k, t, la, lb, lc, batch, threads, seed=i)
+                check(n, 1, k, t, la, lb, lc, batch, threads, seed=i)
+
+
 def test_random_shapes():
     rng = np.random.default_rng(7)
     for i in range(60):
