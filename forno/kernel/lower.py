@@ -16,7 +16,7 @@ from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Stor
 from ..cpu import isa
 from .abi import PRIVATE, SHARED, THREADS, TID, Kernel, float_word
 from .builder import PTR, Val
-from .schedule import BLOCK, TILE, TILE_LANES, Schedule, arguments, sequence
+from .schedule import BLOCK, TILE, TILE_LANES, Schedule, arguments, sequence, value_type
 
 ARG = ("argmax", "argmin")
 
@@ -279,14 +279,10 @@ class Lowering(Kernel):
 
     # ---- reductions
     def accumulate_type(self, v: Reduce):
-        arg = self._type(v.arg)
+        arg = value_type(self.s.nest, v.arg)
         if v.combine in ("any", "all"): return dt.bool
         if v.combine in ("sum", "prod"): return v.dtype.opmath
         return arg.opmath
-
-    def _type(self, i: int):
-        v = self.body_values[i]
-        return dt.int64 if isinstance(v, Index) else v.dtype
 
     def combine(self, how: str, x, y):
         if how in ARG: return self._combine_positions(how, x, y)

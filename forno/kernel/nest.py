@@ -11,23 +11,25 @@ from ..cpu import code
 from .lower import Lowering, numbers
 from .schedule import PARALLEL_WORK, Schedule, cost, schedule
 
-_programs: dict = {}                           # spec -> (Program, keys of its words, its Lowering)
+TINY = 16                                      # elements; fewer are not worth optimising their code
+_programs: dict = {}                           # (spec, level) -> (Program, keys of its words, its Lowering)
 
 
 def build(nest: Nest) -> Launch:
     s = schedule(nest)
-    program, keys, lowering = _programs.get(s.spec) or _compile(s)
-    places = lowering.scratch(s)
     elements = math.prod(s.extents)
-    work = elements * sum(map(cost, s.nest.body))
+    key = s.spec, 0 if elements <= TINY else 1
+    program, keys, lowering = _programs.get(key) or _compile(s, key)
+    places = lowering.scratch(s)
+    work = elements * sum(cost(s.nest, v) for v in s.nest.body)
     return Launch(program, numbers(s, keys, places), work >= PARALLEL_WORK and s.results * s.chunks > 1, places["private"], places["shared"],
                   _bytes(s), work)
 
 
-def _compile(s: Schedule):
+def _compile(s: Schedule, key):
     lowering = Lowering(s)
     text, keys = lowering.kernel()
-    out = _programs[s.spec] = Program("nest", code.load(text, "nest"), text), keys, lowering
+    out = _programs[key] = Program("nest", code.load(text, "nest", key[1]), text), keys, lowering
     return out
 
 

@@ -18,12 +18,11 @@ from dataclasses import dataclass, field, replace
 from ..core import dtype as dt
 from ..core.kernels import Apply, Cast, Const, Index, Load, Nest, Number, Reduce, Store
 from ..cpu import isa
+from .builder import Builder, Val
 
-PLAIN = frozenset("""add sub mul div neg abs sign maximum minimum lt le gt ge eq ne where relu square reciprocal sqrt logical_not logical_and logical_or
-    logical_xor bitwise_not bitwise_and bitwise_or bitwise_xor masked_fill clamp clamp_min clamp_max add_scaled floor ceil trunc round""".split())
 KEEP_BYTES = 256 << 10                         # of private scratch for values that are dear to compute again
 CHUNKS = 64                                    # parts of a split window
-PARALLEL_WORK = 32 << 10                       # cheap operations that are worth waking a thread for
+PARALLEL_WORK = 96 << 10                       # operations that are worth waking a thread for: three on each of 32K elements
 TILE, TILE_LANES = 32, 128                     # a tile's size along `tile` and along the lanes: 16 KiB of float32
 BLOCK = 128                                    # steps of a long float sum before its total is put aside
 
@@ -211,11 +210,24 @@ def depths(nest: Nest) -> list[int]:
     return out
 
 
-def cost(v) -> int:
-    """Cheap operations that a value stands for."""
+_emitted: dict = {}                            # (row, operand types) -> instructions it writes
+
+
+def cost(nest: Nest, v) -> int:
+    """Instructions that a value stands for, per element (or vector)."""
     if isinstance(v, Load): return 4 if v.at or v.bounds else 1
-    if isinstance(v, Apply): return 1 if v.op.name in PLAIN else 20
-    return 1 if isinstance(v, (Reduce, Store)) else 0
+    if isinstance(v, (Cast, Reduce, Store)): return 1
+    if not isinstance(v, Apply): return 0
+    types = tuple(value_type(nest, a) for a in v.args)
+    key = v.op, types
+    if key not in _emitted:
+        b = Builder()
+        v.op.emit(b, *(b.pair(*(Val("%x", t.real),) * 2) if t.category == dt.COMPLEX else Val("%x", t) for t in types))
+        _emitted[key] = len(b.lines)
+    return _emitted[key]
+
+
+def value_type(nest: Nest, i: int): return nest.body[i].dtype or dt.int64      # an Index counts in int64
 
 
 # ---- choosing
@@ -255,14 +267,14 @@ def schedule(nest: Nest) -> Schedule:
         columns = _score(nest, deps, best_parallel, loops[best_parallel].extent) if best_parallel >= 0 else -math.inf
         short = loops[best_window].extent < isa.vector_bytes // 8 and best_parallel >= 0 and loops[best_parallel].extent >= isa.vector_bytes // 8
         form, lane = ("columns", best_parallel) if columns > rows or short else ("rows", best_window)
-    work = sum(map(cost, nest.body))
-    dear = work >= 40 or len(nest.body) > 24
+    work = sum(cost(nest, v) for v in nest.body)
+    dear = work >= 40
     extent = loops[lane].extent if lane >= 0 else 1
     wide = (1 if dear else 2 if form == "map" else 4)
     n = _lanes(nest, _types(nest), extent, wide) if lane >= 0 else 1
     if n == 1 and extent <= 1: lane = -1 if form != "rows" else lane
     constants = {i: v.value for i, v in enumerate(nest.body) if isinstance(v, Const) and not _structural(v)}
-    out = Schedule(nest, loops, form, lane, n, -1, False, work <= 12, False, (), deps=deps, depth=depth, constants=constants)
+    out = Schedule(nest, loops, form, lane, n, -1, False, work <= 16, False, (), deps=deps, depth=depth, constants=constants)
     total = math.prod(l.extent for l in loops)
     if reduces and window and out.results < 32 and total >= 128 << 10 and not any(l.extent == 0 for l in loops):
         out.split = max(window, key=lambda i: (loops[i].extent // (n if i == lane else 1), -i))
@@ -320,7 +332,7 @@ def _worth_keeping(s: Schedule) -> tuple[int, ...]:
     out, room = [], KEEP_BYTES
     for i in sorted(uses, reverse=True):       # a kept value spares the ones it is made of
         v = body[i]
-        if len(uses[i]) < 2 or not s.deps[i] & bits or not s.deps[i] >> s.lane & 1 or cost(v) < 10 or v.dtype.category == dt.COMPLEX: continue
+        if len(uses[i]) < 2 or not s.deps[i] & bits or not s.deps[i] >> s.lane & 1 or cost(s.nest, v) < 10 or v.dtype.category == dt.COMPLEX: continue
         size = s.row * (1 if s.form == "rows" else s.n) * v.dtype.size
         if size <= room: out.append(i); room -= size
     return tuple(sorted(out))
