@@ -88,10 +88,11 @@ def _product_grad(g, o, x, attr):
 
 
 def _log_grad(g, o, x, attr):
-    """Σ g·exp(x - o) over what follows, in logarithms, gains and losses apart."""
-    back, size = (attr[0], not attr[1]), abs(g).log()
-    gain = (select(g > 0, size, float("-inf")) - o).row(logcumsumexp, attr=back) + x
-    loss = (select(g < 0, size, float("-inf")) - o).row(logcumsumexp, attr=back) + x
+    """Σ g·exp(x - o) over what follows, in logarithms, gains and losses apart. Sums of nothing but exp(-inf) get no gradient (PyTorch: NaN)."""
+    back, none = (attr[0], not attr[1]), float("-inf")
+    size = select(o == none, none, abs(g).log() - o)
+    gain = select(g > 0, size, none).row(logcumsumexp, attr=back) + x
+    loss = select(g < 0, size, none).row(logcumsumexp, attr=back) + x
     return gain.exp() - loss.exp()
 
 
