@@ -5,8 +5,9 @@ import inspect
 
 from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
-from ..dnn import activation, contract, elementwise as _ew, functions, movement, reduce
-from . import autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, indexing as _indexing, methods as _methods, views as _views
+from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, reduce as _reduce, special as _special
+from . import (autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing, methods as _methods,
+               neural as _neural, randoms as _randoms, views as _views)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
 from .size import Size, channels_last, channels_last_3d, contiguous_format, device, layout, memory_format, preserve_format, sparse_coo, sparse_csr, strided
@@ -52,6 +53,27 @@ from_numpy = _data.from_numpy
 concat = concatenate = _fn.cat
 swapaxes = swapdims = _views.transpose
 moveaxis = _views.movedim
+
+for _name in ("index_put_",): setattr(Tensor, _name, lambda self, indices, values, accumulate=False: _gathering.index_put_(self, list(indices), values, accumulate))
+for _name in ("gather", "take_along_dim", "index_select", "take", "masked_select", "nonzero", "sort", "argsort", "topk", "kthvalue", "median", "nanmedian", "mode", "logcumsumexp",
+              "cummax", "cummin", "scatter_reduce", "index_put"): _export(_name, getattr(_gathering, _name))
+for _name in ("scatter", "scatter_add", "index_add", "index_copy", "index_fill", "cumsum", "cumprod"): _with_inplace(_name, getattr(_gathering, _name))
+Tensor.scatter_reduce_ = _bind.inplace(_gathering.scatter_reduce)
+_export("max", _gathering.extreme("max", _reduce.amax, _reduce.argmax, maximum))
+_export("min", _gathering.extreme("min", _reduce.amin, _reduce.argmin, minimum))
+searchsorted, bucketize = _gathering.searchsorted, _gathering.bucketize
+for _name in ("softmax", "log_softmax", "logsumexp", "mm", "bmm", "dot", "outer", "addmm", "baddbmm", "addmv"): _export(_name, getattr(_neural, _name))
+_export("mv", _neural.mv_)
+ger = _neural.outer
+for _k in (1, 2, 3):
+    for _name in ("conv{}d", "conv_transpose{}d", "max_pool{}d", "max_pool{}d_with_indices", "avg_pool{}d", "adaptive_avg_pool{}d", "adaptive_max_pool{}d"):
+        globals()[_name.format(_k)] = getattr(_neural, _name.format(_k))
+for _name in ("batch_norm", "layer_norm", "group_norm", "rms_norm", "dropout", "embedding"): globals()[_name] = getattr(_neural, _name)
+for _name in ("Generator", "default_generator", "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn", "rand_like", "randn_like", "randint",
+              "randint_like", "randperm", "normal", "bernoulli", "poisson", "multinomial"): globals()[_name] = getattr(_randoms, _name)
+for _name in ("uniform_", "normal_", "exponential_", "geometric_", "cauchy_", "log_normal_", "random_", "bernoulli_"): setattr(Tensor, _name, getattr(_randoms, _name))
+Tensor.multinomial = _randoms.multinomial
+Tensor.bernoulli = _randoms.bernoulli
 
 _methods.hang(Tensor)
 _indexing.hang(Tensor)

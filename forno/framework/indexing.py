@@ -6,7 +6,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..dnn import movement as mv
 from ..graph.line import record
-from . import data, functions as fn, views
+from . import data, functions as fn, gathering, views
 from .bind import apply, number
 from .methods import copy_
 from .tensor import Tensor, check_write, memory, owned, read, write
@@ -79,7 +79,7 @@ def indices(x, shape, d) -> list:
         if mask != shape[d:d + len(mask)]:
             k = next(k for k in range(len(mask)) if d + k >= len(shape) or mask[k] != shape[d + k])
             raise IndexError(f"The shape of the mask {list(mask)} at index {k} does not match the shape of the indexed tensor {list(shape)} at index {d + k}")
-        return list(fn.nonzero(x, as_tuple=True))
+        return list(gathering.nonzero(x, as_tuple=True))
     if x.dtype.category != dt.INT: raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     return [fn.to(x, dt.int64)]
 
@@ -88,7 +88,7 @@ def getitem(self, index):
     index = parts(index)
     t, picks = viewed(self, index)
     if all(p is None for p in picks): return views.through(t, lambda v: v, ("=",)) if t is self else t
-    return fn.index(t, picks)
+    return gathering.index(t, picks)
 
 
 def setitem(self, index, value):
@@ -104,7 +104,7 @@ def setitem(self, index, value):
         if k: value = views.reshape(value, have[k:])
         copy_(t, value)
         return
-    fn.index_put_(t, picks, value)
+    gathering.index_put_(t, picks, value)
 
 
 def hang(cls):

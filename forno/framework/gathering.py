@@ -1,0 +1,213 @@
+"""Functions that read, write or order elements at positions held by other tensors."""
+from __future__ import annotations
+
+from ..core import dtype as dt
+from ..core.shape import normalize_dim
+from ..dnn import elementwise as ew
+from ..dnn import gather as ga
+from ..dnn import movement as mv
+from ..dnn import scan as sc
+from ..dnn import sort as so
+from ..graph.line import record
+from . import data, functions as fn, views
+from .bind import apply, binary, land, number
+from .results import named
+from .tensor import Tensor, check_write, owned, read
+from .views import shape_of
+
+
+multiply = binary(ew.mul)
+
+
+# ---------------------------------------------------------------- advanced indexing
+def index(t: Tensor, picks) -> Tensor:
+    """t[…] with one int64 tensor or None per axis."""
+    axes = tuple(d for d, p in enumerate(picks) if p is not None)
+    return apply(ga.index, t, *[p for p in picks if p is not None], attr=axes)
+
+
+def index_put_(t: Tensor, picks, value, accumulate=False) -> Tensor:
+    axes = tuple(d for d, p in enumerate(picks) if p is not None)
+    check_write(t, False)
+    value = fn.to(value, t.dtype)
+    land(t, record(ga.index_put, (read(t), *[read(p) for p in picks if p is not None], read(value)), (axes, "sum" if accumulate else "set", True)))
+    return t
+
+
+def index_put(input, indices, values, accumulate=False): return index_put_(views.clone(input), list(indices), values, accumulate)
+
+
+def nonzero(input, *, as_tuple=False, out=None):
+    """Positions of elements that aren't zero: their number is a value, so this runs the window."""
+    x = read(input)
+    counts = owned(record(ga.nonzero_count, (x,)))
+    n = int(data.values(counts).sum())
+    where = owned(record(ga.nonzero_fill, (read(input), read(counts)), n))
+    if not as_tuple: return where
+    if not shape_of(input): return (apply(mv.full, attr=((n,), dt.int64, 0)),)
+    return views.unbind(where, 1)
+
+
+def masked_select(input, mask, *, out=None):
+    if mask.dtype is not dt.bool: raise RuntimeError("masked_select: expected BoolTensor for mask")
+    input, mask = fn.broadcast_tensors(input, mask)
+    if not shape_of(input): input, mask = views.reshape(input, (1,)), views.reshape(mask, (1,))
+    return index(input, list(nonzero(mask, as_tuple=True)))
+
+
+def flat_dim(t, dim): return normalize_dim(dim, len(shape_of(t)))
+
+
+def indices_of(index):
+    if index.dtype not in (dt.int64, dt.int32): raise RuntimeError("expected index to have dtype int32/int64")
+    return index
+
+
+def gather(input, dim, index, *, sparse_grad=False, out=None):
+    if index.dtype is not dt.int64: raise RuntimeError("gather(): Expected dtype int64 for index")
+    return apply(ga.gather, input, index, attr=flat_dim(input, dim))
+
+
+def take_along_dim(input, indices, dim=None, *, out=None):
+    if dim is None: return gather(views.reshape(input, (-1,)), 0, views.reshape(indices, (-1,)))
+    d = flat_dim(input, dim)
+    shape = list(fn.broadcast(shape_of(input)[:d] + (1,) + shape_of(input)[d + 1:], shape_of(indices)[:d] + (1,) + shape_of(indices)[d + 1:]))
+    return gather(views.expand(input, shape[:d] + [shape_of(input)[d]] + shape[d + 1:]), d, views.expand(indices, shape[:d] + [shape_of(indices)[d]] + shape[d + 1:]))
+
+
+def index_select(input, dim, index, *, out=None): return apply(ga.index_select, input, indices_of(index), attr=flat_dim(input, dim))
+def take(input, index, *, out=None): return apply(ga.take, input, index, attr=None)
+
+
+MODES = {None: "set", "add": "sum", "sum": "sum", "multiply": "prod", "prod": "prod", "amax": "amax", "amin": "amin"}
+
+
+def scatter(input, dim, index, src=None, *, value=None, reduce=None, out=None):
+    src = value if src is None else src
+    if not isinstance(src, Tensor): src = apply(mv.full, attr=((), input.dtype, number(src)))
+    if index.dtype is not dt.int64: raise RuntimeError("scatter(): Expected dtype int64 for index")
+    d = flat_dim(input, dim)
+    if reduce in ("multiply", "prod"): return apply(ga.scatter_reduce, input, index, src if shape_of(src) else views.expand(src, shape_of(index)), attr=(d, "prod", True))
+    return apply(ga.scatter, input, index, src, attr=(d, MODES[reduce], True))
+
+
+def scatter_add(input, dim, index, src, *, out=None): return scatter(input, dim, index, src, reduce="add")
+
+
+def scatter_reduce(input, dim, index, src, reduce, *, include_self=True, out=None):
+    d = flat_dim(input, dim)
+    if reduce == "mean": return apply(ga.scatter_mean, input, index, src, attr=(d, include_self))
+    if reduce == "sum" and include_self: return scatter_add(input, dim, index, src)
+    if reduce not in ("sum", "prod", "amax", "amin"): raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
+    return apply(ga.scatter_reduce, input, index, src, attr=(d, reduce, include_self))
+
+
+def index_add(input, dim, index, source, *, alpha=1, out=None):
+    if alpha != 1: source = multiply(source, alpha)
+    return apply(ga.index_write, input, indices_of(index), source, attr=(flat_dim(input, dim), "sum", True))
+
+
+def index_copy(input, dim, index, source, *, out=None): return apply(ga.index_write, input, indices_of(index), source, attr=(flat_dim(input, dim), "set", True))
+
+
+def index_fill(input, dim, index, value):
+    v = value if isinstance(value, Tensor) else apply(mv.full, attr=((), input.dtype, number(value)))
+    return apply(ga.index_write, input, indices_of(index), v, attr=(flat_dim(input, dim), "set", True))
+
+
+# ---------------------------------------------------------------- order
+def picked(input, where, dim, keepdim):
+    """(values, indices) of one position per line."""
+    values = gather(input, dim, where) if shape_of(input) else views.clone(input)
+    if keepdim or not shape_of(input): return values, where
+    return views.squeeze(values, dim), views.squeeze(where, dim)
+
+
+def sort(input, dim=-1, descending=False, stable=False, *, out=None):
+    d = flat_dim(input, dim)
+    where = apply(so.argsort, input, attr=(d, bool(descending)))
+    return named("sort", values=gather(input, d, where) if shape_of(input) else views.clone(input), indices=where)
+
+
+def argsort(input, dim=-1, descending=False, stable=False): return apply(so.argsort, input, attr=(flat_dim(input, dim), bool(descending)))
+
+
+def topk(input, k, dim=-1, largest=True, sorted=True, *, out=None):
+    d = flat_dim(input, dim)
+    where = apply(so.topk, input, attr=(d, bool(largest), int(k)))
+    return named("topk", values=gather(input, d, where) if shape_of(input) else views.clone(input), indices=where)
+
+
+def statistic(row, name):
+    def f(input, *args, dim=None, keepdim=False, out=None):
+        attr = ()
+        if name == "kthvalue":
+            k, *args = args
+            attr = (int(k) - 1,)
+        if args: dim, *args = args
+        if args: keepdim, = args
+        if dim is None:
+            if name in ("median", "nanmedian"): return picked(views.reshape(input, (-1,)), apply(row, views.reshape(input, (-1,)), attr=(0,)), 0, False)[0]
+            dim = -1
+        d = flat_dim(input, dim)
+        values, where = picked(input, apply(row, input, attr=(d, *attr)), d, keepdim)
+        return named(name, values=values, indices=where)
+    f.__name__ = name
+    return f
+
+
+kthvalue, median, nanmedian, mode = statistic(so.kthvalue, "kthvalue"), statistic(so.median, "median"), statistic(so.nanmedian, "nanmedian"), statistic(so.mode, "mode")
+
+
+def extreme(name, row, arg, pairwise):
+    """max and min: of everything, along an axis with indices, or of two tensors."""
+    def f(input, dim=None, keepdim=False, *, other=None, out=None):
+        if isinstance(dim, Tensor): other = dim
+        if other is not None: return pairwise(input, other)
+        if dim is None:
+            if input.numel() == 0: raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
+            return fn.reduce(row, input)
+        d = flat_dim(input, dim)
+        if not shape_of(input): return named(name, values=views.clone(input), indices=apply(mv.full, attr=((), dt.int64, 0)))
+        if shape_of(input)[d] == 0: raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+        where = apply(arg, fn.to(input, dt.uint8) if input.dtype is dt.bool else input, attr=(d,))
+        values, where = picked(input, where, d, keepdim)
+        return named(name, values=values, indices=where)
+    f.__name__ = name
+    return f
+
+
+# ---------------------------------------------------------------- running sums
+def running(row):
+    def f(input, dim, *, dtype=None, out=None):
+        if dtype is not None: input = fn.to(input, dtype)
+        return apply(row, input, attr=(flat_dim(input, dim), False))
+    f.__name__ = row.name
+    return f
+
+
+cumsum, cumprod, logcumsumexp = running(sc.cumsum), running(sc.cumprod), running(sc.logcumsumexp)
+
+
+def running_extreme(row, name):
+    def f(input, dim, *, out=None):
+        d = flat_dim(input, dim)
+        where = apply(row, input, attr=(d, False))
+        return named(name, values=gather(input, d, where) if shape_of(input) else views.clone(input), indices=where)
+    return f
+
+
+cummax, cummin = running_extreme(sc.cummax, "cummax"), running_extreme(sc.cummin, "cummin")
+
+
+def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None, out=None):
+    scalar = not isinstance(input, Tensor)
+    values = apply(mv.full, attr=((1,), sorted_sequence.dtype, number(input))) if scalar else input
+    flat = not scalar and not shape_of(values)
+    if flat: values = views.reshape(values, (1,))
+    args = (sorted_sequence, values) if sorter is None else (sorted_sequence, values, sorter)
+    r = apply(so.searchsorted, *args, attr=(right or side == "right", dt.int32 if out_int32 else dt.int64))
+    return views.reshape(r, ()) if scalar or flat else r
+
+
+def bucketize(input, boundaries, *, out_int32=False, right=False, out=None): return searchsorted(boundaries, input, out_int32=out_int32, right=right)
