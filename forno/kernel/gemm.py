@@ -175,12 +175,14 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
     in_place = (native or z == 2) and g.c.dtype is stored and g.c.cols == 1      # C can hold partial sums
     panels, columns = -(-m // t.rows), -(-n // t.columns)
     l1, l2, _ = isa.caches()
-    # an A panel and a B panel share L1; halves keep all of K in the registers, because C can't hold partial sums
-    kc = even_split(k, max(l1 * 3 // 4 // (t.acc.size * (t.rows + t.columns)), 64), 8) if in_place else max(k, 1)
+    # a panel of A and one of B share L1, or a tenth of a large L2; results that can't hold partial sums keep all of K in registers
+    depth = max(l1 * 3 // 4, min(l2 // 10, 100_000)) // (t.acc.size * (t.rows + t.columns))
+    kc = even_split(k, max(depth, 64), 8) if in_place else max(k, 1)
     mc = even_split(panels, max(l2 * 3 // 8 // (t.acc.size * t.rows * kc), 1), 1)
     nc = even_split(columns, max((1 << 20) // (t.acc.size * t.columns * kc), 1), 1)
-    pack_b = not (native and g.b.cols == 1 and panels <= 2)
-    pack_a = not (native and columns <= 8)
+    # copying pays when a panel is read often, or when its rows lie a power of two apart and push each other out of L1
+    pack_b = not (native and g.b.cols == 1 and (panels <= 4 or g.b.rows * t.acc.size <= 2048 or panels <= 12 and g.b.rows * t.acc.size % 4096))
+    pack_a = not native or (columns > 8 and g.a.rows * t.acc.size % 4096 == 0 if g.a.cols == 1 else columns > 4)
     height, taller = divmod(m, panels) if panels else (0, 0)
     kernels = micro(t.acc)
     for rows in {height, height + 1} if taller else {height}:
