@@ -31,14 +31,18 @@ def _np_softplus(x): return np.logaddexp(x, 0)
 BOOL_HARDTANH = {dt.BOOL: "Bool inputs not supported for hardtanh"}
 relu = row("relu", lambda b, x: b.max(x, 0), lambda x: np.maximum(x, np.zeros_like(x)), lambda g, o, x: select(o <= 0, 0, g), types="if", saves="o",
            refuse={dt.BOOL: "Boolean inputs not supported for relu"}, kernel="clamp_min_scalar_cpu")
-relu6 = act("relu6", lambda b, x: _clamp(b, x, 0, 6), lambda x: np.clip(x, 0, 6), lambda g, o, x: select((x <= 0) | (x >= 6), 0, g), types="if", refuse=BOOL_HARDTANH)
-hardtanh = act("hardtanh", _clamp, lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi), lambda g, o, x, lo, hi: select((x <= lo) | (x >= hi), 0, g), types="if",
-               refuse=BOOL_HARDTANH)
-leaky_relu = act("leaky_relu", lambda b, x, k: b.select(b.gt(x, 0), x, b.mul(x, k)), lambda x, k: np.where(x > 0, x, x * k), lambda g, o, x, k: select(x > 0, g, g * k))
+relu6 = act("relu6", lambda b, x: _clamp(b, x, 0, 6), lambda x: np.clip(x, 0, 6), lambda g, o, x: select((x <= 0) | (x >= 6), 0, g), types="if",
+            refuse=BOOL_HARDTANH)
+hardtanh = act("hardtanh", _clamp, lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi), lambda g, o, x, lo, hi: select((x <= lo) | (x >= hi), 0, g),
+               types="if", refuse=BOOL_HARDTANH)
+leaky_relu = act("leaky_relu", lambda b, x, k: b.select(b.gt(x, 0), x, b.mul(x, k)), lambda x, k: np.where(x > 0, x, x * k),
+                 lambda g, o, x, k: select(x > 0, g, g * k))
 prelu = act("prelu", lambda b, x, w: b.select(b.gt(x, 0), x, b.mul(x, w)), lambda x, w: np.where(x > 0, x, x * w),
             lambda g, o, x, w: select(x > 0, g, g * w), lambda g, o, x, w: select(x > 0, 0, g * x), saves="ab")
-threshold = act("threshold", lambda b, x, t, v: b.select(b.le(x, t), v, x), lambda x, t, v: np.where(x <= t, v, x), lambda g, o, x, t, v: select(x <= t, 0, g), types="if")
-hardshrink = act("hardshrink", lambda b, x, k: b.select(b.le(b.abs(x), k), 0, x), lambda x, k: np.where(np.abs(x) <= k, 0, x), lambda g, o, x, k: select(x.row(abs_) <= k, 0, g))
+threshold = act("threshold", lambda b, x, t, v: b.select(b.le(x, t), v, x), lambda x, t, v: np.where(x <= t, v, x),
+                lambda g, o, x, t, v: select(x <= t, 0, g), types="if")
+hardshrink = act("hardshrink", lambda b, x, k: b.select(b.le(b.abs(x), k), 0, x), lambda x, k: np.where(np.abs(x) <= k, 0, x),
+                 lambda g, o, x, k: select(x.row(abs_) <= k, 0, g))
 softshrink = act("softshrink", lambda b, x, k: b.select(b.gt(x, k), b.sub(x, k), b.select(b.lt(x, b.neg(k)), b.add(x, k), b.mul(x, 0))),
                  lambda x, k: np.where(x > k, x - k, np.where(x < -k, x + k, x * 0)), lambda g, o, x, k: select(x.row(abs_) <= k, 0, g))
 
@@ -48,11 +52,13 @@ elu = act("elu", lambda b, x, a: b.select(b.le(x, 0), b.mul(b.expm1(x), a), x), 
 selu = act("selu", lambda b, x: b.mul(b.select(b.le(x, 0), b.mul(b.expm1(x), SELU_ALPHA), x), SELU_SCALE),
            lambda x: SELU_SCALE * np.where(x <= 0, np.expm1(np.minimum(x, 0)) * SELU_ALPHA, x),
            lambda g, o, x: select(x <= 0, g * x.row(exp) * (SELU_ALPHA * SELU_SCALE), g * SELU_SCALE), names="selu")
-celu = act("celu", lambda b, x, a: b.select(b.le(x, 0), b.mul(b.expm1(b.div(x, a)), a), x), lambda x, a: np.where(x <= 0, np.expm1(np.minimum(x, 0) / a) * a, x),
+celu = act("celu", lambda b, x, a: b.select(b.le(x, 0), b.mul(b.expm1(b.div(x, a)), a), x),
+           lambda x, a: np.where(x <= 0, np.expm1(np.minimum(x, 0) / a) * a, x),
            lambda g, o, x, a: select(x <= 0, g * (x / a).row(exp), g), kernel="elu_cpu")
 softplus = act("softplus", lambda b, x, k, t: b.select(b.gt(b.mul(x, k), t), x, b.div(b.log1p(b.exp(b.mul(x, k))), k)),
                lambda x, k, t: np.where(x * k > t, x, _np_softplus(x * k) / k), lambda g, o, x, k, t: select(x * k > t, g, g * (x * k).row(sigmoid)))
-logsigmoid = act("logsigmoid", lambda b, x: b.sub(b.min(x, 0), b.log1p(b.exp(b.neg(b.abs(x))))), lambda x: -_np_softplus(-x), lambda g, o, x: g * (-x).row(sigmoid))
+logsigmoid = act("logsigmoid", lambda b, x: b.sub(b.min(x, 0), b.log1p(b.exp(b.neg(b.abs(x))))), lambda x: -_np_softplus(-x),
+                 lambda g, o, x: g * (-x).row(sigmoid))
 
 # ---- smooth gates
 silu = act("silu", lambda b, x: b.mul(x, _sigmoid(b, x)), lambda x: x * _np_sigmoid(x), lambda g, o, x: _silu_grad(g, x), types="fc")
@@ -89,16 +95,20 @@ def _mish_grad(g, x):
     return g * (t + x * s * (1 - t * t))
 
 
-softsign = act("softsign", lambda b, x: b.div(x, b.add(1, b.abs(x))), lambda x: x / (1 + np.abs(x)), lambda g, o, x: g / ((1 + x.row(abs_)) * (1 + x.row(abs_))), rule=tensors_inexact)
-tanhshrink = act("tanhshrink", lambda b, x: b.sub(x, b.tanh(x)), lambda x: x - np.tanh(x), lambda g, o, x: times(g, x.row(tanh) * x.row(tanh)), rule=tensors_inexact, types="fc")
+softsign = act("softsign", lambda b, x: b.div(x, b.add(1, b.abs(x))), lambda x: x / (1 + np.abs(x)),
+               lambda g, o, x: g / ((1 + x.row(abs_)) * (1 + x.row(abs_))), rule=tensors_inexact)
+tanhshrink = act("tanhshrink", lambda b, x: b.sub(x, b.tanh(x)), lambda x: x - np.tanh(x), lambda g, o, x: times(g, x.row(tanh) * x.row(tanh)),
+                 rule=tensors_inexact, types="fc")
 hardsigmoid = act("hardsigmoid", lambda b, x: b.div(_clamp(b, b.add(x, 3), 0, 6), 6), lambda x: np.clip(x + 3, 0, 6) / 6,
                   lambda g, o, x: select((x > -3) & (x < 3), g / 6, 0))
 hardswish = act("hardswish", lambda b, x: b.div(b.mul(x, _clamp(b, b.add(x, 3), 0, 6)), 6), lambda x: x * np.clip(x + 3, 0, 6) / 6,
                 lambda g, o, x: select(x <= -3, 0, select(x < 3, g * (x / 3 + 0.5), g)))
 
 # ---- pointwise losses; reductions are separate rows
-binary_cross_entropy = act("binary_cross_entropy", lambda b, x, y: _bce(b, x, y), lambda x, y: (y - 1) * np.maximum(np.log1p(-x), -100) - y * np.maximum(np.log(x), -100),
-                           lambda g, o, x, y: g * (x - y) / ((1 - x) * x).row(clamp_min, 1e-12), lambda g, o, x, y: g * ((-x).row(log1p) - x.row(log)), saves="ab")
+binary_cross_entropy = act("binary_cross_entropy", lambda b, x, y: _bce(b, x, y),
+                           lambda x, y: (y - 1) * np.maximum(np.log1p(-x), -100) - y * np.maximum(np.log(x), -100),
+                           lambda g, o, x, y: g * (x - y) / ((1 - x) * x).row(clamp_min, 1e-12),
+                           lambda g, o, x, y: g * ((-x).row(log1p) - x.row(log)), saves="ab")
 
 
 def _bce(b, x, y):
@@ -106,10 +116,13 @@ def _bce(b, x, y):
 
 
 bce_with_logits = act("bce_with_logits", lambda b, x, y: b.add(b.sub(b.max(x, 0), b.mul(x, y)), b.log1p(b.exp(b.neg(b.abs(x))))),
-                      lambda x, y: np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x))), lambda g, o, x, y: g * (x.row(sigmoid) - y), lambda g, o, x, y: g * -x, saves="ab")
-smooth_l1 = act("smooth_l1", lambda b, x, y, k: _smooth_l1(b, x, y, k), lambda x, y, k: np.where(np.abs(x - y) < k, 0.5 * (x - y) ** 2 / k, np.abs(x - y) - 0.5 * k),
+                      lambda x, y: np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x))), lambda g, o, x, y: g * (x.row(sigmoid) - y),
+                      lambda g, o, x, y: g * -x, saves="ab")
+smooth_l1 = act("smooth_l1", lambda b, x, y, k: _smooth_l1(b, x, y, k),
+                lambda x, y, k: np.where(np.abs(x - y) < k, 0.5 * (x - y) ** 2 / k, np.abs(x - y) - 0.5 * k),
                 lambda g, o, x, y, k: _smooth_l1_grad(g, x - y, k), lambda g, o, x, y, k: -_smooth_l1_grad(g, x - y, k), saves="ab")
-huber = act("huber", lambda b, x, y, k: _huber(b, x, y, k), lambda x, y, k: np.where(np.abs(x - y) <= k, 0.5 * (x - y) ** 2, k * (np.abs(x - y) - 0.5 * k)),
+huber = act("huber", lambda b, x, y, k: _huber(b, x, y, k),
+            lambda x, y, k: np.where(np.abs(x - y) <= k, 0.5 * (x - y) ** 2, k * (np.abs(x - y) - 0.5 * k)),
             lambda g, o, x, y, k: _huber_grad(g, x - y, k), lambda g, o, x, y, k: -_huber_grad(g, x - y, k), saves="ab")
 
 

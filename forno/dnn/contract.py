@@ -19,8 +19,8 @@ from ..core.shape import broadcast
 from .elementwise import TITLES, conjugate
 
 C_NAMES = {"uint8": "unsigned char", "int8": "signed char", "int16": "short", "int32": "int", "int64": "long int", "uint16": "unsigned short",
-           "uint32": "unsigned int", "uint64": "unsigned long", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float", "float64": "double",
-           "complex64": "c10::complex<float>", "complex128": "c10::complex<double>", "bool": "bool"}
+           "uint32": "unsigned int", "uint64": "unsigned long", "float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float",
+           "float64": "double", "complex64": "c10::complex<float>", "complex128": "c10::complex<double>", "bool": "bool"}
 
 
 def sum_to(g, shape):
@@ -88,7 +88,8 @@ def _check_types(x, w, bias=None):
 
 def _check_groups(w, groups):
     if w.shape[0] < groups or w.shape[0] % groups:
-        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size [{list(w.shape)}] instead")
+        raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, "
+                           f"but got weight of size [{list(w.shape)}] instead")
 
 
 def _conv_infer(spec, x, w, bias=None):
@@ -100,10 +101,12 @@ def _conv_infer(spec, x, w, bias=None):
         raise RuntimeError(f"Given groups={spec.groups}, weight of size {list(w.shape)}, expected input{list(x.shape)} to have {c} channels, "
                            f"but got {x.shape[1]} channels instead")
     if bias is not None and bias.shape != (k,):
-        raise RuntimeError(f"Given weight of size {list(w.shape)}, expected bias to be 1-dimensional with {k} elements, but got bias of size {list(bias.shape)} instead")
+        raise RuntimeError(f"Given weight of size {list(w.shape)}, expected bias to be 1-dimensional with {k} elements, "
+                           f"but got bias of size {list(bias.shape)} instead")
     padded, reach = [n + 2 * p for n, p in zip(x.shape[2:], spec.padding)], [d * (t - 1) + 1 for t, d in zip(w.shape[2:], spec.dilation)]
     if any(n < r for n, r in zip(padded, reach)):
-        raise RuntimeError(f"Calculated padded input size per channel: ({' x '.join(map(str, padded))}). Kernel size: ({' x '.join(map(str, reach))}). "
+        raise RuntimeError(f"Calculated padded input size per channel: ({' x '.join(map(str, padded))}). "
+                           f"Kernel size: ({' x '.join(map(str, reach))}). "
                            "Kernel size can't be greater than actual input size")
     return x.dtype, (x.shape[0], k, *spec.out(x.shape[2:], w.shape[2:]))
 
@@ -127,7 +130,8 @@ def _windows(x, spec, out, taps):
     x = np.pad(x, [(0, 0), (0, 0)] + [(p, p) for p in spec.padding])
     n, c, *_ = x.shape
     outer, inner = [s * t for s, t in zip(x.strides[2:], spec.stride)], [s * d for s, d in zip(x.strides[2:], spec.dilation)]
-    return np.lib.stride_tricks.as_strided(x, (n, spec.groups, c // spec.groups, *out, *taps), (x.strides[0], x.strides[1] * (c // spec.groups), x.strides[1], *outer, *inner))
+    return np.lib.stride_tricks.as_strided(x, (n, spec.groups, c // spec.groups, *out, *taps),
+                                           (x.strides[0], x.strides[1] * (c // spec.groups), x.strides[1], *outer, *inner))
 
 
 def _grouped(t, groups, axis): return t.reshape(*t.shape[:axis], groups, t.shape[axis] // groups, *t.shape[axis + 1:])

@@ -24,9 +24,9 @@ from ..core.shape import broadcast
 from ..core.state import state
 
 # ---- rules of types
-TITLES = {"uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long", "uint16": "UInt16", "uint32": "UInt32", "uint64": "UInt64",
-          "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double", "complex32": "ComplexHalf", "complex64": "ComplexFloat",
-          "complex128": "ComplexDouble", "bool": "Bool"}
+TITLES = {"uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long", "uint16": "UInt16", "uint32": "UInt32",
+          "uint64": "UInt64", "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double", "complex32": "ComplexHalf",
+          "complex64": "ComplexFloat", "complex128": "ComplexDouble", "bool": "Bool"}
 
 
 def promote(kinds, default):
@@ -50,8 +50,10 @@ def tensors_inexact(kinds, default): return inexact([k for k in kinds if isinsta
 
 def scaled(kinds, default):
     t = dt.result_type(kinds[:2], default)
-    if kinds[2] == dt.FLOAT and t.category < dt.FLOAT: raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    if kinds[2] == dt.COMPLEX and t.category < dt.COMPLEX: raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
+    if kinds[2] == dt.FLOAT and t.category < dt.FLOAT:
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if kinds[2] == dt.COMPLEX and t.category < dt.COMPLEX:
+        raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
     return t
 
 
@@ -148,8 +150,9 @@ def as_tensor(x, like):
 
 # ---- arithmetic
 BOOL_SUB = "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator instead."
-BOOL_SUB_ONE = "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
-BOOL_NEG = "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
+INVERT = "If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
+BOOL_SUB_ONE = f"Subtraction, the `-` operator, with a bool tensor is not supported. {INVERT}"
+BOOL_NEG = f"Negation, the `-` operator, on a bool tensor is not supported. {INVERT}"
 
 
 def _integers(x): return x.dtype.kind in "biu"
@@ -176,7 +179,8 @@ def _remainder(ufunc):
 
 add = row("add", lambda b, x, y: b.add(x, y), np.add, lambda g, o, x, y: g, lambda g, o, x, y: g, names="")
 sub = row("sub", lambda b, x, y: b.sub(x, y), np.subtract, lambda g, o, x, y: g, lambda g, o, x, y: -g, rule=subtraction, names="")
-mul = row("mul", lambda b, x, y: b.mul(x, y), np.multiply, lambda g, o, x, y: times(g, y), lambda g, o, x, y: times(g, x), saves="ab", names="mul multiply")
+mul = row("mul", lambda b, x, y: b.mul(x, y), np.multiply, lambda g, o, x, y: times(g, y), lambda g, o, x, y: times(g, x), saves="ab",
+          names="mul multiply")
 div = row("div", lambda b, x, y: b.div(x, y), np.divide, lambda g, o, x, y: over(g, y), lambda g, o, x, y: -times(g, x / y / y),
           rule=inexact, types="fc", saves="ab", names="true_divide")
 # a sum divided by how many were summed: unlike div it keeps nothing for backward
@@ -185,7 +189,8 @@ div_count = row("div_count", lambda b, x, y: b.div(x, y), np.divide, lambda g, o
 add_scaled = row("add_scaled", lambda b, x, y, k: b.fma(y, k, x), lambda x, y, k: x + y * k,
                  lambda g, o, x, y, k: g, lambda g, o, x, y, k: times(g, k), rule=scaled, names="")
 addcmul = row("addcmul", wide(lambda b, x, y, z, k: b.fma(b.mul(k, y), z, x)), lambda x, y, z, k: x + k * y * z,
-              lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: times(g, z * k), lambda g, o, x, y, z, k: times(g, y * k), rule=tensors, saves="bc", types="ifc", kernel="addcmul_cpu_out", names="")
+              lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: times(g, z * k), lambda g, o, x, y, z, k: times(g, y * k), rule=tensors,
+              saves="bc", types="ifc", kernel="addcmul_cpu_out", names="")
 addcdiv = row("addcdiv", wide(lambda b, x, y, z, k: b.add(x, b.div(b.mul(k, y), z))), lambda x, y, z, k: x + k * y / z,
               lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: over(times(g, k), z), lambda g, o, x, y, z, k: -times(g, y * k / (z * z)),
               rule=tensors, saves="bc", types="fc", names="",
@@ -204,11 +209,11 @@ conj_ = row("conj", lambda b, x: b.conj(x), np.conj, lambda g, o, x: conjugate(g
 # ---- size, sign, rounding
 abs_ = row("abs", lambda b, x: b.abs(x), np.abs, lambda g, o, x: g * x.row(sgn), result=part, types="ifc", saves="a", names="abs absolute")
 sign = row("sign", lambda b, x: _sign(b, x), lambda x: ((x > 0).astype(np.int8) - (x < 0)).astype(x.dtype), lambda g, o, x: zeros(g), types="bif")
-sgn = row("sgn", wide(lambda b, x: _direction(b, x) if x.dtype.is_complex else _sign(b, x)),
-          lambda x: np.where(x == 0, 0, x / np.where(x == 0, 1, np.abs(x))) if x.dtype.kind == "c" else ((x > 0).astype(np.int8) - (x < 0)).astype(x.dtype),
+sgn = row("sgn", wide(lambda b, x: _direction(b, x) if x.dtype.is_complex else _sign(b, x)), lambda x: _np_sgn(x),
           lambda g, o, x: _sgn_grad(g, o, x), saves="ao")
 signbit = row("signbit", lambda b, x: b.signbit(x), lambda x: np.signbit(x) if x.dtype.kind == "f" else x < 0, types="bif", result=boolean)
-copysign = row("copysign", lambda b, x, y: b.copysign(x, y), np.copysign, lambda g, o, x, y: g * select(x == 0, 0, o / x), lambda g, o, x, y: zeros(g),
+copysign = row("copysign", lambda b, x, y: b.copysign(x, y), np.copysign, lambda g, o, x, y: g * select(x == 0, 0, o / x),
+               lambda g, o, x, y: zeros(g),
                rule=inexact, types="f", saves="ao")
 
 
@@ -222,6 +227,11 @@ def _direction(b, x):
     size = b.abs(x)
     zero = b.eq(size, 0)
     return b.div(x, b.pair(b.select(zero, 1, size), b.const(0, size)))
+
+
+def _np_sgn(x):
+    if x.dtype.kind == "c": return np.where(x == 0, 0, x / np.where(x == 0, 1, np.abs(x)))
+    return ((x > 0).astype(np.int8) - (x < 0)).astype(x.dtype)
 
 
 def _sgn_grad(g, o, x):
@@ -261,8 +271,10 @@ logical_xor = row("logical_xor", lambda b, x, y: b.xor(_true(b, x), _true(b, y))
 isnan = row("isnan", lambda b, x: b.isnan(x), np.isnan, result=boolean)
 isinf = row("isinf", lambda b, x: b.isinf(x), np.isinf, result=boolean)
 isfinite = row("isfinite", lambda b, x: b.isfinite(x), np.isfinite, result=boolean)
-isposinf = row("isposinf", lambda b, x: b.eq(x, float("inf")) if x.dtype.category == dt.FLOAT else b.isinf(x), np.isposinf, types="bif", result=boolean)
-isneginf = row("isneginf", lambda b, x: b.eq(x, float("-inf")) if x.dtype.category == dt.FLOAT else b.isinf(x), np.isneginf, types="bif", result=boolean)
+isposinf = row("isposinf", lambda b, x: b.eq(x, float("inf")) if x.dtype.category == dt.FLOAT else b.isinf(x), np.isposinf, types="bif",
+               result=boolean)
+isneginf = row("isneginf", lambda b, x: b.eq(x, float("-inf")) if x.dtype.category == dt.FLOAT else b.isinf(x), np.isneginf, types="bif",
+               result=boolean)
 
 # ---- bits
 bitwise_not = row("bitwise_not", lambda b, x: b.not_(x), np.invert, types="bi")
@@ -280,7 +292,8 @@ def _shift(ufunc, empty):
 
 
 bitwise_left_shift = row("bitwise_left_shift", lambda b, x, y: b.shl(x, y), _shift(np.left_shift, np.zeros_like), types="i", kernel="lshift_cpu")
-bitwise_right_shift = row("bitwise_right_shift", lambda b, x, y: b.shr(x, y), _shift(np.right_shift, lambda x: -(x < 0).astype(np.int8)), types="i", kernel="rshift_cpu")
+bitwise_right_shift = row("bitwise_right_shift", lambda b, x, y: b.shr(x, y), _shift(np.right_shift, lambda x: -(x < 0).astype(np.int8)), types="i",
+                          kernel="rshift_cpu")
 
 
 # ---- choosing
@@ -291,23 +304,30 @@ def _smaller(g, o, x, y): return select(x == y, g / 2, select(x > y, 0, g))
 maximum = row("maximum", lambda b, x, y: b.max(x, y), np.maximum, _larger, lambda g, o, x, y: _smaller(g, o, x, y), types="bif", saves="ab")
 minimum = row("minimum", lambda b, x, y: b.min(x, y), np.minimum, _smaller, lambda g, o, x, y: _larger(g, o, x, y), types="bif", saves="ab")
 fmax = row("fmax", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), x, b.max(x, y))), np.fmax,
-           lambda g, o, x, y: select((x >= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x >= y) | y.row(isnan), 0, g), types="bif", saves="ab")
+           lambda g, o, x, y: select((x >= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x >= y) | y.row(isnan), 0, g), types="bif",
+           saves="ab")
 fmin = row("fmin", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), x, b.min(x, y))), np.fmin,
-           lambda g, o, x, y: select((x <= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x <= y) | y.row(isnan), 0, g), types="bif", saves="ab")
+           lambda g, o, x, y: select((x <= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x <= y) | y.row(isnan), 0, g), types="bif",
+           saves="ab")
 clamp = row("clamp", lambda b, x, lo, hi: b.min(b.max(x, lo), hi), lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi),
-            lambda g, o, x, lo, hi: select((x >= lo) & (x <= hi), g, 0), lambda g, o, x, lo, hi: select((lo < as_tensor(hi, lo)) & (as_tensor(x, lo) < lo), g, 0),
+            lambda g, o, x, lo, hi: select((x >= lo) & (x <= hi), g, 0),
+            lambda g, o, x, lo, hi: select((lo < as_tensor(hi, lo)) & (as_tensor(x, lo) < lo), g, 0),
             lambda g, o, x, lo, hi: select((as_tensor(x, hi) > hi) | (as_tensor(lo, hi) > hi), g, 0), types="bif", saves="abc", names="")
-clamp_min = row("clamp_min", lambda b, x, lo: b.max(x, lo), np.maximum, lambda g, o, x, lo: select(x >= lo, g, 0), lambda g, o, x, lo: select(x < lo, g, 0),
+clamp_min = row("clamp_min", lambda b, x, lo: b.max(x, lo), np.maximum, lambda g, o, x, lo: select(x >= lo, g, 0),
+                lambda g, o, x, lo: select(x < lo, g, 0),
                 types="bif", saves="ab")
-clamp_max = row("clamp_max", lambda b, x, hi: b.min(x, hi), np.minimum, lambda g, o, x, hi: select(x <= hi, g, 0), lambda g, o, x, hi: select(x > hi, g, 0),
+clamp_max = row("clamp_max", lambda b, x, hi: b.min(x, hi), np.minimum, lambda g, o, x, hi: select(x <= hi, g, 0),
+                lambda g, o, x, hi: select(x > hi, g, 0),
                 types="bif", saves="ab")
-where = row("where", lambda b, c, x, y: b.select(c, x, y), np.where, None, lambda g, o, c, x, y: select(c, g, 0), lambda g, o, c, x, y: select(c, 0, g),
+where = row("where", lambda b, c, x, y: b.select(c, x, y), np.where, None, lambda g, o, c, x, y: select(c, g, 0),
+            lambda g, o, c, x, y: select(c, 0, g),
             rule=choose, saves="a", names="")
 masked_fill = row("masked_fill", lambda b, x, m, v: b.select(m, v, x), lambda x, m, v: np.where(m, v, x),
                   lambda g, o, x, m, v: select(m, 0, g), None, lambda g, o, x, m, v: select(m, g, 0), rule=fill, saves="b")
 nan_to_num = row("nan_to_num", lambda b, x, nan, high, low: _nan_to_num(b, x, nan, high, low), lambda x, nan, high, low: _numbers(x, nan, high, low),
                  lambda g, o, x, nan, high, low: select(x.row(isfinite), g, 0), rule=tensors, saves="a", names="")
-heaviside = row("heaviside", lambda b, x, y: b.select(b.eq(x, 0), y, b.cast(b.gt(x, 0), x.dtype)), lambda x, y: np.where(x == 0, y, x > 0), rule=alike, types="bif")
+heaviside = row("heaviside", lambda b, x, y: b.select(b.eq(x, 0), y, b.cast(b.gt(x, 0), x.dtype)), lambda x, y: np.where(x == 0, y, x > 0),
+                rule=alike, types="bif")
 
 
 def _nan_to_num(b, x, nan, high, low):

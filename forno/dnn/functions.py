@@ -87,13 +87,17 @@ tanh = fn("tanh", lambda b, x: b.tanh(x), np.tanh, lambda g, o, x: times(g, 1 - 
 asinh = fn("asinh", lambda b, x: b.asinh(x), np.arcsinh, lambda g, o, x: times(g, (x * x + 1).row(rsqrt)), names="asinh arcsinh")
 acosh = fn("acosh", lambda b, x: b.acosh(x), np.arccosh, lambda g, o, x: times(g, (x - 1).row(rsqrt) * (x + 1).row(rsqrt)), names="acosh arccosh")
 atanh = fn("atanh", lambda b, x: b.atanh(x), np.arctanh, lambda g, o, x: over(g, 1 - x * x), names="atanh arctanh")
-sigmoid = fn("sigmoid", wide(lambda b, x: b.div(1, b.add(1, b.exp(b.neg(x))))), _sigmoid, lambda g, o, x: times(g, (1 - o) * o), "o", "sigmoid special.expit")
+sigmoid = fn("sigmoid", wide(lambda b, x: b.div(1, b.add(1, b.exp(b.neg(x))))), _sigmoid, lambda g, o, x: times(g, (1 - o) * o), "o",
+             "sigmoid special.expit")
 logit = fn("logit", wide(lambda b, x: b.log(b.div(x, b.sub(1, x)))), lambda x: np.log(x / (1 - x)),
            lambda g, o, x: select((x < 0) | (x > 1), float("nan"), g / (x * (1 - x))), types="f", names="")
 erf = fn("erf", lambda b, x: b.erf(x), libm(math.erf), lambda g, o, x: g * (2 / SQRT_PI) * (-(x * x)).row(exp), types="f", names="erf special.erf")
-erfc = fn("erfc", lambda b, x: b.erfc(x), libm(math.erfc), lambda g, o, x: g * (-2 / SQRT_PI) * (-(x * x)).row(exp), types="f", names="erfc special.erfc")
-deg2rad = fn("deg2rad", lambda b, x: b.mul(x, math.pi / 180), lambda x: x * x.dtype.type(math.pi / 180), lambda g, o, x: g * (math.pi / 180), "", types="f")
-rad2deg = fn("rad2deg", lambda b, x: b.mul(x, 180 / math.pi), lambda x: x * x.dtype.type(180 / math.pi), lambda g, o, x: g * (180 / math.pi), "", types="f")
+erfc = fn("erfc", lambda b, x: b.erfc(x), libm(math.erfc), lambda g, o, x: g * (-2 / SQRT_PI) * (-(x * x)).row(exp), types="f",
+          names="erfc special.erfc")
+deg2rad = fn("deg2rad", lambda b, x: b.mul(x, math.pi / 180), lambda x: x * x.dtype.type(math.pi / 180), lambda g, o, x: g * (math.pi / 180), "",
+             types="f")
+rad2deg = fn("rad2deg", lambda b, x: b.mul(x, 180 / math.pi), lambda x: x * x.dtype.type(180 / math.pi), lambda g, o, x: g * (180 / math.pi), "",
+             types="f")
 
 
 def _erfinv_emit(b, x):
@@ -135,7 +139,8 @@ erfinv = fn("erfinv", wide(_erfinv_emit), _erfinv, lambda g, o, x: g * (SQRT_PI 
 
 # ---- of several numbers
 lerp = row("lerp", wide(lambda b, x, y, w: _lerp_emit(b, x, y, w)), lambda x, y, w: np.where(np.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w)),
-           lambda g, o, x, y, w: g - times(g, w), lambda g, o, x, y, w: times(g, w), lambda g, o, x, y, w: times(g, y - x), rule=tensors, saves="abc", types="fc", kernel="lerp_kernel_scalar")
+           lambda g, o, x, y, w: g - times(g, w), lambda g, o, x, y, w: times(g, w), lambda g, o, x, y, w: times(g, y - x), rule=tensors,
+           saves="abc", types="fc", kernel="lerp_kernel_scalar")
 
 
 def _lerp_emit(b, x, y, w):
@@ -143,7 +148,8 @@ def _lerp_emit(b, x, y, w):
     return b.select(b.lt(size, 0.5), b.add(x, b.mul(w, span)), b.sub(y, b.mul(span, b.sub(1, w))))
 
 
-atan2 = row("atan2", lambda b, x, y: b.atan2(x, y), np.arctan2, lambda g, o, x, y: g * (y / _square_length(x, y)), lambda g, o, x, y: g * (-x / _square_length(x, y)),
+atan2 = row("atan2", lambda b, x, y: b.atan2(x, y), np.arctan2, lambda g, o, x, y: g * (y / _square_length(x, y)),
+            lambda g, o, x, y: g * (-x / _square_length(x, y)),
             rule=inexact, types="f", saves="ab", names="atan2 arctan2")
 
 
@@ -158,7 +164,8 @@ logaddexp2 = row("logaddexp2", wide(lambda b, x, y: _logaddexp(b, x, y, b.exp2, 
                  lambda g, o, x, y: g / (1 + (y - x).row(exp2)), lambda g, o, x, y: g / (1 + (x - y).row(exp2)), types="f", saves="ab")
 xlogy = row("xlogy", wide(lambda b, x, y: b.select(b.isnan(y), y, b.select(b.eq(x, 0), 0, b.mul(x, b.log(y))))),
             lambda x, y: np.where(np.isnan(y), y, np.where(x == 0, 0, x * np.log(y))),
-            lambda g, o, x, y: select((x == 0) & (y <= 0), 0, g.row(xlogy, y)), lambda g, o, x, y: g * x / y, rule=inexact, types="f", saves="ab", names="xlogy special.xlogy")
+            lambda g, o, x, y: select((x == 0) & (y <= 0), 0, g.row(xlogy, y)), lambda g, o, x, y: g * x / y, rule=inexact, types="f", saves="ab",
+            names="xlogy special.xlogy")
 xlog1py = row("xlog1py", wide(lambda b, x, y: b.select(b.isnan(y), y, b.select(b.eq(x, 0), 0, b.mul(x, b.log1p(y))))),
               lambda x, y: np.where(np.isnan(y), y, np.where(x == 0, 0, x * np.log1p(y))),
               lambda g, o, x, y: select((x == 0) & (y <= -1), 0, g.row(xlog1py, y)), lambda g, o, x, y: g * x / (y + 1),
@@ -166,7 +173,8 @@ xlog1py = row("xlog1py", wide(lambda b, x, y: b.select(b.isnan(y), y, b.select(b
 sinc = fn("sinc", wide(lambda b, x: b.select(b.eq(x, 0), 1, b.div(b.sin(b.mul(x, math.pi)), b.mul(x, math.pi)))), np.sinc,
           lambda g, o, x: select(x == 0, 0, times(g, ((x * math.pi).row(cos) - o) / x)), "ao", "sinc special.sinc")
 entr = fn("entr", wide(lambda b, x: b.select(b.eq(x, 0), 0, b.select(b.lt(x, 0), float("-inf"), b.neg(b.mul(x, b.log(x)))))),
-          lambda x: np.where(x == 0, 0, np.where(x < 0, -np.inf, -x * np.log(x))), lambda g, o, x: g * (-x.row(log) - 1), types="f", names="special.entr")
+          lambda x: np.where(x == 0, 0, np.where(x < 0, -np.inf, -x * np.log(x))), lambda g, o, x: g * (-x.row(log) - 1), types="f",
+          names="special.entr")
 
 
 def _logaddexp(b, x, y, exp, log1p):
@@ -194,11 +202,13 @@ def parts(kinds, default):
 
 real = row("real", lambda b, x: b.real(x), np.real, lambda g, o, x: g, types="c", result=part, names="")
 imag = row("imag", lambda b, x: b.imag(x), np.imag, lambda g, o, x: zeros(g).row(complex_, g), types="c", result=part, names="")
-complex_ = row("complex", wide(lambda b, x, y: b.pair(x, y)), lambda x, y: _pair(x, y), lambda g, o, x, y: g.row(real), lambda g, o, x, y: g.row(imag), rule=parts, types="f", result=complexed)
+complex_ = row("complex", wide(lambda b, x, y: b.pair(x, y)), lambda x, y: _pair(x, y), lambda g, o, x, y: g.row(real),
+               lambda g, o, x, y: g.row(imag), rule=parts, types="f", result=complexed)
 polar = row("polar", wide(lambda b, r, a: b.pair(b.mul(r, b.cos(a)), b.mul(r, b.sin(a)))), lambda r, a: _pair(r * np.cos(a), r * np.sin(a)),
             lambda g, o, r, a: g.row(real) * a.row(cos) + g.row(imag) * a.row(sin),
             lambda g, o, r, a: g.row(imag) * (r * a.row(cos)) - g.row(real) * (r * a.row(sin)), rule=parts, types="f", saves="ab", result=complexed)
-angle = row("angle", lambda b, x: b.atan2(b.imag(x), b.real(x)) if x.dtype.is_complex else b.select(b.isnan(x), x, b.select(b.lt(x, 0), b.const(math.pi, x), 0)),
+angle = row("angle", lambda b, x: b.atan2(b.imag(x), b.real(x)) if x.dtype.is_complex
+            else b.select(b.isnan(x), x, b.select(b.lt(x, 0), b.const(math.pi, x), 0)),
             lambda x: np.angle(x) if x.dtype.kind == "c" else np.where(np.isnan(x), x, np.where(x < 0, np.pi, 0)),
             lambda g, o, x: _angle_grad(g, x), rule=inexact, types="fc", saves="a", result=part)
 

@@ -46,17 +46,19 @@ def fold(spec, x):
 def axes_of(spec): return (2,) if spec.groups else spec.axes
 
 
+def spans(spec, t, x) -> bool:
+    """Does a parameter cover the last axes of x (layer and RMS norm)? Otherwise it has one element per channel."""
+    return not spec.groups and spec.axes == tuple(range(len(x.shape) - len(t.shape), len(x.shape)))
+
+
 def channel(t, x, spec):
     """A parameter next to x."""
-    t = up(t)
-    if len(t.shape) == len(spec.axes) and not spec.groups and spec.axes == tuple(range(len(x.shape) - len(spec.axes), len(x.shape))): return t   # layer: last axes
-    return t.reshape((1, -1, *(1,) * (len(x.shape) - 2)))
+    return up(t) if spans(spec, t, x) else up(t).reshape((1, -1, *(1,) * (len(x.shape) - 2)))
 
 
 def collect(g, like, x, spec):
     """A gradient in x's shape, summed down to a parameter."""
-    layer = not spec.groups and spec.axes == tuple(range(len(x.shape) - len(spec.axes), len(x.shape))) and len(like.shape) == len(spec.axes)
-    axes = tuple(range(len(x.shape) - len(like.shape))) if layer else (0, *range(2, len(x.shape)))
+    axes = tuple(range(len(x.shape) - len(like.shape))) if spans(spec, like, x) else (0, *range(2, len(x.shape)))
     return total(g, axes).reshape(like.shape).to(like.dtype)
 
 

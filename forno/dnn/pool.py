@@ -50,7 +50,8 @@ def _infer(name, result=None):
         if min(spec.dilation) <= 0: raise RuntimeError("dilation should be greater than zero, but got " + " ".join(f"{k}" for k in spec.dilation))
         for k, p, d in zip(spec.kernel, spec.padding, spec.dilation):
             if p < 0: raise RuntimeError(f"pad must be non-negative, but got pad: {p}")
-            if p > (d * (k - 1) + 1) // 2: raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}")
+            if p > (d * (k - 1) + 1) // 2:
+                raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}")
         size, out = x.shape[2:], spec.out(x.shape[2:])
         if min(out) < 1:
             shapes = ["x".join(map(str, (x.shape[1], *s))) for s in (size, out)]
@@ -136,7 +137,8 @@ def planes(x): return x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
 
 def _max_grad(g, o, x, attr):
     k = len(attr.kernel)
-    if all(s >= e for s, e in zip(attr.stride, attr.kernel)) and max(attr.dilation) == 1:      # windows don't overlap: each element asks whether it won
+    # windows don't overlap: each element asks whether it won
+    if all(s >= e for s, e in zip(attr.stride, attr.kernel)) and max(attr.dilation) == 1:
         where = _where(attr, x).reshape((*g.shape, *(1,) * k))
         mine = x.ramp(math.prod(attr.kernel)).reshape(attr.kernel)
         return unwindowed(select(where == mine, g.reshape((*g.shape, *(1,) * k)), 0), attr, x.shape)
@@ -185,7 +187,9 @@ def _adaptive_infer(name, result=None):
     def infer(out, x):
         need(name, x, (dt.FLOAT,))
         for d, n in enumerate(x.shape[2:], 2):
-            if n == 0: raise RuntimeError(f"{name}(): Expected input to have non-zero size for non-batch dimensions, but input has sizes {list(x.shape)} with dimension {d} being empty")
+            if n == 0:
+                raise RuntimeError(f"{name}(): Expected input to have non-zero size for non-batch dimensions, "
+                                   f"but input has sizes {list(x.shape)} with dimension {d} being empty")
         return result or x.dtype, (*x.shape[:2], *out)
     return infer
 
@@ -267,6 +271,10 @@ def _adaptive_where(out, x):
     return index.row(gather, values.row(argmax, attr=(axis,)), attr=axis).reshape(values.shape[:-1])
 
 
-adaptive_max_pool = recipe("adaptive_max_pool", _adaptive_infer("adaptive_max_pool2d"), _adaptive_largest,
-                           lambda g, o, x, attr: planes(g).row(gather_back, planes(x.row(adaptive_max_pool_indices, attr=attr)), attr=(2, planes(x).shape)).reshape(x.shape))
+def _adaptive_largest_grad(g, o, x, attr):
+    where = planes(x.row(adaptive_max_pool_indices, attr=attr))
+    return planes(g).row(gather_back, where, attr=(2, planes(x).shape)).reshape(x.shape)
+
+
+adaptive_max_pool = recipe("adaptive_max_pool", _adaptive_infer("adaptive_max_pool2d"), _adaptive_largest, _adaptive_largest_grad)
 adaptive_max_pool_indices = recipe("adaptive_max_pool_indices", _adaptive_infer("adaptive_max_pool2d", dt.int64), _adaptive_where)

@@ -51,7 +51,8 @@ def recipe(name, infer, expand, *grads, saves="a") -> Composite:
 # ---- mean, variance
 def _mean_infer(axes, x):
     if x.dtype.category < dt.FLOAT:
-        raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: " + TITLES[x.dtype.name])
+        raise RuntimeError("mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+                           f"Got: {TITLES[x.dtype.name]}")
     return x.dtype, kept(x.shape, axes)
 
 
@@ -199,13 +200,15 @@ def _power(n, x):
     h, x = x.dtype, up(x)
     if n == 0: return x.filled(x.shape, 1, h)
     if n == 1: return x.to(h)
-    out = {3: lambda: x * x * x, 0.5: lambda: x.row(sqrt), -0.5: lambda: x.row(rsqrt), -1: lambda: x.row(reciprocal), -2: lambda: (x * x).row(reciprocal)}.get(n)
+    out = {3: lambda: x * x * x, 0.5: lambda: x.row(sqrt), -0.5: lambda: x.row(rsqrt), -1: lambda: x.row(reciprocal),
+           -2: lambda: (x * x).row(reciprocal)}.get(n)
     return (out() if out else x.row(pow_, n)).to(h)
 
 
 def _power_infer(n, x):
     need("pow", x, (dt.FLOAT, dt.COMPLEX))
-    if isinstance(n, complex) and not x.dtype.is_complex: raise TypeError(f"power: the exponent {n} of a real tensor is an operand of the row pow, not an attribute")
+    if isinstance(n, complex) and not x.dtype.is_complex:
+        raise TypeError(f"power: the exponent {n} of a real tensor is an operand of the row pow, not an attribute")
     return x.dtype, x.shape
 
 

@@ -52,7 +52,8 @@ def _sums(ufunc):
     def oracle(x, axes):
         wide = x.dtype if x.dtype.kind not in "bui" else np.dtype(np.int64)
         with np.errstate(all="ignore"):
-            return ufunc.reduce(x, axis=axes, keepdims=True, dtype={"f4": "f8", "c8": "c16"}.get(wide.str[1:], wide)).astype(wide) if axes else x.astype(wide)
+            inner = {"f4": "f8", "c8": "c16"}.get(wide.str[1:], wide)
+            return ufunc.reduce(x, axis=axes, keepdims=True, dtype=inner).astype(wide) if axes else x.astype(wide)
     return oracle
 
 

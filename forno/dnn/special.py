@@ -91,10 +91,12 @@ def _np_zeta(s, q):
 
 
 lgamma = fn("lgamma", lambda b, x: b.lgamma(x), f64(_np_lgamma), lambda g, o, x: g * x.row(digamma), types="f", names="lgamma special.gammaln")
-digamma = fn("digamma", lambda b, x: b.digamma(x), f64(_np_digamma), lambda g, o, x: g * x.filled((), 1, x.dtype).row(polygamma, x), types="f", names="digamma special.digamma special.psi")
+digamma = fn("digamma", lambda b, x: b.digamma(x), f64(_np_digamma), lambda g, o, x: g * x.filled((), 1, x.dtype).row(polygamma, x), types="f",
+             names="digamma special.digamma special.psi")
 zeta = special("zeta", _zeta, f64(_np_zeta), None, lambda g, o, s, q: g * -s * (s + 1).row(zeta, q), saves="ab")
 # (n, x), n a whole number: (-1)^(n+1) n! ζ(n + 1, x); the zeroth is digamma, a row of its own
-polygamma = special("polygamma", lambda b, n, x: _polygamma(b, n, x), f64(lambda n, x: (-1) ** (n + 1) * math.gamma(n + 1) * _np_zeta(n + 1, x)), None,
+polygamma = special("polygamma", lambda b, n, x: _polygamma(b, n, x), f64(lambda n, x: (-1) ** (n + 1) * math.gamma(n + 1) * _np_zeta(n + 1, x)),
+                    None,
                     lambda g, o, n, x: g * (as_tensor(n, x) + 1).row(polygamma, x), saves="ab", names="")
 
 

@@ -12,8 +12,20 @@ from forno.core import dtype as dt
 from forno.core.dtype import FLOAT
 from forno.core.op import TABLE
 from forno.core.shape import View, contiguous, expand_strides, normalize_dim
+from forno.dnn import (  # noqa: F401
+    activation,
+    contract,
+    elementwise,
+    functions,
+    gather,
+    norm,
+    oracle,
+    pool,
+    recipes,
+    reduce,
+    special,
+)
 from forno.dnn import movement as mv
-from forno.dnn import activation, contract, elementwise, functions, gather, norm, oracle, pool, recipes, reduce, special  # noqa: F401
 
 
 class Ref:

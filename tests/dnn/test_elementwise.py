@@ -10,25 +10,30 @@ from .duck import Duck, from_torch, grads, to_torch
 
 # what a row is in PyTorch, where it isn't torch.<name>; a tuple's further entries are numbers given to both sides
 TORCH = {
-    **{n: getattr(torch.special, n) for n in ("zeta", "i0e", "i1", "i1e", "erfcx", "ndtr", "log_ndtr")}, "polygamma": lambda n, x: torch.polygamma(int(n), x),
+    **{n: getattr(torch.special, n) for n in ("zeta", "i0e", "i1", "i1e", "erfcx", "ndtr", "log_ndtr")},
+    "polygamma": lambda n, x: torch.polygamma(int(n), x),
     "div_count": (torch.div, 3),
     "add_scaled": (lambda x, y, k: torch.add(x, y, alpha=k), 0.5), "addcmul": (lambda x, y, z, k: torch.addcmul(x, y, z, value=k), 0.5),
-    "addcdiv": (lambda x, y, z, k: torch.addcdiv(x, y, z, value=k), 0.5), "lerp": (torch.lerp, 0.3), "trunc_divide": lambda x, y: torch.div(x, y, rounding_mode="trunc"),
+    "addcdiv": (lambda x, y, z, k: torch.addcdiv(x, y, z, value=k), 0.5), "lerp": (torch.lerp, 0.3),
+    "trunc_divide": lambda x, y: torch.div(x, y, rounding_mode="trunc"),
     "where": torch.where, "masked_fill": (torch.masked_fill, 2), "clamp": (torch.clamp, -1, 2), "nan_to_num": (torch.nan_to_num, 0.5, 9.0, -9.0),
     "conj": lambda x: torch.conj(x).resolve_conj(), "entr": torch.special.entr, "xlog1py": torch.special.xlog1py, "logsigmoid": F.logsigmoid,
     "leaky_relu": (F.leaky_relu, 0.1), "threshold": (F.threshold, 0.5, 2.0), "hardshrink": (F.hardshrink, 0.5), "softshrink": (F.softshrink, 0.5),
-    "elu": (F.elu, 1.5), "celu": (F.celu, 1.5), "softplus": (F.softplus, 2.0, 3.0), "hardtanh": (F.hardtanh, -1.0, 0.5), "relu6": F.relu6, "silu": F.silu,
+    "elu": (F.elu, 1.5), "celu": (F.celu, 1.5), "softplus": (F.softplus, 2.0, 3.0), "hardtanh": (F.hardtanh, -1.0, 0.5), "relu6": F.relu6,
+    "silu": F.silu,
     "gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "mish": F.mish, "softsign": F.softsign, "tanhshrink": F.tanhshrink,
     "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish, "prelu": lambda x, w: torch.where(x > 0, x, x * w),
     "real": lambda x: torch.real(x), "binary_cross_entropy": lambda x, y: F.binary_cross_entropy(x, y, reduction="none"),
     "bce_with_logits": lambda x, y: F.binary_cross_entropy_with_logits(x, y, reduction="none"),
-    "smooth_l1": (lambda x, y, k: F.smooth_l1_loss(x, y, beta=k, reduction="none"), 0.5), "huber": (lambda x, y, k: F.huber_loss(x, y, delta=k, reduction="none"), 0.5),
+    "smooth_l1": (lambda x, y, k: F.smooth_l1_loss(x, y, beta=k, reduction="none"), 0.5),
+    "huber": (lambda x, y, k: F.huber_loss(x, y, delta=k, reduction="none"), 0.5),
 }
 SKIP = {"cast"}
 ROWS = [n for n, op in TABLE.items() if op.kind == "elementwise" and n not in SKIP]
 DTYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64,
           torch.complex64, torch.complex128]
-SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.25, 2.0, -2.0, 3.0, -3.0, 6.0, 1.5, -1.5, 2.5, 0.7, 1e-3, -1e-3, 10.0, -10.0, 30.0, -30.0, float("inf"), -float("inf"), float("nan")]
+SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.25, 2.0, -2.0, 3.0, -3.0, 6.0, 1.5, -1.5, 2.5, 0.7, 1e-3, -1e-3, 10.0, -10.0, 30.0, -30.0,
+           float("inf"), -float("inf"), float("nan")]
 INTS = [0, 1, -1, 2, -2, 3, 5, -7, 11, 40, 100, -100]
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.float32: 2e-5, torch.float64: 1e-11, torch.complex64: 5e-5, torch.complex128: 1e-10}
 
@@ -42,7 +47,8 @@ ARITY = {"where": 3, "nan_to_num": 4}
 for _n in ROWS:
     if _n in ARITY: continue
     for k in range(1, 6):
-        try: TABLE[_n].oracle(None, *[np.ones(1, np.bool_ if (_n, i) in {("where", 0), ("masked_fill", 1)} else np.int64 if _n.startswith("bitwise") or _n in ("gcd", "lcm") else np.float64) for i in range(k)])
+        try: TABLE[_n].oracle(None, *[np.ones(1, np.bool_ if (_n, i) in {("where", 0), ("masked_fill", 1)} else np.int64
+                                              if _n.startswith("bitwise") or _n in ("gcd", "lcm") else np.float64) for i in range(k)])
         except (TypeError, ValueError): continue
         ARITY[_n] = k
         break
@@ -73,11 +79,13 @@ def excused(name, xs):
     types = [x.dtype for x in xs if isinstance(x, torch.Tensor)]
     if name in ("real", "imag") and not types[0].is_complex: return True                # the function layer returns x itself, or raises
     if name in ("prelu", *LOSSES) and (len(set(types)) > 1 or not types[0].is_floating_point): return True      # the function layer checks these
-    if name in ("zeta", "erfcx", "log_ndtr", "nextafter") and (torch.float16 in types or torch.bfloat16 in types): return True     # only here, or only in PyTorch
+    # only here, or only in PyTorch
+    if name in ("zeta", "erfcx", "log_ndtr", "nextafter") and (torch.float16 in types or torch.bfloat16 in types): return True
     if name in ("zeta", "i0", "i1") and not all(x.isfinite().all() for x in xs if isinstance(x, torch.Tensor)): return True
     if name == "polygamma": return True                             # its own test
     if name == "softsign" and types[0].is_complex: return True
-    if name == "gelu" and types[0] is not torch.float64 and xs[0].is_floating_point() and xs[0].isinf().any(): return True     # PyTorch's oneDNN path gives NaN for inf
+    # PyTorch's oneDNN path gives NaN for inf
+    if name == "gelu" and types[0] is not torch.float64 and xs[0].is_floating_point() and xs[0].isinf().any(): return True
     if name in ("complex", "polar") and torch.bfloat16 in types: return True             # allowed here
     if name == "logaddexp" and any(t.is_complex for t in types): return True
     if name in ("lerp", "complex", "polar", "addcdiv") and len(set(types)) > 1: return True                    # mixed types promote
@@ -87,7 +95,8 @@ def excused(name, xs):
     if name in ("complex", "polar") and types[0] is torch.float16: return True
     if name == "hardtanh" and types[0] is torch.uint8: return True
     if name == "pow" and types == [torch.bool] and xs[1] is True: return True
-    return torch.float16 in types and (any(t.is_complex for t in types) or 1j in [x for x in xs if isinstance(x, complex)])     # complex32 computes as complex64
+    # complex32 computes as complex64
+    return torch.float16 in types and (any(t.is_complex for t in types) or 1j in [x for x in xs if isinstance(x, complex)])
 
 
 LOSSES = ("binary_cross_entropy", "bce_with_logits", "smooth_l1", "huber")
@@ -106,7 +115,8 @@ def agree(name, xs, rough=1.0):
         try: got = Duck.record(TABLE[name], *ducks, *numbers)
         except type(error): return
         except Exception as e: raise AssertionError(f"{name}: {type(e).__name__} {e}; PyTorch: {type(error).__name__} {error}") from None
-        raise AssertionError(f"{name} {[x.dtype if isinstance(x, torch.Tensor) else x for x in xs]}: no exception; PyTorch: {type(error).__name__} {error}")
+        given = [x.dtype if isinstance(x, torch.Tensor) else x for x in xs]
+        raise AssertionError(f"{name} {given}: no exception; PyTorch: {type(error).__name__} {error}")
     got = Duck.record(TABLE[name], *ducks, *numbers)
     assert (got.dtype.name, got.shape) == (str(want.dtype)[6:], tuple(want.shape)), f"{name} {xs}"
     tolerance = rough * TOLERANCE.get(want.dtype, 0)
@@ -135,7 +145,8 @@ def test_numbers(name):
             if name in NUMBERS and not more: agree(name, [x, y], 4)
 
 
-NUMBERS = ("add", "sub", "mul", "div", "remainder", "fmod", "pow", "lt", "le", "gt", "ge", "eq", "ne", "bitwise_and", "bitwise_or", "bitwise_xor", "floor_divide")
+NUMBERS = ("add", "sub", "mul", "div", "remainder", "fmod", "pow", "lt", "le", "gt", "ge", "eq", "ne", "bitwise_and", "bitwise_or", "bitwise_xor",
+           "floor_divide")
 
 
 @pytest.mark.parametrize("name", ROWS)

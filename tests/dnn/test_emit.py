@@ -10,17 +10,20 @@ from forno.core.op import TABLE
 from forno.dnn import activation, elementwise, functions, oracle, special  # noqa: F401
 from forno.kernel.nest import build
 
-FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.25, 2.0, -2.0, 3.0, -3.0, 6.0, 1.5, -1.5, 2.5, 0.7, 1e-3, -1e-3, 10.0, -10.0, 30.0, -30.0, np.inf, -np.inf, np.nan]
+FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.25, 2.0, -2.0, 3.0, -3.0, 6.0, 1.5, -1.5, 2.5, 0.7, 1e-3, -1e-3, 10.0, -10.0, 30.0, -30.0, np.inf,
+          -np.inf, np.nan]
 INTS = [0, 1, -1, 2, -2, 3, 5, -7, 11, 40, 100, -100, 7, 8, 9, 63]
 TOLERANCE = {dt.float32: 2e-6, dt.float64: 1e-13, dt.float16: 1e-3, dt.bfloat16: 8e-3, dt.complex64: 1e-5, dt.complex128: 1e-12}
-LIMIT = {"erfinv": 20, "logit": 5, "gelu_tanh": 4, "tanhshrink": 10, "softsign": 2, "sinc": 100, "frac": 2, "bce_with_logits": 4, "mish": 4, "gelu": 20, "atanh": 8, "pow": 8}
+LIMIT = {"erfinv": 20, "logit": 5, "gelu_tanh": 4, "tanhshrink": 10, "softsign": 2, "sinc": 100, "frac": 2, "bce_with_logits": 4, "mish": 4,
+         "gelu": 20, "atanh": 8, "pow": 8}
 ROWS = [n for n, op in TABLE.items() if op.kind == "elementwise" and n != "cast"]
 
 
 def arity(op):
     for k in (3, 4) if op.name in ("where", "masked_fill", "nan_to_num") else range(1, 6):
         if (op.name, k) == ("nan_to_num", 3): continue
-        try: op.oracle(None, *[np.ones(1, np.int64 if op.name.startswith("bitwise") or op.name in ("gcd", "lcm") else bool if op.name == "where" else np.float64) for _ in range(k)])
+        try: op.oracle(None, *[np.ones(1, np.int64 if op.name.startswith("bitwise") or op.name in ("gcd", "lcm") else bool if op.name == "where"
+                                       else np.float64) for _ in range(k)])
         except (TypeError, ValueError): continue
         return k
 
@@ -30,7 +33,8 @@ def inputs(t, k):
     if t is dt.bool: xs = np.array([False, True])
     elif t.category == dt.INT: xs = np.array(INTS).astype(t.code) if t.signed else np.abs(INTS).astype(t.code)
     elif t.category == dt.FLOAT: xs = oracle.convert(np.array(FLOATS), t)
-    else: xs = np.array([a + 1j * b for a in FLOATS[2:18:2] for b in (0.3, -1.0, 0.25, 3.0, -2.5)]).astype(t.code)    # away from poles and branch cuts
+    # away from poles and branch cuts
+    else: xs = np.array([a + 1j * b for a in FLOATS[2:18:2] for b in (0.3, -1.0, 0.25, 3.0, -2.5)]).astype(t.code)
     if k == 1: return [np.tile(xs, 3)]
     if k > 2: xs = xs[:12]
     grid = np.meshgrid(*[xs] * min(k, 3), indexing="ij")
@@ -43,7 +47,8 @@ def stored(x, t): return oracle.bits(x) if t is dt.bfloat16 else np.ascontiguous
 def run(op, arrays, types, result):
     n = arrays[0].size
     operands = (*(Operand(t, "r") for t in types), Operand(result, "w"))
-    body = (*(Load(i, t, (1,)) for i, t in enumerate(types)), Apply(op, tuple(range(len(types))), result), Store(len(types), len(types), (1,), 0, result))
+    body = (*(Load(i, t, (1,)) for i, t in enumerate(types)), Apply(op, tuple(range(len(types))), result),
+            Store(len(types), len(types), (1,), 0, result))
     launch = build(Nest((n,), (), operands, body, op.name))
     memory = [stored(x, t) for x, t in zip(arrays, types)]
     out = np.zeros(n, result.code)
@@ -53,7 +58,8 @@ def run(op, arrays, types, result):
     error = np.zeros(4, np.int64)
     private, shared = np.zeros(launch.scratch + 64, np.uint8), np.zeros(launch.shared + 64, np.uint8)
     ctx = np.array([0, 1, private.ctypes.data, shared.ctypes.data, ctypes.cast(wait, ctypes.c_void_p).value, error.ctypes.data, 0], np.int64)
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(launch.program.address)(ctx.ctypes.data, vals.ctypes.data, words.ctypes.data)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(launch.program.address)(ctx.ctypes.data, vals.ctypes.data,
+                                                                                                      words.ctypes.data)
     return oracle.unbits(out) if result is dt.bfloat16 else out
 
 
@@ -75,5 +81,6 @@ def test_emit(name, t):
     got = run(op, xs, types, result)
     want = oracle.convert(np.asarray(op.oracle(None, *[x.astype(oracle.code(u.opmath)) for x, u in zip(xs, types)])), result)
     tolerance = TOLERANCE.get(result, 0) * LIMIT.get(name, 1)
-    np.testing.assert_allclose(got.astype(np.complex128 if result.is_complex else np.float64), want.astype(np.complex128 if result.is_complex else np.float64),
+    np.testing.assert_allclose(got.astype(np.complex128 if result.is_complex else np.float64),
+                               want.astype(np.complex128 if result.is_complex else np.float64),
                                rtol=tolerance, atol=tolerance)

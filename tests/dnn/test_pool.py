@@ -13,7 +13,8 @@ from .duck import Duck, from_torch, to_torch
 def rand(*shape): return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
 
 
-WINDOWS = [((2, 3, 9), Window((3,), (2,), (1,), (1,))), ((2, 3, 9), Window((2,), (2,), (0,), (1,))), ((2, 3, 9), Window((2,), (2,), (0,), (1,), True)),
+WINDOWS = [((2, 3, 9), Window((3,), (2,), (1,), (1,))), ((2, 3, 9), Window((2,), (2,), (0,), (1,))),
+           ((2, 3, 9), Window((2,), (2,), (0,), (1,), True)),
            ((2, 3, 8, 8), Window((2, 2), (2, 2), (0, 0), (1, 1))), ((2, 2, 7, 9), Window((2, 2), (2, 2), (0, 0), (1, 1))),
            ((1, 2, 7, 8), Window((3, 3), (2, 2), (1, 1), (1, 1))), ((1, 2, 7, 8), Window((3, 2), (2, 3), (1, 1), (1, 1), True)),
            ((1, 2, 9, 10), Window((3, 2), (1, 2), (1, 0), (2, 3))), ((1, 2, 5, 6, 4), Window((2, 3, 2), (2, 1, 2), (1, 1, 0), (1, 1, 1))),
@@ -39,7 +40,8 @@ def test_avg(shape, spec, count_pad, divisor):
     compare("avg_pool", spec, [rand(*shape).requires_grad_()], lambda x: AVG[len(shape) - 3](x, *args))
 
 
-@pytest.mark.parametrize("shape, out", [((2, 3, 8), (4,)), ((2, 3, 7), (3,)), ((2, 3, 8, 6), (1, 1)), ((2, 3, 8, 6), (3, 4)), ((2, 3, 5, 6), (7, 6)), ((1, 2, 4, 5, 6), (2, 3, 4))])
+@pytest.mark.parametrize("shape, out", [((2, 3, 8), (4,)), ((2, 3, 7), (3,)), ((2, 3, 8, 6), (1, 1)), ((2, 3, 8, 6), (3, 4)), ((2, 3, 5, 6), (7, 6)),
+                                        ((1, 2, 4, 5, 6), (2, 3, 4))])
 def test_adaptive(shape, out):
     n = len(out)
     avg, largest = getattr(F, f"adaptive_avg_pool{n}d"), getattr(F, f"adaptive_max_pool{n}d")
@@ -57,6 +59,7 @@ def test_types_and_errors():
         torch.testing.assert_close(to_torch(Duck.record(TABLE["avg_pool"], from_torch(x.to(t)), attr=spec)), F.avg_pool2d(x.to(t), 2))
     whole = torch.arange(36).reshape(1, 1, 6, 6)
     assert torch.equal(to_torch(Duck.record(TABLE["max_pool"], from_torch(whole), attr=spec)), F.max_pool2d(whole, 2))
-    for bad in (spec._replace(padding=(2, 2)), spec._replace(kernel=(9, 9)), spec._replace(stride=(0, 0)), spec._replace(padding=(-1, 0)), spec._replace(dilation=(0, 1))):
+    for bad in (spec._replace(padding=(2, 2)), spec._replace(kernel=(9, 9)), spec._replace(stride=(0, 0)), spec._replace(padding=(-1, 0)),
+                spec._replace(dilation=(0, 1))):
         with pytest.raises(RuntimeError): F.max_pool2d(x, bad.kernel, bad.stride, bad.padding, bad.dilation)
         with pytest.raises(RuntimeError): Duck.record(TABLE["max_pool"], from_torch(x), attr=bad)

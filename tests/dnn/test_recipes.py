@@ -104,7 +104,8 @@ def test_dtypes(case, dtype):
 
 def test_edges():
     inf = torch.tensor([[-math.inf, -math.inf], [math.inf, 1.0], [1.0, 2.0]])
-    for name, attr, f in (("softmax", 1, lambda x: x.softmax(1)), ("log_softmax", 1, lambda x: x.log_softmax(1)), ("logsumexp", (1,), lambda x: x.logsumexp(1, True)),
+    for name, attr, f in (("softmax", 1, lambda x: x.softmax(1)), ("log_softmax", 1, lambda x: x.log_softmax(1)),
+                          ("logsumexp", (1,), lambda x: x.logsumexp(1, True)),
                           ("var", Spread((1,), 2), lambda x: x.var(1, correction=2, keepdim=True))):
         torch.testing.assert_close(to_torch(Duck.record(TABLE[name], from_torch(inf), attr=attr)), f(inf), equal_nan=True)
     ints = torch.tensor([[1, 2], [3, 4]])

@@ -68,10 +68,12 @@ def test_prod_gradient(zeros):
     compare("prod", (1,), [x.requires_grad_()], lambda x: x.prod(1, keepdim=True), second=zeros == 0)
 
 
-@pytest.mark.parametrize("a, b", [((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((3, 4), (2, 4, 5)), ((3, 0), (0, 2)), ((1, 3, 4), (6, 4, 2))])
+@pytest.mark.parametrize("a, b", [((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((3, 4), (2, 4, 5)),
+                                  ((3, 0), (0, 2)), ((1, 3, 4), (6, 4, 2))])
 def test_matmul(a, b):
     compare("matmul", None, [rand(*a).requires_grad_(), (rand(*b) + 1).requires_grad_()], torch.matmul)
-    if 0 not in a: compare("matmul", None, [rand(*a, dtype=torch.complex128).requires_grad_(), rand(*b, dtype=torch.complex128).requires_grad_()], torch.matmul)
+    if 0 not in a: compare("matmul", None, [rand(*a, dtype=torch.complex128).requires_grad_(), rand(*b, dtype=torch.complex128).requires_grad_()],
+                           torch.matmul)
 
 
 @pytest.mark.parametrize("a, b", [((2, 3), (4, 5)), ((2, 2, 3), (4, 5)), ((2, 3), (7, 4, 5)), ((2, 2, 3), (2, 4, 5)), ((3, 2, 3), (2, 3, 5))])
@@ -81,7 +83,8 @@ def test_matmul_shapes(a, b):
     assert str(got.value) == str(want.value)
 
 
-@pytest.mark.parametrize("a, b", [(torch.float32, torch.float64), (torch.int64, torch.float32), (torch.bool, torch.bool), (torch.float16, torch.bfloat16)])
+@pytest.mark.parametrize("a, b", [(torch.float32, torch.float64), (torch.int64, torch.float32), (torch.bool, torch.bool),
+                                  (torch.float16, torch.bfloat16)])
 @pytest.mark.parametrize("batch", [(), (2,)])
 def test_matmul_types(a, b, batch):
     x, y = torch.ones(*batch, 2, 3).to(a), torch.ones(*batch, 3, 4).to(b)
@@ -105,12 +108,14 @@ def test_conv(x, w, spec):
     compare("conv", spec, [X, W, B], lambda x, w, b: f(x, w, b, *args))
     y = f(X, W, None, *args).detach().requires_grad_()
     size = t(y, W, None, spec.stride, spec.padding, 0, spec.groups, spec.dilation).shape[2:]
-    compare("conv_input", spec._replace(size=tuple(size)), [y, W], lambda y, w: t(y, w, None, spec.stride, spec.padding, 0, spec.groups, spec.dilation))
+    compare("conv_input", spec._replace(size=tuple(size)), [y, W], lambda y, w: t(y, w, None, spec.stride, spec.padding, 0, spec.groups,
+                                                                                  spec.dilation))
     module = (torch.nn.grad.conv1d_weight, torch.nn.grad.conv2d_weight, torch.nn.grad.conv3d_weight)[len(x) - 3]
     compare("conv_weight", spec._replace(taps=w[2:]), [y.detach(), X.detach()], lambda y, x: module(x, w, y, *args))
 
 
-@pytest.mark.parametrize("x, w, b, groups", [((1, 2, 8, 8), (4, 3, 3, 3), None, 1), ((1, 3, 2, 2), (4, 3, 3, 3), None, 1), ((1, 3, 8, 8), (4, 3, 3, 3), 5, 1),
+@pytest.mark.parametrize("x, w, b, groups", [((1, 2, 8, 8), (4, 3, 3, 3), None, 1), ((1, 3, 2, 2), (4, 3, 3, 3), None, 1),
+                                             ((1, 3, 8, 8), (4, 3, 3, 3), 5, 1),
                                              ((1, 3, 8, 8), (4, 3, 3, 3), None, 3), ((1, 3, 8, 8), (4, 3, 3, 3), None, 0)])
 def test_conv_errors(x, w, b, groups):
     ins = [torch.ones(x), torch.ones(w), *([torch.ones(b)] if b else [])]
