@@ -40,7 +40,7 @@ def _module_from_torch(x):
     if isinstance(x, torch.nn.TransformerEncoderLayer):
         args = dict(d_model=x.norm1.normalized_shape[0], nhead=x.self_attn.num_heads, dim_feedforward=x.linear1.out_features, dropout=x.dropout.p,
                     activation="relu" if x.activation_relu_or_gelu == 1 else "gelu", layer_norm_eps=x.norm1.eps,
-                    batch_first=x.self_attn.batch_first, norm_first=x.norm_first)
+                    batch_first=x.self_attn.batch_first, norm_first=x.norm_first, bias=x.linear1.bias is not None)
     made = ours(**args)
     made.load_state_dict(from_torch(x.state_dict()))
     return made

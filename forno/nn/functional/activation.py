@@ -5,6 +5,9 @@ import warnings
 
 from ...framework import api as torch
 
+gelu, softplus, logsigmoid = torch.gelu, torch.softplus, torch.logsigmoid
+hardshrink, softshrink, prelu = torch.hardshrink, torch.softshrink, torch.prelu
+
 
 def _into(input, result, inplace):
     return input.copy_(result) if inplace and result is not input else result
@@ -21,12 +24,6 @@ def mish(input, inplace=False): return _into(input, torch.mish(input), inplace)
 def hardswish(input, inplace=False): return _into(input, torch.hardswish(input), inplace)
 def hardsigmoid(input, inplace=False): return _into(input, torch.hardsigmoid(input), inplace)
 def threshold(input, threshold, value, inplace=False): return _into(input, torch.threshold(input, threshold, value), inplace)
-def gelu(input, approximate="none"): return torch.gelu(input, approximate=approximate)
-def softplus(input, beta=1.0, threshold=20.0): return torch.softplus(input, beta, threshold)
-def logsigmoid(input): return torch.logsigmoid(input)
-def hardshrink(input, lambd=0.5): return torch.hardshrink(input, lambd)
-def softshrink(input, lambd=0.5): return torch.softshrink(input, lambd)
-def prelu(input, weight): return torch.prelu(input, weight)
 def tanhshrink(input): return input - input.tanh()
 def softsign(input): return input / (input.abs() + 1)
 def tanh(input): return input.tanh()
@@ -55,8 +52,10 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
         raise RuntimeError("Lower bound should be less than or equal to the upper bound")
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
-    slope = torch.empty_like(input).uniform_(lower, upper)
-    return _into(input, torch.where(input <= 0, input * slope, input), inplace)
+    drawn = (input <= 0).reshape(-1).nonzero().squeeze(1)                    # PyTorch draws for these elements only, in double precision
+    slope = torch.ones(input.numel(), dtype=torch.float64, device=input.device)
+    slope = slope.index_copy(0, drawn, torch.empty(drawn.size(0), dtype=torch.float64, device=input.device).uniform_(lower, upper))
+    return _into(input, input * slope.to(input.dtype).reshape(input.shape), inplace)
 
 
 def relu_(input): return relu(input, True)

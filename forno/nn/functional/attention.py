@@ -29,7 +29,9 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
             raise RuntimeError(f"Number of heads in key and value must divide the number of heads in query, got {query.size(-3)}, {key.size(-3)} and "
                                f"{value.size(-3)}")
         key, value = (x.repeat_interleave(query.size(-3) // x.size(-3), -3) for x in (key, value))
-    scale = 1.0 / math.sqrt(query.size(-1)) if scale is None else scale
+    dtype, scale = query.dtype, 1.0 / math.sqrt(query.size(-1)) if scale is None else scale
+    if dtype in (torch.bfloat16, torch.float16):                             # one rounding at the end, as in a fused kernel
+        query, key, value = query.float(), key.float(), value.float()
     scores = torch.matmul(query * scale, key.transpose(-2, -1))                                        # (*, H, L, S)
     if is_causal:
         seen = torch.arange(key.size(-2), device=query.device) <= torch.arange(query.size(-2), device=query.device).unsqueeze(1)
@@ -39,7 +41,7 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     weights = scores.softmax(-1)
     if attn_mask is not None:
         weights = torch.where((scores == float("-inf")).all(-1, keepdim=True), 0.0, weights)
-    return torch.matmul(dropout(weights, dropout_p) if dropout_p > 0.0 else weights, value)
+    return torch.matmul(dropout(weights, dropout_p) if dropout_p > 0.0 else weights, value).to(dtype)
 
 
 # ---- the multi-head layer ---------------------------------------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ conv1d, conv2d, conv3d = torch.conv1d, torch.conv2d, torch.conv3d
 conv_transpose1d, conv_transpose2d, conv_transpose3d = torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d
 
 
-def linear(input, weight, bias=None):
+def linear(input, weight, bias=None, *, out=None):
     """input (..., in), weight (out, in) or (in,), bias (out,) -> (..., out)."""
     if bias is not None and input.dim() == 2 and weight.dim() == 2:
-        return torch.addmm(bias, input, weight.t())
+        return torch.addmm(bias, input, weight.t()) if out is None else torch.addmm(bias, input, weight.t(), out=out)
     product = torch.matmul(input, weight.t())                                # (..., out)
-    return product if bias is None else product + bias
+    product = product if bias is None else product + bias
+    return product if out is None else out.resize_(product.shape).copy_(product)
 
 
 def bilinear(input1, input2, weight, bias=None):

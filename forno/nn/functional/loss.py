@@ -93,9 +93,16 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
     if input.shape[-1] != linear_weight.shape[-1]:
         raise RuntimeError(f"expected equal input and linear_weight last dimensions (in_features), got {input.shape[-1]} and {linear_weight.shape[-1]}, "
                            "respectively")
-    inner = linear_weight.shape[1:-1]                                        # further output dimensions d1, ...
+    classes, *inner = linear_weight.shape[:-1]                               # further output dimensions d1, ...
+    if linear_bias is not None and tuple(linear_bias.shape) != (classes, *inner):
+        raise RuntimeError(f"expected linear_bias shape {(classes, *inner)}, got {tuple(linear_bias.shape)}")
+    if inner and input.dim() == 1:
+        raise RuntimeError(f"K-dimensional loss defined by linear_weight shape {tuple(linear_weight.shape)} requires batched input, "
+                           f"(N, {input.shape[-1]}), got unbatched input with shape {tuple(input.shape)}")
+    if ignore_index is not None and tuple(target.shape) == (*input.shape[:-1], classes, *inner):
+        raise RuntimeError("ignore_index cannot be specified when target contains probabilities")
     logits = linear(input, linear_weight.reshape(-1, linear_weight.size(-1)), None if linear_bias is None else linear_bias.reshape(-1))
-    logits = logits.reshape(*input.shape[:-1], linear_weight.size(0), *inner)
+    logits = logits.reshape(*input.shape[:-1], classes, *inner)
     return cross_entropy(logits, target, weight=weight, reduction=reduction, ignore_index=-100 if ignore_index is None else ignore_index,
                          label_smoothing=label_smoothing)
 

@@ -98,6 +98,11 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     return _reduction.apply(loss, reduction)
 
 
+def _check_rows(input):
+    if input.dim() > 2 or 0 in input.shape[-1:]:
+        raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}")
+
+
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
     """Mean over the wrong classes of max(0, margin - input[target] + input[class])^p: input (N, C) or (C,)."""
     reduction = _reduction.resolve(reduction, size_average, reduce)
@@ -105,9 +110,8 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
         raise ValueError("only p == 1 and p == 2 supported")
     if weight is not None and weight.dim() != 1:
         raise ValueError("weight must be one-dimensional")
-    if input.dim() not in (1, 2) or 0 in input.shape[1:]:
-        raise RuntimeError(f"Expected non-empty vector or matrix with optional 0-dim batch size, but got: {list(input.shape)}")
-    rows = input if input.dim() == 2 else input.unsqueeze(0)
+    _check_rows(input)
+    rows = input if input.dim() == 2 else input.reshape(1, -1)
     index = target.reshape(-1)
     if index.size(0) != rows.size(0):
         raise RuntimeError(f"inconsistent target size, expected {rows.size(0)} but got {list(target.shape)}")
@@ -118,13 +122,14 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     loss = loss if weight is None else loss * weight[index].unsqueeze(1)
     wrong = torch.arange(rows.size(1), device=input.device) != index.unsqueeze(1)
     loss = torch.where(wrong, loss, 0.0).sum(1) / rows.size(1)                                 # (N,)
-    return _reduction.apply(loss if input.dim() == 2 or reduction != "none" else loss.squeeze(0), reduction)
+    return _reduction.apply(loss if input.dim() == 2 else loss.reshape(target.shape), reduction)
 
 
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """Each target class against each other class; a row of targets ends at its first -1: input and target (N, C) or (C,)."""
     reduction = _reduction.resolve(reduction, size_average, reduce)
-    if input.dim() > 2 or input.shape != target.shape:
+    _check_rows(input)
+    if input.shape != target.shape:
         raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
     rows, labels = (x if x.dim() == 2 else x.reshape(1, -1) for x in (input, target))
     given = (labels < 0).to(torch.long).cumsum(1) == 0                                         # (N, C): entries before the first -1

@@ -132,7 +132,7 @@ def _fractional_max_pool(input, kernel_size, output_size, output_ratio, samples,
         shape = [1] * (2 * n)
         shape[axis], shape[n + axis] = out[axis], kernel[axis]
         flat = flat + at.reshape(*x.shape[:2], *shape) * math.prod(sizes[axis + 1:])         # (N, C, *out, *kernel)
-    flat = flat.reshape(*x.shape[:2], -1, math.prod(kernel))
+    flat = flat.reshape(*x.shape[:2], math.prod(out), math.prod(kernel))
     windows = x.flatten(2).gather(2, flat.flatten(2)).reshape(flat.shape)                    # (N, C, out, kernel)
     values, which = windows.max(-1)
     indices = flat.gather(-1, which.unsqueeze(-1)).squeeze(-1)

@@ -1,6 +1,8 @@
 """Functions that only move values: padding, pixel and channel shuffles, unfold and fold."""
 from __future__ import annotations
 
+import math
+
 from ...framework import api as torch
 from .._arguments import _pair
 
@@ -26,8 +28,14 @@ def _pad_constant(input, pad, value):
 
 
 def _pad_axis(x, axis, low, high, mode):
-    """Extend one axis by values from itself; negative amounts cut."""
+    """Extend one axis by values from itself; negative amounts cut (before a circular copy, after the others)."""
     n = x.size(axis)
+    if (low < 0 or high < 0) and mode != "circular":
+        at = torch.arange(-low, n + high, device=x.device)
+        if mode == "reflect":
+            at = at.abs()
+            at = torch.where(at >= n, 2 * (n - 1) - at, at)
+        return x.index_select(axis, at.clamp(0, n - 1))
     first = max(-low, 0)
     x = x if low >= 0 and high >= 0 else x.narrow(axis, first, n - first - max(-high, 0))
     low, high, n = max(low, 0), max(high, 0), x.size(axis)
@@ -149,7 +157,7 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     for axis in (0, 1):
         x = x.unfold(2 + axis, dilation[axis] * (kernel[axis] - 1) + 1, stride[axis])        # (N, C, oh, ow, span h, span w)
     x = x[..., ::dilation[0], ::dilation[1]].permute(0, 1, 4, 5, 2, 3)                       # (N, C, kh, kw, oh, ow)
-    x = x.reshape(x.size(0), -1, blocks[0] * blocks[1])
+    x = x.reshape(x.size(0), math.prod(x.shape[1:4]), blocks[0] * blocks[1])
     return x if input.dim() == 4 else x.squeeze(0)
 
 
@@ -170,7 +178,7 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
         raise RuntimeError(f"Given output_size={size}, kernel_size={kernel}, dilation={dilation}, padding={padding}, stride={stride}, expected size of "
                            f"input's dimension 2 to match the calculated number of sliding blocks {oh} * {ow} = {oh * ow}, but got "
                            f"input.size(2)={x.size(2)}.")
-    x = x.reshape(x.size(0), -1, kh, kw, oh, ow)
+    x = x.reshape(x.size(0), x.size(1) // (kh * kw), kh, kw, oh, ow)
     out = torch.zeros(x.size(0), x.size(1), size[0] + 2 * padding[0], size[1] + 2 * padding[1], dtype=x.dtype, device=x.device)
     for i in range(kh):
         for j in range(kw):

@@ -229,6 +229,9 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     """Sample input (N, C, [D,] H, W) at grid (N, *out, x y [z]) in [-1, 1] -> (N, C, *out)."""
     _check_grid(input, grid, mode, padding_mode)
     align = _align(align_corners)
+    dtype = input.dtype
+    if dtype in (torch.bfloat16, torch.float16):                                                       # positions need more digits than halves have
+        input, grid = input.float(), grid.float()
     sizes, flat = input.shape[2:], input.flatten(2)
     real = []                                                                                          # per axis, slowest first
     for i, n in enumerate(sizes):
@@ -237,7 +240,7 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
         real.append(x if mode == "bicubic" else _placed(x, n, padding_mode, align))
     if mode == "nearest":
         at = [x.round() for x in real]
-        return _pick(flat, sizes, at, torch.ones_like(at[0]))
+        return _pick(flat, sizes, at, torch.ones_like(at[0])).to(dtype)
     low = [x.floor().detach() for x in real]
     if mode == "bicubic":
         weights = [_cubic_weights(x - base) for x, base in zip(real, low)]
@@ -254,7 +257,7 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
             weight = weights[axis][k] * weight
         part = _pick(flat, sizes, at, weight)
         total = part if total is None else total + part
-    return total
+    return total.to(dtype)
 
 
 def affine_grid(theta, size, align_corners=None):
