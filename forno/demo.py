@@ -74,15 +74,17 @@ def epoch_of(model, loader, optimizer, title, out) -> tuple[float, float, float]
         seen += len(x)
         total += loss.item() * len(x)
         right += int((logits.argmax(1) == y).sum())
-        line.show(f"{title} {bar(step / len(loader))} loss {total / seen:.4f}  accuracy {right / seen:6.1%}  {seen / (time.perf_counter() - start):7,.0f} samples/s")
-    return total / seen, right / seen, seen / (time.perf_counter() - start)
+        speed = seen / (time.perf_counter() - start)
+        line.show(f"{title} {bar(step / len(loader))} loss {total / seen:.4f}  accuracy {right / seen:6.1%}  {speed:7,.0f} samples/s")
+    return total / seen, right / seen, speed
 
 
 def where_time_went(wall: float) -> list[str]:
     """One line per floor from the trace's counters."""
     spent = dict(trace.seconds)
     rest = max(0.0, wall - sum(spent.values()))
-    named = {"record": "record   lines and nodes", "plan": "plan     fuse, order, place", "compile": "compile  LLVM to machine code", "run": "run      kernels"}
+    named = {"record": "record   lines and nodes", "plan": "plan     fuse, order, place", "compile": "compile  LLVM to machine code",
+             "run": "run      kernels"}
     rows = [(named[k], spent[k]) for k in named] + [("Python   the program itself", rest)]
     lines = [f"  {name:32} {seconds:7.2f} s  {bar(seconds / wall) if wall else ''} {seconds / wall:6.1%}" for name, seconds in rows]
     made, hit = trace.counts["plans_made"], trace.counts["plans_hit"]
@@ -102,7 +104,8 @@ def run(device="cpu", epochs=8, seed=0, compile=False, path="digits.pt", out=Non
     model = Net().to(device)
     optimizer = optim.Adam(model.parameters(), lr=2e-3)
     step_model = torch.compile(model) if compile else model
-    print(f"{len(images):,} digits to learn from, {len(test[1])} to test with, {sum(p.numel() for p in model.parameters()):,} weights, on {device}\n", file=out)
+    weights = sum(p.numel() for p in model.parameters())
+    print(f"{len(images):,} digits to learn from, {len(test[1])} to test with, {weights:,} weights, on {device}\n", file=out)
     trace.clear()
     start, reached = time.perf_counter(), 0.0
     for epoch in range(1, epochs + 1):

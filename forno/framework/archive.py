@@ -50,8 +50,8 @@ class Writer:
             wide = [n for n in (size, size, offset) if n >= LIMIT]
             extra = struct.pack(f"<2H{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
             small = FULL if size >= LIMIT else size
-            self._write(_CENTRAL.pack(b"PK\1\2", 45 if wide else 0, 45 if wide else 0, _FLAGS, 0, 0, 0, crc, small, small, len(path), len(extra), 0, 0,
-                                      0, 0, FULL if offset >= LIMIT else offset) + path + extra)
+            self._write(_CENTRAL.pack(b"PK\1\2", 45 if wide else 0, 45 if wide else 0, _FLAGS, 0, 0, 0, crc, small, small, len(path), len(extra),
+                                      0, 0, 0, 0, FULL if offset >= LIMIT else offset) + path + extra)
         count, size = len(self.directory), self.at - start
         if start >= LIMIT or size >= LIMIT or count >= 0xFFFF:
             end = self.at

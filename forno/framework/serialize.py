@@ -1,7 +1,7 @@
 """torch.save and torch.load: PyTorch's .pt files both ways.
 
-A .pt file is a zip archive (archive.py): `data.pkl` is a pickle in which tensors refer to storages by number, `data/<number>` are the storages' bytes.
-Tensors that share memory share a storage, so views come back as views. Reading trusts nothing by default (unpickle.py).
+A .pt file is a zip archive (archive.py): `data.pkl` is a pickle in which tensors refer to storages by number, `data/<number>` are the storages'
+bytes. Tensors that share memory share a storage, so views come back as views. Reading trusts nothing by default (unpickle.py).
 """
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ class _Pickler(pickle._Pickler):               # the one written in Python: the 
         if dtype in _STORAGE_OF: raise RuntimeError("Cannot save multiple tensors or storages that view the same data as different types: "
                                                     f"{dtype} and {t.dtype}; save a clone() of one of them")
         ref = _StorageRef("storage", _WRITTEN["torch.storage.UntypedStorage"], str(number), "cpu", len(data))
-        return _WRITTEN["torch._utils._rebuild_tensor_v3"], (ref, held.view.offset, *view, requires_grad, hooks, _WRITTEN[f"torch.{str(t.dtype)[6:]}"])
+        return _WRITTEN["torch._utils._rebuild_tensor_v3"], (ref, held.view.offset, *view, requires_grad, hooks,
+                                                             _WRITTEN[f"torch.{str(t.dtype)[6:]}"])
 
 
 _names: dict[tuple, Global] = {}
@@ -155,7 +156,8 @@ def save(obj, f, pickle_module=pickle, pickle_protocol=DEFAULT_PROTOCOL, _use_ne
     if pickle_module is not pickle: raise NotImplementedError("save(pickle_module=…) supports Python's own pickle only")
     if not _use_new_zipfile_serialization:
         raise NotImplementedError("the format before PyTorch 1.6 can be read but not written; save without _use_new_zipfile_serialization=False")
-    if not 2 <= pickle_protocol <= pickle.HIGHEST_PROTOCOL: raise ValueError(f"pickle_protocol must be 2..{pickle.HIGHEST_PROTOCOL}, but got {pickle_protocol}")
+    if not 2 <= pickle_protocol <= pickle.HIGHEST_PROTOCOL:
+        raise ValueError(f"pickle_protocol must be 2..{pickle.HIGHEST_PROTOCOL}, but got {pickle_protocol}")
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, pickle_protocol)
     pickler.framer.start_framing = lambda: None        # names are written directly, frames would cut them off
@@ -164,7 +166,8 @@ def save(obj, f, pickle_module=pickle, pickle_protocol=DEFAULT_PROTOCOL, _use_ne
         stem = os.path.basename(os.fspath(f)).rsplit(".", 1)[0]
         with replaced(os.fspath(f)) as file: _write(file, stem if stem.isascii() and stem else "archive", buffer.getvalue(), pickler.storages)
         return
-    if not hasattr(f, "write"): raise AttributeError(f"expected 'f' to be string, path, or a file-like object with a 'write' attribute, got {type(f).__name__}")
+    if not hasattr(f, "write"):
+        raise AttributeError(f"expected 'f' to be string, path, or a file-like object with a 'write' attribute, got {type(f).__name__}")
     _write(f, "archive", buffer.getvalue(), pickler.storages)
 
 
@@ -263,8 +266,8 @@ def _rebuild_tensor(storage, offset, size, stride, requires_grad=False, dtype=No
     view = View(size, stride, offset)
     last, room = reach(view)[1], storage.nbytes // dtype.itemsize
     if last >= room or offset > room:
-        raise RuntimeError(f"a tensor with size {list(size)}, stride {list(stride)} and offset {offset} needs {last + 1} elements of a storage with {room}: "
-                           "the file is damaged; save it again")
+        raise RuntimeError(f"a tensor with size {list(size)}, stride {list(stride)} and offset {offset} needs {last + 1} elements of a storage "
+                           f"with {room}: the file is damaged; save it again")
     t = storage.tensor(dtype, view)
     return t.requires_grad_() if requires_grad else t
 
@@ -351,7 +354,8 @@ def load(f, map_location=None, pickle_module=None, *, weights_only=None, mmap=No
     safe = weights_only is None and pickle_module is None or bool(weights_only)
     if not isinstance(f, (str, os.PathLike)):
         if mmap: raise ValueError("f must be a file path in order to use the mmap argument")
-        if not hasattr(f, "read"): raise AttributeError(f"expected 'f' to be string, path, or a file-like object with a 'read' attribute, got {type(f).__name__}")
+        if not hasattr(f, "read"):
+            raise AttributeError(f"expected 'f' to be string, path, or a file-like object with a 'read' attribute, got {type(f).__name__}")
         return _load(memoryview(f.read()), map_location, safe, False, pickle_load_args)
     with open(f, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0: raise EOFError(f"Ran out of input: {os.fspath(f)} is empty")
@@ -385,7 +389,8 @@ def _persistent(pid, count):
     if not isinstance(pid, tuple) or len(pid) != count or pid[0] != "storage" or not isinstance(pid[1], _StorageType):
         raise pickle.UnpicklingError("a persistent id that names no storage")
     _, kind, key, location, numel = pid[:5]
-    if not isinstance(key, str) or not isinstance(location, str) or not _whole(numel): raise pickle.UnpicklingError("a storage without number, place or size")
+    if not isinstance(key, str) or not isinstance(location, str) or not _whole(numel):
+        raise pickle.UnpicklingError("a storage without number, place or size")
     return kind.dtype, key, location, numel * (kind.dtype.itemsize if kind.dtype else 1)
 
 
@@ -441,7 +446,8 @@ def _load_old(data, map_location, safe, options):
     version, at = _unpickle(data, at, None, True, options)
     if version != 1001: raise RuntimeError(f"Invalid protocol version: {version}")
     system, at = _unpickle(data, at, None, True, options)
-    if not system.get("little_endian", True): raise RuntimeError("the file was written on a big-endian machine in a format before PyTorch 1.6; save it again")
+    if not system.get("little_endian", True):
+        raise RuntimeError("the file was written on a big-endian machine in a format before PyTorch 1.6; save it again")
 
     def persistent_load(pid):
         nonlocal total
@@ -459,7 +465,8 @@ def _load_old(data, map_location, safe, options):
         if key not in storages: raise RuntimeError(f"storage {key!r:.40} is in the file but in no tensor: the file is damaged")
         own, s = storages[key]
         numel = int.from_bytes(data[at:at + 8], "little")
-        if numel * (s.dtype.itemsize if s.dtype else 1) != s.nbytes or at + 8 + s.nbytes > len(data): raise RuntimeError("a storage's bytes are cut off: the file is damaged")
+        if numel * (s.dtype.itemsize if s.dtype else 1) != s.nbytes or at + 8 + s.nbytes > len(data):
+            raise RuntimeError("a storage's bytes are cut off: the file is damaged")
         own[:] = data[at + 8:at + 8 + s.nbytes]
         at += 8 + s.nbytes
     return obj

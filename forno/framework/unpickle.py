@@ -1,7 +1,8 @@
 """Reading pickles of tensors safely: an interpreter that knows the opcodes of data and calls nothing but an allow-list.
 
-Python's own Unpickler would run whatever a file names. This one executes no code of the file: globals come from a table, only functions of that table are
-called, attributes are set on nothing but OrderedDicts and classes the user allowed. It can't be made to use much more memory than the file has bytes.
+Python's own Unpickler would run whatever a file names. This one executes no code of the file: globals come from a table, only functions of that
+table are called, attributes are set on nothing but OrderedDicts and classes the user allowed. It can't be made to use much more memory than the file
+has bytes.
 """
 from __future__ import annotations
 
@@ -142,14 +143,15 @@ class Reader:
         found = self.table.get(full)
         if found is None:
             raise refused(f"Unsupported global: GLOBAL {full} was not an allowed global by default", "Allow it with "
-                          f"`serialization.add_safe_globals([{name}])` or the `serialization.safe_globals([{name}])` context manager if you trust this "
-                          f"class or function. {_TRUST}")
+                          f"`serialization.add_safe_globals([{name}])` or the `serialization.safe_globals([{name}])` context manager if you trust "
+                          f"this class or function. {_TRUST}")
         return found
 
     def _reduce(self):
         args = self._pop()
         f = self._pop()
-        if id(f) not in self.mine or not callable(f) or not isinstance(args, tuple): raise refused(f"Trying to call reduce for a {type(f).__name__}", _TRUST)
+        if id(f) not in self.mine or not callable(f) or not isinstance(args, tuple):
+            raise refused(f"Trying to call reduce for a {type(f).__name__}", _TRUST)
         if f is bytearray and not (len(args) <= 1 and all(isinstance(x, (bytes, bytearray)) for x in args)) and len(args) != 2:
             raise refused("a bytearray of something else than bytes", _TRUST)          # bytearray(10**12) would allocate
         if f in (set, frozenset):
@@ -217,16 +219,19 @@ def _pairs(r): return [r._pop() for _ in range(2)][::-1]
 
 
 _OPCODES = {ord(op): run for op, run in {
-    "\x80": Reader._proto, "\x95": lambda r: r._take(8), "(": lambda r: r.stack.append(_MARK), "0": lambda r: r.stack.pop(), "1": lambda r: r._marked(),
+    "\x80": Reader._proto, "\x95": lambda r: r._take(8), "(": lambda r: r.stack.append(_MARK), "0": lambda r: r.stack.pop(),
+    "1": lambda r: r._marked(),
     "N": _push(lambda r: None), "\x88": _push(lambda r: True), "\x89": _push(lambda r: False),
-    "J": _push(lambda r: r._number("i")), "K": _push(lambda r: r._number("B")), "M": _push(lambda r: r._number("H")), "\x8a": _long("B"), "\x8b": _long("i"),
+    "J": _push(lambda r: r._number("i")), "K": _push(lambda r: r._number("B")), "M": _push(lambda r: r._number("H")), "\x8a": _long("B"),
+    "\x8b": _long("i"),
     "G": _push(lambda r: struct.unpack(">d", r._take(8))[0]),
     "X": _text("I"), "\x8c": _text("B"), "\x8d": _text("Q"), "B": _bytes("I"), "C": _bytes("B"), "\x8e": _bytes("Q"),
     "T": _text("i"), "U": _text("B"), "\x96": _push(lambda r: bytearray(r._take(r._number("Q")))),
     "]": _push(lambda r: []), "}": _push(lambda r: {}), ")": _push(lambda r: ()), "\x8f": _push(lambda r: set()),
     "l": _push(lambda r: r._marked()), "t": _push(lambda r: tuple(r._marked())), "\x85": lambda r: r._tuple(1), "\x86": lambda r: r._tuple(2),
     "\x87": lambda r: r._tuple(3), "\x91": _push(lambda r: frozenset(map(r._key, r._marked()))),
-    "a": lambda r: r._append([r._pop()]), "e": lambda r: r._append(r._marked()), "s": lambda r: r._set_items(_pairs(r)), "u": lambda r: r._set_items(r._marked()),
+    "a": lambda r: r._append([r._pop()]), "e": lambda r: r._append(r._marked()), "s": lambda r: r._set_items(_pairs(r)),
+    "u": lambda r: r._set_items(r._marked()),
     "\x90": lambda r: r._add(r._marked()),
     "q": lambda r: r._put(r._take(1)[0]), "r": lambda r: r._put(r._number("I")), "\x94": lambda r: r._put(len(r.memo)),
     "h": lambda r: r._get(r._take(1)[0]), "j": lambda r: r._get(r._number("I")),

@@ -537,7 +537,8 @@ class OneCycleLR(_CyclesMomentum):
         for name, n in given.items():
             if n <= 0 or not isinstance(n, int): raise ValueError(f"Expected positive integer {name}, but got {n}")
         self.total_steps = math.prod(given.values())
-        if not (isinstance(pct_start, float) and 0 <= pct_start <= 1): raise ValueError(f"Expected float between 0 and 1 pct_start, but got {pct_start}")
+        if not (isinstance(pct_start, float) and 0 <= pct_start <= 1):
+            raise ValueError(f"Expected float between 0 and 1 pct_start, but got {pct_start}")
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {anneal_strategy}")
         rise, last = float(pct_start * self.total_steps) - 1, self.total_steps - 1

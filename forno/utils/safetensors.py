@@ -1,7 +1,7 @@
 """Safetensors files both ways: a JSON header (names, dtypes, shapes, offsets) and raw little-endian bytes, no code.
 
-Reading maps the file: tensors lie in its pages and are read when touched; writing to them does not change the file. Everything in the header is checked
-against the real size before any tensor is made. Format: https://github.com/huggingface/safetensors#format
+Reading maps the file: tensors lie in its pages and are read when touched; writing to them does not change the file. Everything in the header is
+checked against the real size before any tensor is made. Format: https://github.com/huggingface/safetensors#format
 """
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def _header(data: memoryview) -> tuple[dict, dict, int]:
     """(name -> (dtype, shape, begin, end), metadata, where the data starts), all checked."""
     if len(data) < 8: raise SafetensorError(f"Error while deserializing header: HeaderTooSmall: the file has {len(data)} bytes")
     size, = struct.unpack_from("<Q", data)
-    if size > HEADER_LIMIT: raise SafetensorError(f"Error while deserializing header: HeaderTooLarge: {size} bytes, at most {HEADER_LIMIT} are allowed")
+    if size > HEADER_LIMIT:
+        raise SafetensorError(f"Error while deserializing header: HeaderTooLarge: {size} bytes, at most {HEADER_LIMIT} are allowed")
     start = 8 + size
     if start > len(data): raise SafetensorError(f"Error while deserializing header: InvalidHeaderLength: {size} bytes in a file of {len(data)}")
     try: header = json.loads(bytes(data[8:start]), object_pairs_hook=_once)
@@ -127,8 +128,8 @@ def _parts(tensors: dict, metadata) -> tuple[bytes, list]:
         if t.numel(): owners.setdefault(memory.held(t.detach()).key, []).append(name)
     shared = [names for names in owners.values() if len(names) > 1]
     if shared:
-        raise RuntimeError(f"Some tensors share memory, this will lead to duplicate memory on disk and potential differences when loading them again: "
-                           f"{shared}. Save one of each, or clone() them")
+        raise RuntimeError("Some tensors share memory, this will lead to duplicate memory on disk and potential differences when loading them "
+                           f"again: {shared}. Save one of each, or clone() them")
     if metadata is not None and not all(isinstance(k, str) and isinstance(v, str) for k, v in metadata.items()):
         raise ValueError("metadata must be a dict of text to text")
     header: dict = {} if metadata is None else {"__metadata__": dict(metadata)}

@@ -21,7 +21,7 @@ class Compose:
 
 
 class ToTensor:
-    """An image (H, W) or (H, W, C) as a tensor (C, H, W); bytes 0…255 become floats 0…1. Takes NumPy arrays and whatever NumPy can read (PIL images)."""
+    """An image (H, W) or (H, W, C) as a tensor (C, H, W); bytes 0…255 become floats 0…1. Takes what NumPy reads: arrays, PIL images."""
 
     def __call__(self, pic):
         if isinstance(pic, torch.Tensor): raise TypeError("pic should be PIL Image or ndarray. Got <class 'torch.Tensor'>")

@@ -36,7 +36,8 @@ def both(options, dataset=lambda t, m: m.TensorDataset(t.arange(23), t.arange(46
 
 
 @pytest.mark.parametrize("options", [
-    {}, dict(batch_size=4), dict(batch_size=4, shuffle=True), dict(batch_size=4, drop_last=True), dict(batch_size=None), dict(batch_size=None, shuffle=True),
+    {}, dict(batch_size=4), dict(batch_size=4, shuffle=True), dict(batch_size=4, drop_last=True), dict(batch_size=None),
+    dict(batch_size=None, shuffle=True),
     lambda t, m: dict(batch_size=5, shuffle=True, generator=t.Generator().manual_seed(3)), lambda t, m: dict(sampler=[3, 1, 2, 22], batch_size=3),
     lambda t, m: dict(batch_sampler=[[0, 1], [5], [22, 7, 3]]), lambda t, m: dict(batch_sampler=m.BatchSampler(m.RandomSampler(range(9)), 4, True)),
     lambda t, m: dict(batch_size=3, collate_fn=len), dict(batch_size=4, shuffle=True, num_workers=2),
@@ -115,11 +116,16 @@ def test_iterable_length_warning():
 
 
 @pytest.mark.parametrize("options,kind,match", [
-    (dict(num_workers=-1), ValueError, "non-negative"), (dict(timeout=-1), ValueError, "timeout"), (dict(prefetch_factor=2), ValueError, "prefetch_factor"),
-    (dict(persistent_workers=True), ValueError, "persistent_workers"), (dict(shuffle=True, sampler=[1]), ValueError, "mutually exclusive with shuffle"),
-    (dict(batch_sampler=[[1]], batch_size=2), ValueError, "batch_sampler option is mutually"), (dict(batch_size=None, drop_last=True), ValueError, "auto-batching"),
-    (dict(batch_sampler=[[1]], shuffle=True), ValueError, "batch_sampler option"), (dict(multiprocessing_context="fork"), ValueError, "num_workers > 0"),
-    (dict(multiprocessing_context="nope", num_workers=1), ValueError, "valid start method"), (dict(multiprocessing_context=3, num_workers=1), TypeError, "context"),
+    (dict(num_workers=-1), ValueError, "non-negative"), (dict(timeout=-1), ValueError, "timeout"),
+    (dict(prefetch_factor=2), ValueError, "prefetch_factor"),
+    (dict(persistent_workers=True), ValueError, "persistent_workers"),
+    (dict(shuffle=True, sampler=[1]), ValueError, "mutually exclusive with shuffle"),
+    (dict(batch_sampler=[[1]], batch_size=2), ValueError, "batch_sampler option is mutually"),
+    (dict(batch_size=None, drop_last=True), ValueError, "auto-batching"),
+    (dict(batch_sampler=[[1]], shuffle=True), ValueError, "batch_sampler option"),
+    (dict(multiprocessing_context="fork"), ValueError, "num_workers > 0"),
+    (dict(multiprocessing_context="nope", num_workers=1), ValueError, "valid start method"),
+    (dict(multiprocessing_context=3, num_workers=1), TypeError, "context"),
     (dict(batch_size=0), ValueError, "batch_size"),
 ])
 def test_option_errors(options, kind, match):
@@ -145,7 +151,8 @@ class Rich:
 
     def __getitem__(self, i):
         t = self.t
-        return {"f": t.full((300, 20), float(i)), "b": t.full((3,), i, dtype=t.bfloat16), "h": t.ones(2, dtype=t.float16), "c": t.ones(2, dtype=t.complex64) * i,
+        return {"f": t.full((300, 20), float(i)), "b": t.full((3,), i, dtype=t.bfloat16), "h": t.ones(2, dtype=t.float16),
+                "c": t.ones(2, dtype=t.complex64) * i,
                 "m": t.tensor([True, False]), "s": "word" * 10, "n": np.arange(2000) + i, "e": t.zeros(0, 3), "z": t.tensor(i), "g": t.ones(2).t()}
 
 
@@ -191,7 +198,8 @@ def picky(): raise Picky(1, 2)
 
 
 @pytest.mark.parametrize("what,kind,match", [
-    (divide, ZeroDivisionError, "(?s)Caught ZeroDivisionError in DataLoader worker process 1.*in divide"), (missing, KeyError, "(?s)in DataLoader worker.*absent"),
+    (divide, ZeroDivisionError, "(?s)Caught ZeroDivisionError in DataLoader worker process 1.*in divide"),
+    (missing, KeyError, "(?s)in DataLoader worker.*absent"),
     (picky, RuntimeError, "(?s)Caught Picky.*in picky"), (die, RuntimeError, r"worker \(pid\(s\) \d+\) exited unexpectedly.*SIGKILL"),
     (leave, RuntimeError, r"worker \(pid\(s\) \d+\) exited unexpectedly with exit code 7"),
 ])
@@ -227,7 +235,8 @@ def test_worker_init(tmp_path):
 
 
 def test_unpicklable_batch_and_own_order():
-    with pytest.raises(Exception, match="(?s)worker process 0.*pickle"): list(fd.DataLoader(Squares(2), num_workers=1, collate_fn=lambda x: lambda: x))
+    with pytest.raises(Exception, match="(?s)worker process 0.*pickle"):
+        list(fd.DataLoader(Squares(2), num_workers=1, collate_fn=lambda x: lambda: x))
     out = list(fd.DataLoader(Slow(8), batch_size=None, num_workers=2, in_order=False))
     assert sorted(out) == list(range(8)) and out != list(range(8))
 

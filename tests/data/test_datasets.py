@@ -47,7 +47,8 @@ def seeded(t, seed): return t.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("name,args", [
-    ("SequentialSampler", (range(7),)), ("RandomSampler", (range(10),)), ("RandomSampler", (range(10), False, 25)), ("RandomSampler", (range(10), True)),
+    ("SequentialSampler", (range(7),)), ("RandomSampler", (range(10),)), ("RandomSampler", (range(10), False, 25)),
+    ("RandomSampler", (range(10), True)),
     ("RandomSampler", (range(1000), True, 77)), ("SubsetRandomSampler", ([5, 3, 9],)), ("WeightedRandomSampler", ([0.1, 0.9, 0.4, 0.0], 20)),
     ("WeightedRandomSampler", ([0.1, 0.9, 0.4, 0.3], 3, False)),
 ])
@@ -101,7 +102,8 @@ def test_combinations():
         chain = m.ConcatDataset([D(3), D(2), D(4)])
         return [plain(x[1]), plain(x[-1]), len(x), [chain[i] for i in range(-9, 9)], len(chain), (D(2) + D(3))[4],
                 m.Subset(chain, [3, 8])[1], m.Subset(chain, [3, 8, 0])[-2], m.Subset(m.Subset(chain, [3, 8, 0]), [2, 1])[0],
-                m.StackDataset(D(2), D(2))[1], m.StackDataset(a=D(2), b=D(2))[1], m.StackDataset(D(3), m.Subset(D(5), [4, 3, 2])).__getitems__([0, 2]),
+                m.StackDataset(D(2), D(2))[1], m.StackDataset(a=D(2), b=D(2))[1],
+                m.StackDataset(D(3), m.Subset(D(5), [4, 3, 2])).__getitems__([0, 2]),
                 m.StackDataset(a=D(3)).__getitems__([1])]
     assert build(ft, fd) == build(torch, td)
     with pytest.raises(AssertionError, match="Size mismatch"): fd.TensorDataset(ft.zeros(2), ft.zeros(3))

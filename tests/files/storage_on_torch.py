@@ -33,8 +33,8 @@ def fresh(nbytes): return memoryview(bytearray(nbytes))
 
 class Base:
     def __init__(self, memory, device="cpu"):
-        self.flat, self.nbytes, self.first = (torch.frombuffer(memory, dtype=torch.uint8) if len(memory) else torch.empty(0, dtype=torch.uint8)), len(memory), None
-        self.flat = self.flat.to(device)
+        flat = torch.frombuffer(memory, dtype=torch.uint8) if len(memory) else torch.empty(0, dtype=torch.uint8)
+        self.flat, self.nbytes = flat.to(device), len(memory)
 
     def tensor(self, dtype, view):
         n = self.nbytes // dtype.itemsize * dtype.itemsize

@@ -18,7 +18,8 @@ from forno.framework import api as ft
 from forno.framework import archive
 from forno.framework import serialize as fs
 
-DTYPES = ["uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64", "float16", "bfloat16", "float32", "float64", "complex64", "complex128", "bool"]
+DTYPES = ["uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64", "float16", "bfloat16", "float32", "float64", "complex64",
+          "complex128", "bool"]
 
 
 def values(lib, name):
@@ -43,9 +44,11 @@ def plain(x):
 def rich(lib, nn):
     x = lib.arange(24.0).reshape(2, 3, 4)
     return collections.OrderedDict(
-        x=x, t=x.transpose(0, 2), row=x[1], col=x[:, 1, ::2], one=lib.tensor(3.5), empty=lib.zeros(0, 3), none=None, text="grün", raw=b"\0\xff", big=2 ** 70,
+        x=x, t=x.transpose(0, 2), row=x[1], col=x[:, 1, ::2], one=lib.tensor(3.5), empty=lib.zeros(0, 3), none=None, text="grün", raw=b"\0\xff",
+        big=2 ** 70,
         numbers=[1, -2, 3.5, True, 1j], nested={"a": (1, [2, {"b": lib.ones(2)}])}, size=x.shape, dtype=lib.bfloat16, device=lib.device("cuda:1"),
-        p=nn.Parameter(lib.ones(2, 2)), frozen=nn.Parameter(lib.ones(2), requires_grad=False), leaf=lib.ones(2).requires_grad_(), ints={3: "three", None: 1},
+        p=nn.Parameter(lib.ones(2, 2)), frozen=nn.Parameter(lib.ones(2), requires_grad=False), leaf=lib.ones(2).requires_grad_(),
+        ints={3: "three", None: 1},
         names={"x", "y"}, counter=collections.Counter("abca"), **{d: values(lib, d) for d in DTYPES})
 
 
@@ -74,7 +77,8 @@ def test_both_ways(tmp_path):
     assert plain(through(lambda o, p: torch.save(o, p, _use_new_zipfile_serialization=False), fs.load, theirs(), tmp_path)) == expected
     assert plain(through(torch.save, lambda p: fs.load(p, weights_only=False), theirs(), tmp_path)) == expected
     for protocol in (3, 4, 5):
-        assert plain(through(lambda o, p: fs.save(o, p, pickle_protocol=protocol), lambda p: torch.load(p, weights_only=False), ours(), tmp_path)) == expected
+        assert plain(through(lambda o, p: fs.save(o, p, pickle_protocol=protocol), lambda p: torch.load(p, weights_only=False), ours(),
+                             tmp_path)) == expected
         assert plain(through(lambda o, p: torch.save(o, p, pickle_protocol=protocol), fs.load, theirs(), tmp_path)) == expected
 
 
@@ -106,7 +110,8 @@ def test_layout_of_the_file(tmp_path):
     with zipfile.ZipFile(path) as z:
         names = z.namelist()
         assert z.testzip() is None
-        assert names == [f"model.v1/{n}" for n in ("data.pkl", ".format_version", ".storage_alignment", "byteorder", "data/0", "data/1", "data/2", "version")]
+        assert names == [f"model.v1/{n}" for n in ("data.pkl", ".format_version", ".storage_alignment", "byteorder", "data/0", "data/1", "data/2",
+                                                   "version")]
         assert z.read("model.v1/byteorder") == b"little" and z.read("model.v1/version") == b"3\n"
         pickletools.dis(z.read("model.v1/data.pkl"), io.StringIO())
     assert all(e.start % 64 == 0 for e in archive.entries(memoryview(path.read_bytes())).values())
@@ -122,7 +127,8 @@ def test_zip64(tmp_path, monkeypatch):
         m.setattr(archive, "LIMIT", 100)
         fs.save(obj, path)
     assert b"PK\6\6" in path.read_bytes()
-    for load in (fs.load, torch.load, lambda p: torch.load(p, mmap=True)): assert plain(load(path)) == plain(fs.load(path)) and len(load(path)["a"]) == 500
+    for load in (fs.load, torch.load, lambda p: torch.load(p, mmap=True)):
+        assert plain(load(path)) == plain(fs.load(path)) and len(load(path)["a"]) == 500
     with zipfile.ZipFile(path) as z: assert z.testzip() is None
     out = io.BytesIO()
     w = archive.Writer(out)
@@ -229,7 +235,8 @@ def touch_file(path): pathlib.Path(path).touch()
 def test_code_is_not_run(tmp_path):
     flag = tmp_path / "pwned"
     for protocol in (2, 4):
-        for attack in (Evil(os.system, f"touch {flag}"), Evil(eval, f"open({str(flag)!r}, 'w')"), Evil(touch_file, str(flag)), Evil(getattr, "a", "upper")):
+        for attack in (Evil(os.system, f"touch {flag}"), Evil(eval, f"open({str(flag)!r}, 'w')"), Evil(touch_file, str(flag)),
+                       Evil(getattr, "a", "upper")):
             with pytest.raises(pickle.UnpicklingError, match="(?s)was not an allowed global.*weights_only=False"):
                 fs.load(archived(pickle.dumps([1, attack], protocol=protocol)))
     assert not flag.exists()
@@ -258,7 +265,8 @@ ATTACKS = {
     "memo far out": b"\x80\x02K\x01r\xff\xff\xff\x7f0j\xff\xff\xff\x7e.",
     "text longer than the file": b"\x80\x02X\xff\xff\xff\x7fabc.",
     "negative length": b"\x80\x02\x8b\xff\xff\xff\xffabc.",
-    "stack underflow": b"\x80\x02R.", "no mark": b"\x80\x02u.", "two values": b"\x80\x02K\x01K\x02.", "nothing": b"\x80\x02.", "no stop": b"\x80\x02K\x01",
+    "stack underflow": b"\x80\x02R.", "no mark": b"\x80\x02u.", "two values": b"\x80\x02K\x01K\x02.", "nothing": b"\x80\x02.",
+    "no stop": b"\x80\x02K\x01",
     "old protocol": b"I1\n.", "set items of a list": b"\x80\x02]K\x01K\x02s.", "instance": b"\x80\x02(ios\nsystem\n.",
     "unhashable key": b"\x80\x02}]K\x01s.", "deep key": b"\x80\x02}" + b")" + b"\x85" * 100000 + b"K\x01s.",
     "storage out of nowhere": b"\x80\x02(X\x07\0\0\0storageK\x01tQ.",
@@ -274,7 +282,8 @@ def test_hostile_pickles(name):
 
 
 def storage(key=b"0", numel=3, kind=b"FloatStorage"):
-    return (b"(X\x07\0\0\0storagectorch\n" + kind + b"\nX" + struct.pack("<I", len(key)) + key + b"X\x03\0\0\0cpuJ" + struct.pack("<i", numel) + b"tQ")
+    return (b"(X\x07\0\0\0storagectorch\n" + kind + b"\nX" + struct.pack("<I", len(key)) + key + b"X\x03\0\0\0cpuJ" + struct.pack("<i",
+                                                                                                                                  numel) + b"tQ")
 
 
 def tensor(offset, size, stride, **kw):
@@ -284,8 +293,10 @@ def tensor(offset, size, stride, **kw):
 
 
 @pytest.mark.parametrize("pkl", [
-    tensor(0, (4,), (1,)), tensor(1, (3,), (1,)), tensor(-1, (2,), (1,)), tensor(0, (2,), (2 ** 40,)), tensor(0, (2, 2), (1,)), tensor(0, (-1,), (1,)),
-    tensor(2, (2,), (-1,)), tensor(0, (2 ** 62, 2 ** 62), (1, 1)), tensor(0, (1,) * 65, (1,) * 65), tensor(0, (3,), (1,), numel=4), tensor(0, (1,), (1,), numel=-1),
+    tensor(0, (4,), (1,)), tensor(1, (3,), (1,)), tensor(-1, (2,), (1,)), tensor(0, (2,), (2 ** 40,)), tensor(0, (2, 2), (1,)),
+    tensor(0, (-1,), (1,)),
+    tensor(2, (2,), (-1,)), tensor(0, (2 ** 62, 2 ** 62), (1, 1)), tensor(0, (1,) * 65, (1,) * 65), tensor(0, (3,), (1,), numel=4),
+    tensor(0, (1,), (1,), numel=-1),
     tensor(0, (3,), (1,), key=b"7"), tensor(0, (3,), (1,), key=b"../../0"), tensor(0, (3,), (1,), kind=b"DoubleStorage"), tensor(5, (0,), (1,)),
 ])
 def test_tensors_outside_their_storage(pkl):

@@ -271,7 +271,8 @@ def test_averaged_model_and_swalr():
                 assert s.get_last_lr() == pytest.approx(t.get_last_lr())
     from forno import nn
     model = nn.Linear(2, 1)
-    for make in (lambda m: fo.swa_utils.AveragedModel(m), lambda m: fo.swa_utils.AveragedModel(m, multi_avg_fn=fo.swa_utils.get_ema_multi_avg_fn(0.5))):
+    for make in (lambda m: fo.swa_utils.AveragedModel(m), lambda m: fo.swa_utils.AveragedModel(m,
+                                                                                               multi_avg_fn=fo.swa_utils.get_ema_multi_avg_fn(0.5))):
         with ft.no_grad(): model.weight.fill_(0.0)
         average = make(model)
         for value in (1.0, 2.0, 3.0):

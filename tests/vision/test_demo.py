@@ -25,7 +25,8 @@ def test_demo(tmp_path, capsys):
     spec = importlib.util.spec_from_loader("example", loader=None)
     example = importlib.util.module_from_spec(spec)
     source = (ROOT / "examples" / "digits.py").read_text()
-    source = source.replace("import forno as torch", "import torch").replace("from forno import nn", "from torch import nn").replace("from forno.utils", "from torch.utils")
+    source = source.replace("import forno as torch", "import torch").replace("from forno import nn",
+                                                                             "from torch import nn").replace("from forno.utils", "from torch.utils")
     exec(source, example.__dict__)
     model = example.Net()
     model.load_state_dict(weights)

@@ -24,7 +24,8 @@ def test_digits():
 
 
 def test_transforms_and_loader():
-    ds = datasets.Digits(train=False, transform=transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]), target_transform=lambda y: y + 1)
+    ds = datasets.Digits(train=False, transform=transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5], [0.5])]),
+                         target_transform=lambda y: y + 1)
     x, y = next(iter(DataLoader(ds, batch_size=16)))
     assert tuple(x.shape) == (16, 1, 8, 8) and x.dtype == ft.float32 and int(y.min()) >= 1
     expected = (torch.from_numpy(ds._images[:16].astype(np.float32))[:, None] / 255 - 0.5) / 0.5
@@ -33,7 +34,8 @@ def test_transforms_and_loader():
     assert tuple(color.shape) == (3, 2, 4) and color[1, 0, 1].item() == np.float32(4) / np.float32(255)
     assert transforms.ToTensor()(np.ones((2, 2))).dtype == ft.float64
     assert transforms.Lambda(lambda v: v + 1)(2) == 3
-    assert repr(transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.5, 0.1)])) == "Compose(\n    ToTensor()\n    Normalize(mean=0.5, std=0.1)\n)"
+    both = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.5, 0.1)])
+    assert repr(both) == "Compose(\n    ToTensor()\n    Normalize(mean=0.5, std=0.1)\n)"
 
 
 def test_errors():

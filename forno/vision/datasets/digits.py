@@ -15,7 +15,7 @@ _FILE = os.path.join(os.path.dirname(__file__), "digits.npz")
 
 
 class Digits(Dataset):
-    """ds[i] is (image, label), the image a uint8 array (8, 8) with values 0…255 before `transform`; ds.data and ds.targets are all at once, as tensors.
+    """ds[i] is (image, label), the image a uint8 array (8, 8) with values 0…255 before `transform`; ds.data and ds.targets are tensors of all.
 
     `root` and `download` are there for torchvision's sake and have nothing to do.
     """
