@@ -16,7 +16,7 @@ from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Stor
 from ..cpu import isa
 from .abi import PRIVATE, SHARED, THREADS, TID, Kernel, float_word
 from .builder import PTR, Val
-from .schedule import BLOCK, TILE, TILE_LANES, Schedule, arguments, sequence, value_type
+from .schedule import BLOCK, FIXED_STRIDE, TILE, TILE_LANES, Schedule, arguments, sequence, value_type
 
 ARG = ("argmax", "argmin")
 
@@ -116,7 +116,7 @@ class Lowering(Kernel):
     def coefficient(self, name, i: int) -> Val:
         """The coefficient of loop i, as a constant where it is part of the spec."""
         c = self.maps[name][0][i]
-        if c == 0 or (c == 1 and i == self.s.lane): return self.index(c)
+        if c == 0 or (0 < c <= FIXED_STRIDE and i == self.s.lane): return self.index(c)
         return self.word("coefficient", name, i)
 
     def affine(self, scope: Scope, name) -> Val:
@@ -190,12 +190,13 @@ class Lowering(Kernel):
         steps = [self.lane_step(scope, g) for g in bounds]
         scattered = any(x.n > 1 for x, _ in chosen)
         if step.const == 0 and not scattered and all(t.const == 0 for t in steps): return self._load_scalar(scope, i, v, chosen, bounds)
-        if step.const != 1 or scattered: return self._load_gather(scope, i, v, chosen, bounds)
+        near = step.const == 1 or (step.const is not None and v.dtype.category != dt.COMPLEX)
+        if not near or scattered: return self._load_gather(scope, i, v, chosen, bounds)
         at = self.affine(scope, name)
         for x, j in chosen: at = self.add(at, self.mul(self._checked(scope, i, j, x, None), self.word("at stride", i, j)))
         p = self.offset(self.base(v.operand), at, v.dtype)
 
-        def whole(): return self.load(p, v.dtype, self.s.n)
+        def whole(): return self._load_stride(p, v.dtype, step.const)
         inside = scope.full
         for g, t in zip(bounds, steps):
             first = self.affine(scope, g)
@@ -204,9 +205,21 @@ class Lowering(Kernel):
             for ok in both: inside = ok if inside is True else inside if inside is False else self.and_(inside, ok)
         if inside is True: return whole()
         if bounds: partial = lambda: self._load_gather(scope, i, v, [], bounds, at)
-        elif _maskable(v.dtype): partial = lambda: self.load_masked(p, v.dtype, self.active(scope))
+        elif step.const == 1 and _maskable(v.dtype): partial = lambda: self.load_masked(p, v.dtype, self.active(scope))
         else: partial = lambda: self._load_gather(scope, i, v, [], bounds, at)
         return partial() if inside is False else self.choose(inside, whole, partial)
+
+    def _load_stride(self, p: Val, t, step: int) -> Val:
+        """n elements `step` apart: whole vectors, of which the last one ends at the last element, and shuffles."""
+        n = self.s.n
+        if step == 1: return self.load(p, t, n)
+        starts = [k * n for k in range(step - 1)] + [(n - 1) * step + 1 - n]
+        out = self.load(p, t, n)
+        for k in range(1, step):
+            lanes = [n + lane * step - starts[k] if lane * step >= k * n else lane if k > 1 else lane * step for lane in range(n)]
+            lanes = [x if x < 2 * n else lane for lane, x in enumerate(lanes)]
+            out = self.shuffle(out, self.load(self.offset(p, starts[k], t), t, n), lanes)
+        return out
 
     def _load_scalar(self, scope, i, v, chosen, bounds) -> Val:
         at, ok = self.affine(scope, ("at", i)), None
@@ -368,7 +381,7 @@ class Lowering(Kernel):
         """One pass over the window (`part`: the range of the split loop); gives accumulators by Reduce."""
         reduces = [i for i in self.reduces if self.s.depth[i] == p + 1]
         places = {i: self.start(i) for i in reduces}
-        sums = [i for i in reduces if self.s.blocked and self.body_values[i].combine == "sum" and self.body_values[i].dtype.category >= dt.FLOAT]
+        sums = [i for i in reduces if self.s.blocked >= 0 and self.body_values[i].combine == "sum" and self.body_values[i].dtype.category >= dt.FLOAT]
         inner = {**places, **{i: self.start(i) for i in sums}}
         order = sequence(self.s)
 
@@ -389,7 +402,7 @@ class Lowering(Kernel):
                     child = Scope(outer, {i: at})
                     if k + 1 < len(order): self.fill(child, self.needs[p], p)
                     nest(child, k + 1)
-            if k + 1 < len(order) or not sums: return run(lo, hi)
+            if i != self.s.blocked: return run(lo, hi)
             step = BLOCK * (self.s.n if i == self.s.lane else 1)
             with self.loop(lo, hi, step) as block:
                 for j in sums: self.reset(j, inner[j])

@@ -24,6 +24,7 @@ KEEP_BYTES = 256 << 10                         # of private scratch for values t
 CHUNKS = 64                                    # parts of a split window
 PARALLEL_WORK = 96 << 10                       # operations that are worth waking a thread for: three on each of 32K elements
 TILE, TILE_LANES = 32, 128                     # a tile's size along `tile` and along the lanes: 16 KiB of float32
+FIXED_STRIDE = 4                               # strides along the lanes up to this are part of the machine code: a few loads and shuffles
 BLOCK = 128                                    # steps of a long float sum before its total is put aside
 
 
@@ -43,7 +44,7 @@ class Schedule:
     split: int                                 # the window loop whose chunks threads share; -1: none
     exact: bool                                # no partial vectors
     unrolled: bool                             # a separate copy of the body for the last, partial vector
-    blocked: bool                              # float sums in two levels
+    blocked: int                               # float sums in two levels: the window loop that is cut into blocks; -1: none
     kept: tuple[int, ...]                      # values stored in private scratch by the pass that computes them first
     tile: int = -1                             # a parallel loop walked in blocks, because `staged` loads are contiguous along it; -1: none
     staged: tuple[int, ...] = ()               # loads that are transposed into private scratch, a tile at a time
@@ -104,8 +105,8 @@ class Schedule:
                 tuple(self._value_spec(i, v) for i, v in enumerate(self.nest.body)))
 
     def stride_class(self, strides) -> tuple:
-        """0, 1 or 'other' along the lanes, 0 or 'other' along other loops."""
-        return tuple((s if s in (0, 1) else 2) if i == self.lane else 2 * (s != 0) for i, s in enumerate(strides))
+        """0 to 4 or 'other' along the lanes, 0 or 'other' along other loops."""
+        return tuple((s if 0 <= s <= FIXED_STRIDE else -1) if i == self.lane else -(s != 0) for i, s in enumerate(strides))
 
     def _value_spec(self, i, v):
         if isinstance(v, Load):
@@ -265,6 +266,7 @@ def schedule(nest: Nest) -> Schedule:
     else:
         rows = _score(nest, deps, best_window, loops[best_window].extent)
         columns = _score(nest, deps, best_parallel, loops[best_parallel].extent) if best_parallel >= 0 else -math.inf
+        if best_parallel >= 0 and loops[best_parallel].extent <= 4 and loops[best_window].extent >= 64: columns = -math.inf
         short = loops[best_window].extent < isa.vector_bytes // 8 and best_parallel >= 0 and loops[best_parallel].extent >= isa.vector_bytes // 8
         form, lane = ("columns", best_parallel) if columns > rows or short else ("rows", best_window)
     work = sum(cost(nest, v) for v in nest.body)
@@ -274,25 +276,28 @@ def schedule(nest: Nest) -> Schedule:
     n = _lanes(nest, _types(nest), extent, wide) if lane >= 0 else 1
     if n == 1 and extent <= 1: lane = -1 if form != "rows" else lane
     constants = {i: v.value for i, v in enumerate(nest.body) if isinstance(v, Const) and not _structural(v)}
-    out = Schedule(nest, loops, form, lane, n, -1, False, work <= 16, False, (), deps=deps, depth=depth, constants=constants)
+    out = Schedule(nest, loops, form, lane, n, -1, False, work <= 16, -1, (), deps=deps, depth=depth, constants=constants)
     total = math.prod(l.extent for l in loops)
-    if reduces and window and out.results < 32 and total >= 128 << 10 and not any(l.extent == 0 for l in loops):
+    if reduces and window and out.results < 16 and total >= 128 << 10 and not any(l.extent == 0 for l in loops):
         out.split = max(window, key=lambda i: (loops[i].extent // (n if i == lane else 1), -i))
     out.exact = n == 1 or (extent % n == 0)
     sums = any(v.combine == "sum" and v.dtype.category >= dt.FLOAT for v in reduces)
-    last = sequence(out)[-1] if window else -1
-    steps = 0 if last < 0 else (min(loops[last].extent, out.chunk) if last == out.split else loops[last].extent) // (n if last == lane else 1)
-    out.blocked = sums and steps > 2 * BLOCK
+    if sums: out.blocked = next((i for i in reversed(sequence(out)) if _steps(out, i) > 2 * BLOCK), -1)
     if out.split < 0 and any(depth[i] for i, v in enumerate(nest.body) if isinstance(v, (Reduce, Store))): out.kept = _worth_keeping(out)
     if form == "map" and n > 1: out.tile, out.staged = _transposed(out)
     return out
+
+
+def _steps(s: Schedule, i: int) -> int:
+    """Turns that one walk makes of window loop i."""
+    return (min(s.loops[i].extent, s.chunk) if i == s.split else s.loops[i].extent) // (s.n if i == s.lane else 1)
 
 
 def _transposed(s: Schedule) -> tuple[int, tuple[int, ...]]:
     """The loop along which loads are contiguous that are strided along the lanes, and those loads."""
     found: dict[int, list[int]] = {}
     for i, v in enumerate(s.nest.body):
-        if not isinstance(v, Load) or v.at or v.bounds or v.strides[s.lane] in (0, 1) or v.dtype.category == dt.COMPLEX: continue
+        if not isinstance(v, Load) or v.at or v.bounds or 0 <= v.strides[s.lane] <= FIXED_STRIDE or v.dtype.category == dt.COMPLEX: continue
         for t in s.outer:
             if v.strides[t] == 1 and s.loops[t].extent >= 8 and s.loops[s.lane].extent >= 8: found.setdefault(t, []).append(i)
     if not found: return -1, ()

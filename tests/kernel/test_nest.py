@@ -56,7 +56,7 @@ def strided(rng, shape, kind):
     strides, step = [0] * len(shape), 1
     for d in reversed(order):
         if kind == "broadcast" and rng.random() < 0.5: continue
-        if kind == "spread": step *= rng.choice([1, 2, 3])
+        if kind == "spread": step *= rng.choice([1, 2, 3, 4, 5])
         strides[d] = step
         step *= max(shape[d], 1)
     offset = 0
@@ -216,6 +216,15 @@ def test_guarded_loads(shape, t):
     rng = np.random.default_rng(0)
     x = data(rng, (rows - 3) * (columns - 4), t) if t.category != dt.COMPLEX else rng.standard_normal((rows - 3) * (columns - 4)).astype(t.code)
     check(nest, [x, np.zeros(rows * columns, t.code)])
+
+
+@pytest.mark.parametrize("step", (-1, 2, 3, 4, 5))
+@pytest.mark.parametrize("t", (F, B, dt.int16, D, dt.complex64))
+def test_strided_loads_read_nothing_beyond_the_last_element(step, t):
+    n = 131
+    x = data(np.random.default_rng(0), abs(step) * (n - 1) + 1, t) if t.category != dt.COMPLEX else np.arange(abs(step) * (n - 1) + 1).astype(t.code)
+    body = (Load(0, t, (step,), (n - 1) if step < 0 else 0), Store(1, 0, (1,), 0, t))
+    check(Nest((n,), (), (Operand(t, "r"), Operand(t, "w")), body), [x, np.zeros(n, t.code)])
 
 
 def test_max_pooling_with_padding():

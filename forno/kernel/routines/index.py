@@ -50,11 +50,11 @@ class Words:
         return [self() for _ in range(count)]
 
 
-def walk(c: Code, lengths: list[X], strides: list[list[X]], lo: X, hi: X, body):
-    """body(position, offsets) for positions [lo, hi) of a nest, row-major; one offset per array."""
-    if not lengths:
-        with c.loop(lo, hi) as i: body(i, [c.const(0) for _ in strides])
-        return
+def walk_rows(c: Code, lengths: list[X], strides: list[list[X]], lo: X, hi: X, body):
+    """body(first, start, stop, offsets) for the parts of innermost axes that make up positions [lo, hi) of a nest, row-major.
+
+    Element j of [start, stop) has position first + j; `offsets` are the arrays' at j = 0.
+    """
     last, done = lengths[-1], c.var(lo)
     with c.forever() as leave:
         leave(done.now >= hi)
@@ -64,9 +64,19 @@ def walk(c: Code, lengths: list[X], strides: list[list[X]], lo: X, hi: X, body):
             at = row % lengths[d] if d else row
             base = [b + at * s[d] for b, s in zip(base, strides)]
             if d: row = row // lengths[d]
-        first = done.now - start
-        with c.loop(start, stop) as j: body(first + j, [b + j * s[-1] for b, s in zip(base, strides)])
+        body(done.now - start, start, stop, base)
         done.add(stop - start)
+
+
+def walk(c: Code, lengths: list[X], strides: list[list[X]], lo: X, hi: X, body):
+    """body(position, offsets) for positions [lo, hi) of a nest, row-major; one offset per array."""
+    if not lengths:
+        with c.loop(lo, hi) as i: body(i, [c.const(0) for _ in strides])
+        return
+
+    def row(first, start, stop, base):
+        with c.loop(start, stop) as j: body(first + j, [b + j * s[-1] for b, s in zip(base, strides)])
+    walk_rows(c, lengths, strides, lo, hi, row)
 
 
 def sweep(c: Code, lo, hi, width: int, body):
@@ -84,8 +94,8 @@ def _picked(c: Code, pointers, types, picks, offsets, start: X) -> X:
     return start
 
 
-# ---- reads: operands data, K index tensors, result; spec = (R, index dtypes, element bytes, has runs)
-def _take(c: Code, axes: int, types: tuple, size: int, run: bool):
+# ---- reads: operands data, K index tensors, result; spec = (R, index dtypes, element bytes, has runs, index steps along the last axis if all are 0 or 1)
+def _take(c: Code, axes: int, types: tuple, size: int, run: bool, steps: tuple | None):
     k = len(types)
     x, pointers, out = c.operand(0), [c.operand(1 + i) for i in range(k)], c.operand(1 + k)
     w = Words(c, 2 + k)
@@ -100,7 +110,26 @@ def _take(c: Code, axes: int, types: tuple, size: int, run: bool):
         source, target = c.at(x, at * lanes, t), c.at(out, position * inner * lanes, t)
         sweep(c, 0, inner * lanes, isa.vector_bytes // t.size, lambda i, n: c.store(c.load(source, t, i, n), target, i))
     lo, hi = c.share(count)
-    walk(c, lengths, strides, lo, hi, one)
+    if steps is None or size not in (4, 8) or not isa.has("avx2"): return walk(c, lengths, strides, lo, hi, one)
+
+    def row(first, start, stop, base):
+        def offsets(j): return [b + j * s[-1] for b, s in zip(base, strides)]
+
+        def several(j, width):
+            if width == 1: return one(first + j, offsets(j))
+            at = c.splat(base[0], width) + (c.splat(j, width) + c.iota(width)) * c.splat(strides[0][-1], width)
+            bad = c.splat(c.const(False, dt.bool), width)
+            for p, type, (length, stride, low), step, b in zip(pointers, types, picks, steps, base[1:]):
+                index = c.load(p, type, b + j, width).to(dt.int64) if step else c.splat(c.load(p, type, b).to(dt.int64), width)
+                length, stride, low = (c.splat(v, width) for v in (length, stride, low))
+                bad = bad | (index < low) | (index >= length)
+                at = at + (index + (index < 0).where(length, 0)) * stride
+            with c.either(X(c, c.b.any_lane(bad.v))) as otherwise:
+                with c.loop(j, j + width) as i: one(first + i, offsets(i))   # tells which index it is
+                otherwise()
+                c.store(X(c, c.b.gather(x.v, at.v, t)), out, first + j)
+        sweep(c, start, stop, isa.vector_bytes // 8, several)
+    walk_rows(c, lengths, strides, lo, hi, row)
 
 
 def take(n: Native) -> Launch: return launch(n, program("take", _take, *n.spec), n.words)

@@ -23,10 +23,22 @@ def _extreme(better):
     """The position of the extreme so far: of equal ones the last, NaN before anything else."""
     def step(c: Code, carry, x: X, at: X):
         best, where = carry
-        take = x.isnan() | (~best.isnan() & better(x, best))
+        take = takes(x, best)
         where = take.where(c.splat(at, x.v.n), where)
         return (take.where(x, best), where), where
+
+    def takes(x, best): return x.isnan() | (~best.isnan() & better(x, best))
+    step.takes = takes
     return step
+
+
+def _extreme_one(c: Code, step, carry, x: X, at: X) -> X:
+    """A single line by branches: a new extreme gets rare, and the processor need not wait for the old one."""
+    best = carry[0].now
+    with c.when(step.takes(x, best)):
+        carry[0].set(x)
+        carry[1].set(at)
+    return carry[1].now
 
 
 def _log_sum(c: Code, carry, x: X, at):
@@ -62,8 +74,10 @@ def _scan(c: Code, kind: str, t: dt.dtype, out_type: dt.dtype, reverse: bool):
         with c.loop(0, n) as k:
             i = n - 1 - k if reverse else k
             at = first + i * inner
-            new, result = step(c, [v.now for v in carry], load(at), i)
-            for v, value in zip(carry, new): v.set(value)
+            if start is None and w == 1: result = _extreme_one(c, step, carry, load(at), i)
+            else:
+                new, result = step(c, [v.now for v in carry], load(at), i)
+                for v, value in zip(carry, new): v.set(value)
             c.store(result.to(out_type), out, at)
     lo, hi = c.share(outer * groups)
     with c.when(n > 0), c.loop(lo, hi) as g:

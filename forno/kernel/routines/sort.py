@@ -15,7 +15,6 @@ from .code import Code, X
 from .index import launch, program, sweep
 
 SHORT = 48                                     # up to here insertion beats the digits' counting
-FEW = 32                                       # of topk: positions kept sorted while walking
 DIGITS = 256
 
 
@@ -28,9 +27,9 @@ def key(x: X, t: dt.dtype, descending: bool) -> X:
     if t.is_floating_point:
         x = x.to(t.opmath)
         signed = dt.int64 if k is dt.uint64 else dt.int32
-        bits = x.eq(0.0).where(c.const(0, signed), x.bits(signed))
+        bits = x.eq(0.0).where(c.splat(c.const(0, signed), x.v.n), x.bits(signed))
         out = (bits ^ ((bits >> (8 * k.size - 1)) | c.const(-1 << (8 * k.size - 1), signed))).bits(k)
-        out = x.isnan().where(c.const(-1, k), out)
+        out = x.isnan().where(c.splat(c.const(-1, k), x.v.n), out)
     elif t.signed: out = x.to(dt.int64 if k is dt.uint64 else dt.int32).bits(k) ^ (1 << (8 * k.size - 1))
     else: out = x.to(k)
     return ~out if descending else out
@@ -133,29 +132,42 @@ def _order(c: Code, t: dt.dtype, descending: bool):
 
 
 def _few(c: Code, t: dt.dtype, descending: bool):
-    """The first k by keeping the best k so far in order; a new one goes behind its equals, so the first of them come first."""
-    x, out, n, inner, k = c.operand(0), c.operand(1), c.word(3), c.word(4), c.word(5)
-    kt, keys = key_type(t), c.scratch()
-    places = c.at(keys, FEW, kt)
+    """The first k: elements before the worst of the best so far are collected, and when there are many, sorted and cut to k."""
+    x, out, n, inner, k, room = c.operand(0), c.operand(1), c.word(3), c.word(4), c.word(5), c.word(6)
+    line, width = Line(c, t, room), 16
+    keys, places = line.keys[0], line.places[0]
 
     def one(o, j, first):
-        have = c.var(0)
-        with c.loop(0, n) as i:
-            new, last = key(c.load(x, t, first + i * inner), t, descending), have.now - 1
-            worst = c.load(keys, kt, last.max(0))
-            with c.when((have.now < k) | (new < worst)):
-                at = c.var((have.now < k).where(have.now, last))
-                with c.when(have.now < k): have.add(1)
-                with c.forever() as leave:
-                    leave(at.now <= 0)
-                    before = c.load(keys, kt, at.now - 1)
-                    leave(before <= new)
-                    c.store(before, keys, at.now)
-                    c.store(c.load(places, dt.int64, at.now - 1), places, at.now)
-                    at.add(-1)
-                c.store(new, keys, at.now)
-                c.store(i, places, at.now)
-        with c.loop(0, k) as i: c.store(c.load(places, dt.int64, i), out, (o * k + i) * inner + j)
+        have, worst, cut = c.var(0), c.var(c.const(-1, line.k)), c.var(c.const(False, dt.bool))
+
+        def keep(new, i):
+            c.store(new, keys, have.now)
+            c.store(i.to(dt.uint32), places, have.now)
+            have.add(1)
+
+        def shorten():
+            line.n = have.now
+            line.sort()
+            have.set(have.now.min(k))
+            worst.set(c.load(keys, line.k, (k - 1).max(0)))
+            cut.set(c.const(True, dt.bool))
+
+        def several(i, w):
+            new = key(c.load(x, t, first + i * inner, w), t, descending)
+            wanted = new < c.splat(worst.now, w)
+            with c.when(X(c, c.b.any_lane(wanted.v)) | ~cut.now):
+                for e in range(w):
+                    mine = X(c, c.b.extract(new.v, e))
+                    with c.when((mine < worst.now) | ~cut.now): keep(mine, i + e)
+                with c.when(have.now > room - width): shorten()
+
+        def walk(w): sweep(c, 0, n, w, several)
+        with c.either(inner.eq(1)) as otherwise:
+            walk(width)
+            otherwise()
+            walk(1)
+        shorten()
+        with c.loop(0, k) as i: c.store(c.load(places, dt.uint32, i).to(dt.int64), out, (o * k + i) * inner + j)
     _each_line(c, one)
 
 
@@ -163,7 +175,8 @@ def order(n: Native) -> Launch:
     outer, size, inner, k = n.words
     if size >= 1 << 32: raise unsupported(f"sort of {size} elements along one axis", instead="split it")
     t, descending = n.spec
-    if k <= FEW and k * 8 <= size: return launch(n, program("few", _few, t, descending), n.words, FEW * 16)
+    room = 2 * k + 240
+    if size >= 4 * room: return launch(n, program("few", _few, t, descending), (*n.words, room), scratch(t, room))
     return launch(n, program("order", _order, t, descending), n.words, scratch(t, size))
 
 
