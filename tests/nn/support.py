@@ -58,7 +58,9 @@ def fresh(x):
 def to_torch(x):
     if x is None or isinstance(x, torch.Tensor):
         return x
-    return torch.from_numpy(x.detach().float().numpy()).bfloat16() if str(x.dtype).endswith("bfloat16") else torch.from_numpy(x.detach().numpy().copy())
+    if str(x.dtype).endswith("bfloat16"):
+        return torch.from_numpy(x.detach().float().numpy()).bfloat16()
+    return torch.from_numpy(x.detach().numpy().copy())
 
 
 def close(got, want, where="", loose=1):

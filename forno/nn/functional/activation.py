@@ -70,7 +70,8 @@ def rrelu_(input, lower=1.0 / 8, upper=1.0 / 3, training=False): return rrelu(in
 
 def _get_softmax_dim(name, ndim, stacklevel):
     """The dimension that a call without one has always meant."""
-    warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.", stacklevel=stacklevel)
+    warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+                  stacklevel=stacklevel)
     return 0 if ndim in (0, 1, 3) else 1
 
 

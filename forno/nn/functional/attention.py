@@ -18,7 +18,8 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     """
     for name, x in (("query", query), ("key", key), ("value", value)):
         if x.dim() < 2:
-            raise RuntimeError(f"scaled_dot_product_attention: Expected query, key, and value to all be at least 2 dimensional, but got {name} with {x.dim()}")
+            raise RuntimeError(f"scaled_dot_product_attention: Expected query, key, and value to all be at least 2 dimensional, but got {name} with "
+                               f"{x.dim()}")
     if not query.dtype == key.dtype == value.dtype:
         raise RuntimeError("Expected query, key, and value to have the same dtype, but got "
                            f"query.dtype: {query.dtype} key.dtype: {key.dtype} and value.dtype: {value.dtype} instead.")
@@ -62,7 +63,8 @@ def _check_shapes(query, key, value, key_padding_mask, attn_mask, num_heads):
         _check(key_padding_mask.dim() == d - 1,
                f"For {kind} `query`, expected `key_padding_mask` to be `None` or {d - 1}-D but found {key_padding_mask.dim()}-D tensor instead")
     if attn_mask is not None:
-        _check(attn_mask.dim() in (2, 3), f"For {kind} `query`, expected `attn_mask` to be `None`, 2-D or 3-D but found {attn_mask.dim()}-D tensor instead")
+        _check(attn_mask.dim() in (2, 3), f"For {kind} `query`, expected `attn_mask` to be `None`, 2-D or 3-D but found {attn_mask.dim()}-D tensor "
+                                          f"instead")
         if d == 2 and attn_mask.dim() == 3:
             expected = (num_heads, query.shape[0], key.shape[0])
             _check(tuple(attn_mask.shape) == expected, f"Expected `attn_mask` shape to be {expected} but got {attn_mask.shape}")
@@ -123,9 +125,11 @@ def _heads(x, static, name, count, head_dim):
     return static
 
 
-def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn, dropout_p,
+def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v, add_zero_attn,
+                                 dropout_p,
                                  out_proj_weight, out_proj_bias, training=True, key_padding_mask=None, need_weights=True, attn_mask=None,
-                                 use_separate_proj_weight=False, q_proj_weight=None, k_proj_weight=None, v_proj_weight=None, static_k=None, static_v=None,
+                                 use_separate_proj_weight=False, q_proj_weight=None, k_proj_weight=None, v_proj_weight=None, static_k=None,
+                                 static_v=None,
                                  average_attn_weights=True, is_causal=False):
     """query (L, N, E), key (S, N, Ek), value (S, N, Ev), or without N -> (output (L, N, E), weights (N, [heads,] L, S) or None)."""
     batched = _check_shapes(query, key, value, key_padding_mask, attn_mask, num_heads)
@@ -180,7 +184,8 @@ def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_head
             _check(key_padding_mask.shape[i] == size, f"Expected key_padded_mask.shape[{i}] to be {size}, but got {key_padding_mask.shape[i]}")
         by_head = key_padding_mask.reshape(bsz, 1, 1, src_len).expand(-1, num_heads, -1, -1).reshape(heads, 1, src_len)
         attn_mask = by_head if attn_mask is None else attn_mask + by_head
-    return _attended(q, k, v, attn_mask, dropout_p if training else 0.0, is_causal, out_proj_weight, out_proj_bias, need_weights, average_attn_weights,
+    return _attended(q, k, v, attn_mask, dropout_p if training else 0.0, is_causal, out_proj_weight, out_proj_bias, need_weights,
+                     average_attn_weights,
                      batched, bsz, num_heads)
 
 

@@ -23,7 +23,8 @@ def _check_classes(input, target, weight, prob=False):
         raise ValueError(f"Expected input batch_size ({input.size(0)}) to match target batch_size ({target.size(0) if target.dim() else 0}).")
     classes = 0 if dim == 1 else 1
     if weight is not None and (weight.dim() != 1 or weight.numel() != input.size(classes)):
-        raise RuntimeError(f"weight tensor should be defined either for all {input.size(classes)} classes or no classes but got weight tensor of shape: "
+        raise RuntimeError(f"weight tensor should be defined either for all {input.size(classes)} classes or no classes but got weight tensor of "
+                           f"shape: "
                            f"{list(weight.shape)}")
     expected = (*input.shape[:classes], *input.shape[classes + 1:])
     if not prob and tuple(target.shape) != expected:
@@ -91,7 +92,8 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
     if linear_weight.dim() < 2:
         raise RuntimeError(f"expected linear_weight with dimensionality at least 2, got {linear_weight.dim()}")
     if input.shape[-1] != linear_weight.shape[-1]:
-        raise RuntimeError(f"expected equal input and linear_weight last dimensions (in_features), got {input.shape[-1]} and {linear_weight.shape[-1]}, "
+        raise RuntimeError(f"expected equal input and linear_weight last dimensions (in_features), got {input.shape[-1]} and "
+                           f"{linear_weight.shape[-1]}, "
                            "respectively")
     classes, *inner = linear_weight.shape[:-1]                               # further output dimensions d1, ...
     if linear_bias is not None and tuple(linear_bias.shape) != (classes, *inner):
@@ -141,7 +143,8 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)
     elif reduction == "mean":
-        warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides only by the batch size, "
+        warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides only by the batch "
+                      "size, "
                       "and aligns with the KL div math definition.", stacklevel=2)
     loss = target.exp() * (target - input) if log_target else torch.xlogy(target, target) - target * input
     if reduction == "batchmean":
@@ -221,7 +224,7 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     labels = torch.where(torch.arange(s, device=device) < target_lengths.unsqueeze(1), labels, blank)
     extended = torch.stack((torch.full_like(labels, blank), labels), 2).reshape(n, 2 * s)             # blank, l1, blank, l2, ... blank
     extended = torch.cat((extended, torch.full((n, 1), blank, dtype=torch.long, device=device)), 1)    # (N, 2 S + 1)
-    nothing = torch.finfo(log_probs.dtype).min / 4                                                     # stands for log 0 where -inf would make NaN gradients
+    nothing = torch.finfo(log_probs.dtype).min / 4                              # stands for log 0 where -inf would make NaN gradients
     emitted = log_probs.gather(2, extended.unsqueeze(0).expand(steps, -1, -1))                         # (T, N, 2 S + 1)
     emitted = emitted.clamp_min(nothing)
     position = torch.arange(2 * s + 1, device=device)

@@ -11,7 +11,8 @@ from .distance import pairwise_distance
 
 def _check_sizes(input, target):
     if target.size() != input.size():
-        warnings.warn(f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). This will likely lead to incorrect "
+        warnings.warn(f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). This will likely lead to "
+                      f"incorrect "
                       "results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
 
 

@@ -20,7 +20,8 @@ def _either(name, with_indices):
     return pool
 
 
-_RETURN_INDICES = {"adaptive_max_pool1d": 2, "adaptive_max_pool2d": 2, "adaptive_max_pool3d": 2, "fractional_max_pool2d": 4, "fractional_max_pool3d": 4}
+_RETURN_INDICES = {"adaptive_max_pool1d": 2, "adaptive_max_pool2d": 2, "adaptive_max_pool3d": 2, "fractional_max_pool2d": 4,
+                   "fractional_max_pool3d": 4}
 
 
 # ---- fixed windows ----------------------------------------------------------------------------------------------------------------------
@@ -174,7 +175,8 @@ def _unpool_output_size(input, kernel_size, stride, padding, output_size):
 
 def _max_unpool(input, indices, kernel_size, stride, padding, output_size, n):
     if input.shape != indices.shape:
-        raise RuntimeError(f"Expected shape of indices to be same as that of the input tensor ({tuple(input.shape)}) but got indices tensor with shape: "
+        raise RuntimeError(f"Expected shape of indices to be same as that of the input tensor ({tuple(input.shape)}) but got indices tensor with "
+                           f"shape: "
                            f"{tuple(indices.shape)}")
     size = _unpool_output_size(input, kernel_size, kernel_size if stride is None else stride, padding, output_size)
     lead = input.shape[:-n]

@@ -16,7 +16,8 @@ def _pad_constant(input, pad, value):
         low, high = (pad[i], pad[i + 1]) if i < len(pad) else (0, 0)
         shape[axis] += low + high
         if shape[axis] < 0:
-            raise RuntimeError(f"The input size {input.size(axis)}, plus negative padding {low} and {high}, resulted in a negative output size, which is "
+            raise RuntimeError(f"The input size {input.size(axis)}, plus negative padding {low} and {high}, resulted in a negative output size, "
+                               f"which is "
                                f"invalid. Check dimension {axis} of your input.")
         first = max(-low, 0)
         input = input if low >= 0 and high >= 0 else input.narrow(axis, first, max(input.size(axis) - first - max(-high, 0), 0))
@@ -137,7 +138,8 @@ def _blocks(size, kernel, dilation, padding, stride):
 def _check_windows(kernel, dilation, padding, stride):
     for name, pair, least in (("kernel", kernel, 1), ("dilation", dilation, 1), ("padding", padding, 0), ("stride", stride, 1)):
         if min(pair) < least:
-            raise RuntimeError(f"{name} should be {'greater than zero' if least else 'non-negative'}, but got {name}_height: {pair[0]} {name}_width: {pair[1]}")
+            raise RuntimeError(f"{name} should be {'greater than zero' if least else 'non-negative'}, but got {name}_height: {pair[0]} {name}_width: "
+                               f"{pair[1]}")
 
 
 def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
@@ -175,7 +177,8 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
                            f"input.size(1)={x.size(1)} and kernel_size={kernel}.")
     oh, ow = _blocks(size, kernel, dilation, padding, stride)
     if oh < 1 or ow < 1 or x.size(2) != oh * ow:
-        raise RuntimeError(f"Given output_size={size}, kernel_size={kernel}, dilation={dilation}, padding={padding}, stride={stride}, expected size of "
+        raise RuntimeError(f"Given output_size={size}, kernel_size={kernel}, dilation={dilation}, padding={padding}, stride={stride}, expected size "
+                           f"of "
                            f"input's dimension 2 to match the calculated number of sliding blocks {oh} * {ow} = {oh * ow}, but got "
                            f"input.size(2)={x.size(2)}.")
     x = x.reshape(x.size(0), x.size(1) // (kh * kw), kh, kw, oh, ow)

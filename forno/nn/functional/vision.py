@@ -94,7 +94,8 @@ def _antialiased_axis(x, axis, out, factor, align_corners, mode):
     return torch.matmul(x.transpose(axis, -1), weight.t()).transpose(axis, -1)
 
 
-def _is_integer(n): return (isinstance(n, torch.Tensor) and not n.is_floating_point()) or (hasattr(n, "__index__") and not isinstance(n, torch.Tensor))
+def _is_integer(n): return (isinstance(n, torch.Tensor) and not n.is_floating_point()) or (hasattr(n, "__index__") and not isinstance(n,
+                                                                                                                                      torch.Tensor))
 
 
 def _sizes(input, size, scale_factor, recompute):
@@ -107,7 +108,8 @@ def _sizes(input, size, scale_factor, recompute):
     given, name = (size, "output size") if size is not None else (scale_factor, "scale_factor of shape")
     if isinstance(given, (list, tuple)) and len(given) != n:
         raise ValueError("Input and output must have the same number of spatial dimensions, but got input with spatial dimensions of "
-                         f"{list(input.shape[2:])} and {name} of {given}. Please provide input tensor in (N, C, d1, d2, ...,dK) format and one number per "
+                         f"{list(input.shape[2:])} and {name} of {given}. Please provide input tensor in (N, C, d1, d2, ...,dK) format and one "
+                         f"number per "
                          "spatial dimension.")
     given = list(given) if isinstance(given, (list, tuple)) else [given] * n
     if size is not None:
@@ -132,7 +134,8 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
         raise ValueError("Anti-alias option is restricted to bilinear, bicubic, and lanczos modes and requires a 4-D tensor as input")
     if dim not in (3, 4, 5) or (mode not in _LINEAR_DIMS and mode not in ("nearest", "nearest-exact", "area")):
         raise NotImplementedError("Input Error: Only 3D, 4D and 5D input Tensors supported "
-                                  f"(got {dim}D) for the modes: nearest | linear | bilinear | bicubic | trilinear | lanczos | area | nearest-exact (got {mode})")
+                                  f"(got {dim}D) for the modes: nearest | linear | bilinear | bicubic | trilinear | lanczos | area | nearest-exact "
+                                  f"(got {mode})")
     if _LINEAR_DIMS.get(mode, dim) != dim:
         raise NotImplementedError(f"Got {dim}D input, but {mode} mode needs {_LINEAR_DIMS[mode]}D input")
     if mode == "lanczos" and (align_corners or not antialias):
@@ -171,7 +174,8 @@ def upsample_bilinear(input, size=None, scale_factor=None):
 
 def _align(align_corners):
     if align_corners is None:
-        warnings.warn("Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please specify align_corners=True if "
+        warnings.warn("Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please specify "
+                      "align_corners=True if "
                       "the old behavior is desired.", stacklevel=3)
     return bool(align_corners)
 
@@ -217,7 +221,8 @@ def _check_grid(input, grid, mode, padding_mode):
                          f"'{padding_mode}'")
     n = input.dim() - 2
     if n not in (2, 3) or grid.dim() != input.dim() or grid.size(0) != input.size(0) or grid.size(-1) != n:
-        raise RuntimeError("grid_sampler(): expected 4D or 5D input and grid with same number of dimensions, same batch size and grid.size(-1) == spatial "
+        raise RuntimeError("grid_sampler(): expected 4D or 5D input and grid with same number of dimensions, same batch size and grid.size(-1) == "
+                           "spatial "
                            f"dimensions, but got input with sizes {list(input.shape)} and grid with sizes {list(grid.shape)}")
     if 0 in input.shape[2:]:
         raise RuntimeError(f"grid_sampler(): expected input to have non-empty spatial dimensions, but input has sizes {list(input.shape)}")
@@ -229,9 +234,6 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     """Sample input (N, C, [D,] H, W) at grid (N, *out, x y [z]) in [-1, 1] -> (N, C, *out)."""
     _check_grid(input, grid, mode, padding_mode)
     align = _align(align_corners)
-    dtype = input.dtype
-    if dtype in (torch.bfloat16, torch.float16):                                                       # positions need more digits than halves have
-        input, grid = input.float(), grid.float()
     sizes, flat = input.shape[2:], input.flatten(2)
     real = []                                                                                          # per axis, slowest first
     for i, n in enumerate(sizes):
@@ -240,7 +242,7 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
         real.append(x if mode == "bicubic" else _placed(x, n, padding_mode, align))
     if mode == "nearest":
         at = [x.round() for x in real]
-        return _pick(flat, sizes, at, torch.ones_like(at[0])).to(dtype)
+        return _pick(flat, sizes, at, torch.ones_like(at[0]))
     low = [x.floor().detach() for x in real]
     if mode == "bicubic":
         weights = [_cubic_weights(x - base) for x, base in zip(real, low)]
@@ -257,7 +259,7 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
             weight = weights[axis][k] * weight
         part = _pick(flat, sizes, at, weight)
         total = part if total is None else total + part
-    return total.to(dtype)
+    return total
 
 
 def affine_grid(theta, size, align_corners=None):

@@ -23,7 +23,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         if not cutoffs:
             raise ValueError("cutoffs should be a sequence of length larger than 0")
         if cutoffs != sorted(set(cutoffs)) or cutoffs[0] <= 0 or cutoffs[-1] > n_classes - 1 or any(int(c) != c for c in cutoffs):
-            raise ValueError("cutoffs should be a sequence of unique, positive integers sorted in an increasing order, where each value is between 1 and "
+            raise ValueError("cutoffs should be a sequence of unique, positive integers sorted in an increasing order, where each value is between 1 "
+                             "and "
                              "n_classes-1")
         self.in_features, self.n_classes, self.cutoffs = in_features, n_classes, [*cutoffs, n_classes]
         self.div_value, self.head_bias = div_value, head_bias
@@ -50,10 +51,12 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         if target_.dim() == 1 and input_.size(0) != target_.size(0):
             raise RuntimeError("Input and target should have the same size in the batch dimension.")
         if input_.dim() != target_.dim() + 1:
-            raise RuntimeError(f"{target_.dim()}D target tensor expects {target_.dim() + 1}D input tensors, but found inputs with size {input_.size()}")
+            raise RuntimeError(f"{target_.dim()}D target tensor expects {target_.dim() + 1}D input tensors, but found inputs with size "
+                               f"{input_.size()}")
         input, target = (input_, target_) if target_.dim() else (input_.unsqueeze(0), target_.unsqueeze(0))
         if ((target < 0) | (target >= self.n_classes)).any():
-            raise RuntimeError(f"Target values should be in [0, {self.n_classes - 1}], but values in range [{target.min().item()}, {target.max().item()}] "
+            raise RuntimeError(f"Target values should be in [0, {self.n_classes - 1}], but values in range [{target.min().item()}, "
+                               f"{target.max().item()}] "
                                "were found. ")
         output, index = torch.zeros(target.size(0), dtype=input.dtype, device=input.device), target      # index: class or cluster in the head
         for i in range(self.n_clusters):

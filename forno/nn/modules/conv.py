@@ -85,7 +85,8 @@ class Conv1d(_ConvNd):
     """(N, C, L) or (C, L) -> (N, out, L')."""
     _conv = staticmethod(F.conv1d)
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros", device=None,
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
+                 device=None,
                  dtype=None):
         super().__init__(in_channels, out_channels, _single(kernel_size), _single(stride), padding if isinstance(padding, str) else _single(padding),
                          _single(dilation), False, _single(0), groups, bias, padding_mode, device=device, dtype=dtype)
@@ -95,7 +96,8 @@ class Conv2d(_ConvNd):
     """(N, C, H, W) or (C, H, W) -> (N, out, H', W')."""
     _conv = staticmethod(F.conv2d)
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros", device=None,
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
+                 device=None,
                  dtype=None):
         super().__init__(in_channels, out_channels, _pair(kernel_size), _pair(stride), padding if isinstance(padding, str) else _pair(padding),
                          _pair(dilation), False, _pair(0), groups, bias, padding_mode, device=device, dtype=dtype)
@@ -105,7 +107,8 @@ class Conv3d(_ConvNd):
     """(N, C, D, H, W) or (C, D, H, W) -> (N, out, D', H', W')."""
     _conv = staticmethod(F.conv3d)
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros", device=None,
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
+                 device=None,
                  dtype=None):
         super().__init__(in_channels, out_channels, _triple(kernel_size), _triple(stride), padding if isinstance(padding, str) else _triple(padding),
                          _triple(dilation), False, _triple(0), groups, bias, padding_mode, device=device, dtype=dtype)
@@ -130,7 +133,8 @@ class _ConvTransposeNd(_ConvNd):
         sizes = list(output_size[lead:] if len(output_size) == lead + n else output_size)
         if len(sizes) != n:
             raise ValueError(f"ConvTranspose{n}D: for {input.dim()}D input, output_size must have {n} or {lead + n} elements (got {len(sizes)})")
-        least = [(input.size(d + lead) - 1) * stride[d] - 2 * padding[d] + (dilation[d] if dilation else 1) * (kernel_size[d] - 1) + 1 for d in range(n)]
+        spans = [d * (k - 1) + 1 for d, k in zip(dilation or (1,) * n, kernel_size)]
+        least = [(size - 1) * s - 2 * p + span for size, s, p, span in zip(input.shape[lead:], stride, padding, spans)]
         most = [m + s - 1 for m, s in zip(least, stride)]
         if any(not low <= size <= high for low, size, high in zip(least, sizes, most)):
             raise ValueError(f"requested an output size of {output_size}, but valid sizes range from {least} to {most} "
@@ -187,7 +191,8 @@ class _LazyConvNd(LazyModuleMixin):
             return
         n = len(self.kernel_size)
         if input.dim() not in (n + 1, n + 2):
-            raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {type(self).__name__}, but got input of size: {input.shape}")
+            raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {type(self).__name__}, but got input of size: "
+                               f"{input.shape}")
         self.in_channels = input.shape[-n - 1]
         if self.in_channels % self.groups != 0:
             raise ValueError("in_channels must be divisible by groups")
@@ -199,7 +204,8 @@ class _LazyConvNd(LazyModuleMixin):
 
 
 class _LazyConv(_LazyConvNd):
-    def __init__(self, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros", device=None, dtype=None):
+    def __init__(self, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros", device=None,
+                 dtype=None):
         super().__init__(0, 0, kernel_size, stride, padding, dilation, groups, False, padding_mode, device=device, dtype=dtype)
         self._uninitialized(out_channels, bias, device, dtype)
 

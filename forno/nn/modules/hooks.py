@@ -223,13 +223,15 @@ class BackwardHook:
         self.grad_outputs = full
         if self.input_places is None:                     # no input requires grad: this is the last chance to call the hooks
             if self.hooks:
-                warnings.warn("Full backward hook is firing when gradients are computed with respect to module outputs since no inputs require gradients.",
+                warnings.warn("Full backward hook is firing when gradients are computed with respect to module outputs since no inputs require "
+                              "gradients.",
                               stacklevel=5)
             nothing = (None,) * self.n_inputs
             for hook in self.hooks:
                 returned = hook(self.module, nothing, full)
                 if returned is not None and not (isinstance(returned, tuple) and all(g is None for g in returned)):
-                    raise RuntimeError("Backward hook for Modules where no input requires gradient should always return None or None for all gradients.")
+                    raise RuntimeError("Backward hook for Modules where no input requires gradient should always return None or None for all "
+                                       "gradients.")
             self.grad_outputs = None
         return tuple(full[i] for i in self.output_places)
 

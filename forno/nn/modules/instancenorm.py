@@ -27,7 +27,8 @@ class _InstanceNorm(_NormBase):
         if input.size(dim) != self.num_features:
             if self.affine:
                 raise ValueError(f"expected input's size at dim={dim} to match num_features ({self.num_features}), but got: {input.size(dim)}.")
-            warnings.warn(f"input's size at dim={dim} does not match num_features. You can silence this warning by not passing in num_features, which is "
+            warnings.warn(f"input's size at dim={dim} does not match num_features. You can silence this warning by not passing in num_features, "
+                          f"which is "
                           "not used because affine=False", stacklevel=2)
         return self._apply_instance_norm(input) if dim else self._apply_instance_norm(input.unsqueeze(0)).squeeze(0)
 
@@ -36,7 +37,8 @@ class _InstanceNorm(_NormBase):
         if local_metadata.get("version") is None and not self.track_running_stats:
             stale = [name for name in ("running_mean", "running_var") if prefix + name in state_dict]
             if stale:
-                error_msgs.append(f"Unexpected running stats buffer(s) {' and '.join(repr(prefix + s) for s in stale)} for {type(self).__name__} with "
+                error_msgs.append(f"Unexpected running stats buffer(s) {' and '.join(repr(prefix + s) for s in stale)} for {type(self).__name__} "
+                                  f"with "
                                   "track_running_stats=False. Remove these keys from state_dict, or set track_running_stats=True to use them.")
             for name in stale:
                 state_dict.pop(prefix + name)

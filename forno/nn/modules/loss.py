@@ -97,7 +97,8 @@ class LinearCrossEntropyLoss(_WeightedLoss):
     def forward(self, input, target):
         shape = (self.num_classes, *self.out_features)
         bias = None if self.linear.bias is None else self.linear.bias.reshape(shape)
-        return F.linear_cross_entropy(input, self.linear.weight.reshape(*shape, self.linear.in_features), target, linear_bias=bias, weight=self.weight,
+        return F.linear_cross_entropy(input, self.linear.weight.reshape(*shape, self.linear.in_features), target, linear_bias=bias,
+                                      weight=self.weight,
                                       reduction=self.reduction, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing,
                                       options=self.options)
 

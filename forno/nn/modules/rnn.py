@@ -59,7 +59,8 @@ class RNNBase(Module):
         if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
             raise ValueError("dropout should be a number in range [0, 1] representing the probability of an element being zeroed")
         if dropout > 0 and num_layers == 1:
-            warnings.warn("dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects num_layers greater than 1, but got "
+            warnings.warn("dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects num_layers greater than 1, "
+                          "but got "
                           f"dropout={dropout} and num_layers={num_layers}", stacklevel=4)
         for name, flag in (("bias", bias), ("batch_first", batch_first)):
             if not isinstance(flag, bool):
@@ -144,7 +145,8 @@ class RNNBase(Module):
 
     def _padded(self, input, hx):
         if input.dim() not in (2, 3):
-            raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {input.dim()}D {'tensor ' if self.mode[:3] == 'RNN' else ''}instead")
+            raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {input.dim()}D "
+                             f"{'tensor ' if self.mode[:3] == 'RNN' else ''}instead")
         batched, batch_dim = input.dim() == 3, 0 if self.batch_first else 1
         x = input if batched else input.unsqueeze(batch_dim)
         batch = x.size(batch_dim)

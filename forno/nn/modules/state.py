@@ -102,7 +102,8 @@ class StateDict:
     def _load_one(self, name, param, key, given, assign):
         """Copy or assign one tensor; returns a complaint or None."""
         if not isinstance(given, torch.Tensor):
-            return f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from checkpoint but received {type(given)}'
+            return (f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from checkpoint but '
+                    f"received {type(given)}")
         if not is_lazy(param):
             if len(param.shape) == 0 and len(given.shape) == 1 and given.shape[0] == 1:      # files from before 0-dim tensors existed
                 given = given[0]

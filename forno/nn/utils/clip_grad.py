@@ -22,7 +22,8 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     norms = torch.stack([torch.linalg.vector_norm(t, norm_type).to(device) for t in tensors])
     total = torch.linalg.vector_norm(norms, norm_type)
     if error_if_nonfinite and torch.logical_or(total.isnan(), total.isinf()):
-        raise RuntimeError(f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be clipped. To disable this "
+        raise RuntimeError(f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be clipped. To disable "
+                           f"this "
                            "error and scale the gradients by the non-finite norm anyway, set `error_if_nonfinite=False`")
     return total
 
