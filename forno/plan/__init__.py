@@ -26,7 +26,7 @@ from .loops import Draft, Writer, written_in_place
 from .memory import Memory
 from .order import Task, order
 from .simplify import simplify
-from .tiles import kernel_of
+from .tiles import gemm, kernel_of
 from .values import MOVE, SINK, nbytes
 
 
@@ -40,7 +40,7 @@ def make(graph: Graph, accepts_epilogue=None) -> Plan:
     fusion = Fusion(layout, topological(values))
     stage("fuse", fusion.groups)
     tasks = stage("write", write(fusion))
-    tasks = stage("epilogues", epilogues(tasks, {id(fusion.buffer(o.root)) for o in layout.owners}, accepts_epilogue))
+    tasks = stage("epilogues", epilogues(tasks, {id(fusion.buffer(o.root)) for o in layout.owners}, accepts_epilogue, lambda v: gemm(v, layout, fold=False)))
     tasks = stage("order", order(tasks, {id(fusion.buffer(o.root)) for o in layout.owners}, nbytes))
     return stage("place", place(graph, layout, fusion, tasks))
 

@@ -1,7 +1,8 @@
 """Elementwise chains that run on a matrix product's tiles before they leave the nearest cache.
 
 Comes in: tasks, and a predicate of the kernel floor that tells which chains it can take. Goes out: the tasks, where a product that only
-one loop nest reads has taken that nest in as `Gemm.epilogue`. The product itself is then never in memory.
+one loop nest reads has taken that nest in as `Gemm.epilogue`. The product itself is then never in memory. A nest that only copies the
+product to other strides (heads back into rows, a slice of a concatenation) needs no epilogue: the product is written there.
 """
 from __future__ import annotations
 
@@ -19,25 +20,25 @@ from .order import Task
 MAX_BODY, MAX_OPERANDS = 48, 12                   # a tile's rows wait in registers while the body runs
 
 
-def epilogues(tasks: list[Task], owned: set[int], accepts: Callable[[Nest], bool] | None) -> list[Task]:
-    if accepts is None: return tasks
+def epilogues(tasks: list[Task], owned: set[int], accepts: Callable[[Nest], bool] | None, unfolded: Callable[[Value], Gemm]) -> list[Task]:
+    """`unfolded`: the product of a value with every batch axis by itself, for chains that tell them apart."""
     readers: dict[int, list[Task]] = {}
     for t in tasks:
         for x in {id(x): x for x in t.reads()}: readers.setdefault(x, []).append(t)
     gone: dict[int, Task] = {}
     for product in tasks:
-        if product.kernel.__class__ is not Gemm or product.kernel.epilogue is not None: continue
+        if product.kernel.__class__ is not Gemm: continue
         v = product.operands[2]
-        if id(v) in owned or len(readers.get(id(v), ())) != 1: continue
+        if v.op.name != "matmul" or id(v) in owned or len(readers.get(id(v), ())) != 1: continue
         chain = readers[id(v)][0]
         if chain.kernel.__class__ is not Draft or id(chain) in gone or chain.kernel.window or "rw" in chain.modes: continue
-        made = taken_in(product.kernel, chain, v)
-        if made is None or not accepts(made[0].epilogue): continue
+        made = taken_in(product.kernel, chain, v) or taken_in(unfolded(v), chain, v)
+        if made is None or made[0].epilogue is not None and (accepts is None or not accepts(made[0].epilogue)): continue
         kernel, operands = made
         gone[id(product)] = chain
         chain.kernel, chain.operands, chain.modes = kernel, product.operands[:2] + operands, [o.mode for o in kernel.operands]
         chain.after = (chain.after | product.after) - {product}
-        chain.label = f"{product.label}+{chain.label}"
+        chain.label, chain.copies = f"{product.label}+{chain.label}", False
         for x in product.operands[:2]: readers[id(x)] = [chain if t is product else t for t in readers[id(x)]]
     return [t for t in tasks if id(t) not in gone]
 
@@ -48,10 +49,13 @@ def taken_in(g: Gemm, chain: Task, v: Value) -> tuple[Gemm, list] | None:
     lengths = (*g.batch, g.m, g.n)
     if len(draft.body) > MAX_BODY or len(draft.operands) > MAX_OPERANDS or math.prod(draft.axes) != math.prod(lengths): return None
     product = next(i for i, x in enumerate(draft.operands) if x is v)
+    seen = next(e for e in draft.body if e.__class__ is Load and e.operand == product).strides
+    order = sorted(range(len(seen)), key=lambda d: -seen[d])           # the nest's axes in the order of the product's
+    axes = [draft.axes[d] for d in order]
     own, body = contiguous(lengths), []
     for e in draft.body:
         if e.__class__ in (Load, Store):
-            strides = regroup(draft.axes, e.strides, lengths)
+            strides = regroup(axes, [e.strides[d] for d in order], lengths)
             if strides is None: return None
             if e.__class__ is Load and e.operand == product and (e.offset or any(s != c for s, c, n in zip(strides, own, lengths) if n > 1)): return None
             e = replace(e, strides=strides)
@@ -66,7 +70,8 @@ def taken_in(g: Gemm, chain: Task, v: Value) -> tuple[Gemm, list] | None:
     body = tuple([replace(e, operand=at[e.operand]) if e.__class__ in (Load, Store, Number) else e for e in body])
     operands = tuple([Operand(draft.dtypes[i], draft.modes[i]) for i in order])
     c = Matrix(first.dtype, first.strides[:-2], *first.strides[-2:], first.offset)
-    kernel = replace(g, c=c, operands=(*g.operands[:2], *operands[1:]), epilogue=Nest(lengths, (), operands, body, chain.label))
+    epilogue = None if len(body) == 2 else Nest(lengths, (), operands, body, chain.label)
+    kernel = replace(g, c=c, operands=(*g.operands[:2], *operands[1:]), epilogue=epilogue)
     return kernel, [draft.operands[i] for i in order[1:]]
 
 

@@ -19,6 +19,7 @@ MAX_OPERANDS = 24
 MAX_AGAIN = 3                                     # values worth computing once per repetition instead of storing once
 AGAIN_COST, AGAIN_READS = 8, 2                    # work and memory streams that are cheaper, twice, than a store and a load
 BIG, FEW = 1 << 15, 4                             # a window pass that feeds the next one needs this many parallel rows, unless it is small
+COLUMNS = 1 << 18                                 # sums over slow axes walk memory in strides: from this size on, what has other readers is not made there
 
 LIGHT = frozenset("""add sub mul neg add_scaled square where masked_fill lt le gt ge eq ne cast move relu abs maximum minimum clamp clamp_min clamp_max
                      logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or bitwise_xor sign conj""".split())
@@ -178,6 +179,7 @@ class Fusion:
         """How v's group g and its operand's group h can share a domain: 'level', 'h under g', 'g under h', or not."""
         v_outer, r_outer = id(v) in g.outer and v.op.kind != "reduce", id(root) in h.outer         # a reduction reads where inner values are
         if how == "same":
+            if v.op.kind == "reduce" and h.window is None and self.uses[id(root)] > 1 and frame.size(g.cuts) >= COLUMNS and g.window[0][0] > 1: return None
             if v_outer == r_outer: return "level" if g.window is None or h.window is None or g.window == h.window else None
             if v_outer: return "h under g" if h.window is None else None
             return "g under h" if g.window is None else None
@@ -254,9 +256,11 @@ class Fusion:
             cuts = frame.meet(g.cuts, self.of(root).cuts)
             if cuts is None: return False
             w = frame.inner_map(cuts, None)
-        todo = [(root, w)]
+        todo, done = [(root, w)], set()
         while todo:
             r, at = todo.pop()
+            if (id(r), at.strides, at.offset) in done: continue
+            done.add((id(r), at.strides, at.offset))
             leaf = r.op is None or self.free(r) or id(r) in self.stored or id(r) not in self.home or self.of(r).solo is not None
             if leaf or r.op.kind == "reduce" or 8 * numel(r) <= full:
                 if not self.computable(r, at, ()): return False
@@ -268,12 +272,12 @@ class Fusion:
             nodes.add(id(r))
             for x in r.ins:
                 if x.__class__ is not Value: continue
-                below, seen = root_of(x)
-                to = compose(View(r.shape, expand_strides(x.shape, seen.strides, r.shape), seen.offset), at)
+                below, shown = root_of(x)
+                to = compose(View(r.shape, expand_strides(x.shape, shown.strides, r.shape), shown.offset), at)
                 if to is None: return False
                 todo.append((below, to))
         leaves = [r for r in leaves.values() if not self.free(r)]
-        if sum([8 * numel(r) > full and id(r) not in g.reads for r in leaves]) > AGAIN_READS: return False
+        if sum([8 * numel(r) > full and id(r) not in g.reads for r in leaves]) > (AGAIN_READS if self.uses[id(root)] == 1 else 1): return False
         for r in leaves:                          # g must come after all of them
             if r.op is not None and id(r) in self.home | self.sinks and any([h is g or h.before & g.mask for h in self.writers(r)]): return False
         g.again |= nodes
@@ -281,17 +285,20 @@ class Fusion:
         for r in leaves: self.read(r, g)
         return True
 
-    def computable(self, r: Value, w: View, inside) -> bool:
+    def computable(self, r: Value, w: View, inside, seen=None) -> bool:
         """Do all of r's operands have affine indices when r is read through w?"""
+        seen = set() if seen is None else seen
+        if (id(r), w.strides, w.offset) in seen: return True
+        seen.add((id(r), w.strides, w.offset))
         if r.op is None or not (id(r) in inside or id(r) in self.inlined or self.free(r)):
             laid = self.layout.laid.get(id(r))
             return laid is None or compose(laid, w) is not None
         if r.op.name in GENERATORS: return True
         for x in r.ins:
             if x.__class__ is not Value: continue
-            root, seen = root_of(x)
-            at = compose(View(r.shape, expand_strides(x.shape, seen.strides, r.shape), seen.offset), w)
-            if at is None or not self.computable(root, at, inside): return False
+            root, shown = root_of(x)
+            at = compose(View(r.shape, expand_strides(x.shape, shown.strides, r.shape), shown.offset), w)
+            if at is None or not self.computable(root, at, inside, seen): return False
         return True
 
 

@@ -26,8 +26,8 @@ def modes(*values: Value, result: Value) -> tuple[k.Operand, ...]:
 
 
 # ---- matrix product
-def gemm(v: Value, layout: Layout) -> k.Gemm:
-    """Batch axes that continue each other are one; a batch over which b doesn't move is more rows of a."""
+def gemm(v: Value, layout: Layout, fold: bool = True) -> k.Gemm:
+    """`fold`: batch axes that continue each other are one; a batch over which b doesn't move is more rows of a."""
     a, b = v.ins
     at, bt = layout.access(a), layout.access(b)
     (m, n), depth = v.shape[-2:], a.shape[-1]
@@ -37,11 +37,11 @@ def gemm(v: Value, layout: Layout) -> k.Gemm:
     axes: list[list[int]] = []                                        # [length, a's stride, b's, c's], outermost first
     for length, *strides in zip(batch, expand_strides(a.shape[:-2], at.strides[:-2], batch), expand_strides(b.shape[:-2], bt.strides[:-2], batch), c_strides):
         if length == 1: continue
-        if axes and all([outer == inner * length for outer, inner in zip(axes[-1][1:], strides)]): axes[-1] = [axes[-1][0] * length, *strides]
+        if fold and axes and all([outer == inner * length for outer, inner in zip(axes[-1][1:], strides)]): axes[-1] = [axes[-1][0] * length, *strides]
         else: axes.append([length, *strides])
     a_rows, a_cols = unit(at.strides[-2:], (m, depth))
     b_rows, b_cols = unit(bt.strides[-2:], (depth, n))
-    while axes and axes[-1][2] == 0 and (m == 1 and (a_cols == 1 or depth == 1) or axes[-1][1] == m * a_rows) and axes[-1][3] == m * rows:
+    while fold and axes and axes[-1][2] == 0 and (m == 1 and (a_cols == 1 or depth == 1) or axes[-1][1] == m * a_rows) and axes[-1][3] == m * rows:
         length, a_rows = axes[-1][0], (axes[-1][1] if m == 1 else a_rows)
         m *= length
         axes.pop()

@@ -8,7 +8,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from forno.core.graph import Scalar
-from forno.plan.values import Number
+from forno.core.op import TABLE
+from forno.plan.values import Number, apply
 from interpret import check, graph, source
 
 
@@ -130,4 +131,13 @@ def test_epilogues_take_bias_and_activation():
     assert steps(check(graph([x, w, b, r], [y, y.sum()]), arrays, accepts=lambda nest: True)) == 2
     assert steps(check(graph([x, w, b, r], [y]), arrays, accepts=lambda nest: False)) == 2
     heads = (x @ w + b).reshape(2, 5, 2, 3).transpose(1, 2)           # one product, its result read through a permutation
-    assert steps(check(graph([x, w, b], [heads * 2]), arrays[:3], accepts=lambda nest: True)) == 2
+    assert steps(check(graph([x, w, b], [heads * 2]), arrays[:3], accepts=lambda nest: True)) == 2      # columns would have to be cut in two
+
+
+def test_a_product_is_written_where_it_is_wanted():
+    q, v = source(0, (2, 3, 5, 5)), source(1, (2, 3, 5, 4))
+    heads = (q @ v).transpose(1, 2).reshape(2, 5, 12)
+    w, u = source(2, (12, 7)), source(3, (2, 5, 7))
+    assert steps(check(graph([q, v, w], [heads @ w]), [rand(2, 3, 5, 5), rand(2, 3, 5, 4), rand(12, 7)])) == 2
+    both = apply(TABLE["cat"], u, heads @ w, attr=2)
+    assert steps(check(graph([q, v, w, u], [both]), [rand(2, 3, 5, 5), rand(2, 3, 5, 4), rand(12, 7), rand(2, 5, 7)])) == 3
