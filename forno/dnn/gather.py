@@ -61,7 +61,8 @@ def canonical(p: Places, *arrays):
 def read_kernel(label: str, p: Places, x, indices, result) -> Native:
     lengths, strides, inner = canonical(p)
     words = [*lengths, *(s for o in strides for s in o), *(w for pick in p.picks for w in pick), inner, math.prod(lengths)]
-    spec = (len(lengths), tuple(i.dtype for i in indices), x.dtype.size, inner > 1)
+    steps = tuple(o[-1] for o in strides[1:]) if lengths and inner == 1 and lengths[-1] >= 16 else (None,)
+    spec = (len(lengths), tuple(i.dtype for i in indices), x.dtype.size, inner > 1, steps if all(s in (0, 1) for s in steps) else None)
     operands = (Operand(x.dtype, "r"), *(Operand(i.dtype, "r") for i in indices), Operand(x.dtype, "w"))
     return Native("take", spec, tuple(words), operands, math.prod(p.shape), label)
 

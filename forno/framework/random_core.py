@@ -31,7 +31,13 @@ _ADDRESSES = struct.pack(f"<{len(native.FUNCTIONS)}q", *(ctypes.cast(getattr(_LI
 @functools.cache
 def _kernel(kind: str, *spec):
     address = code.load(native.text(kind, *spec), kind)
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(address)
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)(address)
+
+
+@functools.cache
+def _prepared(kind: str, spec: tuple, form: str, count: int):
+    places = tuple(range(1 + len(form)))
+    return _kernel(kind, *spec), struct.Struct("<q" + form).pack, struct.Struct(f"<{len(places) + count}q").pack, places
 
 
 def _int64(x: int) -> int:
@@ -47,6 +53,7 @@ class Engine:
         self.address = -(-ctypes.addressof(self._memory) // 64) * 64
         self._record = (ctypes.c_int64 * 4)()
         self._ctx = (ctypes.c_int64 * 7)(0, 1, 0, 0, 0, ctypes.addressof(self._record), 0)
+        self._context = ctypes.addressof(self._ctx)
         ctypes.memmove(self.address + native.LIBM, _ADDRESSES, len(_ADDRESSES))
         self.manual_seed(seed)
 
@@ -90,9 +97,8 @@ class Engine:
     # ---- native calls
     def _run(self, kind: str, spec: tuple, *values, words=()):
         """Calls a kernel with the engine as operand 0, then `values`: addresses (int) and numbers (float)."""
-        packed = struct.pack("<q" + "".join("d" if isinstance(v, float) else "q" for v in values), self.address, *values)
-        words = struct.pack(f"<{1 + len(values) + len(words)}q", *range(1 + len(values)), *map(_int64, words))
-        _kernel(kind, *spec)(ctypes.addressof(self._ctx), packed, words)
+        f, pack_values, pack_words, places = _prepared(kind, spec, "".join(["d" if v.__class__ is float else "q" for v in values]), len(words))
+        f(self._context, pack_values(self.address, *values), pack_words(*places, *map(_int64, words)))
 
     def _status(self) -> int: return ctypes.c_int64.from_address(self.address + native.STATUS).value
 

@@ -110,24 +110,29 @@ def _take(c: Code, axes: int, types: tuple, size: int, run: bool, steps: tuple |
         source, target = c.at(x, at * lanes, t), c.at(out, position * inner * lanes, t)
         sweep(c, 0, inner * lanes, isa.vector_bytes // t.size, lambda i, n: c.store(c.load(source, t, i, n), target, i))
     lo, hi = c.share(count)
-    if steps is None or size not in (4, 8) or not isa.has("avx2"): return walk(c, lengths, strides, lo, hi, one)
+    if steps is None or size == 16: return walk(c, lengths, strides, lo, hi, one)
 
     def row(first, start, stop, base):
         def offsets(j): return [b + j * s[-1] for b, s in zip(base, strides)]
 
         def several(j, width):
+            """Bounds are tested in vectors; then nothing stands between the loads."""
             if width == 1: return one(first + j, offsets(j))
-            at = c.splat(base[0], width) + (c.splat(j, width) + c.iota(width)) * c.splat(strides[0][-1], width)
             bad = c.splat(c.const(False, dt.bool), width)
             for p, type, (length, stride, low), step, b in zip(pointers, types, picks, steps, base[1:]):
                 index = c.load(p, type, b + j, width).to(dt.int64) if step else c.splat(c.load(p, type, b).to(dt.int64), width)
-                length, stride, low = (c.splat(v, width) for v in (length, stride, low))
-                bad = bad | (index < low) | (index >= length)
-                at = at + (index + (index < 0).where(length, 0)) * stride
+                bad = bad | (index < c.splat(low, width)) | (index >= c.splat(length, width))
             with c.either(X(c, c.b.any_lane(bad.v))) as otherwise:
                 with c.loop(j, j + width) as i: one(first + i, offsets(i))   # tells which index it is
                 otherwise()
-                c.store(X(c, c.b.gather(x.v, at.v, t)), out, first + j)
+                at, target = base[0] + j * strides[0][-1], c.at(out, first + j, t)
+                for e in range(width):
+                    here = at
+                    for p, type, (length, stride, _), step, b in zip(pointers, types, picks, steps, base[1:]):
+                        index = c.load(p, type, b + j + e if step else b).to(dt.int64)
+                        here = here + (index + (index < 0).where(length, 0)) * stride
+                    c.store(c.load(x, t, here), target, e)
+                    at = at + strides[0][-1]
         sweep(c, start, stop, isa.vector_bytes // 8, several)
     walk_rows(c, lengths, strides, lo, hi, row)
 

@@ -11,6 +11,7 @@ from ...core.kernels import Launch, Native
 from ...cpu import isa
 from .code import Code, X
 from .index import launch, program
+from .sort import key, key_type
 
 CARRIED = {dt.float32: dt.float64, dt.float16: dt.float32, dt.bfloat16: dt.float32, dt.complex64: dt.complex128}
 
@@ -19,26 +20,17 @@ def _sum(c, carry, x, at): return (carry[0] + x,), carry[0] + x
 def _product(c, carry, x, at): return (carry[0] * x,), carry[0] * x
 
 
-def _extreme(better):
-    """The position of the extreme so far: of equal ones the last, NaN before anything else."""
-    def step(c: Code, carry, x: X, at: X):
-        best, where = carry
-        take = takes(x, best)
-        where = take.where(c.splat(at, x.v.n), where)
-        return (take.where(x, best), where), where
-
-    def takes(x, best): return x.isnan() | (~best.isnan() & better(x, best))
-    step.takes = takes
-    return step
+def _extreme(c: Code, carry, x: X, at: X):
+    """The position of the largest key so far; of equal ones the last."""
+    best, where = carry
+    where = (x >= best).where(c.splat(at, x.v.n), where)
+    return (x.max(best), where), where
 
 
-def _extreme_one(c: Code, step, carry, x: X, at: X) -> X:
-    """A single line by branches: a new extreme gets rare, and the processor need not wait for the old one."""
-    best = carry[0].now
-    with c.when(step.takes(x, best)):
-        carry[0].set(x)
-        carry[1].set(at)
-    return carry[1].now
+def _rank(x: X, t: dt.dtype, smallest: bool) -> X:
+    """A key that is larger for what wins: NaN before anything else."""
+    k = key(x, t, smallest)
+    return x.isnan().where(x.c.splat(x.c.const(-1, k.dtype), x.v.n), k) if smallest and t.is_floating_point else k
 
 
 def _log_sum(c: Code, carry, x: X, at):
@@ -52,9 +44,8 @@ def _log_sum(c: Code, carry, x: X, at):
 
 
 def _kind(kind: str, t: dt.dtype, out: dt.dtype):
-    """step function, type x is converted to, start of the carry."""
-    if kind in ("cummax", "cummin"):
-        return _extreme((lambda a, b: a >= b) if kind == "cummax" else (lambda a, b: a <= b)), dt.uint8 if t is dt.bool else t, None
+    """step function, what x is carried as, start of the carry (None: the first element and its position)."""
+    if kind in ("cummax", "cummin"): return _extreme, key_type(t), None
     carried = CARRIED.get(out, out)
     if kind == "logcumsumexp": return _log_sum, t.opmath, (float("-inf"),)
     return (_sum, carried, (0,)) if kind == "cumsum" else (_product, carried, (1,))
@@ -68,16 +59,16 @@ def _scan(c: Code, kind: str, t: dt.dtype, out_type: dt.dtype, reverse: bool):
     groups = (inner + (width - 1)) // width
 
     def lines(first: X, w: int):
-        def load(at): return c.load(x, t, at, w).to(carried)
+        def load(at):
+            value = c.load(x, t, at, w)
+            return value.to(carried) if start is not None else _rank(value, t, kind == "cummin")
         if start is None: carry = [c.var(load(first + ((n - 1) * inner if reverse else 0))), c.var(c.splat(n - 1 if reverse else c.const(0), w))]
         else: carry = [c.var(c.splat(c.const(s, carried), w)) for s in start]
         with c.loop(0, n) as k:
             i = n - 1 - k if reverse else k
             at = first + i * inner
-            if start is None and w == 1: result = _extreme_one(c, step, carry, load(at), i)
-            else:
-                new, result = step(c, [v.now for v in carry], load(at), i)
-                for v, value in zip(carry, new): v.set(value)
+            new, result = step(c, [v.now for v in carry], load(at), i)
+            for v, value in zip(carry, new): v.set(value)
             c.store(result.to(out_type), out, at)
     lo, hi = c.share(outer * groups)
     with c.when(n > 0), c.loop(lo, hi) as g:

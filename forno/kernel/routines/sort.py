@@ -228,10 +228,10 @@ def _search(c: Code, t: dt.dtype, right: bool, result: dt.dtype, sorter: bool):
             leave(a.now >= z.now)
             mid = (a.now + z.now) >> 1
             y = c.load(bounds, t, base + (c.load(order, dt.int64, base + mid) if sorter else mid)).to(t.opmath)
-            with c.either(y > x if right else y >= x) as otherwise:
-                z.set(mid)
-                otherwise()
-                a.set(mid + 1)
+            before = y > x if right else y >= x                              # no branch: it would be a coin toss
+            low, high = a.now, z.now
+            z.set(before.where(mid, high))
+            a.set(before.where(low, mid + 1))
         c.store(a.now.to(result), out, i)
 
 
