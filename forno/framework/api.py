@@ -1,13 +1,13 @@
 """PyTorch's names: everything `forno.<name>` answers to, and every method of Tensor, gathered from the op table and the function files."""
 from __future__ import annotations
 
-import inspect
+import inspect as _inspect
 
 from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
-from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, reduce as _reduce, special as _special
-from . import (autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing, methods as _methods,
-               neural as _neural, randoms as _randoms, views as _views)
+from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
+from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing, methods as _methods,
+               neural as _neural, randoms as _randoms, statistics as _statistics, views as _views)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
 from .size import Size, channels_last, channels_last_3d, contiguous_format, device, layout, memory_format, preserve_format, sparse_coo, sparse_csr, strided
@@ -19,7 +19,7 @@ float, double, half, long, int, short, cfloat, cdouble = _dt.float32, _dt.float6
 
 
 def _arity(op) -> int:
-    return len(op.grads) or len(inspect.signature(op.emit).parameters) - 1
+    return len(op.grads) or len(_inspect.signature(op.emit).parameters) - 1
 
 
 def _export(name, f):
@@ -36,7 +36,7 @@ for _op in list(_TABLE.values()):
     if _op.kind != "elementwise" or not _op.names: continue
     _f = (None, _bind.unary, _bind.binary)[_arity(_op)](_op) if _arity(_op) in (1, 2) else _bind.nary(_op)
     for _name in _op.names:
-        if _name: _with_inplace(_name, _f)
+        if _name and "." not in _name: _with_inplace(_name, _f)
 
 for _name in ("add", "sub", "div", "pow", "clamp", "lerp", "addcmul", "addcdiv"): _with_inplace(_name, getattr(_fn, _name))
 subtract, multiply, divide, clip = _fn.sub, globals()["mul"], _fn.div, _fn.clamp
@@ -74,6 +74,19 @@ for _name in ("Generator", "default_generator", "manual_seed", "seed", "initial_
 for _name in ("uniform_", "normal_", "exponential_", "geometric_", "cauchy_", "log_normal_", "random_", "bernoulli_"): setattr(Tensor, _name, getattr(_randoms, _name))
 Tensor.multinomial = _randoms.multinomial
 Tensor.bernoulli = _randoms.bernoulli
+
+for _name in ("silu", "mish", "logsigmoid", "hardsigmoid", "hardswish", "relu6", "gelu", "leaky_relu", "elu", "celu", "hardtanh", "softplus", "threshold", "hardshrink",
+              "softshrink", "prelu"): globals()[_name] = getattr(_activations, _name)
+Tensor.hardshrink, Tensor.prelu = _activations.hardshrink, _activations.prelu
+for _name in ("tile", "repeat_interleave", "flip", "fliplr", "flipud", "roll", "rot90", "diag", "diag_embed", "diagflat", "trace", "kron"): _export(_name, getattr(_arrange, _name))
+for _name in ("tril", "triu"): _with_inplace(_name, getattr(_arrange, _name))
+Tensor.repeat = _arrange.repeat
+for _name in ("tril_indices", "triu_indices", "meshgrid", "cartesian_prod", "atleast_1d", "atleast_2d", "atleast_3d", "hstack", "vstack", "dstack", "column_stack",
+              "tensordot", "einsum"): globals()[_name] = getattr(_arrange, _name)
+row_stack = vstack
+for _name in ("var", "std", "nansum", "nanmean", "count_nonzero", "aminmax", "norm", "dist", "isclose", "allclose", "equal", "bincount", "unique"): _export(_name, getattr(_statistics, _name))
+for _name in ("round", "renorm"): _with_inplace(_name, getattr(_statistics, _name))
+for _name in ("var_mean", "std_mean", "cosine_similarity"): globals()[_name] = getattr(_statistics, _name)
 
 _methods.hang(Tensor)
 _indexing.hang(Tensor)

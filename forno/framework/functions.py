@@ -13,6 +13,7 @@ from ..dnn import contract as ct
 from ..dnn import elementwise as ew
 from ..dnn import functions as fns
 from ..dnn import movement as mv
+from ..dnn import recipes as rc
 from ..dnn import reduce as rd
 from ..graph.line import LOCAL, Node, Ref, new, record
 from . import views
@@ -62,16 +63,16 @@ def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
     return owned(record(ew.addcdiv, (read(input), operand(tensor1, "addcdiv"), operand(tensor2, "addcdiv"), value)))
 
 
-def lerp(input, end, weight, *, out=None): return owned(record(ew.lerp, (read(input), read(end), operand(weight, "lerp"))))
+def lerp(input, end, weight, *, out=None): return owned(record(fns.lerp, (read(input), read(end), operand(weight, "lerp"))))
 
 
 def pow(input, exponent, *, out=None):
-    row = _POWERS.get(exponent) if exponent.__class__ in NUMBERS and isinstance(input, Tensor) and input.dtype.category >= dt.FLOAT else None
-    if row is not None: return owned(record(row, (read(input),)))
+    if exponent.__class__ in NUMBERS and exponent in _CONSTANT and isinstance(input, Tensor) and input.dtype.category >= dt.FLOAT:
+        return owned(record(rc.power, (read(input),), exponent))
     return owned(record(fns.pow_, (operand(input, "pow"), operand(exponent, "pow"))))
 
 
-_POWERS = {2: ew.square, 0.5: fns.sqrt, -1: ew.reciprocal}      # PyTorch's kernels take these shortcuts too
+_CONSTANT = frozenset((2, 3, 0.5, -0.5, -1, -2))                # exponents with a shortcut are part of the program, others are run-time numbers
 
 
 def where(condition, input=None, other=None, *, out=None):

@@ -8,7 +8,7 @@ from ..core.shape import View, contiguous, is_contiguous, whole
 from ..dnn import elementwise as ew
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, Leaf, Node, record
-from . import autograd, data, functions as fn, views
+from . import autograd, data, functions as fn, gradfn, views
 from .bind import NUMBERS, apply, binary, inplace, land, number, operand, unary
 from .size import CPU, Size, device, on_cpu, strided
 from .tensor import Alias, Tensor, check_write, detached, memory, owned, read, require_grad, share, version, whole_write, wrap, write
@@ -54,7 +54,7 @@ def forget(self, n: Node):
     a = self.alias
     if a is None: self.node = plain
     elif a.leaf is not None: a.leaf, a.cache, a.seen = None, None, None
-    else: a.store.node = a.cache = a.seen = plain; a.cache = plain if a.view is None else None; a.seen = plain if a.view is None else None
+    else: a.store.node = a.cache = a.seen = plain; a.cache = a.seen = plain if a.view is None else None
 
 
 def requires_grad_(self, requires_grad=True):
@@ -94,28 +94,9 @@ def set_grad(self, g):
         except AttributeError: pass
 
 
-class GradFn:
-    """A vertex of the graph for people to look at: name() and what it was made from."""
-
-    def __init__(self, node): self.node = node
-
-    def name(self):
-        words = self.node.line.op.name.split("_")
-        return "".join(w.capitalize() for w in words) + "Backward0"
-
-    @property
-    def next_functions(self):
-        run, n = LOCAL.run, self.node
-        past = n.past
-        ins = past.ins if past is not None and getattr(past, "run", None) is not None else [run.nodes[c] for c in n.line.ins if c.__class__ is int]
-        return tuple((GradFn(x), 0) if x.line.grad else (None, 0) for x in ins if x.__class__ is Node)
-
-    def __repr__(self): return f"<{self.name()} object at {id(self.node):#x}>"
-
-
 def grad_fn(self):
     n = read(self)
-    return GradFn(n) if n.line.grad and n.past.__class__ is not Leaf else None
+    return gradfn.vertex(n) if n.line.grad and n.past.__class__ is not Leaf else None
 
 
 def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
@@ -163,6 +144,16 @@ def set_data(self, value):
         else:
             a.leaf = leaf
             a.cache = a.seen = None
+
+
+def make_subclass(cls, data, require_grad=False):
+    """An instance of a Tensor subclass on the memory of `data`, without its history."""
+    d = detached(data)
+    t = object.__new__(cls)
+    t.node, t.alias = d.node, d.alias
+    del d, data
+    if require_grad: set_requires_grad(t, True)
+    return t
 
 
 # ---------------------------------------------------------------- in-place
@@ -270,6 +261,7 @@ def hang(cls):
                         _base=lambda s: None, output_nr=lambda s: 0, retains_grad=lambda s: getattr(s, "kept", None) is not None, is_nested=lambda s: False,
                         is_cpu=lambda s: True, is_xpu=lambda s: False, is_mps=lambda s: False, names=lambda s: (None,) * dim(s)).items():
         if f is not None: setattr(cls, name, property(f))
+    cls._make_subclass = staticmethod(make_subclass)
     cls.requires_grad = property(requires_grad, set_requires_grad)
     cls.grad = property(get_grad, set_grad, lambda s: set_grad(s, None))
     cls.data = property(detached, set_data)

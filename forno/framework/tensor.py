@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import weakref
+from sys import getrefcount
 
 from ..core.shape import View, contiguous, whole
 from ..cpu import memory as memory_floor
@@ -211,7 +212,28 @@ def copied(n: Node) -> Node:
     return m
 
 
+def settle_alone(t: Tensor):
+    """A tensor that is the last to see all of its storage owns its node again."""
+    a = t.alias
+    s = a.store
+    if a.view is None and a.leaf is None and not a.frozen and getrefcount(s) == ALONE and (s.peers is None or len(s.peers) == 1) and s.node.line.shape == s.shape:
+        t.node, t.alias, t.ver = s.node, None, s.version
+
+
+def _alone():
+    """What getrefcount says inside settle_alone of a storage that one Alias holds."""
+    t = Tensor()
+    t.alias = Alias(object(), None, None, None)
+    a = t.alias
+    s = a.store
+    return getrefcount(s)
+
+
+ALONE = _alone()
+
+
 def record_write(t: Tensor, v: Node, tracked: bool | None):
+    if t.alias is not None: settle_alone(t)
     n = read(t)
     if v.line.memory is not None: v = record(mv.copy, (v,), "dense")     # the order of axes in memory stays t's
     if tracked is None: tracked = LOCAL.run.grad and (v.line.grad or n.line.grad)

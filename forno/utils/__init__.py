@@ -1,1 +1,2 @@
 """torch.utils: data loading, safetensors files, checkpointing."""
+from . import data

@@ -1,0 +1,126 @@
+"""`grad_fn`: vertices of the graph for people and scripts to look at, under the class names PyTorch gives them.
+
+Comes in: a node with history. Goes out: an object that names it and knows what it was made from. Gradients never pass through here. A row that serves
+several of PyTorch's functions (amax serves max) takes the name of the most used one.
+"""
+from __future__ import annotations
+
+from ..graph.line import LOCAL, Leaf, Node
+from .tensor import wrap
+
+_TITLES = dict(add="Add", add_scaled="Add", sub="Sub", addcmul="Addcmul", square="Pow", power="Pow", log1p="Log1P", conv="Convolution", conv_input="Convolution",
+               div_count="Mean", amax="Max", amin="Min", copy="Clone", cast="ToCopy", straight="Clone", overwrite="Copy", put="CopySlices", clamp="Clamp",
+               clamp_min="Clamp", clamp_max="Clamp", norm="LinalgVectorNorm", layer_norm="NativeLayerNorm", group_norm="NativeGroupNorm",
+               batch_norm="NativeBatchNorm", batch_norm_given="NativeBatchNorm", rms_norm="FusedRmsNorm", bce_with_logits="BinaryCrossEntropyWithLogits",
+               smooth_l1="SmoothL1Loss", huber="HuberLoss", gelu_tanh="Gelu", atan2="Atan2", logaddexp2="Logaddexp2", exp2="Exp2", log2="Log2", log10="Log10",
+               index_write="IndexAdd", embedding="Embedding", logsigmoid="LogSigmoid")
+_POOLS = dict(max_pool="MaxPool{}DWithIndices", avg_pool="AvgPool{}D", adaptive_avg_pool="AdaptiveAvgPool{}D", adaptive_max_pool="AdaptiveMaxPool{}D")
+_VIEWS = dict(p="PermuteBackward0", t="TransposeBackward0", u="UnsqueezeBackward0", s="SqueezeBackward1", e="ExpandBackward0", n="SliceBackward0",
+              i="SelectBackward0", c="SliceBackward0", d="DiagonalBackward0", w="UnfoldBackward0", w0="UnfoldBackward0")
+_NUMBERED = {"clamp": 1, "clamp_min": 1, "clamp_max": 1}
+_FULL_OR_AXES = dict(sum=(0, 1), div_count=(0, 1), prod=(0, 1), amax=(1, 0), amin=(1, 0))     # numbers of PyTorch's two overloads
+
+
+def operands(n: Node) -> list:
+    """What a node was made from, whether or not its window is closed; Python numbers as they are or as their type."""
+    past = n.past
+    if past is not None and getattr(past, "run", None) is not None: return past.ins
+    nodes = LOCAL.run.nodes
+    return [nodes[c] if c.__class__ is int else c for c in n.line.ins]
+
+
+def class_name(n: Node) -> str:
+    line = n.line
+    op, ins = line.op.name, operands(n)
+    if op == "view": return view_name(line, ins[0])
+    if op == "add" and layer(ins): return "AddmmBackward0"
+    if op == "function": return line.attr[0] + "Backward"
+    if op in _FULL_OR_AXES: return reduced(n)
+    if op == "matmul": return {2: "MmBackward0"}.get(len(line.shape), "BmmBackward0")
+    if op in _POOLS: return _POOLS[op].format(len(line.shape) - 2) + "Backward0"
+    if op == "pow": return "PowBackward2" if not isinstance(ins[0], Node) else "PowBackward1" if isinstance(ins[1], Node) else "PowBackward0"
+    if op in ("sub", "div") and not isinstance(ins[0], Node): return {"sub": "RsubBackward1", "div": "MulBackward0"}[op]
+    if op == "overwrite": return "CopyBackwards"
+    if op == "put": return "ConstantPadNdBackward0" if ins[0].line.op.name == "full" else "CopySlices"
+    return f"{title(op)}Backward{_NUMBERED.get(op, 0)}"
+
+
+def view_name(line, source: Node) -> str:
+    """By the geometry the line remembers; axes of length 1 that a row left behind belong to that row."""
+    key, op = (line.memo[0][0] if line.memo is not None else None), source.line.op
+    if key is None: return reduced(source) if op.kind in ("reduce", "composite") or op.name == "div_count" else "ViewBackward0"
+    if op.name in ("amax", "amin") and key == "s": return reduced(source)
+    if op.name == "matmul" and key in ("s", "r"): return "DotBackward0" if line.shape == () else "MvBackward0" if key == "s" else "ViewBackward0"
+    return _VIEWS.get(key, "ViewBackward0")
+
+
+def layer(ins) -> bool:
+    """x @ weight.t() + bias: what a linear layer records."""
+    product, bias = ins[0], ins[1]
+    if not (isinstance(product, Node) and isinstance(bias, Node) and product.line.op is not None and product.line.op.name == "matmul"): return False
+    if len(product.line.shape) != 2 or len(bias.line.shape) != 1: return False
+    weight = operands(product)[1]
+    return weight.line.op.name == "view" and weight.line.memo is not None and weight.line.memo[0][0] == "t"
+
+
+def reduced(n: Node) -> str:
+    """A reduction's name; PyTorch numbers the overloads for all elements and for given axes."""
+    op, x = n.line.op.name, operands(n)[0]
+    full, axes = _FULL_OR_AXES.get(op, (0, 0))
+    shape = x.line.shape
+    if op == "div_count": shape = operands(x)[0].line.shape
+    every = all(k == 1 for k in n.line.shape) and len(shape) == len(n.line.shape) and not kept_some(n, shape)
+    return f"{title(op)}Backward{full if every else axes}"
+
+
+def kept_some(n: Node, shape) -> bool:
+    """Does the row's attr name fewer axes than there are?"""
+    row = n if n.line.op.name != "div_count" else operands(n)[0]
+    attr = row.line.attr
+    return isinstance(attr, tuple) and all(isinstance(a, int) for a in attr) and len(attr) < len(shape)
+
+
+def title(op: str) -> str: return _TITLES.get(op) or "".join(word.capitalize() for word in op.split("_"))
+
+
+class GradFn:
+    """One vertex: `name()`, `next_functions`. Each kind has a class of PyTorch's name; two looks at one vertex are equal."""
+    __slots__ = ("node",)
+
+    def __init__(self, node): self.node = node
+    def name(self) -> str: return type(self).__name__
+
+    @property
+    def next_functions(self): return tuple((vertex(x), 0) for x in operands(self.node) if isinstance(x, Node) and x.line.dtype.category >= 2)
+
+    def __eq__(self, other): return isinstance(other, GradFn) and other.node is self.node
+    def __hash__(self): return id(self.node)
+    def __repr__(self): return f"<{type(self).__name__} object at {id(self.node):#x}>"
+
+
+class AccumulateGrad(GradFn):
+    """The end of a path: a leaf. `variable` is a tensor on the same leaf."""
+    __slots__ = ()
+
+    def name(self): return "torch::autograd::AccumulateGrad"
+    def __eq__(self, other): return isinstance(other, AccumulateGrad) and other.node.past is self.node.past
+    def __hash__(self): return id(self.node.past)
+
+    @property
+    def next_functions(self): return ()
+
+    @property
+    def variable(self): return wrap(self.node)
+
+
+_classes: dict[str, type] = {}
+
+
+def vertex(n: Node):
+    """The object for a node; None where no gradient flows."""
+    if not n.line.grad: return None
+    if n.past.__class__ is Leaf: return AccumulateGrad(n)
+    name = class_name(n)
+    cls = _classes.get(name)
+    if cls is None: cls = _classes[name] = type(name, (GradFn,), {"__slots__": (), "__module__": "torch.autograd.graph"})
+    return cls(n)

@@ -1,0 +1,142 @@
+"""Means, spreads, norms, comparisons of whole tensors."""
+from __future__ import annotations
+
+import math
+
+from ..core import dtype as dt
+from ..dnn import elementwise as ew
+from ..dnn import functions as fns
+from ..dnn import movement as mv
+from ..dnn import recipes as rc
+from ..dnn import reduce as rd
+from ..graph.line import record
+from . import data, functions as fn, gathering, views
+from .bind import apply
+from .results import named
+from .tensor import Tensor, owned, read
+from .views import shape_of
+
+
+def spread(row, name):
+    def f(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=None):
+        if isinstance(dim, bool): dim, unbiased = None, dim
+        axes = fn.axes_of(dim, len(shape_of(input)))
+        c = correction if correction is not None else 1 if unbiased is None or unbiased else 0
+        return fn.drop(record(row, (read(input),), rc.Spread(axes, c)), axes, keepdim)
+    f.__name__ = name
+    return f
+
+
+var, std = spread(rc.var, "var"), spread(rc.std, "std")
+
+
+def both(first, second, name):
+    def f(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=None):
+        if isinstance(dim, bool): dim, unbiased = None, dim
+        return first(input, dim, unbiased, keepdim, correction=correction), second(input, dim, keepdim)
+    f.__name__ = name
+    return f
+
+
+var_mean, std_mean = both(var, fn.mean, "var_mean"), both(std, fn.mean, "std_mean")
+
+
+def nansum(input, dim=None, keepdim=False, *, dtype=None, out=None):
+    return fn.sum(apply(ew.masked_fill, input, apply(ew.isnan, input), 0) if input.dtype.category == dt.FLOAT else input, dim, keepdim, dtype=dtype)
+
+
+def nanmean(input, dim=None, keepdim=False, *, dtype=None, out=None):
+    return fn.div(nansum(input, dim, keepdim, dtype=dtype), fn.sum(apply(ew.logical_not, apply(ew.isnan, input)), dim, keepdim))
+
+
+def count_nonzero(input, dim=None): return fn.sum(apply(ew.ne, input, 0), dim)
+
+
+def aminmax(input, *, dim=None, keepdim=False, out=None):
+    return named("aminmax", min=fn.amin(input, dim if dim is not None else (), keepdim), max=fn.amax(input, dim if dim is not None else (), keepdim))
+
+
+# ---------------------------------------------------------------- norms
+def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
+    if dtype is not None: x = fn.to(x, dtype)
+    axes = fn.axes_of(dim, len(shape_of(x)))
+    return fn.drop(record(rc.norm, (read(x),), rc.Norm(ord, axes)), axes, keepdim)
+
+
+def norm(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):
+    if p == "nuc": raise NotImplementedError("'norm' with p='nuc' is not implemented on device 'cpu'; use linalg.svdvals(x).sum(-1)")
+    return vector_norm(input, 2 if p in ("fro", None) else p, dim, keepdim, dtype=dtype)
+
+
+def dist(input, other, p=2): return vector_norm(fn.sub(input, other), p)
+
+
+def renorm(input, p, dim, maxnorm):
+    n = input.ndim
+    d = views.normalize_dim(dim, n)
+    size = vector_norm(input, p, tuple(i for i in range(n) if i != d), True)
+    scale = apply(ew.where, apply(ew.gt, size, maxnorm), apply(ew.div, apply(mv.full, attr=((), input.dtype, maxnorm)), apply(ew.add, size, 1e-7)), 1.0)
+    return apply(ew.mul, input, scale)
+
+
+def cosine_similarity(x1, x2, dim=1, eps=1e-8):
+    x, y = vector_norm(x1, 2, dim, True), vector_norm(x2, 2, dim, True)
+    return fn.sum(apply(ew.mul, apply(ew.div, x1, apply(ew.clamp_min, x, eps)), apply(ew.div, x2, apply(ew.clamp_min, y, eps))), dim)
+
+
+# ---------------------------------------------------------------- comparisons
+def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
+    if input.dtype is not other.dtype: raise RuntimeError(f"{ew.TITLES[input.dtype.name]} did not match {ew.TITLES[other.dtype.name]}")
+    close = apply(ew.eq, input, other)
+    if input.dtype.category >= dt.FLOAT:
+        if equal_nan: close = apply(ew.logical_or, close, apply(ew.logical_and, apply(ew.isnan, input), apply(ew.isnan, other)))
+        gap, room = apply(ew.abs_, fn.sub(input, other)), fn.add(apply(ew.mul, apply(ew.abs_, other), rtol), atol)
+        near = apply(ew.logical_and, apply(ew.isfinite, gap), apply(ew.le, gap, room))
+        return apply(ew.logical_or, close, near)
+    gap, room = fn.to(apply(ew.abs_, fn.sub(fn.to(input, dt.int64), other)), dt.float64), fn.add(apply(ew.mul, fn.to(apply(ew.abs_, fn.to(other, dt.int64)), dt.float64), rtol), atol)
+    return apply(ew.logical_or, close, apply(ew.le, gap, room))
+
+
+def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False): return bool(data.item(fn.all(isclose(input, other, rtol, atol, equal_nan))))
+
+
+def equal(input, other):
+    if shape_of(input) != shape_of(other): return False
+    if input.dtype is not other.dtype: raise RuntimeError(f"Expected object of data type {ew.TITLES[input.dtype.name]} but got data type {ew.TITLES[other.dtype.name]} for argument #2 'other' in call to equal")
+    return input.numel() == 0 or bool(data.item(fn.all(apply(ew.eq, input, other))))
+
+
+def round(input, *, decimals=0, out=None):
+    if decimals == 0: return apply(ew.round_, input)
+    k = 10.0 ** abs(decimals)
+    up, down = (apply(ew.mul, input, k), apply(ew.div, input, k))
+    return apply(ew.div, apply(ew.round_, up), k) if decimals > 0 else apply(ew.mul, apply(ew.round_, down), k)
+
+
+def bincount(input, weights=None, minlength=0):
+    if input.dtype.category != dt.INT: raise NotImplementedError(f"\"bincount_cpu\" not implemented for '{ew.TITLES[input.dtype.name]}'")
+    if input.ndim != 1: raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    n = int(data.item(fn.amax(input))) + 1 if input.numel() else 0
+    if input.numel() and int(data.item(fn.amin(input))) < 0: raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    n = max(n, minlength)
+    if weights is None: return gathering.scatter_add(apply(mv.full, attr=((n,), dt.int64, 0)), 0, fn.to(input, dt.int64), apply(mv.full, attr=(shape_of(input), dt.int64, 1)))
+    kind = weights.dtype if weights.dtype in (dt.float32, dt.float64) else dt.float64
+    return gathering.scatter_add(apply(mv.full, attr=((n,), kind, 0)), 0, fn.to(input, dt.int64), fn.to(weights, kind))
+
+
+def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
+    """Different elements, ascending. Their number is a value, so this runs the window."""
+    if dim is not None: raise NotImplementedError("'unique' along a dim is not implemented on device 'cpu'; use unique(dim=None) or sort rows yourself")
+    flat = views.reshape(input, (-1,))
+    n = flat.numel()
+    values, order = gathering.sort(flat, 0)
+    fresh = fn.cat([apply(mv.full, attr=((min(n, 1),), dt.bool, True)), apply(ew.ne, views.narrow(values, 0, min(n, 1), max(n - 1, 0)), views.narrow(values, 0, 0, max(n - 1, 0)))], 0)
+    starts = gathering.nonzero(fresh, as_tuple=True)[0]
+    out = [gathering.index_select(values, 0, starts)]
+    if return_inverse:
+        rank = fn.sub(gathering.cumsum(fresh, 0), 1)
+        out.append(views.reshape(gathering.scatter(apply(mv.full, attr=((n,), dt.int64, 0)), 0, order, rank), shape_of(input)))
+    if return_counts:
+        ends = fn.cat([views.narrow(starts, 0, 1, max(starts.numel() - 1, 0)), apply(mv.full, attr=((min(n, 1),), dt.int64, n))], 0)
+        out.append(fn.sub(ends, starts))
+    return tuple(out) if len(out) > 1 else out[0]
