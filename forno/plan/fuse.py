@@ -31,11 +31,12 @@ class Group:
 
     `again`: values of other groups that it computes once more rather than reading them.
     """
-    __slots__ = ("mask", "before", "hard", "preds", "cuts", "window", "nodes", "outer", "again", "reads", "solo", "into", "last")
+    __slots__ = ("mask", "before", "hard", "preds", "cuts", "window", "nodes", "outer", "again", "reads", "solo", "into", "last", "followed")
 
     def __init__(self, mask, cuts, window, nodes, last, solo=None):
         self.mask, self.cuts, self.window, self.nodes, self.last, self.solo = mask, cuts, window, nodes, last, solo
         self.before = self.hard = 0
+        self.followed = False                     # does any group wait for this one?
         self.preds: set[Group] = set()
         self.outer: set[int] = set()
         self.again: set[int] = set()
@@ -122,6 +123,7 @@ class Fusion:
 
     def edge(self, before: Group, g: Group, hard: bool):
         g.preds.add(before)
+        before.followed = True
         g.before |= before.before | before.mask
         if hard: g.hard |= before.mask
 
@@ -219,10 +221,13 @@ class Fusion:
 
     def union(self, g: Group, h: Group):
         g.into = h
+        news = h.followed and g.before & ~(h.before | h.mask) or g.followed and h.before & ~(g.before | g.mask)
+        h.followed |= g.followed
         h.mask |= g.mask
         h.preds = {p for p in map(current, h.preds | g.preds) if p is not h}
         h.hard |= g.hard
         h.before = (h.before | g.before) & ~h.mask
+        if not news: return                       # whoever waits for one part knows all that the whole waits for
         both = h.before | h.mask
         for x in self.groups:
             if x.before & h.mask and both & ~x.before: x.before |= both
