@@ -11,7 +11,9 @@ from ..core import dtype as dt
 from .builder import Val
 from .tile import Int, Program, Tile
 
-# run-time words of a part (a set of output pixels that have the same taps), and of each of its taps
+# run-time words of a whole launch, of a part (a set of output pixels that have the same taps), and of each of its taps
+WORDS = """driver micro groups images m channels panels height taller bias in_place alone parts
+stage stage_width stage_phases stage_pitch stage_step stage_rows shared_a w_group w_m w_channel""".split()
 PART = """g0 g1 g2 d_step h_step x_d x_h s_channel s_image s_h s_d o_off o_d o_h o_w o_channel o_image flat
 taps block panels_at_once a_off ordered period period_panels panels_total plans plan_words""".split()
 TAP = "d h w limit off weight".split()
@@ -34,6 +36,9 @@ def period(t: Tile, pixels: int, images: int) -> int:
     """After how many images panels begin anew: few, but so that the last panel's empty lanes cost little."""
     def waste(g): return -(-g * pixels // t.columns) * t.columns / (g * pixels)
     return min(range(1, max(min(images, 16), 1) + 1), key=lambda g: (max(waste(g), 1.04), g)) if pixels else 1
+
+
+MOST_THREADS = 1024
 
 
 class Record:
@@ -114,7 +119,6 @@ def write_segments(p: Program, t: Tile):
 
 def write_plan(p: Program, t: Tile):
     """plan: makes panel (first, cols)'s plan at `out`, unless it is there already."""
-    L = t.lanes
     with p.define("plan", "ptr part, ptr table, ptr out, i64 first, i64 cols") as (part, table, out, first, cols):
         key = first * (2 * t.columns) + cols + 1
         with p.if_(p.read(out, 0).ne(key)):
@@ -223,12 +227,12 @@ class Runs:
 
 
 def write_columns(p: Program, t: Tile):
-    """columns: dst[(channel * taps + tap) * columns + lane] = the image shifted by the tap, for `channels` channels from `src` on."""
+    """columns: dst[(channel * taps + tap) * line + lane] = the image shifted by the tap, for `channels` channels from `src` on."""
     T, L = t.acc, t.lanes
-    with p.define("columns", "ptr part, ptr runs, ptr src, ptr dst, i64 channels") as (part, runs, src, dst, channels):
+    with p.define("columns", "ptr part, ptr runs, ptr src, ptr dst, i64 line, i64 channels") as (part, runs, src, dst, line, channels):
         r = Record(p, part, PART)
         taps, s_channel = r["taps"], r["s_channel"]
-        step, walk = taps * t.columns, Runs(p, t, runs, src)
+        step, walk = taps * line, Runs(p, t, runs, src)
 
         def fill(to, sources):
             """All channels; sources: per vector its runs."""
@@ -242,7 +246,7 @@ def write_columns(p: Program, t: Tile):
             with p.loop(0, channels) as c: p.store(walk.gathered(at, n, c * s_channel), p.offset(to, c * step + v * L, T))
 
         with p.loop(0, taps) as i:
-            to, counts, begin = p.offset(dst, i * t.columns, T), walk.counts, walk.begin
+            to, counts, begin = p.offset(dst, i * line, T), walk.counts, walk.begin
 
             def one_by_one():
                 at = begin
@@ -345,3 +349,18 @@ def write_collect(p: Program, stored: dt.dtype, t: Tile):
                 p.store_masked(p.cast(x, T), p.offset(dst, lane + q * L, T), mask)
             p.set(done, lane + n)
             again(lane + n < cols)
+
+
+# ---- what the programs share
+def meet(p: Program, ctx: Val):
+    """All threads have come here."""
+    with p.if_(p.read(ctx, 1) > 1): p.run(p.read_pointer(ctx, 4), ctx)
+
+
+def staged(p: Program, ctx: Val, w: Val, W: Record, x: Val, shared: Val) -> Val:
+    """The images to read: x itself, or its staged copy, of which this thread makes its share."""
+    staging = W["stage"].ne(0)
+    with p.if_(staging):
+        lo, hi = p.share(W["stage_rows"], p.read(ctx, 1), p.read(ctx, 0))
+        p.run("stage", p.offset(w, WORDS.index(STAGE[0]), dt.int64), x, shared, lo, hi)
+    return p.choose_pointer(staging, shared, x)

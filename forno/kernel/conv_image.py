@@ -1,0 +1,199 @@
+"""A convolution's forward product and input gradient: one program, a sum over shifted images.
+
+    y[image, m, pixel] = bias[m] + sum over channel, tap of  w[m, channel, tap] * x[image, channel, pixel * step + shift(tap)]       (0 outside x)
+
+Comes in: an element type. Goes out: the address of `image(ctx, vals, words, w)`; w are images.WORDS, then per part PART and its TAPs.
+Rows of the matrix product are channels of y, columns are pixels. Weights are packed once, by all threads; after that threads don't meet again.
+"""
+from __future__ import annotations
+
+import functools
+from contextlib import contextmanager
+
+from ..core import dtype as dt
+from ..cpu import code
+from . import pack
+from .builder import Val
+from .gemm import grid
+from .images import (HEAD, PART, TAP, WORDS, Panels, Record, Runs, meet, record_at, segment_words, staged, write_bias, write_columns, write_lanes, write_plan,
+                     write_scatter, write_segments, write_spread, write_stage)
+from .tile import Int, Program, Tile, accumulator, kernel_of, tile
+
+PAD = 64                                       # elements behind a panel that packing may overwrite
+
+
+def _next_part(p: Program, part: Val) -> Val:
+    return p.offset(part, Record(p, part, PART)["taps"] * len(TAP) + len(PART), dt.int64)
+
+
+def _height(p: Program, W: Record, q: Int) -> tuple[Int, Int]:
+    """First row and height of panel q: the first `taller` panels have one row more."""
+    more = q < W["taller"]
+    return q * W["height"] + p.pick(more, q, W["taller"]), W["height"] + p.pick(more, 1, 0)
+
+
+# ---- forward and input gradient
+def _write_weights(p: Program, stored: dt.dtype, t: Tile):
+    """pack_weights: this thread's share of a part's weights, as panels [channel][tap][row] of whole K."""
+    with p.define("pack_weights", "ptr ctx, ptr w, ptr part, ptr weights, ptr packed") as (ctx, w, part, weights, packed):
+        W, r = Record(p, w, WORDS), Record(p, part, PART)
+        panels, channels, taps, w_m, w_channel = W["panels"], W["channels"], r["taps"], W["w_m"], W["w_channel"]
+        slot, ordered = channels * taps * t.rows + PAD, r["ordered"].ne(0)
+        lo, hi = p.share(W["groups"] * panels, p.read(ctx, 1), p.read(ctx, 0))
+        with p.loop(lo, hi) as i:
+            row, height = _height(p, W, i % panels)
+            src = p.offset(weights, i // panels * W["w_group"] + row * w_m, stored)
+            dst = p.offset(packed, r["a_off"] + i * slot, t.acc)
+
+            def general():
+                """One tap after the other."""
+                with p.loop(0, taps) as j:
+                    s = p.offset(src, record_at(p, p.offset(part, len(PART), dt.int64), j, TAP)["weight"], stored)
+                    with p.loop(0, channels) as c, p.loop(0, height) as m:
+                        x = p.cast(p.load(p.offset(s, m * w_m + c * w_channel, stored), stored), t.acc)
+                        p.store(x, p.offset(dst, (c * taps + j) * height + m, t.acc))
+
+            def single():
+                first = record_at(p, p.offset(part, len(PART), dt.int64), p.int(0), TAP)["weight"]
+                p.run("pack_a", p.offset(src, first, stored), w_m, w_channel, dst, height, height, channels)
+            p.otherwise(ordered, lambda: p.run("pack_a", src, w_m, p.int(1), dst, height, height, channels * taps),
+                        lambda: p.otherwise(taps.eq(1), single, general))
+
+
+def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
+    """pixels: this thread's share of one part's output."""
+    T, L, NR, MR = t.acc, t.lanes, t.columns, t.rows
+    with p.define("pixels", "ptr ctx, ptr w, ptr part, ptr source, ptr weights, ptr packed, ptr y, ptr bias") as (
+            ctx, w, part, source, weights, packed, y, bias):
+        W, r = Record(p, w, WORDS), Record(p, part, PART)
+        channels, panels, m, taps, block, at_once = W["channels"], W["panels"], W["m"], r["taps"], r["block"], r["panels_at_once"]
+        s_channel, s_image, o_channel, o_image = r["s_channel"], r["s_image"], r["o_channel"], r["o_image"]
+        in_place, has_bias, table = W["in_place"].ne(0), W["bias"].ne(0), p.read_pointer(w, WORDS.index("micro"))
+        pn, kc, slot = Panels(p, t, r, W["images"]), block * taps, channels * taps * MR + PAD
+        tile_at = p.read_pointer(ctx, 2)
+        segments = p.offset(tile_at, MR * NR, T)
+        plans = p.offset(segments, segment_words(t), dt.int64)
+        columns = p.offset(plans, pn.plans * pn.words, dt.int64)
+        (b0, b1), (p0, p1), (j0, j1) = grid(p, ctx, W["groups"], panels, r["panels_total"])
+        keeping = pn.plans >= pn.count
+        pn.forget(plans)
+
+        def leave(panel, out_row, height, adding):
+            """A scratch tile to y."""
+            here = p.offset(out_row, panel.image * o_image, stored)
+            p.otherwise(pn.flat, lambda: p.run("spread", part, tile_at, here, panel.first, height, panel.cols, adding),
+                        lambda: p.run("scatter", tile_at, here, p.offset(panel.plan, len(HEAD), dt.int64), o_channel, height, panel.cols, adding))
+
+        def target(panel, out_row):
+            """(whether a whole tile may be written to y directly, where to write it)"""
+            head = Record(p, panel.plan, HEAD)
+            directly = p.both(head["plain"].ne(0), in_place, panel.cols.eq(NR))
+            return directly, p.choose_pointer(directly, p.offset(out_row, panel.image * o_image + head["place"], stored), tile_at)
+
+        def block_of(group, turn, c0):
+            count = p.min(block, channels - c0)
+            adding, last = p.pick(c0.eq(0), 0, 1), c0 + block >= channels
+            out = p.offset(y, r["o_off"] + group * m * o_channel, stored)
+            image = p.offset(source, turn.image * s_image + (group * channels + c0) * s_channel, T)
+            with turn.each() as panel: p.run("columns", part, pn.runs(panel.plan), image, p.offset(columns, panel.number * kc * NR, T), NR, count)
+            with p.loop(p0, p1) as q:
+                row, height = _height(p, W, q)
+                a = p.offset(packed, r["a_off"] + (group * panels + q) * slot + c0 * taps * height, T)
+                out_row, bias_row = p.offset(out, row * o_channel, stored), p.offset(bias, group * m + row, stored)
+                with turn.each() as panel:
+                    directly, dst = target(panel, out_row)
+                    ld, kernel = p.pick(directly, o_channel, NR), kernel_of(p, t, table, height, p.ceil_div(panel.cols, L))
+                    p.run(kernel, a, p.offset(columns, panel.number * kc * NR, T), dst, count * taps, NR, ld, p.pick(directly, adding, 0), 0, 0)
+                    with p.if_(p.both(has_bias, last)): p.run("add_bias", dst, ld, bias_row, height)
+                    with p.if_(p.not_(directly)): leave(panel, out_row, height, adding)
+
+        def alone(group, turn):
+            """Depthwise: a single channel makes a single channel, a panel is summed in registers."""
+            out = p.offset(y, r["o_off"] + group * o_channel, stored)
+            image = p.offset(source, turn.image * s_image + group * s_channel, T)
+            with turn.each() as panel:
+                directly, dst = target(panel, out)
+                p.run("row", taps, Record(p, panel.plan, HEAD)["simple"], pn.runs(panel.plan), image, columns, dst)
+                with p.if_(has_bias): p.run("add_bias", dst, 0, p.offset(bias, group, stored), 1)
+                with p.if_(p.not_(directly)): leave(panel, out, p.int(1), p.int(0))
+
+        with p.loop(b0, b1) as group:
+            with p.if_(W["alone"].ne(0)):                      # its weights, one per tap, where the panels would be
+                with p.loop(0, taps) as i:
+                    from_ = group * W["w_group"] + record_at(p, p.offset(part, len(PART), dt.int64), i, TAP)["weight"]
+                    p.store(p.cast(p.load(p.offset(weights, from_, stored), stored), T), p.offset(columns, i, T))
+            with p.loop(j0 // pn.count, p.ceil_div(j1, pn.count)) as number:
+                begin = number * pn.count
+                with p.loop(p.max(j0 - begin, 0), p.min(j1 - begin, pn.count), at_once) as lo:
+                    turn = Turn(pn, plans, keeping, number * pn.period, lo, p.min(p.min(lo + at_once, j1 - begin), pn.count))
+                    with turn.each() as panel: p.run("plan", part, segments, panel.plan, panel.first, panel.cols)
+
+                    def by_tiles():
+                        with p.loop(0, p.max(channels, 1), block) as c0: block_of(group, turn, c0)
+                    p.otherwise(W["alone"].ne(0), lambda: alone(group, turn), by_tiles)
+
+
+class Turn:
+    """Panels lo..hi of one period."""
+
+    def __init__(self, pn: Panels, plans: Val, keeping: Val, image: Int, lo: Int, hi: Int):
+        self.pn, self.plans, self.keeping, self.image, self.lo, self.hi = pn, plans, keeping, image, lo, hi
+        self.end = pn.p.min(pn.period, pn.images - image) * pn.pixels
+
+    @contextmanager
+    def each(self):
+        pn, p = self.pn, self.pn.p
+        with p.loop(self.lo, self.hi) as i:
+            self.number, self.first = i - self.lo, i * pn.t.columns
+            self.cols = p.min(self.end - self.first, pn.t.columns)
+            self.plan = p.offset(self.plans, p.pick(self.keeping, i, self.number) * pn.words, dt.int64)
+            yield self
+
+
+def _write_row(p: Program, t: Tile):
+    """row: dst[lane] = sum over taps of weights[tap] times the image shifted by the tap."""
+    T, L = t.acc, t.lanes
+    with p.define("row", "i64 taps, i64 simple, ptr runs, ptr src, ptr weights, ptr dst") as (taps, simple, runs, src, weights, dst):
+        sums = [p.variable(p.const(0, T, L)) for _ in range(t.vectors)]
+
+        def add(i, xs):
+            w = p.load(p.offset(weights, i, T), T)
+            for s, x in zip(sums, xs): p.set(s, p.mad(w, x, p.get(s)))
+        Runs(p, t, runs, src).each(taps, simple, add)
+        for v, s in enumerate(sums): p.store(p.get(s), p.offset(dst, v * L, T))
+
+
+@functools.cache
+def driver(stored: dt.dtype) -> tuple[int, str]:
+    t = tile(accumulator(stored))
+    p = Program()
+    pack.write(p, "pack_a", stored, t, False)
+    write_segments(p, t)
+    write_lanes(p)
+    write_plan(p, t)
+    write_columns(p, t)
+    write_scatter(p, stored, t)
+    write_spread(p, stored, t)
+    write_bias(p, stored, t)
+    write_stage(p, stored, t)
+    _write_row(p, t)
+    _write_weights(p, stored, t)
+    _write_pixels(p, stored, t)
+    with p.define("image", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
+        W = Record(p, w, WORDS)
+        shared = p.read_pointer(ctx, 3)
+        x, weights, y = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
+        bias = p.read_pointer(vals, p.read(words, p.pick(W["bias"].ne(0), 3, 0)))
+        packed, first = p.offset(shared, W["shared_a"], t.acc), p.offset(w, len(WORDS), dt.int64)
+        source = staged(p, ctx, w, W, x, shared)
+        part = p.variable(first)
+        with p.if_(W["alone"].eq(0)), p.loop(0, W["parts"]):
+            p.run("pack_weights", ctx, w, p.get(part), weights, packed)
+            p.set(part, _next_part(p, p.get(part)))
+        meet(p, ctx)
+        p.set(part, first)
+        with p.loop(0, W["parts"]):
+            p.run("pixels", ctx, w, p.get(part), source, weights, packed, y, bias)
+            p.set(part, _next_part(p, p.get(part)))
+    text = p.module()
+    return code.load(text, "image", 1), text
