@@ -46,7 +46,7 @@ class Adam(Rule):
             if p.is_complex(): p, grad, mean, square, largest = real_views(p, grad, mean, square, largest)
             mean.lerp_(grad, take1)
             square.mul_(beta2).addcmul_(grad, grad, value=take2)
-            if amsgrad: square = torch.maximum(largest, square, out=largest)
+            if amsgrad: square = largest.copy_(torch.maximum(largest, square))
             if on_device:      # the same arithmetic on the device's own step counter; the rate is folded into the denominator
                 rate = lr / (beta1 ** step - 1)
                 p.addcdiv_(mean, (square.sqrt() / ((1 - beta2 ** step).sqrt() * rate)).add_(eps / rate))
@@ -103,7 +103,7 @@ class Adamax(Rule):
             if weight_decay: grad = grad.add(p, alpha=weight_decay)
             if p.is_complex(): p, grad, mean, peak = real_views(p, grad, mean, peak)
             mean.lerp_(grad, 1 - beta1)
-            torch.maximum(peak.mul_(beta2), grad.abs().add_(eps), out=peak)
+            peak.copy_(torch.maximum(peak.mul_(beta2), grad.abs().add_(eps)))
             p.addcdiv_(mean, peak, value=-(lr / (1 - beta1 ** step)))
 
 

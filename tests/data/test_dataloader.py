@@ -168,7 +168,6 @@ def test_workers_give_tensors_that_own_shared_memory():
     assert isinstance(raw[1]["n"], np.ndarray) and raw[1]["n"].tolist() == list(range(1, 2001)) and raw[2]["z"].shape == ()
 
 
-@pytest.mark.skipif("ON_TORCH" in os.environ, reason="a spawned process imports forno's own tensors")
 def test_spawned_workers():
     loader = fd.DataLoader(Squares(6), batch_size=2, num_workers=1, multiprocessing_context="spawn")
     assert [b.tolist() for b in loader] == [[0, 1], [4, 9], [16, 25]]
@@ -279,7 +278,6 @@ def test_nothing_is_left_behind():
 
 SCRIPT = """
     import os, sys, time
-    {shim}
     import forno.utils.data as fd
     class D(fd.Dataset):
         def __len__(self): return 1000
@@ -297,9 +295,8 @@ SCRIPT = """
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_interrupted_program_takes_its_workers_along(how, tmp_path):
-    shim = "import torch, forno.framework; sys.modules['forno.framework.api'] = forno.framework.api = torch" if os.environ.get("ON_TORCH") else ""
     script = tmp_path / "program.py"
-    script.write_text(textwrap.dedent(SCRIPT).format(shim=shim))
+    script.write_text(textwrap.dedent(SCRIPT))
     root = pathlib.Path(fd.__file__).parents[3]
     p = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
                          env=os.environ | {"PYTHONPATH": str(root)})

@@ -12,7 +12,6 @@ import torch
 from forno import cli, demo
 
 ROOT = pathlib.Path(__file__).parents[2]
-ON_TORCH = "ON_TORCH" in os.environ
 
 
 def test_demo(tmp_path, capsys):
@@ -50,7 +49,6 @@ def test_command_line_errors(capsys):
     assert "not a positive number" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(ON_TORCH, reason="a new process imports forno's own tensors")
 def test_example_as_a_program():
     done = subprocess.run([sys.executable, str(ROOT / "examples" / "digits.py")], capture_output=True, text=True, timeout=300,
                           env=os.environ | {"PYTHONPATH": str(ROOT)})

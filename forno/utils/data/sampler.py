@@ -44,7 +44,7 @@ class RandomSampler(Sampler[int]):
             generator.manual_seed(int(torch.empty((), dtype=torch.int64).random_().item()))
         if self.replacement:       # in blocks of 32, because the numbers drawn depend on it
             for count in (*[32] * (total // 32), total % 32):
-                yield from torch.randint(high=n, size=(count,), dtype=torch.int64, generator=generator).tolist()
+                yield from torch.randint(0, n, (count,), dtype=torch.int64, generator=generator).tolist()
             return
         for count in (*[n] * (total // n), total % n):
             yield from torch.randperm(n, generator=generator).tolist()[:count]

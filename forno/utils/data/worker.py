@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...framework import api as torch
+from ...framework import storage as memory
 from .collate import default_collate
 from .dataset import rows_at_once
 
@@ -127,7 +128,7 @@ class _Pickler(pickle.Pickler):
 
     def persistent_id(self, obj):
         if not isinstance(obj, torch.Tensor): return None
-        self.tensors.append(raw_bytes(obj))
+        self.tensors.append(memory.raw_bytes(obj))
         return obj.dtype, tuple(obj.shape), bool(obj.requires_grad), len(self.tensors) - 1
 
 
@@ -138,14 +139,8 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, key):
         dtype, shape, requires_grad, i = key
-        view = self.tensors[i]
-        out = torch.frombuffer(view, dtype=dtype).reshape(shape) if len(view) else torch.empty(shape, dtype=dtype)
+        out = memory.adopt(self.tensors[i], dtype, shape)
         return out.requires_grad_() if requires_grad else out
-
-
-def raw_bytes(t) -> memoryview:
-    """The elements of a tensor in order, as bytes; no copy when it is contiguous on the CPU."""
-    return memoryview(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()) if t.numel() else memoryview(b"")
 
 
 _HEADER = struct.Struct("<?QII")               # in shared memory?, bytes of the block, tensors, arrays
