@@ -7,7 +7,7 @@ from forno.core.kernels import Native, Operand
 from forno.core.op import TABLE
 from forno.dnn import gather as g
 from forno.kernel import routines
-from native import DTYPES, OutOfRange, call, run, same, sample, value
+from .native import DTYPES, OutOfRange, call, run, same, sample, value
 
 ALL = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64,
        torch.complex64, torch.complex128]
@@ -69,9 +69,9 @@ def test_index_put(shape, axes, shapes):
 
 
 def last_wins(x, key, v):
-    flat, where = x.clone().reshape(-1), torch.arange(x.numel()).reshape(x.shape)[key]
-    for at, value in zip(where.reshape(-1).tolist(), v.expand(where.shape).reshape(-1)): flat[at] = value
-    return flat.reshape(x.shape)
+    shape, flat, where = x.shape, x.clone().reshape(-1), torch.arange(x.numel()).reshape(x.shape)[key]
+    for at, x in zip(where.reshape(-1).tolist(), v.expand(where.shape).reshape(-1)): flat[at] = x
+    return flat.reshape(shape)
 
 
 @pytest.mark.parametrize("dtype", ALL)
@@ -187,7 +187,8 @@ def test_errors():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int8, torch.float64, torch.bfloat16])
 def test_addput(dtype):
     torch.manual_seed(9)
-    for size, shape, strides, offset in ((30, (5, 4), (6, 1), 2), (10, (4, 3), (2, 1), 1), (12, (3, 4), (0, 1), 4), (9, (), (), 3), (40, (2, 3, 4), (20, 4, 1), 0), (8, (0, 3), (1, 1), 0)):
+    views = ((30, (5, 4), (6, 1), 2), (10, (4, 3), (2, 1), 1), (12, (3, 4), (0, 1), 4), (9, (), (), 3), (40, (2, 3, 4), (20, 4, 1), 0), (8, (0, 3), (1, 1), 0))
+    for size, shape, strides, offset in views:
         base, v = sample((size,), dtype, 0, 3), sample(shape, dtype, 0, 3)
         want = base.clone()
         where = torch.arange(size).as_strided(shape, strides, offset)

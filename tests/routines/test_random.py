@@ -5,7 +5,7 @@ import torch
 
 from forno.core import dtype as dt
 from forno.framework.random_core import DEFAULT_SEED, Engine
-from native import DTYPES
+from .native import DTYPES
 
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 INTS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
@@ -70,15 +70,17 @@ def test_discrete(n, dtype):
 
 
 @pytest.mark.filterwarnings("ignore:.*out of bounds")
-@pytest.mark.parametrize("dtype,low,high", [(torch.int64, 0, 1 << 28), (torch.int64, 0, (1 << 28) - 1), (torch.int64, -(1 << 40), 1 << 40), (torch.int64, 0, (1 << 63) - 1),
-                                            (torch.int64, -(1 << 63), (1 << 63) - 1), (torch.int32, -(1 << 31), (1 << 31) - 1), (torch.float32, 0, (1 << 28) + 1), (torch.float32, 0, 1 << 30),
-                                            (torch.float32, -(1 << 27) - 3, (1 << 26) + 5), (torch.float64, 0, 1 << 60), (torch.float16, 0, 5000), (torch.bfloat16, -777, 1000),
-                                            (torch.uint8, 0, 256), (torch.int8, -128, 128)])
+@pytest.mark.parametrize("dtype,low,high", [
+    (torch.int64, 0, 1 << 28), (torch.int64, 0, (1 << 28) - 1), (torch.int64, -(1 << 40), 1 << 40), (torch.int64, 0, (1 << 63) - 1),
+    (torch.int64, -(1 << 63), (1 << 63) - 1), (torch.int32, -(1 << 31), (1 << 31) - 1), (torch.float32, 0, (1 << 28) + 1), (torch.float32, 0, 1 << 30),
+    (torch.float32, -(1 << 27) - 3, (1 << 26) + 5), (torch.float64, 0, 1 << 60), (torch.float16, 0, 5000), (torch.bfloat16, -777, 1000),
+    (torch.uint8, 0, 256), (torch.int8, -128, 128)])
 def test_ranges(dtype, low, high):
     compare(lambda e, a: e.integers(a, 1000, DTYPES[dtype], low, high), lambda x: x.random_(low, high), 1000, dtype)
 
 
-@pytest.mark.parametrize("dtype,low", [(torch.int64, 5), (torch.int64, -(1 << 63)), (torch.int32, -7), (torch.float32, 3), (torch.float64, 10), (torch.int8, -128), (torch.float32, -(1 << 63))])
+@pytest.mark.parametrize("dtype,low", [(torch.int64, 5), (torch.int64, -(1 << 63)), (torch.int32, -7), (torch.float32, 3), (torch.float64, 10),
+                                       (torch.int8, -128), (torch.float32, -(1 << 63))])
 def test_open_ranges(dtype, low):
     compare(lambda e, a: e.integers_from(a, 1000, DTYPES[dtype], low), lambda x: x.random_(low, None), 1000, dtype)
 
@@ -93,7 +95,8 @@ def test_multinomial_with_replacement(dtype):
     torch.manual_seed(1)
     for rows, categories, samples in ((1, 5, 40), (6, 100, 3), (3, 1, 4)):
         w = torch.rand(rows, categories).to(dtype)
-        compare(lambda e, a: e.multinomial(a, w.data_ptr(), rows, categories, samples, DTYPES[dtype]), lambda x: w.multinomial(samples, True).reshape(-1), rows * samples, torch.int64)
+        compare(lambda e, a: e.multinomial(a, w.data_ptr(), rows, categories, samples, DTYPES[dtype]),
+                lambda x: w.multinomial(samples, True).reshape(-1), rows * samples, torch.int64)
     for bad, what in (([1.0, -1.0], "entry < 0"), ([1.0, float("inf")], "infinity or NaN"), ([0.0, 0.0], "sum of probabilities")):
         w, out = torch.tensor(bad, dtype=dtype), torch.zeros(3, dtype=torch.int64)
         with pytest.raises(RuntimeError, match=what): Engine().multinomial(out.data_ptr(), w.data_ptr(), 1, 2, 3, DTYPES[dtype])
@@ -134,10 +137,11 @@ def test_seeds_and_states():
 
 def test_errors_are_torchs():
     e, out = Engine(), torch.zeros(4)
-    for ours, theirs in ((lambda: e.uniform(out.data_ptr(), 4, dt.float32, 2.0, 1.0), lambda: out.uniform_(2, 1)), (lambda: e.normal(out.data_ptr(), 4, dt.float32, 0.0, -1.0), lambda: out.normal_(0, -1)),
-                         (lambda: e.integers(out.data_ptr(), 4, dt.float32, 5, 5), lambda: out.random_(5, 5)), (lambda: e.exponential(out.data_ptr(), 4, dt.float32, 0.0), lambda: out.exponential_(0)),
-                         (lambda: e.geometric(out.data_ptr(), 4, dt.float32, 1.0), lambda: out.geometric_(1)), (lambda: e.bernoulli(out.data_ptr(), 4, dt.float32, 1.5), lambda: out.bernoulli_(1.5)),
-                         (lambda: e.integers(out.data_ptr(), 4, dt.uint8, 0, 257), lambda: out.to(torch.uint8).random_(0, 257))):
+    at, n, t = out.data_ptr(), 4, dt.float32
+    for ours, theirs in ((lambda: e.uniform(at, n, t, 2.0, 1.0), lambda: out.uniform_(2, 1)), (lambda: e.normal(at, n, t, 0.0, -1.0), lambda: out.normal_(0, -1)),
+                         (lambda: e.integers(at, n, t, 5, 5), lambda: out.random_(5, 5)), (lambda: e.exponential(at, n, t, 0.0), lambda: out.exponential_(0)),
+                         (lambda: e.geometric(at, n, t, 1.0), lambda: out.geometric_(1)), (lambda: e.bernoulli(at, n, t, 1.5), lambda: out.bernoulli_(1.5)),
+                         (lambda: e.integers(at, n, dt.uint8, 0, 257), lambda: out.to(torch.uint8).random_(0, 257))):
         with pytest.raises(RuntimeError) as a: ours()
         with pytest.raises(RuntimeError) as b: theirs()
         assert a.value.args[0].split("=")[0][:30] == b.value.args[0].split("=")[0][:30]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from forno.dnn import scan as s
-from native import run, same, sample
+from .native import run, same, sample
 
 SHAPES = [(7,), (5, 6), (3, 4, 5), (2, 3, 37), (0,), (4, 0), (0, 3), (), (1, 9, 1), (6, 200)]
 TYPES = [torch.bool, torch.uint8, torch.int16, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -5,7 +5,7 @@ import torch
 
 from forno.core import dtype as dt
 from forno.dnn import sort as s
-from native import DTYPES, run, same, sample
+from .native import run, same, sample
 
 TYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64]
 SHAPES = [(9,), (5, 6), (3, 4, 5), (0,), (4, 0), (), (1,), (300,), (3, 1000), (200, 3), (1, 7000)]
@@ -67,7 +67,8 @@ def test_statistics(dtype):
     for x in (awkward((6, 9, 4), dtype), awkward((5,), dtype), sample((3, 200), dtype)):
         for dim in range(x.ndim):
             n = x.shape[dim]
-            for row, attr, want in ((s.median, (dim, 0), x.median(dim, True)[0]), (s.nanmedian, (dim, 0), x.nanmedian(dim, True)[0]), (s.kthvalue, (dim, n // 3), x.kthvalue(n // 3 + 1, dim, True)[0])):
+            for row, attr, want in ((s.median, (dim, 0), x.median(dim, True)[0]), (s.nanmedian, (dim, 0), x.nanmedian(dim, True)[0]),
+                                    (s.kthvalue, (dim, n // 3), x.kthvalue(n // 3 + 1, dim, True)[0])):
                 at = run(row, attr, x, threads=2)
                 assert same(x.gather(dim, at), want), (row.name, dim)
                 if dtype is not torch.bfloat16: assert np.array_equal(row.oracle(attr, x.numpy()), at.numpy())

@@ -103,8 +103,6 @@ class Code:
 
     def var(self, start, t=dt.int64) -> Variable: return Variable(self, self.b.variable(bare(start) if isinstance(start, X) else self.b.const(start, t)))
 
-    def array(self, t, n: int) -> X: return X(self, self.b.alloca(t, 1, n))
-
     def iota(self, n: int, t=dt.int64) -> X: return X(self, self.b.iota(n, t))
 
     def splat(self, x: X, n: int) -> X: return X(self, self.b.splat(x.v, n))
@@ -112,8 +110,6 @@ class Code:
     def call(self, name: str, t, *args: X):
         out = self.b.call(name, t, *(a.v for a in args), n=1)
         return None if out is None else X(self, out)
-
-    def intrinsic(self, name: str, *args: X) -> X: return X(self, self.b.intrinsic(name, *(a.v for a in args)))
 
     # ---- memory
     def at(self, p: X, index, t=dt.int8) -> X: return X(self, self.b.offset(p.v, bare(index), t))
@@ -194,8 +190,3 @@ class Code:
         yield leave
         self.b.put(f"br label %again{k}")
         self.b.label(f"left{k}")
-
-    def while_(self, test, body):
-        with self.forever() as leave:
-            leave(~test())
-            body()

@@ -94,7 +94,8 @@ def _picked(c: Code, pointers, types, picks, offsets, start: X) -> X:
     return start
 
 
-# ---- reads: operands data, K index tensors, result; spec = (R, index dtypes, element bytes, has runs, index steps along the last axis if all are 0 or 1)
+# ---- reads: operands data, K index tensors, result
+# spec = (R, index dtypes, element bytes, has runs, the index tensors' steps along the last axis if all are 0 or 1)
 def _take(c: Code, axes: int, types: tuple, size: int, run: bool, steps: tuple | None):
     k = len(types)
     x, pointers, out = c.operand(0), [c.operand(1 + i) for i in range(k)], c.operand(1 + k)
@@ -119,7 +120,7 @@ def _take(c: Code, axes: int, types: tuple, size: int, run: bool, steps: tuple |
             """Bounds are tested in vectors; then nothing stands between the loads."""
             if width == 1: return one(first + j, offsets(j))
             bad = c.splat(c.const(False, dt.bool), width)
-            for p, type, (length, stride, low), step, b in zip(pointers, types, picks, steps, base[1:]):
+            for p, type, (length, _, low), step, b in zip(pointers, types, picks, steps, base[1:]):
                 index = c.load(p, type, b + j, width).to(dt.int64) if step else c.splat(c.load(p, type, b).to(dt.int64), width)
                 bad = bad | (index < c.splat(low, width)) | (index >= c.splat(length, width))
             with c.either(X(c, c.b.any_lane(bad.v))) as otherwise:
@@ -140,7 +141,8 @@ def _take(c: Code, axes: int, types: tuple, size: int, run: bool, steps: tuple |
 def take(n: Native) -> Launch: return launch(n, program("take", _take, *n.spec), n.words)
 
 
-# ---- writes: operands base (which becomes the result), K index tensors, values; with start 'zero': values, indices, result; spec = (R, index dtypes, dtype, mode, start, has runs)
+# ---- writes: operands base (which becomes the result), K index tensors, values; with start 'zero': values, index tensors, result
+# spec = (R, index dtypes, dtype, mode, start, has runs)
 IDENTITY = {"sum": lambda t: 0, "prod": lambda t: 1,
             "amax": lambda t: float("-inf") if t.is_floating_point else 0 if not t.signed else -(1 << (8 * t.size - 1)),
             "amin": lambda t: float("inf") if t.is_floating_point else 1 if t is dt.bool else (1 << (8 * t.size - t.signed)) - 1}

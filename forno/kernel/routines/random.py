@@ -28,7 +28,7 @@ def _block(c: Code, temper_only: bool):
     """The next 624 raw numbers x[i+624] = x[i+397] ^ twist(x[i], x[i+1]) behind the last ones, so that no index wraps; then tempered, then moved down."""
     engine = X(c, Val("%engine", PTR))
     tempered = c.at(engine, TEMPERED)
-    u = lambda i: c.load(engine, dt.uint32, i, WIDE)  # noqa: E731
+    u = lambda i: c.load(engine, dt.uint32, i, WIDE)
     with c.loop(0, N, WIDE) as i:
         if temper_only: x = u(i)
         else:
@@ -160,7 +160,7 @@ def _sincos(x: X) -> tuple[X, X]:
     p = (p * z).fma(z, -(z * 0.5)) + 1.0
     q = c.const(-1.9515295891E-4, dt.float32).fma(z, 8.3321608736E-3).fma(z, -1.6666654611E-1)
     q = (q * z).fma(x, x)
-    signed = lambda v, s: (v.bits(dt.int32) ^ s).bits(dt.float32)  # noqa: E731
+    signed = lambda v, s: (v.bits(dt.int32) ^ s).bits(dt.float32)
     return signed(direct.where(q, p), flip_sin), signed(direct.where(p, q), flip_cos)
 
 
@@ -168,9 +168,9 @@ def _join(c, a: X, b: X) -> X: return X(c, c.b.shuffle(a.v, b.v, range(2 * a.v.n
 
 
 def normal(c: Code, t: dt.dtype):
-    """16 numbers or more: Box-Muller on blocks of 16 uniforms, 8 radii and 8 angles; an incomplete last block is drawn anew, overlapping the one before.
+    """16 numbers or more: Box-Muller on blocks of 16 uniforms, 8 radii and 8 angles.
 
-    For float32 and float64 the incomplete block's numbers are drawn twice, for halves once.
+    An incomplete last block is drawn anew, overlapping the one before. For float32 and float64 the incomplete block's numbers are drawn twice, for halves once.
     """
     out, n = c.operand(1), c.word(4)
     m = t.opmath
@@ -340,7 +340,7 @@ def multinomial(c: Code, t: dt.dtype):
 def poisson(c: Code, t: dt.dtype):
     """Operand 2: rates. Below 10 by counting uniforms, above by transformed rejection (Hörmann 1993), as PyTorch and NumPy do."""
     engine, out, rates, status = c.operand(0), c.operand(1), c.operand(2), c.var(0)
-    f = lambda name, x: _libm(c, name, x)  # noqa: E731
+    f = lambda name, x: _libm(c, name, x)
 
     def uniform():
         c.call("mt_stream", None, engine, c.const(2))
@@ -362,7 +362,7 @@ def poisson(c: Code, t: dt.dtype):
                 fits = f("log", v) + f("log", inv_alpha) - f("log", a / (us * us) + b) <= x * log_rate - rate - f("lgamma", x + 1.0)
                 leave(fits & (k.now >= 0) & ~((us < 0.013) & (v > us)))
             otherwise()
-            with c.when((rate > 0.0)):
+            with c.when(rate > 0.0):
                 least, product = f("exp", -rate), c.var(1.0, dt.float64)
                 with c.forever() as leave:
                     product.set(product.now * uniform())

@@ -86,7 +86,7 @@ class Line:
         for r in range(rounds):
             counts = c.at(self.counts, r * DIGITS, dt.uint32)
             odd = swapped.now.ne(0)
-            (a, b), (p, q) = ((X(c, c.b.emit(f"select {odd.v}, {y.v}, {z.v}", z.v.dtype)) for z, y in (pair, pair[::-1])) for pair in (self.keys, self.places))
+            (a, b), (p, q) = (self._turned(odd, *pair) for pair in (self.keys, self.places))
             shared = c.load(counts, dt.uint32, ((c.load(a, self.k) >> (8 * r)) & 255).to(dt.int64)).to(dt.int64)
             with c.when(shared.ne(n)):
                 total = c.var(zero)
@@ -103,7 +103,12 @@ class Line:
                     c.store(c.load(p, dt.uint32, i), q, to.to(dt.int64))
                 swapped.set(1 - swapped.now)
         with c.when(swapped.now.ne(0)):
-            for pair, t in ((self.keys, self.k), (self.places, dt.uint32)): sweep(c, 0, n, 8, lambda i, w: c.store(c.load(pair[1], t, i, w), pair[0], i))
+            for (to, source), t in ((self.keys, self.k), (self.places, dt.uint32)):
+                sweep(c, 0, n, 8, lambda i, w: c.store(c.load(source, t, i, w), to, i))
+
+    def _turned(self, odd: X, x: X, y: X):
+        """(x, y), or (y, x) after an odd number of passes."""
+        return tuple(X(self.c, self.c.b.emit(f"select {odd.v}, {second.v}, {first.v}", first.v.dtype)) for first, second in ((x, y), (y, x)))
 
 
 def scratch(t: dt.dtype, n: int) -> int: return ((n + 15) & -16) * 2 * (key_type(t).size + 4) + key_type(t).size * DIGITS * 4
@@ -217,7 +222,8 @@ def _commonest(c: Code, line: Line, at):
 def statistic(n: Native) -> Launch: return launch(n, program("statistic", _statistic, *n.spec), n.words, scratch(n.spec[0], n.words[1]))
 
 
-# ---- search: operands bounds, values[, sorter], result; spec = (dtype, right, result dtype, has sorter); words (lines, bounds per line, values per line, one line of bounds)
+# ---- search: operands bounds, values[, sorter], result; spec = (dtype, right, result dtype, has sorter)
+# words (lines, bounds per line, values per line, step from one line's bounds to the next)
 def _search(c: Code, t: dt.dtype, right: bool, result: dt.dtype, sorter: bool):
     bounds, values, order, out = c.operand(0), c.operand(1), c.operand(2) if sorter else None, c.operand(3 if sorter else 2)
     count, n, m, step = (c.word((4 if sorter else 3) + k) for k in range(4))
