@@ -40,14 +40,15 @@ def make(graph: Graph, accepts_epilogue=None) -> Plan:
     fusion = Fusion(layout, topological(values))
     stage("fuse", fusion.groups)
     tasks = stage("write", write(fusion))
-    tasks = stage("epilogues", epilogues(tasks, {id(fusion.buffer(o.root)) for o in layout.owners}, accepts_epilogue, lambda v: gemm(v, layout, fold=False)))
-    tasks = stage("order", order(tasks, {id(fusion.buffer(o.root)) for o in layout.owners}, nbytes))
+    kept = {id(fusion.buffer(o.root)) for o in layout.owners}
+    tasks = stage("epilogues", epilogues(tasks, kept, accepts_epilogue, lambda v: gemm(v, layout, fold=False)))
+    tasks = stage("order", order(tasks, kept, nbytes))
     return stage("place", place(graph, layout, fusion, tasks))
 
 
 def stage(name: str, made):
     """FORNO_STOP_AFTER: print what a pass made and leave."""
-    if flags.STOP_AFTER == name:
+    if name == flags.STOP_AFTER:
         print(made if isinstance(made, Plan) else "\n".join(map(str, topological(made) if made and made[0].__class__ is Value else made)))
         raise SystemExit(f"stopped after the pass '{name}' (FORNO_STOP_AFTER)")
     return made

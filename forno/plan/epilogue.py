@@ -57,7 +57,8 @@ def taken_in(g: Gemm, chain: Task, v: Value) -> tuple[Gemm, list] | None:
         if e.__class__ in (Load, Store):
             strides = regroup(axes, [e.strides[d] for d in order], lengths)
             if strides is None: return None
-            if e.__class__ is Load and e.operand == product and (e.offset or any(s != c for s, c, n in zip(strides, own, lengths) if n > 1)): return None
+            elsewhere = e.offset or any(s != c for s, c, n in zip(strides, own, lengths) if n > 1)
+            if e.__class__ is Load and e.operand == product and elsewhere: return None
             e = replace(e, strides=strides)
         elif e.__class__.__name__ == "Index": return None
         body.append(e)

@@ -17,7 +17,7 @@ def reason(g: Group) -> str:
     """Why this group is one kernel."""
     v = g.nodes[0]
     if g.solo is not None: return f"a kernel of its own: {v.op.kind} row"
-    if len(g.nodes) == 1: return "one row" if v.op is not MOVE else "memory of its own: " + ("written through a view later" if v.ins else "")
+    if len(g.nodes) == 1: return f"a copy: {v.attr}" if v.op is MOVE else "one row"
     outer = sum([id(n) in g.outer for n in g.nodes])
     if g.window is None: return f"{len(g.nodes)} values with one index"
     return f"{len(g.nodes) - outer} values with one index, {outer} once per row of {' and '.join(str(hi // lo) for lo, hi in g.window)}"

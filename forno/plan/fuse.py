@@ -8,7 +8,7 @@ through a permuting or slicing view can't share the loop; it is computed again b
 """
 from __future__ import annotations
 
-from ..core.graph import Value
+from ..core.graph import Scalar, Value
 from ..core.shape import View, compose, contiguous, expand_strides
 from . import frame
 from .layout import ALIASING, GENERATORS, SOLO, Layout, root_of
@@ -19,10 +19,10 @@ MAX_OPERANDS = 24
 MAX_AGAIN = 3                                     # values worth computing once per repetition instead of storing once
 AGAIN_COST, AGAIN_READS = 8, 2                    # work and memory streams that are cheaper, twice, than a store and a load
 BIG, FEW = 1 << 15, 4                             # a window pass that feeds the next one needs this many parallel rows, unless it is small
-COLUMNS = 1 << 18                                 # sums over slow axes walk memory in strides: from this size on, what has other readers is not made there
+COLUMNS = 1 << 18                                 # sums over slow axes walk memory in strides: from this size on, nothing else is stored on the way
 
-LIGHT = frozenset("""add sub mul neg add_scaled square where masked_fill lt le gt ge eq ne cast move relu abs maximum minimum clamp clamp_min clamp_max
-                     logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or bitwise_xor sign conj""".split())
+LIGHT = frozenset("""add sub mul neg add_scaled square where masked_fill lt le gt ge eq ne cast move relu abs maximum minimum clamp clamp_min
+                     clamp_max logical_not logical_and logical_or logical_xor bitwise_not bitwise_and bitwise_or bitwise_xor sign conj""".split())
 COST = {**dict.fromkeys(LIGHT, 1), "div": 2, "sqrt": 2, "rsqrt": 2, "reciprocal": 2}                       # a function costs 6
 
 
@@ -40,7 +40,7 @@ class Group:
         self.preds: set[Group] = set()
         self.outer: set[int] = set()
         self.again: set[int] = set()
-        self.reads: set[int] = set()
+        self.reads: set = set()                   # ids of values in memory, and numbers
         self.into: Group | None = None
 
 
@@ -154,6 +154,7 @@ class Fusion:
             g.cuts, g.window = frame.cuts_of(shape), frame.window_of(shape, v.attr)
             g.outer.add(id(v))
         if after is not None: self.read(after, g)
+        g.reads.update([x for x in v.ins if x.__class__ is Scalar])
         links = []
         for x in {id(x): x for x in v.ins if x.__class__ is Value}.values():
             root, w = root_of(x)
@@ -168,7 +169,7 @@ class Fusion:
                 if not self.absorb(g, root, w) and not self.again(g, root, w): self.read(root, g)
             else: links.append((root, w, how, window))
         for root, *_ in links: self.edge(self.of(root), g, False)
-        for root, w, how, window in sorted(links, key=lambda l: -self.of(l[0]).last):
+        for root, w, how, _ in sorted(links, key=lambda l: -self.of(l[0]).last):
             g, h = self.of(v), self.of(root)
             if g is h: continue
             kinds = {self.fit(g, v, h, *l) for l in links if self.of(l[0]) is h}
@@ -181,7 +182,8 @@ class Fusion:
         """How v's group g and its operand's group h can share a domain: 'level', 'h under g', 'g under h', or not."""
         v_outer, r_outer = id(v) in g.outer and v.op.kind != "reduce", id(root) in h.outer         # a reduction reads where inner values are
         if how == "same":
-            if v.op.kind == "reduce" and h.window is None and self.uses[id(root)] > 1 and frame.size(g.cuts) >= COLUMNS and g.window[0][0] > 1: return None
+            slow = v.op.kind == "reduce" and g.window[0][0] > 1 and frame.size(g.cuts) >= COLUMNS
+            if slow and h.window is None and self.uses[id(root)] > 1: return None
             if v_outer == r_outer: return "level" if g.window is None or h.window is None or g.window == h.window else None
             if v_outer: return "h under g" if h.window is None else None
             return "g under h" if g.window is None else None
@@ -239,7 +241,8 @@ class Fusion:
         if h.window is not None or len(h.nodes) > MAX_NODES // 4 or len(g.reads | h.reads) > MAX_OPERANDS: return False
         inside = {id(n) for n in h.nodes}
         if self.inlined & inside or any([n.op is SINK or n.op is MOVE and n is not root for n in h.nodes]): return False
-        if frame.size(frame.cuts_of(w.shape)) > numel(root) and (len(inside) > MAX_AGAIN or any([n.op.name not in LIGHT for n in h.nodes])): return False
+        repeated = frame.size(frame.cuts_of(w.shape)) > numel(root)
+        if repeated and (len(inside) > MAX_AGAIN or any([n.op.name not in LIGHT for n in h.nodes])): return False
         count: dict[int, int] = {id(root): 1}
         for n in h.nodes:
             for r in {id(root_of(x)[0]) for x in n.ins if x.__class__ is Value} & inside: count[r] = count.get(r, 0) + 1
@@ -257,7 +260,7 @@ class Fusion:
         """Compute root in g too, from what is in memory anyway: when that is less traffic than storing it and little work."""
         if id(root) in self.stored or id(root) in self.owned: return False
         nodes, leaves, cost, full, cuts = set(), {}, 0, numel(root), g.cuts
-        if is_identity(w, full) and frame.size(g.cuts) == frame.size(self.of(root).cuts) == full:     # the finer domain in which root is made: its own broadcasts are affine there
+        if is_identity(w, full) and frame.size(g.cuts) == frame.size(self.of(root).cuts) == full:     # root's own broadcasts are affine in its domain
             cuts = frame.meet(g.cuts, self.of(root).cuts)
             if cuts is None: return False
             w = frame.inner_map(cuts, None)
@@ -316,7 +319,7 @@ class Fusion:
         for r, groups in readers.items():
             for a, b in zip(groups, groups[1:]):
                 a, b = current(a), current(b)
-                if a is b or frame.size(a.cuts) != frame.size(b.cuts) or self.size[r] != frame.size(a.cuts): continue
+                if a is b or frame.size(a.cuts) != frame.size(b.cuts) or self.size.get(r) != frame.size(a.cuts): continue
                 if a.window != b.window or a.before & b.mask or b.before & a.mask: continue
                 self.merge(b, a, "level")
 

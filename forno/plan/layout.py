@@ -54,28 +54,28 @@ class Layout:
         laid = self.laid.get(id(root))
         return w if laid is None else compose(laid, w)
 
-    def move(self, x: Value, shared=True) -> Value:
+    def move(self, x: Value, why: str, shared=True) -> Value:
         """x's elements, row-major in memory of their own."""
-        if not shared: return Value(MOVE, (x,), None, x.dtype, x.shape)
+        if not shared: return Value(MOVE, (x,), why, x.dtype, x.shape)
         m = self.moves.get(id(x))
-        if m is None: m = self.moves[id(x)] = Value(MOVE, (x,), None, x.dtype, x.shape)
+        if m is None: m = self.moves[id(x)] = Value(MOVE, (x,), why, x.dtype, x.shape)
         return m
 
     def rule(self, v: Value, ins: tuple) -> Value:
         name, kind = v.op.name, v.op.kind
         if name == "view":
             x = ins[0]
-            if x.op is not None and x.op.name == "view" or id(x) in self.laid and compose(self.laid[id(x)], v.attr) is None: ins = (self.move(x),)
-        elif name in ALIASING: ins = (self.move(ins[0], shared=False), ins[1] if name == "put" else self.dense(ins[1]))
-        elif name == "matmul": ins = tuple([x if self.is_matrix(x) else self.move(x) for x in ins])
+            if x.op is not None and x.op.name == "view" or id(x) in self.laid and compose(self.laid[id(x)], v.attr) is None: ins = (self.move(x, "no affine view shows it"),)
+        elif name in ALIASING: ins = (self.move(ins[0], "written through a view next", shared=False), ins[1] if name == "put" else self.dense(ins[1]))
+        elif name == "matmul": ins = tuple([x if self.is_matrix(x) else self.move(x, "no axis is contiguous") for x in ins])
         elif kind == "contract" or kind == "routine": ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
-        elif kind == "opaque": ins = tuple([self.move(x) if x.__class__ is Value and generated(x) else x for x in ins])
+        elif kind == "opaque": ins = tuple([self.move(x, "a constant in memory") if x.__class__ is Value and generated(x) else x for x in ins])
         new = replaced(v, ins)
         if kind == "routine":
             native = new.op.plan(new.attr, new, *new.ins)
             taken = [i for i, p in enumerate(native.operands[:len(ins)]) if p.mode == "rw"]
             if taken and len(native.operands) == len(ins):
-                new = replaced(v, tuple([self.move(x, shared=False) if i == taken[0] else x for i, x in enumerate(ins)]))
+                new = replaced(v, tuple([self.move(x, "overwritten by the routine", shared=False) if i == taken[0] else x for i, x in enumerate(ins)]))
                 self.takes[id(new)] = taken[0]
             self.natives[id(new)] = native
         return new
@@ -85,7 +85,7 @@ class Layout:
         root, _ = root_of(x)
         at = self.access(x)
         whole_buffer = at is not None and at.offset == 0 and is_contiguous(at.shape, at.strides) and numel(x) == numel(root)
-        return x if whole_buffer and not generated(root) else self.move(x)
+        return x if whole_buffer and not generated(root) else self.move(x, f"{root.op or 'input'} isn't row-major memory here")
 
     def is_matrix(self, x: Value) -> bool:
         """Can a matrix product read x where it lies? One of the last two strides must be 1."""
@@ -107,8 +107,8 @@ class Layout:
             if root.op is None or id(root) in owned or not is_identity(w, numel(root)): continue
             strides = wanted[i]
             plain = strides is None or is_contiguous(v.shape, strides)
-            if generated(root) or not plain and (root.shape != v.shape or root.op.kind in SOLO or root.op.name in ("cat", *ALIASING) or id(root) in need_order):
-                continue
+            fixed = root.shape != v.shape or root.op.kind in SOLO or root.op.name in ("cat", *ALIASING) or id(root) in need_order
+            if generated(root) or not plain and fixed: continue
             if not plain: self.laid[id(root)] = View(v.shape, tuple(strides), 0)
             owned[id(root)] = root
             owners[i], values[i] = Owner("own", root), root
@@ -118,7 +118,7 @@ class Layout:
             at = compose(self.laid[id(root)], w) if id(root) in self.laid else w
             if (root.op is None or id(root) in owned) and at is not None: owners[i], values[i] = Owner("alias", root, at), root
             else:
-                values[i] = m = self.move(v, shared=False)
+                values[i] = m = self.move(v, "an output of its own", shared=False)
                 if wanted[i] is not None and not is_contiguous(v.shape, wanted[i]): self.laid[id(m)] = View(v.shape, tuple(wanted[i]), 0)
                 owners[i] = Owner("own", m)
         self.owners = owners
@@ -126,7 +126,7 @@ class Layout:
 
     def read_in_order(self, outputs) -> set[int]:
         """Roots that someone reads through a view or as a dense buffer: they must stay row-major."""
-        from_views: set[int] = set()
+        out: set[int] = set()
         seen: set[int] = set()
         stack = list(outputs)
         while stack:
@@ -134,9 +134,9 @@ class Layout:
             if id(v) in seen: continue
             seen.add(id(v))
             tensors = [x for x in v.ins if x.__class__ is Value]
-            if v.op is not None and (v.op.name in ("view", "cat", *ALIASING) or v.op.kind in SOLO): from_views.update(id(root_of(x)[0]) for x in tensors)
+            if v.op is not None and (v.op.name in ("view", "cat", *ALIASING) or v.op.kind in SOLO): out.update(id(root_of(x)[0]) for x in tensors)
             stack.extend(tensors)
-        return from_views
+        return out
 
 
 def generated(x: Value) -> bool:

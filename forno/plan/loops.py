@@ -148,7 +148,8 @@ class Writer:
         out = self.at.get(key)
         if out is not None: return out
         fusion = self.fusion
-        if r.op is not None and (id(r) in fusion.inlined or id(r) in self.g.again) or fusion.free(r) and fusion.computable(r, at, ()): out = self.make(r, at)
+        again = id(r) in fusion.inlined or id(r) in self.g.again
+        if again or fusion.free(r) and fusion.computable(r, at, ()): out = self.make(r, at)
         elif id(r) in fusion.home and fusion.of(r) is self.g and r.op.name not in ("put", "addput", "cat"):
             mine = self.outer if id(r) in self.g.outer else self.inner
             if at.strides != mine.strides or at.offset: raise AssertionError(f"{r!r} is read at other indices than its group computes it")
@@ -201,7 +202,8 @@ class Writer:
         if wide is dt.int64 and not r.ins:
             i = self.add(k.Index(tuple([s * int(step) for s in strides]), at.offset * int(step) + int(start), wide), wide, 0, varies)
             return self.convert(i, dtype)
-        i = self.convert(self.add(k.Index(strides, at.offset, dt.int64), dt.int64, 0, varies) if any(strides) else self.const(at.offset, dt.int64), wide)
+        i = self.add(k.Index(strides, at.offset, dt.int64), dt.int64, 0, varies) if any(strides) else self.const(at.offset, dt.int64)
+        i = self.convert(i, wide)
         start, step = [self.number(x, wide) if x.__class__ is Scalar else self.const(x, wide) for x in (start, step)]
         return self.convert(self.convert(self.call(TABLE["add"], (self.call(TABLE["mul"], (i, step), wide), start), wide), dtype.opmath), dtype)
 
@@ -222,10 +224,12 @@ class Writer:
 
 
 def written_in_place(draft: Draft, base: Value, target: Value, laid: dict):
-    """A put whose value was computed from the very elements it overwrites reads them from the result's own buffer, which starts as the base's copy."""
+    """A put of what was computed from the very elements it overwrites reads them from the result's buffer, which starts as the base's copy."""
     if id(base) in laid: return
     at = {id(x): i for i, x in enumerate(draft.operands) if x.__class__ is Value}
     old, new = at.get(id(base)), at.get(id(target))
     if old is None or new is None or draft.modes[old] != "r": return
     stores = draft.accesses(new, k.Store)
-    if len(stores) == 1 and all([(e.strides, e.offset) == (stores[0].strides, stores[0].offset) for e in draft.accesses(old, k.Load)]): draft.retarget(old, new)
+    if len(stores) != 1: return
+    there = stores[0].strides, stores[0].offset
+    if all([(e.strides, e.offset) == there for e in draft.accesses(old, k.Load)]): draft.retarget(old, new)

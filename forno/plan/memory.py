@@ -50,7 +50,7 @@ class Memory:
         self.steps: list[Task] = []
         for t, task in enumerate(tasks):
             if not self.assign(t, task): self.steps.append(task)
-        for i, o in enumerate(layout.owners):
+        for o in layout.owners:
             b = buffer(o.root)
             if id(b) not in self.region: self.region[id(b)] = self.new(b, 0)
         self.arena = pack([r for r in {id(r): r for r in self.region.values()}.values() if r.kind == "arena"])

@@ -35,9 +35,11 @@ def gemm(v: Value, layout: Layout, fold: bool = True) -> k.Gemm:
     rows, cols = contiguous((m, n))
     c_strides = contiguous(v.shape)[:-2]
     axes: list[list[int]] = []                                        # [length, a's stride, b's, c's], outermost first
-    for length, *strides in zip(batch, expand_strides(a.shape[:-2], at.strides[:-2], batch), expand_strides(b.shape[:-2], bt.strides[:-2], batch), c_strides):
+    a_strides, b_strides = [expand_strides(x.shape[:-2], w.strides[:-2], batch) for x, w in ((a, at), (b, bt))]
+    for length, *strides in zip(batch, a_strides, b_strides, c_strides):
         if length == 1: continue
-        if fold and axes and all([outer == inner * length for outer, inner in zip(axes[-1][1:], strides)]): axes[-1] = [axes[-1][0] * length, *strides]
+        joined = fold and axes and all([outer == inner * length for outer, inner in zip(axes[-1][1:], strides)])
+        if joined: axes[-1] = [axes[-1][0] * length, *strides]
         else: axes.append([length, *strides])
     a_rows, a_cols = unit(at.strides[-2:], (m, depth))
     b_rows, b_cols = unit(bt.strides[-2:], (depth, n))
@@ -46,8 +48,8 @@ def gemm(v: Value, layout: Layout, fold: bool = True) -> k.Gemm:
         m *= length
         axes.pop()
     strides = list(zip(*axes)) or [(), (), (), ()]
-    return k.Gemm(strides[0], m, n, depth, k.Matrix(a.dtype, strides[1], a_rows, a_cols, at.offset), k.Matrix(b.dtype, strides[2], b_rows, b_cols, bt.offset),
-                  k.Matrix(v.dtype, strides[3], rows, cols), modes(a, b, result=v), None, "matmul")
+    left, right = k.Matrix(a.dtype, strides[1], a_rows, a_cols, at.offset), k.Matrix(b.dtype, strides[2], b_rows, b_cols, bt.offset)
+    return k.Gemm(strides[0], m, n, depth, left, right, k.Matrix(v.dtype, strides[3], rows, cols), modes(a, b, result=v), None, "matmul")
 
 
 def unit(strides, shape) -> tuple[int, int]:
@@ -66,7 +68,8 @@ def conv(v: Value) -> k.Conv:
 
     def three(t, default): return (default,) * missing + tuple(t)
     operands = modes(*v.ins[:2], result=v) + tuple([k.Operand(b.dtype, "r") for b in v.ins[2:]])
-    return k.Conv(which, x.shape[0], x.shape[1], w.shape[0], spec.groups, three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1),
+    sizes = three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1)
+    return k.Conv(which, x.shape[0], x.shape[1], w.shape[0], spec.groups, *sizes,
                   three(spec.stride, 1), three(spec.padding, 0), three(spec.dilation, 1), v.dtype, len(v.ins) > 2, operands, v.op.name)
 
 
@@ -74,8 +77,8 @@ def conv(v: Value) -> k.Conv:
 def addput(v: Value) -> k.Native:
     """v.ins[1] added into the result's buffer, a copy of v.ins[0], through a view that may reach an element twice."""
     x, w = v.ins[1], v.attr
-    return k.Native("addput", (v.dtype,), (len(w.shape), *w.shape, *w.strides, w.offset, numel(v)), (k.Operand(x.dtype, "r"), k.Operand(v.dtype, "rw")),
-                    math.prod(w.shape), "addput")
+    operands = k.Operand(x.dtype, "r"), k.Operand(v.dtype, "rw")
+    return k.Native("addput", (v.dtype,), (len(w.shape), *w.shape, *w.strides, w.offset, numel(v)), operands, math.prod(w.shape), "addput")
 
 
 def host(v: Value, layout: Layout) -> k.Host:

@@ -96,8 +96,6 @@ class Number:
     __slots__ = ("scalar",)
 
     def __init__(self, scalar): self.scalar = scalar
-    def tensor(self): return Expr(Value(TABLE["full"], (self.scalar,), ((), dt.default_for(dt.SCALAR_CATEGORY[self.scalar.type], state.default_dtype), None),
-                                        dt.default_for(dt.SCALAR_CATEGORY[self.scalar.type], state.default_dtype), ()))
 
 
 def _bare(x): return x.value if x.__class__ is Expr else x.scalar if x.__class__ is Number else x if isinstance(x, (Value, Scalar)) else Literal(x)
@@ -229,8 +227,9 @@ class Expr:
 
     # ---- reductions
     def _reduced(self, name, dims, keepdim):
-        axes = tuple(range(self.ndim)) if dims is None or dims == () else tuple(sorted(normalize_dim(d, self.ndim) for d in (dims if isinstance(dims, (tuple, list)) else (dims,))))
-        if not self.shape: axes = ()
+        if dims is None or dims == (): dims = range(self.ndim)
+        elif isinstance(dims, int): dims = (dims,)
+        axes = tuple(sorted(normalize_dim(d, self.ndim) for d in dims)) if self.shape else ()
         out = apply(TABLE[name], self, attr=axes)
         return out if keepdim else out.reshape(*(n for d, n in enumerate(self.shape) if d not in axes))
 

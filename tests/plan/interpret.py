@@ -116,7 +116,7 @@ class Machine:
     def nest(self, n: k.Nest, places):
         shape, na = (*n.axes, *n.window), len(n.axes)
         self.check(n, places)
-        vals, stores = [], []
+        vals = []
         for e in n.body:
             c = type(e)
             if c is k.Load:
@@ -131,7 +131,8 @@ class Machine:
             elif c is k.Const:
                 assert e.dtype.opmath is e.dtype
                 vals.append((np.full((1,) * len(shape), e.value, e.dtype.code), e.dtype))
-            elif c is k.Number: vals.append((oracle.convert(np.full((1,) * len(shape), self.numbers[places[e.operand].index]), e.dtype), e.dtype))
+            elif c is k.Number:
+                vals.append((oracle.convert(np.full((1,) * len(shape), self.numbers[places[e.operand].index]), e.dtype), e.dtype))
             elif c is k.Cast: vals.append((oracle.convert(vals[e.arg][0].astype(oracle.code(vals[e.arg][1].opmath)), e.dtype), e.dtype))
             elif c is k.Apply:
                 args = [vals[a][0] for a in e.args]
@@ -180,7 +181,8 @@ class Machine:
                     assert (l.strides, l.offset) == (s.strides, s.offset), "in place at different indices"
                     if any(s.strides[na:]): assert levels[s.arg] >= last, "in place before the last pass"
             if o.mode != "n":
-                size = max(abs(e.offset) + sum(abs(s) * (d - 1) for s, d in zip(e.strides, (*n.axes, *n.window))) for e in mine) + 1
+                lengths = (*n.axes, *n.window)
+                size = max(e.offset + sum(abs(s) * (d - 1) for s, d in zip(e.strides, lengths)) for e in mine) + 1
                 spans.append((p.kind, p.index, size * o.dtype.size, "w" in o.mode))
         for a, b in itertools.combinations(spans, 2):
             if a[0] == b[0] and (a[3] or b[3]):
@@ -202,7 +204,8 @@ class Machine:
         """The product as a buffer of its own, then the nest."""
         nest = g.epilogue
         assert nest.axes == (*g.batch, g.m, g.n) and not nest.window and g.operands[2:] == nest.operands[1:]
-        assert any(type(e) is k.Store and e.operand == 1 and (e.strides, e.offset) == ((*g.c.batch, g.c.rows, g.c.cols), g.c.offset) for e in nest.body)
+        c = (*g.c.batch, g.c.rows, g.c.cols), g.c.offset
+        assert any(type(e) is k.Store and e.operand == 1 and (e.strides, e.offset) == c for e in nest.body)
         written = {p for p, o in zip(places, g.operands) if "w" in o.mode}
         assert len(set(places[2:]) & set(places[:2])) == 0 or not written & set(places[:2])
         self.ins.append(store_bits(np.ascontiguousarray(product), g.a.dtype).reshape(-1).view(np.uint8))

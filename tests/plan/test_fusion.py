@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
 
 from forno.core.graph import Scalar
 from forno.core.op import TABLE
 from forno.plan.values import Number, apply
-from interpret import check, graph, source
+from .interpret import check, graph, source
 
 
 def rand(*shape, seed=0): return np.random.default_rng(seed + sum(shape)).standard_normal(shape).astype(np.float32)

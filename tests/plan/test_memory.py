@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
 
 from forno.core import dtype as dt
 from forno.core.graph import Value
@@ -13,7 +12,7 @@ from forno.core.shape import View, contiguous, whole
 from forno.plan import explain
 from forno.plan.memory import ALIGN, Region, pack, padded
 from forno.plan.values import Expr, apply
-from interpret import check, graph, source
+from .interpret import check, graph, source
 
 
 def rand(*shape): return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
 
 from forno import plan as planner
 from forno.cpu import launch
 from forno.kernel.build import build
 from forno.kernel.gemm import accepts
-from interpret import Machine, buffer_of, direct
-from test_random import program
+from .interpret import Machine, buffer_of, direct
+from .test_random import program
 
 SLACK = 64                                        # bytes behind each buffer, as the allocator leaves them
 

@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
 
 from forno.core import dtype as dt
 from forno.core.graph import Scalar
 from forno.core.op import TABLE
 from forno.core.shape import View, contiguous, overlaps, reach
 from forno.plan.values import Expr, Number, apply
-from interpret import check, graph, source
+from .interpret import check, graph, source
 
 FLOATS = (dt.float32, dt.float32, dt.float32, dt.float64, dt.bfloat16, dt.float16)
 UNARY = ("exp", "tanh", "neg", "abs", "relu", "square", "sigmoid")
@@ -47,15 +46,15 @@ class Maker:
             for d, s in zip(order, dense): strides[d] = s
             view = View(shape, tuple(strides), int(self.r.integers(0, 3)))
         array = self.r.integers(-4, 5, shape)
-        array = array.astype(dtype.code if self.exact else np.float32) if self.exact else (array / 4).astype(np.float64 if dtype is dt.float64 else np.float16 if dtype is dt.float16 else np.float32)
+        array = array.astype(dtype.code) if self.exact else (array / 4).astype(np.float32 if dtype is dt.bfloat16 else dtype.code)
         self.values.append(source(len(self.inputs), shape, dtype, view))
         self.inputs.append(self.values[-1])
         self.arrays.append(array)
 
     def grow(self):
         x = self.some()
-        f = self.pick([self.unary, self.binary, self.binary, self.number, self.where, self.reduce, self.reduce, self.back, self.view, self.view, self.view, self.put,
-                       self.addput, self.cat, self.matmul, self.cast, self.generate, self.input, self.history])
+        f = self.pick([self.unary, self.binary, self.binary, self.number, self.where, self.reduce, self.reduce, self.back, self.view, self.view,
+                       self.view, self.put, self.addput, self.cat, self.matmul, self.cast, self.generate, self.input, self.history])
         out = f(x) if f != self.input else f()
         if out is not None and out.numel() <= 4000: self.values.append(out)
 
@@ -119,7 +118,8 @@ class Maker:
             for p in (2, 3, 2, 5):
                 if n % p == 0 and self.r.random() < 0.6: shape.append(p); n //= p
             return x.reshape(*self.r.permutation([*shape, n]).tolist())
-        if kind == 4 and x.ndim and x.shape[-1] >= 3: return x.viewed((*x.shape[:-1], x.shape[-1] - 1, 2), (*contiguous(x.shape), 1))      # overlapping windows
+        if kind == 4 and x.ndim and x.shape[-1] >= 3:                                    # overlapping windows
+            return x.viewed((*x.shape[:-1], x.shape[-1] - 1, 2), (*contiguous(x.shape), 1))
         if kind == 5 and x.ndim > 1 and x.shape[-1] == x.shape[-2]: return x.viewed(x.shape[:-1], (*contiguous(x.shape)[:-2], x.shape[-1] + 1))
         return None
 
