@@ -61,11 +61,11 @@ topk = _order("topk", _topk_infer, lambda attr, n: attr[2], lambda attr, x: _sor
 
 
 def _statistic(what, pick, name=None) -> Routine:
-    """attr = (dim, k); the result keeps the axis with length 1. pick(sorted positions, line, k) chooses one of them."""
+    """attr = (dim,) or (dim, k); the result keeps the axis with length 1. pick(sorted positions, line, k) chooses one of them."""
     name = name or what
 
     def infer(attr, x):
-        dim, k = attr
+        dim, k = attr[0], attr[-1]
         _check(name, x)
         n = x.shape[dim] if x.shape else 1
         if what == "kth" and not 0 <= k < n: raise RuntimeError("kthvalue(): selected number k out of range for dimension " + str(dim))
@@ -73,12 +73,12 @@ def _statistic(what, pick, name=None) -> Routine:
         return dt.int64, _resized(x.shape, dim, 1)
 
     def plan(attr, out, x):
-        return Native("statistic", (x.dtype, what), (*lines(x.shape, attr[0]), attr[1]), (Operand(x.dtype, "r"), Operand(dt.int64, "w")), math.prod(x.shape) * 8, name)
+        return Native("statistic", (x.dtype, what), (*lines(x.shape, attr[0]), attr[-1]), (Operand(x.dtype, "r"), Operand(dt.int64, "w")), math.prod(x.shape) * 8, name)
 
     def oracle(attr, x):
         if not x.ndim: return np.zeros((), np.int64)
         moved, order = np.moveaxis(x, attr[0], -1), np.moveaxis(_sorted(x, attr[0]), attr[0], -1)
-        flat = [pick(o, v[o], attr[1]) for o, v in zip(order.reshape(-1, order.shape[-1]), moved.reshape(-1, moved.shape[-1]))]
+        flat = [pick(o, v[o], attr[-1]) for o, v in zip(order.reshape(-1, order.shape[-1]), moved.reshape(-1, moved.shape[-1]))]
         return np.moveaxis(np.array(flat, np.int64).reshape(*moved.shape[:-1], 1), -1, attr[0])
     return Routine(name, infer, oracle=oracle, plan=plan)
 
@@ -97,10 +97,10 @@ def _commonest(order, v, k):
 kthvalue = _statistic("kth", lambda order, v, k: order[k], "kthvalue")
 """attr = (dim, k), k from 0."""
 median = _statistic("median", lambda order, v, k: order[_numbers(v) if _numbers(v) < len(v) else (len(v) - 1) // 2])
-"""The lower of two middle ones; the first NaN if there is one."""
+"""attr = (dim,). The lower of two middle ones; the first NaN if there is one."""
 nanmedian = _statistic("nanmedian", lambda order, v, k: order[max((_numbers(v) - 1) // 2, 0)])
 mode = _statistic("mode", _commonest)
-"""The last place of the commonest value, the smallest of several."""
+"""attr = (dim,). The last place of the commonest value, the smallest of several."""
 
 
 def _search_infer(attr, bounds, values, *sorter):
