@@ -9,7 +9,7 @@ import math
 from ..core.dtype import bool as BOOL
 from ..core.graph import Value
 from ..core.op import TABLE
-from ..core.shape import View, compose, overlaps, whole
+from ..core.shape import compose, overlaps, whole
 from .expand import replaced, rewrite
 from .values import Literal, is_identity, numel
 

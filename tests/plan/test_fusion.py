@@ -1,10 +1,7 @@
 """How many kernels well-known pieces of programs become, and that they still compute the same."""
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
 
 from forno.core.graph import Scalar
 from forno.core.op import TABLE

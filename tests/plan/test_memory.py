@@ -1,6 +1,4 @@
 """Who owns which buffer: arena offsets, donated inputs, aliases, layouts."""
-import sys
-from pathlib import Path
 
 import numpy as np
 

@@ -1,11 +1,8 @@
 """Plans run by the kernels they name: the nouns mean the same on both floors."""
 import struct
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
 
 from forno import plan as planner
 from forno.cpu import launch

@@ -1,10 +1,7 @@
 """Random graphs: what the plan computes is what the rows mean."""
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
 
 from forno.core import dtype as dt
 from forno.core.graph import Scalar
