@@ -7,9 +7,10 @@ from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
 from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing, methods as _methods,
-               neural as _neural, randoms as _randoms, statistics as _statistics, views as _views)
+               neural as _neural, printing as _printing, randoms as _randoms, statistics as _statistics, views as _views)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
+from .printing import set_printoptions
 from .size import Size, channels_last, channels_last_3d, contiguous_format, device, layout, memory_format, preserve_format, sparse_coo, sparse_csr, strided
 from .tensor import Tensor
 
@@ -90,6 +91,7 @@ for _name in ("var_mean", "std_mean", "cosine_similarity"): globals()[_name] = g
 
 _methods.hang(Tensor)
 _indexing.hang(Tensor)
+_printing.hang(Tensor)
 
 
 def _operators(cls):

@@ -167,7 +167,7 @@ def copy_array(array, dtype: dt.dtype) -> Tensor:
     n = node_of(out, dtype, array.shape)
     if array.size:
         if dtype is dt.bfloat16: array = bfloat_bits(array)
-        np.copyto(array_of(n), array, casting="unsafe")
+        with np.errstate(over="ignore", invalid="ignore"): np.copyto(array_of(n), array, casting="unsafe")
     return wrap(n)
 
 

@@ -21,6 +21,7 @@ def _rebuild(data, requires_grad, hooks, state=None):
 
 class Parameter(torch.Tensor):
     """A tensor that becomes part of `module.parameters()` when it is assigned to a module; a leaf that shares `data`'s memory."""
+    prints_as_tensor = True                    # tensor(…), not Parameter(…), as PyTorch keeps it
 
     def __new__(cls, data=None, requires_grad=True):
         return torch.Tensor._make_subclass(cls, torch.empty(0) if data is None else data, requires_grad)
