@@ -237,9 +237,9 @@ def write_columns(p: Program, t: Tile):
         def fill(to, sources):
             """All channels; sources: per vector its runs."""
             with p.loop(0, channels) as c:
-                for v, loads in sources.items():
-                    x = p.const(0, T, L)
-                    for address, mask in loads: x = p.load_merged(p.offset(address, c * s_channel, T), T, mask, x)
+                for v, ((address, mask), *more) in sources.items():
+                    x = p.load_masked(p.offset(address, c * s_channel, T), T, mask)
+                    for address, mask in more: x = p.load_merged(p.offset(address, c * s_channel, T), T, mask, x)
                     p.store(x, p.offset(to, c * step + v * L, T))
 
         def fill_many(to, v, at, n):

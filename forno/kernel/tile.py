@@ -128,8 +128,7 @@ class Program(Builder):
 
     def load_merged(self, p: Val, t, mask: Val, other: Val) -> Val:
         """Like load_masked; the lanes that are not set keep `other`'s."""
-        suffix = {dt.float32: "f32", dt.float64: "f64"}[t]
-        return self.call(f"llvm.masked.load.v{mask.n}{suffix}.p0", t, Val(f"align {t.size} {p.text}", PTR), mask, other, n=mask.n)
+        return self.select(mask, self.load_masked(p, t, mask), other)
 
     def choose_pointer(self, cond: Val, x: Val, y: Val) -> Val: return self.emit(f"select {cond}, {x}, {y}", PTR)
 
