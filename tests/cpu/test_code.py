@@ -1,13 +1,16 @@
 """IR to machine code: correctness, what is refused, and a cache that survives everything."""
+import ctypes
 import os
 import stat
 import threading
 import time
 
+import numpy as np
 import pytest
-from handmade import call, kernel, store
 
 from forno.cpu import code, emit, isa
+
+from .handmade import call, kernel, store
 
 CONSTANTS = kernel("""  %p = load ptr, ptr %vals
   %v = load <16 x float>, ptr %p, align 4
@@ -26,11 +29,9 @@ def test_levels_run(opt):
 
 
 def test_constant_pools_are_found():
-    import numpy as np
     for opt in range(4):
         x = np.arange(16, dtype=np.float32)
         p = np.array([x.ctypes.data])
-        import ctypes
         ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(code.load(CONSTANTS, "k", opt))(None, p.ctypes.data, None)
         assert x[1] == 3.5 and x[15] == 31
 

@@ -5,9 +5,10 @@ import time
 
 import numpy as np
 import pytest
-from handmade import bump, kernel
 
 from forno.cpu import code, launch, memory, threads
+
+from .handmade import bump, kernel
 
 LOAD_OPERAND = """  %w = load i64, ptr %words
   %v.p = getelementptr i64, ptr %vals, i64 %w

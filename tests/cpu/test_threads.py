@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 import pytest
-from handmade import bump, kernel
 
 from forno.cpu import code, isa, launch, threads
+
+from .handmade import bump, kernel
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,12 @@
 import numpy as np
 import pytest
 import torch
-from harness import run
 
 from forno.core import dtype as dt
 from forno.core.kernels import Conv, Operand
 from forno.kernel import conv
+
+from .harness import run
 
 TORCH = {dt.float32: torch.float32, dt.float64: torch.float64, dt.float16: torch.float16, dt.bfloat16: torch.bfloat16}
 

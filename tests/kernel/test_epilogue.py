@@ -1,7 +1,6 @@
 """Matrix products that end in an elementwise body, against NumPy."""
 import numpy as np
 import pytest
-from harness import run
 
 from forno.core import dtype as dt
 from forno.core.kernels import Apply, Cast, Const, Gemm, Index, Load, Matrix, Nest, Number, Operand, Store
@@ -9,6 +8,8 @@ from forno.dnn.activation import relu as RELU
 from forno.dnn.elementwise import add as ADD
 from forno.dnn.elementwise import mul as MUL
 from forno.kernel import gemm
+
+from .harness import run
 
 
 

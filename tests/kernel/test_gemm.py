@@ -1,11 +1,12 @@
 """Matrix products against NumPy: every type, transposition, stride, batch, tail and number of threads."""
 import numpy as np
 import pytest
-from harness import run
 
 from forno.core import dtype as dt
 from forno.core.kernels import Gemm, Matrix, Operand
 from forno.kernel import gemm
+
+from .harness import run
 
 
 

@@ -6,6 +6,7 @@ import pytest
 from forno.core.graph import Scalar
 from forno.core.op import TABLE
 from forno.plan.values import Number, apply
+
 from .interpret import check, graph, source
 
 

@@ -10,6 +10,7 @@ from forno.core.shape import View, contiguous, whole
 from forno.plan import explain
 from forno.plan.memory import ALIGN, Region, pack, padded
 from forno.plan.values import Expr, apply
+
 from .interpret import check, graph, source
 
 

@@ -8,6 +8,7 @@ from forno import plan as planner
 from forno.cpu import launch
 from forno.kernel.build import build
 from forno.kernel.gemm import accepts
+
 from .interpret import Machine, buffer_of, direct
 from .test_random import program
 

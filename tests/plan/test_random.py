@@ -8,6 +8,7 @@ from forno.core.graph import Scalar
 from forno.core.op import TABLE
 from forno.core.shape import View, contiguous, overlaps, reach
 from forno.plan.values import Expr, Number, apply
+
 from .interpret import check, graph, source
 
 FLOATS = (dt.float32, dt.float32, dt.float32, dt.float64, dt.bfloat16, dt.float16)

@@ -7,6 +7,7 @@ from forno.core.kernels import Native, Operand
 from forno.core.op import TABLE
 from forno.dnn import gather as g
 from forno.kernel import routines
+
 from .native import DTYPES, OutOfRange, call, run, same, sample, value
 
 ALL = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64,

@@ -5,6 +5,7 @@ import torch
 
 from forno.core import dtype as dt
 from forno.framework.random_core import DEFAULT_SEED, Engine
+
 from .native import DTYPES
 
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]

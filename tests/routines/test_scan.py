@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from forno.dnn import scan as s
+
 from .native import run, same, sample
 
 SHAPES = [(7,), (5, 6), (3, 4, 5), (2, 3, 37), (0,), (4, 0), (0, 3), (), (1, 9, 1), (6, 200)]

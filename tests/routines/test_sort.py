@@ -5,6 +5,7 @@ import torch
 
 from forno.core import dtype as dt
 from forno.dnn import sort as s
+
 from .native import run, same, sample
 
 TYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64]
