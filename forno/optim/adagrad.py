@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from ..framework import api as torch
-from .optimizer import Rule, check_fused, check_lr, check_not_negative, counter, number, real_views
+from .optimizer import Rule, check_fused, check_lr, check_not_negative, number, real_views
 
 
 class Adagrad(Rule):
@@ -22,7 +22,7 @@ class Adagrad(Rule):
 
     def _begin(self, p, group):
         start, state = self.defaults["initial_accumulator_value"], self.state[p]
-        state["step"] = counter(p, group)
+        state["step"] = self._begin_number(p, None, group)
         state["sum"] = torch.full_like(p, complex(start, start) if p.is_complex() else start)
         return state
 
@@ -64,7 +64,7 @@ class RMSprop(Rule):
             if grad is None: continue
             state = self.state[p]
             if not state:
-                state["step"], state["square_avg"] = counter(p, group), torch.zeros_like(p)
+                state["step"], state["square_avg"] = self._begin_number(p, None, group), torch.zeros_like(p)
                 if momentum > 0: state["momentum_buffer"] = torch.zeros_like(p)
                 if centered: state["grad_avg"] = torch.zeros_like(p)
             square, mean, velocity = state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer")
@@ -102,7 +102,7 @@ class Adadelta(Rule):
             if grad is None: continue
             state = self.state[p]
             if not state:
-                state["step"] = counter(p, group)
+                state["step"] = self._begin_number(p, None, group)
                 state["square_avg"], state["acc_delta"] = torch.zeros_like(p), torch.zeros_like(p)
             square, steps = state["square_avg"], state["acc_delta"]
             state["step"].add_(1)

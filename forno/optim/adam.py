@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from ..framework import api as torch
-from .optimizer import Rule, check_betas, check_fused, check_lr, check_not_negative, counter, number, real_views, rounded
+from .optimizer import Rule, check_betas, check_fused, check_lr, check_not_negative, number, real_views, rounded
 
 
 class Adam(Rule):
@@ -54,9 +54,8 @@ class Adam(Rule):
                 spread = (square.sqrt() / (1 - beta2 ** step) ** 0.5).add_(eps)
                 p.addcdiv_(mean, spread, value=-(lr / (1 - beta1 ** step)))
 
-    @staticmethod
-    def _begin(p, group, state):
-        state["step"] = counter(p, group)
+    def _begin(self, p, group, state):
+        state["step"] = self._begin_number(p, None, group)
         state["exp_avg"] = torch.zeros_like(p)
         state["exp_avg_sq"] = torch.zeros_like(p)
         if group["amsgrad"]: state["max_exp_avg_sq"] = torch.zeros_like(p)
@@ -96,7 +95,7 @@ class Adamax(Rule):
             if grad is None: continue
             state = self.state[p]
             if not state:
-                state["step"] = counter(p, group)
+                state["step"] = self._begin_number(p, None, group)
                 state["exp_avg"], state["exp_inf"] = torch.zeros_like(p), torch.zeros_like(p)
             step, mean, peak = self._tick(p, state), state["exp_avg"], state["exp_inf"]
             if group["maximize"]: grad = -grad
@@ -128,7 +127,7 @@ class NAdam(Rule):
             if grad is None: continue
             state = self.state[p]
             if not state:
-                state["step"], state["mu_product"] = counter(p, group), counter(p, group, 1.0)
+                state["step"], state["mu_product"] = self._begin_number(p, None, group), self._begin_number(p, "mu_product", group, 1.0)
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
             step, mean, square = self._tick(p, state), state["exp_avg"], state["exp_avg_sq"]
             q = p
@@ -170,7 +169,7 @@ class RAdam(Rule):
             if grad is None: continue
             state = self.state[p]
             if not state:
-                state["step"] = counter(p, group)
+                state["step"] = self._begin_number(p, None, group)
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
             step, mean, square = self._tick(p, state), state["exp_avg"], state["exp_avg_sq"]
             if group["maximize"]: grad = -grad

@@ -247,6 +247,12 @@ class Rule(Optimizer):
         tensor.fill_(value)
         self._numbers[p, key] = tensor, tensor._version, value
 
+    def _begin_number(self, p, key: str | None, group: dict, value: float = 0.0):
+        """A new 0-d state tensor (the step counter without a key): on the CPU unless the step must run without reading it."""
+        tensor = torch.full((), value, dtype=scalar_dtype(group.get("fused")), device=p.device if on_device(group) else "cpu")
+        self._numbers[p if key is None else (p, key)] = tensor, tensor._version, rounded(value, tensor)
+        return tensor
+
     def _tick(self, p, state: dict) -> float:
         """Advances state['step'] and returns the new count."""
         tensor = state["step"]
@@ -262,11 +268,6 @@ def scalar_dtype(fused=False):
 
 
 def on_device(group: dict) -> bool: return bool(group.get("capturable") or group.get("fused"))
-
-
-def counter(p, group: dict, value: float = 0.0):
-    """A 0-d state tensor: on the CPU unless the step must run without reading it."""
-    return torch.full((), value, dtype=scalar_dtype(group.get("fused")), device=p.device if on_device(group) else "cpu")
 
 
 def number(x):

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from ..framework import api as torch
-from .optimizer import Rule, check_fused, check_lr, check_not_negative, counter, number, real_views, rounded
+from .optimizer import Rule, check_fused, check_lr, check_not_negative, number, real_views, rounded
 
 
 class SGD(Rule):
@@ -53,9 +53,10 @@ class ASGD(Rule):
             if grad is None: continue
             state = self.state[p]
             if not state:
-                state["step"] = counter(p, {"capturable": True})
-                state["eta"] = counter(p, {"capturable": True}, lr)
-                state["mu"] = counter(p, {"capturable": True}, 1.0)
+                anywhere = {"capturable": True}        # these three live where the parameter does
+                state["step"] = self._begin_number(p, None, anywhere)
+                state["eta"] = self._begin_number(p, "eta", anywhere, lr)
+                state["mu"] = self._begin_number(p, "mu", anywhere, 1.0)
                 state["ax"] = torch.zeros_like(p)
             step, ax = self._tick(p, state), state["ax"]
             eta, mu = self._number(p, "eta", state["eta"]), self._number(p, "mu", state["mu"])
@@ -90,7 +91,7 @@ class Rprop(Rule):
             state = self.state[p]
             if not state:
                 lr = number(group["lr"])
-                state["step"] = counter(p, group)
+                state["step"] = self._begin_number(p, None, group)
                 state["prev"] = torch.zeros_like(p)
                 state["step_size"] = torch.full_like(grad, complex(lr, lr) if p.is_complex() else lr)
             prev, size = state["prev"], state["step_size"]
