@@ -1,6 +1,6 @@
 """How a CPU kernel is called: `void name(ptr ctx, ptr vals, ptr words)`, and a builder that has read its arguments.
 
-ctx, 8-byte words of one thread: thread number, threads taking part, private scratch, scratch shared by all, barrier function, error record, step number.
+ctx, 8-byte words of one thread: thread number, threads taking part, private scratch, scratch shared by all, barrier function, error record, step.
 vals: the plan's value table, addresses of buffers and numbers. words: positions in vals of the operands, then the kernel's own numbers.
 """
 from __future__ import annotations

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import struct
 from contextlib import contextmanager
+from math import isnan
 
 import numpy as np
 
 from ..core import dtype as dt
 from ..core.errors import unsupported
 from ..cpu import isa
-from . import cmath, math
+from . import cmath, math, special
 
 PTR = "ptr"
 _TYPES = {dt.bool: "i1", dt.float32: "float", dt.float64: "double", dt.float16: "i16", dt.bfloat16: "i16", PTR: "ptr",
@@ -60,7 +61,7 @@ def literal(value, t) -> str:
     if t is dt.float16: return str(int(np.array(value, np.float32).astype(np.float16).view(np.int16)))
     if t is dt.bfloat16:
         bits = int(np.array(value, np.float32).view(np.uint32))
-        return str((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 & 0xFFFF if value == value else 0x7FC0)
+        return str((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 & 0xFFFF if not isnan(value) else 0x7FC0)
     if t is dt.bool: return "true" if value else "false"
     bits = 8 * t.size
     value = int(value) & (1 << bits) - 1
@@ -333,16 +334,14 @@ class Builder:
     def load_masked(self, p: Val, t, mask: Val) -> Val:
         """Lanes where mask is set; the others are 0 and their memory is not touched."""
         m, n = dt.uint8 if t is dt.bool else t, mask.n
-        typ = llvm_type(m, n)
-        out = self.call(f"llvm.masked.load.v{n}{_SUFFIX.get(_TYPES[m], _TYPES[m])}.p0", m, Val(f"align {t.size} {p.text}", PTR), mask,
+        out = self.call(f"llvm.masked.load.v{n}{_SUFFIX.get(_TYPES[m], _TYPES[m])}.p0", m, p, Val(str(t.size), dt.int32), mask,
                         Val("zeroinitializer", m, n), n=n)
-        assert out.type == typ
         return self.ne(out, 0) if t is dt.bool else out
 
     def store_masked(self, x: Val, p: Val, mask: Val):
         t = x.dtype
         if t is dt.bool: x = self.emit(f"zext {x} to {vector_type('i8', x.n)}", dt.uint8, x.n)
-        self.call(f"llvm.masked.store.v{x.n}{_SUFFIX.get(_TYPES[x.dtype], _TYPES[x.dtype])}.p0", None, x, Val(f"align {t.size} {p.text}", PTR), mask)
+        self.call(f"llvm.masked.store.v{x.n}{_SUFFIX.get(_TYPES[x.dtype], _TYPES[x.dtype])}.p0", None, x, p, Val(str(t.size), dt.int32), mask)
 
     def gather(self, p: Val, index: Val, t) -> Val:
         """Elements p[index] for a vector of indices (every lane must be a valid address)."""
@@ -354,7 +353,7 @@ class Builder:
         if t.size >= 4 and isa.has("avx2"):
             at = self.emit(f"getelementptr {memory_type(t)}, ptr {p.text}, {index}", PTR, n)
             s = _TYPES[t]
-            return self.call(f"llvm.masked.gather.v{n}{_SUFFIX.get(s, s)}.v{n}p0", t, Val(f"align {t.size} {at.text}", PTR, n),
+            return self.call(f"llvm.masked.gather.v{n}{_SUFFIX.get(s, s)}.v{n}p0", t, at, Val(str(t.size), dt.int32),
                              Val("splat (i1 true)", dt.bool, n), Val("poison", t, n), n=n)
         offsets, out = self.alloca(dt.int64, n), self.alloca(m, n)
         self.store(index, offsets, 64)
@@ -637,8 +636,8 @@ class Builder:
 
 
 def _function(name):
-    """A Builder method: the complex version for pairs, float32 for halves, else math.<name>."""
-    real, pair = getattr(math, name, None), getattr(cmath, name, None)
+    """A Builder method: the complex version for pairs, float32 for halves, else the function of that name in math or special."""
+    real, pair = getattr(math, name, None) or getattr(special, name), getattr(cmath, name, None)
 
     def method(self, x, *more):
         xs = [x, *more]
@@ -654,4 +653,4 @@ def _function(name):
     return method
 
 
-for _name in math.FUNCTIONS: setattr(Builder, _name, _function(_name))
+for _name in math.FUNCTIONS + special.FUNCTIONS: setattr(Builder, _name, _function(_name))

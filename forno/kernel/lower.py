@@ -216,9 +216,11 @@ class Lowering(Kernel):
         starts = [k * n for k in range(step - 1)] + [(n - 1) * step + 1 - n]
         out = self.load(p, t, n)
         for k in range(1, step):
-            lanes = [n + lane * step - starts[k] if lane * step >= k * n else lane if k > 1 else lane * step for lane in range(n)]
-            lanes = [x if x < 2 * n else lane for lane, x in enumerate(lanes)]
-            out = self.shuffle(out, self.load(self.offset(p, starts[k], t), t, n), lanes)
+            # elements that the vectors so far hold stay (at first where they were loaded, then in their lanes); others come from this vector if it has them
+            def source(lane, at, k=k):
+                if at < k * n: return at if k == 1 else lane
+                return n + at - starts[k] if at - starts[k] < n else lane
+            out = self.shuffle(out, self.load(self.offset(p, starts[k], t), t, n), [source(lane, lane * step) for lane in range(n)])
         return out
 
     def _load_scalar(self, scope, i, v, chosen, bounds) -> Val:
@@ -485,7 +487,8 @@ class Lowering(Kernel):
                 for k, x in enumerate(self.transpose(block)): self.store(x, self.offset(place, k * TILE_LANES, t))
 
             def partial():
-                with self.loop(0, self.intrinsic("smin", rows, self.index(side))) as k, self.loop(0, self.intrinsic("smin", columns, self.index(side))) as j:
+                high, wide = (self.intrinsic("smin", x, self.index(side)) for x in (rows, columns))
+                with self.loop(0, high) as k, self.loop(0, wide) as j:
                     x = self.load(self.offset(source, self.add(self.mul(k, step), j), t), t)
                     self.store(x, self.offset(place, self.add(self.mul(j, TILE_LANES), k), t))
             self.choose(self.and_(self.ge(rows, side), self.ge(columns, side)), whole, partial)
@@ -505,7 +508,7 @@ class Lowering(Kernel):
     # ---- a window divided among threads
     def _split(self):
         for p in range(self.walks):
-            def unit(scope, number, block, chunk):
+            def unit(scope, number, block, chunk, p=p):
                 scope = self._resume(self.columns_of(scope, block), number, p)
                 lo = self.mul(chunk, self.word("chunk"))
                 part = lo, self.intrinsic("smin", self.add(lo, self.word("chunk")), self.word("extent", self.s.split))
@@ -587,5 +590,5 @@ def numbers(s: Schedule, keys, places: dict) -> tuple[int, ...]:
         if what == "at size": return body[key[1]].at[key[2]].size
         if what == "bound size": return body[key[1]].bounds[key[2]].size
         if what in ("kept", "staged", "partial"): return places[key]
-        return {"units": s.results * s.chunks, "results": s.results, "chunks": s.chunks, "chunk": s.chunk, "block": s.block, "blocks": s.blocks, "tiles": s.tiles}[what]
+        return s.results * s.chunks if what == "units" else getattr(s, what)       # results, chunks, chunk, block, blocks, tiles
     return tuple(map(number, keys))

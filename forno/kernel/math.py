@@ -12,19 +12,19 @@ from ..core import dtype as dt
 from ..cpu import isa
 
 FUNCTIONS = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
-             "asinh", "acosh", "atanh", "sigmoid", "erf", "erfc", "pow", "rsqrt", "lgamma", "digamma", "hypot")
+             "asinh", "acosh", "atanh", "sigmoid", "pow", "rsqrt", "hypot")
 INF, NAN = float("inf"), float("nan")
 LN2, LOG2E = m.log(2), 1 / m.log(2)
 
 
-def _poly(b, x, *coefficients):
+def poly(b, x, *coefficients):
     """Horner's scheme, highest power first."""
     out = b.const(coefficients[0], x, x.n)
     for c in coefficients[1:]: out = b.mad(out, x, c)
     return out
 
 
-def _double(function):
+def in_double(function):
     """float32 operands are computed in float64."""
     def method(b, *xs):
         if xs[0].dtype is dt.float64: return function(b, *xs)
@@ -32,8 +32,8 @@ def _double(function):
     return method
 
 
-def _at_most(b, x, limit): return b.select(b.gt(x, limit), limit, x)      # NaN stays
-def _at_least(b, x, limit): return b.select(b.lt(x, limit), limit, x)
+def at_most(b, x, limit): return b.select(b.gt(x, limit), limit, x)      # NaN stays
+def at_least(b, x, limit): return b.select(b.lt(x, limit), limit, x)
 
 
 # ---- pieces that a processor may lack
@@ -134,7 +134,7 @@ def two_product(b, x, y):
 # ---- exponentials
 def _exp_parts(b, x, lo, hi):
     """n and p with exp(x) = 2^n · (1 + p), |p| < 0.42, x held to [lo, hi]."""
-    x = _at_least(b, _at_most(b, x, hi), lo)
+    x = at_least(b, at_most(b, x, hi), lo)
     n = b.round(b.mul(x, LOG2E))
     if x.dtype is dt.float32:
         r = b.mad(n, 2.12194440e-4, b.mad(n, -0.693359375, x))
@@ -146,9 +146,9 @@ def _exp_parts(b, x, lo, hi):
 def _expm1_short(b, r):
     """exp(r) - 1 for |r| < 0.35."""
     if r.dtype is dt.float32:
-        q = _poly(b, r, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+        q = poly(b, r, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
     else:
-        q = _poly(b, r, *(1 / m.factorial(k) for k in range(13, 1, -1)))
+        q = poly(b, r, *(1 / m.factorial(k) for k in range(13, 1, -1)))
     return b.mad(b.mul(r, r), q, r)
 
 
@@ -167,7 +167,7 @@ def _exp_half(b, x):
 
 
 def exp2(b, x):
-    x = _at_least(b, _at_most(b, x, 129.0 if x.dtype is dt.float32 else 1025.0), -151.0 if x.dtype is dt.float32 else -1076.0)
+    x = at_least(b, at_most(b, x, 129.0 if x.dtype is dt.float32 else 1025.0), -151.0 if x.dtype is dt.float32 else -1076.0)
     n = b.round(x)
     return scale(b, b.add(_expm1_short(b, b.mul(b.sub(x, n), LN2)), 1.0), n)
 
@@ -175,7 +175,7 @@ def exp2(b, x):
 def expm1(b, x):
     lo, hi = (-20.0, 89.0) if x.dtype is dt.float32 else (-40.0, 710.0)
     n, p = _exp_parts(b, x, lo, hi)
-    y = scale(b, b.add(p, b.sub(1.0, scale(b, b.const(1, x, x.n), b.neg(_at_most(b, n, 64.0))))), n)
+    y = scale(b, b.add(p, b.sub(1.0, scale(b, b.const(1, x, x.n), b.neg(at_most(b, n, 64.0))))), n)
     return b.select(b.eq(x, 0.0), x, y)
 
 
@@ -185,7 +185,7 @@ def sigmoid(b, x): return b.div(1.0, b.add(exp(b, b.neg(x)), 1.0))
 def sinh(b, x):
     if x.dtype is dt.float32: return b.cast(sinh(b, b.cast(x, dt.float64)), dt.float32)
     a = b.abs(x)
-    t, e = expm1(b, _at_most(b, a, 2.0)), _exp_half(b, a)
+    t, e = expm1(b, at_most(b, a, 2.0)), _exp_half(b, a)
     small = b.mul(b.add(t, b.div(t, b.add(t, 1.0))), 0.5)
     return b.copysign(b.select(b.lt(a, 1.0), small, b.sub(e, b.div(0.25, e))), x)
 
@@ -199,11 +199,11 @@ def tanh(b, x):
     a = b.abs(x)
     if x.dtype is dt.float32:
         z = b.mul(x, x)
-        p = _poly(b, z, -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+        p = poly(b, z, -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
         small = b.mad(b.mul(p, z), a, a)
         large = b.sub(1.0, b.div(2.0, b.add(exp(b, b.add(a, a)), 1.0)))
         return b.copysign(b.select(b.lt(a, 0.625), small, large), x)
-    t = expm1(b, b.mul(_at_most(b, a, 20.0), 2.0))
+    t = expm1(b, b.mul(at_most(b, a, 20.0), 2.0))
     return b.copysign(b.div(t, b.add(t, 2.0)), x)
 
 
@@ -230,12 +230,12 @@ def _log_short(b, f):
     """log(1 + f) for 1 + f between √½ and √2."""
     if f.dtype is dt.float32:
         z = b.mul(f, f)
-        p = _poly(b, f, 7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
+        p = poly(b, f, 7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
                   -2.4999993993e-1, 3.3333331174e-1)
         return f, b.mad(z, -0.5, b.mul(b.mul(p, f), z))
     s = b.div(f, b.add(f, 2.0))
     z, half = b.mul(s, s), b.mul(b.mul(f, f), 0.5)
-    r = b.mul(z, _poly(b, z, 1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01, 2.222219843214978396e-01,
+    r = b.mul(z, poly(b, z, 1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01, 2.222219843214978396e-01,
                        2.857142874366239149e-01, 3.999999999940941908e-01, 6.666666666666735130e-01))
     return f, b.sub(b.mul(s, b.add(half, r)), half)
 
@@ -271,15 +271,15 @@ def _log_base(b, x, ratio, base_hi, base_lo):
     return _log_ends(b, x, b.add(b.mul(k, base_hi), b.mad(k, base_lo, y)))
 
 
-@_double
+@in_double
 def log2(b, x): return _log_base(b, x, LOG2E, 1.0, 0.0)
 
 
-@_double
+@in_double
 def log10(b, x): return _log_base(b, x, 1 / m.log(10), 3.01029995663611771306e-01, 3.69423907715893078616e-13)
 
 
-@_double
+@in_double
 def asinh(b, x):
     a = b.abs(x)
     big = b.gt(a, 2.0 ** 28)
@@ -288,7 +288,7 @@ def asinh(b, x):
     return b.copysign(b.select(big, b.add(small, LN2), small), x)
 
 
-@_double
+@in_double
 def acosh(b, x):
     t = b.sub(x, 1.0)
     big = b.gt(x, 2.0 ** 28)
@@ -296,7 +296,7 @@ def acosh(b, x):
     return b.select(b.lt(x, 1.0), b.const(NAN, x), b.select(big, b.add(y, LN2), y))
 
 
-@_double
+@in_double
 def atanh(b, x):
     a = b.abs(x)
     return b.copysign(b.mul(log1p(b, b.div(b.add(a, a), b.sub(1.0, a))), 0.5), x)
@@ -389,7 +389,7 @@ def _angle(b, x):
     r = x
     for part in _PIO2: r = b.fma(n, -part, r)
     # the last step's rounding matters only where the first left next to nothing, and there it is exact
-    q = _whole(b, _at_least(b, _at_most(b, n, 2.0 ** 50), -2.0 ** 50))
+    q = _whole(b, at_least(b, at_most(b, n, 2.0 ** 50), -2.0 ** 50))
     a = b.abs(x)
     huge = b.and_(b.ge(a, 2.0 ** 20), b.lt(a, INF))
 
@@ -410,16 +410,16 @@ def _angle(b, x):
 
 def _sin_short(b, r):
     z = b.mul(r, r)
-    if r.dtype is dt.float32: p = _poly(b, z, -1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
-    else: p = _poly(b, z, 1.58969099521155010221e-10, -2.50507602534068634195e-08, 2.75573137070700676789e-06, -1.98412698298579493134e-04,
+    if r.dtype is dt.float32: p = poly(b, z, -1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+    else: p = poly(b, z, 1.58969099521155010221e-10, -2.50507602534068634195e-08, 2.75573137070700676789e-06, -1.98412698298579493134e-04,
                     8.33333333332248946124e-03, -1.66666666666666324348e-01)
     return b.mad(b.mul(z, r), p, r)
 
 
 def _cos_short(b, r):
     z = b.mul(r, r)
-    if r.dtype is dt.float32: p = _poly(b, z, 2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
-    else: p = _poly(b, z, -1.13596475577881948265e-11, 2.08757232129817482790e-09, -2.75573143513906633035e-07, 2.48015872894767294178e-05,
+    if r.dtype is dt.float32: p = poly(b, z, 2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
+    else: p = poly(b, z, -1.13596475577881948265e-11, 2.08757232129817482790e-09, -2.75573143513906633035e-07, 2.48015872894767294178e-05,
                     -1.38888888888741095749e-03, 4.16666666666666019037e-02)
     half = b.mul(z, 0.5)
     w = b.sub(1.0, half)
@@ -441,7 +441,7 @@ def sin(b, x): return _wave(b, x, 0)
 def cos(b, x): return _wave(b, x, 1)
 
 
-@_double
+@in_double
 def tan(b, x):
     q, r = _angle(b, x)
     s, c = _sin_short(b, r), _cos_short(b, r)
@@ -450,14 +450,14 @@ def tan(b, x):
     return b.select(b.eq(x, 0.0), x, y)
 
 
-@_double
+@in_double
 def atan(b, x):
     a = b.abs(x)
     far, middle = b.gt(a, 2.414213562373095), b.gt(a, 0.41421356237309503)
     top = b.select(far, b.const(-1, x), b.select(middle, b.sub(a, 1.0), a))
     z = b.div(top, b.select(far, a, b.select(middle, b.add(a, 1.0), b.const(1, x))))
     w = b.mul(z, z)
-    p = _poly(b, w, 1.62858201153657823623e-02, -3.65315727442169155270e-02, 4.97687799461593236017e-02, -5.83357013379057348645e-02,
+    p = poly(b, w, 1.62858201153657823623e-02, -3.65315727442169155270e-02, 4.97687799461593236017e-02, -5.83357013379057348645e-02,
               6.66107313738753120669e-02, -7.69187620504482999495e-02, 9.09088713343650656196e-02, -1.11111104054623557880e-01,
               1.42857142725034663711e-01, -1.99999999998764832476e-01, 3.33333333333329318027e-01)
     hi = b.select(far, b.const(m.pi / 2, x), b.select(middle, b.const(m.pi / 4, x), 0.0))
@@ -465,7 +465,7 @@ def atan(b, x):
     return b.copysign(b.add(hi, b.add(b.mad(b.mul(z, w), b.neg(p), lo), z)), x)
 
 
-@_double
+@in_double
 def atan2(b, y, x):
     ay, ax = b.abs(y), b.abs(x)
     same = b.and_(b.eq(ay, ax), b.or_(b.eq(ay, INF), b.eq(ay, 0.0)))      # ∞/∞ is a diagonal, 0/0 an axis
@@ -477,13 +477,13 @@ def atan2(b, y, x):
 
 def _arc(b, z):
     """(asin(√z) - √z) / √z for z up to 1/4."""
-    p = _poly(b, z, 3.47933107596021167570e-05, 7.91534994289814532176e-04, -4.00555345006794114027e-02, 2.01212532134862925881e-01,
+    p = poly(b, z, 3.47933107596021167570e-05, 7.91534994289814532176e-04, -4.00555345006794114027e-02, 2.01212532134862925881e-01,
               -3.25565818622400915405e-01, 1.66666666666666657415e-01)
-    q = _poly(b, z, 7.70381505559019352791e-02, -6.88283971605453293030e-01, 2.02094576023350569471e+00, -2.40339491173441421878e+00, 1.0)
+    q = poly(b, z, 7.70381505559019352791e-02, -6.88283971605453293030e-01, 2.02094576023350569471e+00, -2.40339491173441421878e+00, 1.0)
     return b.div(b.mul(z, p), q)
 
 
-@_double
+@in_double
 def asin(b, x):
     a = b.abs(x)
     near = b.lt(a, 0.5)
@@ -493,7 +493,7 @@ def asin(b, x):
     return b.copysign(b.select(near, b.mad(a, r, a), far), x)
 
 
-@_double
+@in_double
 def acos(b, x):
     a = b.abs(x)
     near = b.lt(a, 0.5)
@@ -508,7 +508,7 @@ def acos(b, x):
 def rsqrt(b, x): return b.div(1.0, b.sqrt(x))
 
 
-@_double
+@in_double
 def hypot(b, x, y):
     x, y = b.abs(x), b.abs(y)
     hi, lo = b.select(b.gt(x, y), x, y), b.select(b.gt(x, y), y, x)
@@ -531,7 +531,7 @@ def _log2_two(b, x):
     c_lo = b.add(c_lo, b.mad(z, s_lo, b.mul(z_lo, s)))
     third, t_lo = two_product(b, cube, b.const(1 / 3, x, x.n))
     t_lo = b.add(t_lo, b.mad(c_lo, 1 / 3, b.mul(cube, 1.850371707708594e-17)))
-    rest = b.mul(b.mul(cube, z), _poly(b, z, *(1 / d for d in range(23, 3, -2))))
+    rest = b.mul(b.mul(cube, z), poly(b, z, *(1 / d for d in range(23, 3, -2))))
     hi, lo = two_sum(b, s, third)
     lo = b.add(lo, b.add(b.add(s_lo, t_lo), rest))
     hi, lo = two_sum(b, hi, lo)
@@ -553,7 +553,7 @@ def pow(b, x, y):
     t, t_lo = two_product(b, y, hi)
     t_lo = b.mad(y, lo, t_lo)
     t_lo = b.select(b.lt(b.abs(t), 1100.0), t_lo, 0.0)
-    t = _at_least(b, _at_most(b, t, 1100.0), -1100.0)
+    t = at_least(b, at_most(b, t, 1100.0), -1100.0)
     n = b.round(t)
     r = b.mul(b.add(b.sub(t, n), t_lo), LN2)
     out = scale(b, b.add(_expm1_short(b, r), 1.0), n)
@@ -585,7 +585,7 @@ def _pow_int(b, x, y):
     return b.select(negative, inverse, r)
 
 
-@_double
+@in_double
 def fmod(b, x, y):
     """Exact: quotients of at most 24 bits at a time leave remainders that float64 holds without rounding."""
     ay, n = b.splat(b.abs(y), max(x.n, y.n)), max(x.n, y.n)
@@ -617,98 +617,3 @@ def floordiv(b, x, y):
     direct = b.div(x, y)
     out = b.select(b.eq(q, 0.0), b.copysign(b.const(0, x), direct), whole)
     return b.select(b.eq(y, 0.0), direct, out)
-
-
-# ---- error function and gamma
-def erf(b, x):
-    if x.dtype is dt.float64: return _erf_double(b, x)[0]
-    t, q = b.abs(x), b.mul(x, x)
-    r = b.mad(t, -1.72853470e-5, 3.83197126e-4)
-    r = b.mad(r, q, b.mad(t, -3.88396438e-3, 2.42546219e-2))
-    for c in (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1): r = b.mad(r, t, c)
-    far = b.sub(1.0, exp(b, b.mad(r, t, b.neg(t))))
-    p = _poly(b, q, -5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
-    far = b.select(b.gt(t, 4.0), b.const(1, x), far)
-    return b.select(b.gt(t, 0.927734375), b.copysign(far, x), b.mad(p, x, x))
-
-
-@_double
-def erfc(b, x): return _erf_double(b, x)[1]
-
-
-def _erf_double(b, x):
-    """(erf, erfc): four intervals, as in fdlibm."""
-    a = b.abs(x)
-    z = b.mul(x, x)
-    near = b.div(_poly(b, z, -2.37630166566501626084e-05, -5.77027029648944159157e-03, -2.84817495755985104766e-02, -3.25042107247001499370e-01,
-                       1.28379167095512558561e-01),
-                 _poly(b, z, -3.96022827877536812320e-06, 1.32494738004321644526e-04, 5.08130628187576562776e-03, 6.50222499887672944485e-02,
-                       3.97917223959155352819e-01, 1.0))
-    s = b.sub(a, 1.0)
-    middle = b.div(_poly(b, s, -2.16637559486879084300e-03, 3.54783043256182359371e-02, -1.10894694282396677476e-01, 3.18346619901161753674e-01,
-                         -3.72207876035701323847e-01, 4.14856118683748331666e-01, -2.36211856075265944077e-03),
-                   _poly(b, s, 1.19844998467991074170e-02, 1.36370839120290507362e-02, 1.26171219808761642112e-01, 7.18286544141962662868e-02,
-                         5.40397917702171048937e-01, 1.06420880400844228286e-01, 1.0))
-    far = _at_most(b, _at_least(b, a, 1.25), 30.0)
-    s = b.div(1.0, b.mul(far, far))
-    wide = b.lt(a, 1 / 0.35)
-    top = (_poly(b, s, -9.81432934416914548592e+00, -8.12874355063065934246e+01, -1.84605092906711035994e+02, -1.62396669462573470355e+02,
-                 -6.23753324503260060396e+01, -1.05586262253232909814e+01, -6.93858572707181764372e-01, -9.86494403484714822705e-03),
-           _poly(b, s, -4.83519191608651397019e+02, -1.02509513161107724954e+03, -6.37566443368389627722e+02, -1.60636384855821916062e+02,
-                 -1.77579549177547519889e+01, -7.99283237680523006574e-01, -9.86494292470009928597e-03))
-    bottom = (_poly(b, s, -6.04244152148580987438e-02, 6.57024977031928170135e+00, 1.08635005541779435134e+02, 4.29008140027567833386e+02,
-                    6.45387271733267880336e+02, 4.34565877475229228821e+02, 1.37657754143519042600e+02, 1.96512716674392571292e+01, 1.0),
-              _poly(b, s, -2.24409524465858183362e+01, 4.74528541206955367215e+02, 2.55305040643316442583e+03, 3.19985821950859553908e+03,
-                    1.53672958608443695994e+03, 3.25792512996573918826e+02, 3.03380607434824582924e+01, 1.0))
-    ratio = b.div(b.select(wide, *top), b.select(wide, *bottom))
-    cut = b.from_bits(b.and_(b.bits(far), -1 << 32))                  # squares exactly
-    tail = b.mul(exp(b, b.sub(-0.5625, b.mul(cut, cut))), exp(b, b.add(b.mul(b.sub(cut, far), b.add(cut, far)), ratio)))
-    tail = b.div(tail, far)
-    is_near, is_middle, minus = b.lt(a, 0.84375), b.lt(a, 1.25), b.signbit(x)
-    erf_far = b.select(is_middle, b.add(middle, 8.45062911510467529297e-01), b.sub(1.0, tail))
-    erf_value = b.select(is_near, b.mad(x, near, x), b.copysign(erf_far, x))
-    erfc_far = b.select(is_middle, b.sub(1 - 8.45062911510467529297e-01, middle), tail)
-    erfc_near = b.select(b.lt(x, 0.25), b.sub(1.0, b.mad(x, near, x)), b.sub(0.5, b.mad(x, near, b.sub(x, 0.5))))
-    erfc_value = b.select(is_near, erfc_near, b.select(minus, b.sub(2.0, erfc_far), erfc_far))
-    nan = b.isnan(x)
-    return b.select(nan, x, erf_value), b.select(nan, x, erfc_value)
-
-
-def _shifted(b, x, low):
-    """x moved up to at least `low` in whole steps: (moved, product and sum of reciprocals of the values passed)."""
-    product, total = b.const(1, x, x.n), b.const(0, x, x.n)
-    for _ in range(low):
-        step = b.lt(x, float(low))
-        product = b.select(step, b.mul(product, x), product)
-        total = b.select(step, b.add(total, b.div(1.0, x)), total)
-        x = b.select(step, b.add(x, 1.0), x)
-    return x, product, total
-
-
-@_double
-def lgamma(b, x):
-    """log|Γ(x)|; Stirling's series from 8 up, reflection below ½. Error: 1e-14 of max(1, |result|)."""
-    low = b.lt(x, 0.5)
-    y, product, _ = _shifted(b, _at_most(b, b.select(low, b.sub(1.0, x), x), 1e306), 8)
-    w = b.div(1.0, y)
-    series = b.mul(w, _poly(b, b.mul(w, w), 43867 / 244188, -3617 / 122400, 1 / 156, -691 / 360360, 1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12))
-    out = b.sub(b.add(b.mad(b.sub(y, 0.5), log(b, y), b.sub(0.9189385332046727, y)), series), log(b, product))
-    angle = b.sub(x, b.round(x))
-    reflected = b.sub(log(b, b.div(m.pi, b.abs(sin(b, b.mul(angle, m.pi))))), out)
-    reflected = b.select(b.eq(angle, 0.0), b.const(INF, x), reflected)
-    out = b.select(low, reflected, b.select(b.or_(b.eq(x, 1.0), b.eq(x, 2.0)), b.const(0, x), out))
-    return b.select(b.isnan(x), x, b.select(b.eq(b.abs(x), INF), b.const(INF, x), out))
-
-
-@_double
-def digamma(b, x):
-    """Γ'/Γ; asymptotic series from 8 up, reflection below 0. Error: 8 ulp of max(1, |result|)."""
-    low = b.lt(x, 0.0)
-    y, _, total = _shifted(b, b.select(low, b.sub(1.0, x), x), 8)
-    w = b.div(1.0, b.mul(y, y))
-    series = b.mul(w, _poly(b, w, -3617 / 8160, 1 / 12, -691 / 32760, 1 / 132, -1 / 240, 1 / 252, -1 / 120, 1 / 12))
-    out = b.sub(b.sub(b.sub(log(b, y), b.div(0.5, y)), series), total)
-    angle = b.sub(x, b.round(x))
-    out = b.select(low, b.sub(out, b.div(m.pi, tan(b, b.mul(angle, m.pi)))), out)
-    out = b.select(b.and_(low, b.eq(angle, 0.0)), b.const(NAN, x), out)
-    return b.select(b.eq(x, 0.0), b.copysign(b.const(INF, x), b.neg(x)), out)

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from ..core import dtype as dt
-from ..core.kernels import Apply, Cast, Const, Index, Load, Nest, Number, Reduce, Store
+from ..core.kernels import Apply, Cast, Const, Index, Load, Nest, Reduce, Store
 from ..cpu import isa
 from .builder import Builder, Val
 
@@ -100,8 +100,8 @@ class Schedule:
     # ---- what selects machine code
     @property
     def spec(self):
-        kinds = tuple("L" if i == self.lane else "S" if i == self.split else "T" if i == self.tile else "w" if l.window else "p" for i, l in enumerate(self.loops))
-        return (self.form, kinds, self.split == self.lane, self.n, self.exact, self.unrolled, self.blocked, self.kept, self.staged, self.nest.operands,
+        kinds = tuple(l.window for l in self.loops), self.lane, self.split, self.tile
+        return (self.form, kinds, self.n, self.exact, self.unrolled, self.blocked, self.kept, self.staged, self.nest.operands,
                 tuple(self._value_spec(i, v) for i, v in enumerate(self.nest.body)))
 
     def stride_class(self, strides) -> tuple:
@@ -311,7 +311,8 @@ def sequence(s: Schedule) -> list[int]:
 
 
 def _types(nest: Nest):
-    return [v.dtype for v in nest.body if not isinstance(v, (Store, Index)) and v.dtype is not None and not (isinstance(v, Reduce) and v.combine.startswith("arg"))]
+    """The types whose size decides the number of lanes: not those of positions."""
+    return [v.dtype for v in nest.body if not isinstance(v, (Store, Index)) and not (isinstance(v, Reduce) and v.combine.startswith("arg"))]
 
 
 def _structural(v: Const) -> bool:
