@@ -54,7 +54,7 @@ def parse_to(*args, device=None, dtype=None, non_blocking=False, copy=False, ten
         non_blocking = rest.pop(0)
     if rest and isinstance(rest[0], bool):
         copy = rest.pop(0)
-    if rest or not (args or tensor is not None or device is not None or dtype is not None or memory_format is not None):
+    if rest:
         got = ", ".join(type(a).__name__ for a in args)
         raise TypeError(f"to() received an invalid combination of arguments - got ({got}), but expected one of: (device, dtype, non_blocking, copy), "
                         "(dtype, non_blocking, copy), (tensor, non_blocking, copy), each also with memory_format=")

@@ -157,7 +157,7 @@ def orthogonal_(tensor, gain=1, generator=None):
     if tensor.numel() == 0:
         return tensor
     rows, cols = tensor.size(0), tensor.numel() // tensor.size(0)
-    drawn = tensor.new_empty((rows, cols)).normal_(0, 1, generator=generator)
+    drawn = torch.empty((rows, cols), dtype=tensor.dtype, device=tensor.device).normal_(0, 1, generator=generator)
     q, r = torch.linalg.qr(drawn.t() if rows < cols else drawn)
     q = q * torch.diag(r, 0).sign()
     tensor.copy_((q.t() if rows < cols else q).reshape(tensor.shape))
@@ -189,6 +189,6 @@ def _deprecated(fn):
 
 
 uniform, normal, constant, eye, dirac = map(_deprecated, (uniform_, normal_, constant_, eye_, dirac_))
-xavier_uniform, xavier_normal, kaiming_uniform, kaiming_normal = map(_deprecated, (xavier_uniform_, xavier_normal_, kaiming_uniform_,
-                                                                                   kaiming_normal_))
+xavier_uniform, xavier_normal = map(_deprecated, (xavier_uniform_, xavier_normal_))
+kaiming_uniform, kaiming_normal = map(_deprecated, (kaiming_uniform_, kaiming_normal_))
 orthogonal, sparse = map(_deprecated, (orthogonal_, sparse_))

@@ -76,12 +76,14 @@ def close(got, want, where="", loose=1):
     elif isinstance(want, torch.Tensor):
         got = to_torch(got)
         assert got is not None, f"{where}: None, expected {want}"
-        assert got.dtype == want.dtype and tuple(got.shape) == tuple(want.shape), f"{where}: {got.dtype} {tuple(got.shape)}, not {want.dtype} {tuple(want.shape)}"
+        kinds = [(str(t.dtype), tuple(t.shape)) for t in (got, want)]
+        assert kinds[0] == kinds[1], f"{where}: {kinds[0]}, not {kinds[1]}"
         if want.is_floating_point() and want.numel():
             finite = want.detach()[torch.isfinite(want.detach())]
             scale = max(1.0, finite.abs().max().item() if finite.numel() else 1.0)
             rtol, atol = TOLERANCE[want.dtype]
-            torch.testing.assert_close(got.detach(), want.detach(), rtol=rtol * loose, atol=atol * loose * scale, equal_nan=True, msg=lambda m: f"{where}\n{m}")
+            torch.testing.assert_close(got.detach(), want.detach(), rtol=rtol * loose, atol=atol * loose * scale, equal_nan=True,
+                                       msg=lambda m: f"{where}\n{m}")
         else:
             assert torch.equal(got, want), where
     elif want is None:

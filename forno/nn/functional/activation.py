@@ -13,7 +13,7 @@ def _into(input, result, inplace):
     return input.copy_(result) if inplace and result is not input else result
 
 
-def relu(input, inplace=False): return torch.relu_(input) if inplace else torch.relu(input)
+def relu(input, inplace=False): return input.relu_() if inplace else torch.relu(input)
 def relu6(input, inplace=False): return _into(input, torch.hardtanh(input, 0.0, 6.0), inplace)
 def elu(input, alpha=1.0, inplace=False): return _into(input, torch.elu(input, alpha), inplace)
 def selu(input, inplace=False): return _into(input, torch.selu(input), inplace)

@@ -75,7 +75,7 @@ def _canonical_mask(mask, mask_name, other_type, other_name, target_type, check_
     """A mask as numbers to add: -inf where a boolean mask is True."""
     if mask is None:
         return None
-    is_float = torch.is_floating_point(mask)
+    is_float = mask.is_floating_point()
     _check(is_float or mask.dtype == torch.bool, f"only bool and floating types of {mask_name} are supported")
     if check_other and other_type is not None and mask.dtype != other_type:
         warnings.warn(f"Support for mismatched {mask_name} and {other_name} is deprecated. Use same type for both instead.", stacklevel=3)

@@ -94,8 +94,7 @@ def _antialiased_axis(x, axis, out, factor, align_corners, mode):
     return torch.matmul(x.transpose(axis, -1), weight.t()).transpose(axis, -1)
 
 
-def _is_integer(n): return (isinstance(n, torch.Tensor) and not n.is_floating_point()) or (hasattr(n, "__index__") and not isinstance(n,
-                                                                                                                                      torch.Tensor))
+def _is_integer(n): return not n.is_floating_point() if isinstance(n, torch.Tensor) else hasattr(n, "__index__")
 
 
 def _sizes(input, size, scale_factor, recompute):

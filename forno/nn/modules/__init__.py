@@ -30,3 +30,5 @@ from .shape import (ChannelShuffle, Flatten, Fold, PixelShuffle, PixelUnshuffle,
                     UpsamplingNearest2d)
 from .sparse import Embedding, EmbeddingBag
 from .transformer import Transformer, TransformerDecoder, TransformerDecoderLayer, TransformerEncoder, TransformerEncoderLayer
+
+__all__ = [name for name, x in globals().items() if isinstance(x, type)]      # the classes; not the files they come from

@@ -19,8 +19,8 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     if not tensors:
         return torch.tensor(0.0)
     device = tensors[0].device
-    norms = torch.stack([torch.linalg.vector_norm(t, norm_type).to(device) for t in tensors])
-    total = torch.linalg.vector_norm(norms, norm_type)
+    norms = torch.stack([torch.norm(t, norm_type).to(device) for t in tensors])
+    total = torch.norm(norms, norm_type)
     if error_if_nonfinite and torch.logical_or(total.isnan(), total.isinf()):
         raise RuntimeError(f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be clipped. To disable "
                            f"this "
