@@ -37,6 +37,7 @@ class Op:
     saves: str = ""
     oracle: Callable | None = None
     history: str | None = field(default=None, kw_only=True)   # 'leaf' | 'keep' | 'cut' | 'copy': rows that pass a value on and only change its history
+    pointwise: bool = field(default=False, kw_only=True)      # one result per element of the broadcast operands: their order of axes in memory is kept
     kind: ClassVar[str] = "op"
 
     def rules(self, n: int):
@@ -61,6 +62,7 @@ class Elementwise(Op):
     compute: Callable = None                   # (operand dtypes/categories, default) -> compute dtype of the operands
     result: Callable = None                    # compute dtype -> result dtype
     names: tuple[str, ...] = ()                # PyTorch functions and methods that are exactly this row
+    pointwise: bool = field(default=True, kw_only=True)
     kind: ClassVar[str] = "elementwise"
 
 

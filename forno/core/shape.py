@@ -158,11 +158,13 @@ def compose(outer: View, inner: View) -> View | None:
     return View(inner.shape, tuple(strides), offset)
 
 
-def permutation(strides, shape) -> tuple[int, ...] | None:
-    """The axis order, outermost first, in which this dense memory is contiguous; None when it already is row-major or isn't dense."""
-    if is_contiguous(shape, strides): return None
-    order = sorted(range(len(shape)), key=lambda d: (-strides[d], -(shape[d] > 1)))
-    return tuple(order) if is_contiguous([shape[d] for d in order], [strides[d] for d in order]) else None
+def dense(shape, strides) -> bool:
+    """Do these strides reach every element of their range exactly once, in some order of axes?"""
+    step = 1
+    for s, n in sorted((s, n) for s, n in zip(strides, shape) if n != 1):
+        if s != step: return False
+        step *= n
+    return True
 
 
 def normalize_dim(dim: int, ndim: int) -> int:

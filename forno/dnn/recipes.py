@@ -44,8 +44,8 @@ def need(kernel, x, categories):
     if x.dtype.category not in categories: raise NotImplementedError(f"\"{kernel}\" not implemented for '{TITLES[x.dtype.name]}'")
 
 
-def recipe(name, infer, expand, *grads, saves="a") -> Composite:
-    return Composite(name, infer, grads, saves, expand=expand)
+def recipe(name, infer, expand, *grads, saves="a", pointwise=False) -> Composite:
+    return Composite(name, infer, grads, saves, expand=expand, pointwise=pointwise)
 
 
 # ---- mean, variance
@@ -212,4 +212,4 @@ def _power_infer(n, x):
     return x.dtype, x.shape
 
 
-power = recipe("power", _power_infer, _power, lambda g, o, x, attr: zeros(g) if attr == 0 else times(g, raised(x, attr - 1) * attr))
+power = recipe("power", _power_infer, _power, lambda g, o, x, attr: zeros(g) if attr == 0 else times(g, raised(x, attr - 1) * attr), pointwise=True)

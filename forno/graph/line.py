@@ -20,7 +20,7 @@ from ..core.dtype import FLOAT
 from ..core.flags import flags
 from ..core.op import Op
 from ..core.state import state
-from ..core.shape import View, broadcast_layout
+from ..core.shape import View, broadcast_layout, dense
 
 new = object.__new__
 
@@ -261,9 +261,10 @@ def _make(run, cur, op, ins, attr, key) -> Line:
 
 def layout(op, attr, shape, lines):
     """(strides of the line's own dense buffer, strides a user sees), None for row-major: elementwise rows keep their operands' axis order."""
-    if op.kind == "elementwise":
+    if op.pointwise:
         seen = [l for l in lines if l.__class__ is Line]
         if all([l.memory is None for l in seen]): return None, None
+        if op.name == "cast" and dense(shape, seen[0].memory): return seen[0].memory, seen[0].memory      # conversions keep strides to the letter
         strides = broadcast_layout(shape, [(l.shape, l.memory) for l in seen])
         return strides, strides
     if attr == "dense": return None, None

@@ -1,0 +1,1 @@
+"""Random programs, run statement by statement in PyTorch and in forno."""
