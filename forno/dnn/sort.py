@@ -1,8 +1,8 @@
 """Rows that order elements along one axis. They give positions; values are read there by `gather`, which also brings their gradient.
 
-Sorting is stable in both directions and puts NaN last when ascending, first when descending, as PyTorch does. Where PyTorch's choice among equal elements
-is an accident of its algorithm (topk, kthvalue, median), these give the first one. unique is made of these parts: sort, compare neighbours, cumsum,
-nonzero.
+Sorting is stable in both directions and puts NaN last when ascending, first when descending, as PyTorch does. Where PyTorch's choice among equal
+elements is an accident of its algorithm (sort without stable=True, topk, kthvalue, median), these give the first one. unique is made of these
+parts: sort, compare neighbours, cumsum, nonzero.
 """
 from __future__ import annotations
 

@@ -82,6 +82,9 @@ def walk(c: Code, lengths: list[X], strides: list[list[X]], lo: X, hi: X, body):
 def sweep(c: Code, lo, hi, width: int, body):
     """body(i, width) over [lo, hi), one by one at the end."""
     lo, hi = c.i64(lo), c.i64(hi)
+    if width == 1:
+        with c.loop(lo, hi) as i: body(i, 1)
+        return
     whole = lo + ((hi - lo) & -width)
     with c.loop(lo, whole, width) as i: body(i, width)
     with c.loop(whole, hi) as i: body(i, 1)

@@ -203,9 +203,10 @@ def normal(c: Code, t: dt.dtype):
 
     each, blocks = (2, blocks64) if t is dt.float64 else (1, blocks32)
 
-    def chunk(buffer, first, count): blocks(buffer, first, count - count % 16)
-    _chunks(c, n - n % 16 if t.size == 2 else n, each, chunk)
-    with c.when((n % 16).ne(0)): _chunks(c, c.const(16), each, lambda buffer, _, count: blocks(buffer, n - 16, count))
+    rest = n % 16
+    with c.loop(0, rest.ne(0).where(c.const(2), 1)) as again:                # the second time: 16 numbers for the last 16 places
+        count = again.eq(0).where(n - rest if t.size == 2 else n, 16)
+        _chunks(c, count, each, lambda buffer, first, count: blocks(buffer, again.eq(0).where(first, n - 16), count - count % 16))
 
 
 def _normal_sample(c: Code, engine: X) -> X:

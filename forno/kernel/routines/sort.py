@@ -11,6 +11,7 @@ from __future__ import annotations
 from ...core import dtype as dt
 from ...core.errors import unsupported
 from ...core.kernels import Launch, Native
+from ..builder import PTR, Val
 from .code import Code, X
 from .index import launch, program, sweep
 
@@ -51,12 +52,22 @@ class Line:
             c.store(key(c.load(x, t, first + i * inner), t, descending), self.keys[0], i)
             c.store(i.to(dt.uint32), self.places[0], i)
 
-    def sort(self):
-        """Sorted keys and their positions end up in the first pair."""
-        with self.c.either(self.n <= SHORT) as otherwise:
-            self._insertion()
-            otherwise()
-            self._digits()
+    def sort(self, n: X):
+        """The first n keys in order, with their positions, in the first pair. One function of the module, however often it is called."""
+        b = self.c.b
+        arrays = (*self.keys, *self.places, self.counts)
+
+        def write():
+            with b.function("sort_line", ", ".join(f"ptr %p{i}" for i in range(5)) + ", i64 %n", internal=True):
+                a, z, p, q, counts = (X(self.c, Val(f"%p{i}", PTR)) for i in range(5))
+                inner = Line.__new__(Line)
+                inner.c, inner.k, inner.n, inner.keys, inner.places, inner.counts = self.c, self.k, X(self.c, Val("%n", dt.int64)), (a, z), (p, q), counts
+                with self.c.either(inner.n <= SHORT) as otherwise:
+                    inner._insertion()
+                    otherwise()
+                    inner._digits()
+        b.helper("sort_line", write)
+        self.c.call("sort_line", None, *arrays, n)
 
     def _insertion(self):
         c, (keys, _), (places, _) = self.c, self.keys, self.places
@@ -83,11 +94,12 @@ class Line:
                 at = ((x >> (8 * r)) & 255).to(dt.int64) + r * DIGITS
                 c.store(c.load(self.counts, dt.uint32, at) + 1, self.counts, at)
         swapped = c.var(0)
-        for r in range(rounds):
-            counts = c.at(self.counts, r * DIGITS, dt.uint32)
+        with c.loop(0, rounds) as r:
+            counts, shift = c.at(self.counts, r * DIGITS, dt.uint32), (r * 8).to(self.k)
+            def digit_of(x): return (x._plain("lshr", shift) & 255).to(dt.int64)
             odd = swapped.now.ne(0)
             (a, b), (p, q) = (self._turned(odd, *pair) for pair in (self.keys, self.places))
-            shared = c.load(counts, dt.uint32, ((c.load(a, self.k) >> (8 * r)) & 255).to(dt.int64)).to(dt.int64)
+            shared = c.load(counts, dt.uint32, digit_of(c.load(a, self.k))).to(dt.int64)
             with c.when(shared.ne(n)):
                 total = c.var(zero)
                 with c.loop(0, DIGITS) as d:
@@ -96,7 +108,7 @@ class Line:
                     total.set(total.now + count)
                 with c.loop(0, n) as i:
                     x = c.load(a, self.k, i)
-                    digit = ((x >> (8 * r)) & 255).to(dt.int64)
+                    digit = digit_of(x)
                     to = c.load(counts, dt.uint32, digit)
                     c.store(to + 1, counts, digit)
                     c.store(x, b, to.to(dt.int64))
@@ -131,7 +143,7 @@ def _order(c: Code, t: dt.dtype, descending: bool):
 
     def one(o, j, first):
         line.load(x, t, first, inner, descending)
-        line.sort()
+        line.sort(n)
         with c.loop(0, k) as i: c.store(c.load(line.places[0], dt.uint32, i).to(dt.int64), out, (o * k + i) * inner + j)
     _each_line(c, one)
 
@@ -140,7 +152,7 @@ def _few(c: Code, t: dt.dtype, descending: bool):
     """The first k: elements before the worst of the best so far are collected, and when there are many, sorted and cut to k."""
     x, out, n, inner, k, room = c.operand(0), c.operand(1), c.word(3), c.word(4), c.word(5), c.word(6)
     line, width = Line(c, t, room), 16
-    keys, places = line.keys[0], line.places[0]
+    keys, places, group = line.keys[0], line.places[0], X(c, c.b.alloca(line.k, 1, width))
 
     def one(o, j, first):
         have, worst, cut = c.var(0), c.var(c.const(-1, line.k)), c.var(c.const(False, dt.bool))
@@ -151,8 +163,7 @@ def _few(c: Code, t: dt.dtype, descending: bool):
             have.add(1)
 
         def shorten():
-            line.n = have.now
-            line.sort()
+            line.sort(have.now)
             have.set(have.now.min(k))
             worst.set(c.load(keys, line.k, (k - 1).max(0)))
             cut.set(c.const(True, dt.bool))
@@ -161,16 +172,15 @@ def _few(c: Code, t: dt.dtype, descending: bool):
             new = key(c.load(x, t, first + i * inner, w), t, descending)
             wanted = new < c.splat(worst.now, w)
             with c.when(X(c, c.b.any_lane(wanted.v)) | ~cut.now):
-                for e in range(w):
-                    mine = X(c, c.b.extract(new.v, e))
+                c.store(new, group)
+                with c.loop(0, w) as e:
+                    mine = c.load(group, line.k, e)
                     with c.when((mine < worst.now) | ~cut.now): keep(mine, i + e)
                 with c.when(have.now > room - width): shorten()
-
-        def walk(w): sweep(c, 0, n, w, several)
         with c.either(inner.eq(1)) as otherwise:
-            walk(width)
+            sweep(c, 0, n, width, several)
             otherwise()
-            walk(1)
+            sweep(c, 0, n, 1, several)
         shorten()
         with c.loop(0, k) as i: c.store(c.load(places, dt.uint32, i).to(dt.int64), out, (o * k + i) * inner + j)
     _each_line(c, one)
@@ -192,7 +202,7 @@ def _statistic(c: Code, t: dt.dtype, what: str):
 
     def one(o, j, first):
         line.load(x, t, first, inner, False)
-        line.sort()
+        line.sort(n)
         keys, places, at = line.keys[0], line.places[0], c.var(k)
         if what == "mode": _commonest(c, line, at)
         elif what != "kth":
