@@ -61,12 +61,13 @@ def build(c: Conv) -> Launch:
     if weight:                                                   # rows are (channel, tap): all panels of one height, the last one's excess is left behind
         wide = parts[0][0]["block"] * taps
         panels = -(-wide // t.rows)
-        height, taller = -(-wide // panels), 0
+        height, taller = -(-wide // max(panels, 1)), 0
         for vectors in {min(-(-m // t.lanes), t.vectors), -(-(m % t.columns) // t.lanes)} - {0}: kernels.need(height, vectors, direct=True)
     else:
         panels = -(-m // t.rows)
-        height, taller = divmod(m, panels)
-        for rows, vectors in itertools.product({height, height + 1} if taller else {height}, range(1, t.vectors + 1)): kernels.need(rows, vectors)
+        height, taller = divmod(m, max(panels, 1))
+        for rows, vectors in itertools.product({height, height + 1} if taller else {height}, range(1, t.vectors + 1)):
+            if rows: kernels.need(rows, vectors)
     rows = c.n * channels * c.groups * size[0] * size[1]
     stage_size = rows * s_h if staged else 0
     per_thread = t.rows * t.columns * t.acc.size + 8 * segment_words(t) + 8 * max(v["plans"] * v["plan_words"] for v, _ in parts)
@@ -81,7 +82,8 @@ def build(c: Conv) -> Launch:
         per_thread += max(v["panels_at_once"] * t.columns * t.acc.size * max(v["block"] * v["taps"], 1) for v, _ in parts)
         shared = (stage_size + packed) * t.acc.size
     address, _ = (conv_weight if weight else conv_image).driver(c.dtype)
-    head = dict(driver=address, micro=kernels.address, groups=c.groups, images=c.n, m=m, channels=channels, panels=panels, height=height, taller=taller,
+    head = dict(driver=address, micro=kernels.address, groups=c.groups if m * channels or not weight else 0, images=c.n, m=m,
+                channels=max(channels, int(weight)), panels=panels, height=height, taller=taller,
                 bias=int(c.bias), in_place=int(in_place), alone=int(alone), parts=len(parts), stage=int(staged), stage_rows=rows, stage_width=width,
                 stage_phases=phases, stage_pitch=pitch, stage_step=s_h, shared_a=own,
                 w_group=m * channels * taps, w_m=taps if c.which == "input" else channels * taps, w_channel=m * taps if c.which == "input" else taps)

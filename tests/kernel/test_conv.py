@@ -76,6 +76,11 @@ def test_no_images():
     check(0, 3, 4, (5, 5), (3, 3), threads=2)
 
 
+def test_no_channels():
+    for threads in (1, 2):
+        check(2, 0, 4, (5, 5), (3, 3), threads=threads)
+
+
 def test_random():
     rng = np.random.default_rng(3)
     for i in range(60):
