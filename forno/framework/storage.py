@@ -54,6 +54,17 @@ def fresh(nbytes: int) -> memoryview:
     return memoryview(raw).cast("B") if nbytes else memoryview(bytearray())
 
 
+def stacked(tensors) -> Tensor | None:
+    """torch.stack along a new first axis as one copy; None where that would lose a gradient or needs promotion, broadcasting or another device."""
+    first = tensors[0]
+    dtype, shape = first.dtype, first.shape
+    if any(t.dtype is not dtype or t.shape != shape or t.requires_grad or t.device.type != "cpu" for t in tensors): return None
+    out = fresh(len(tensors) * first.numel() * dtype.size)
+    rows = np.frombuffer(out, dtype.code).reshape(len(tensors), *shape)
+    for i, t in enumerate(tensors): rows[i] = array_of(realize(t))
+    return adopt(out, dtype, rows.shape)
+
+
 class Base:
     """A storage coming from outside: its first tensor owns the memory, the others are views of it."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
 import numpy as np
 
 from ...framework import api as torch
+from ...framework import storage as memory
 
 _WANTED = "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}"
 
@@ -63,11 +64,14 @@ def collate(batch, *, collate_fn_map=None):
     raise TypeError(_WANTED.format(type(sample)))
 
 
-def collate_tensor_fn(batch, *, collate_fn_map=None): return torch.stack(list(batch), 0)
+def collate_tensor_fn(batch, *, collate_fn_map=None):
+    out = memory.stacked(batch)
+    return torch.stack(list(batch), 0) if out is None else out
 
 
 def collate_numpy_array_fn(batch, *, collate_fn_map=None):
     if _is_text(batch[0]): raise TypeError(_WANTED.format(batch[0].dtype))
+    if all(a.dtype == batch[0].dtype and a.shape == batch[0].shape for a in batch): return torch.from_numpy(np.stack(batch))
     return collate([torch.as_tensor(a) for a in batch], collate_fn_map=collate_fn_map)
 
 
