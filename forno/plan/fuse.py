@@ -12,7 +12,7 @@ from ..core.graph import Scalar, Value
 from ..core.shape import View, compose, contiguous, expand_strides
 from . import frame
 from .layout import ALIASING, GENERATORS, SOLO, Layout, root_of
-from .values import MOVE, SINK, is_identity, numel
+from .values import ASSEMBLE, MOVE, SINK, is_identity, numel
 
 MAX_NODES = 64                                    # values in a body: past this, registers spill and compile times grow faster than traffic shrinks
 MAX_OPERANDS = 24
@@ -78,6 +78,8 @@ class Fusion:
             for x in v.ins:
                 self.sink(v, x, View(x.shape, strides, at * strides[v.attr]))
                 at += x.shape[v.attr]
+        elif v.op is ASSEMBLE:
+            for x, w in zip(v.ins, v.attr): self.sink(v, x, w)
         elif kind in SOLO or name == "addput": self.alone(v)
         else: self.place(v)
 

@@ -18,6 +18,7 @@ from .values import MOVE, is_identity, numel
 
 GENERATORS = ("full", "iota")
 SOLO = ("contract", "routine", "opaque")          # kinds that run as kernels of their own on operands in memory
+FILLED = ("cat", "assemble")                      # results that several values are written into
 ALIASING = ("put", "addput")                      # results that take over the first operand's buffer
 
 
@@ -107,7 +108,7 @@ class Layout:
             if root.op is None or id(root) in owned or not is_identity(w, numel(root)): continue
             strides = wanted[i]
             plain = strides is None or is_contiguous(v.shape, strides)
-            fixed = root.shape != v.shape or root.op.kind in SOLO or root.op.name in ("cat", *ALIASING) or id(root) in need_order
+            fixed = root.shape != v.shape or root.op.kind in SOLO or root.op.name in (*FILLED, *ALIASING) or id(root) in need_order
             if generated(root) or not plain and fixed: continue
             if not plain: self.laid[id(root)] = View(v.shape, tuple(strides), 0)
             owned[id(root)] = root
@@ -134,7 +135,7 @@ class Layout:
             if id(v) in seen: continue
             seen.add(id(v))
             tensors = [x for x in v.ins if x.__class__ is Value]
-            if v.op is not None and (v.op.name in ("view", "cat", *ALIASING) or v.op.kind in SOLO): out.update(id(root_of(x)[0]) for x in tensors)
+            if v.op is not None and (v.op.name in ("view", *FILLED, *ALIASING) or v.op.kind in SOLO): out.update(id(root_of(x)[0]) for x in tensors)
             stack.extend(tensors)
         return out
 

@@ -150,7 +150,7 @@ class Writer:
         fusion = self.fusion
         again = id(r) in fusion.inlined or id(r) in self.g.again
         if again or fusion.free(r) and fusion.computable(r, at, ()): out = self.make(r, at)
-        elif id(r) in fusion.home and fusion.of(r) is self.g and r.op.name not in ("put", "addput", "cat"):
+        elif id(r) in fusion.home and fusion.of(r) is self.g and id(r) not in fusion.sinks:
             mine = self.outer if id(r) in self.g.outer else self.inner
             if at.strides != mine.strides or at.offset: raise AssertionError(f"{r!r} is read at other indices than its group computes it")
             out = self.make(r, at)

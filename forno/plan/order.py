@@ -45,13 +45,14 @@ def order(tasks: list[Task], kept: set[int], nbytes) -> list[Task]:
         needed = sum([nbytes(x) for x in t.writes() if id(x) not in born and id(x) not in kept])
         if t.copies: return -needed if freed < needed else 0          # a copy waits until nobody else reads its source: then it costs nothing
         return freed - needed
+    for t in tasks:                               # what waits for nothing need not come before its first reader does
+        if not t.after and then[id(t)]: t.position = max(t.position, min([n.position for n in then[id(t)]]) - 1)
     ready = [(t.position, i, t) for i, t in enumerate(tasks) if not t.after]
     heapq.heapify(ready)
     out = []
     while ready:
         first = [heapq.heappop(ready) for _ in range(min(LOOKAHEAD, len(ready)))]
-        best = max(range(len(first)), key=lambda i: (gain(first[i][2]), -i)) if len(first) > 1 else 0
-        t = first.pop(best)[2]
+        t = first.pop(choose([gain(x[2]) for x in first], [x[2].copies for x in first]))[2]
         for x in first: heapq.heappush(ready, x)
         out.append(t)
         for x in t.reads(): readers[id(x)] -= 1
@@ -61,3 +62,10 @@ def order(tasks: list[Task], kept: set[int], nbytes) -> list[Task]:
             if not waiting[id(n)]: heapq.heappush(ready, (n.position, len(out) + len(tasks) + id(n), n))
     assert len(out) == len(tasks), "kernels wait for each other in a circle"
     return out
+
+
+def choose(gains: list[int], copies: list[bool]) -> int:
+    """What frees memory; else the first, but a copy only when it costs nothing or nothing else is left."""
+    best = max(range(len(gains)), key=lambda i: (gains[i], -i))
+    if gains[best] > 0: return best
+    return next((i for i, (n, copy) in enumerate(zip(gains, copies)) if not copy or n == 0), 0)

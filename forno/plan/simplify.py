@@ -9,9 +9,9 @@ import math
 from ..core.dtype import bool as BOOL
 from ..core.graph import Value
 from ..core.op import TABLE
-from ..core.shape import compose, overlaps, whole
+from ..core.shape import View, compose, contiguous, overlaps, whole
 from .expand import replaced, rewrite
-from .values import Literal, is_identity, numel
+from .values import ASSEMBLE, Literal, is_identity, numel
 
 
 def simplify(outputs: list[Value]) -> list[Value]:
@@ -56,7 +56,58 @@ def put(v):
     """Nothing written: the base. Everything written in order: what was written."""
     base, x = v.ins
     if 0 in x.shape: return base
-    return view(Value(TABLE["view"], (x,), whole(v.shape), v.dtype, v.shape)) if is_identity(v.attr, numel(v)) else v
+    if is_identity(v.attr, numel(v)): return view(Value(TABLE["view"], (x,), whole(v.shape), v.dtype, v.shape))
+    return v
+
+
+def add(v):
+    """Values written into zeros, added: written next to each other, if their windows are apart. (The gradient of split, of slices.)
+
+    Adding 0 is all that remains of the sum: it makes -0 what it would have become.
+    """
+    if len(v.ins) != 2 or any([x.__class__ is not Value or x.dtype is not v.dtype or x.shape != v.shape for x in v.ins]): return v
+    a, b = pieces(v.ins[0]), pieces(v.ins[1])
+    if not a or not b or any([not apart(p, q, v.shape) for p, _ in a for q, _ in b]): return v
+    both = [(w, x if plus_zero(x) else Value(v.op, (x, Literal(0)), None, v.dtype, x.shape)) for w, x in (*a, *b)]
+    if sum([numel(x) for _, x in both]) == numel(v): return Value(ASSEMBLE, tuple([x for _, x in both]), tuple([w for w, _ in both]), v.dtype, v.shape)
+    out = constant(v, 0)
+    for w, x in both: out = Value(TABLE["put"], (out, x), w, v.dtype, v.shape)
+    return out
+
+
+def plus_zero(x) -> bool: return x.op is not None and x.op.name == "add" and x.ins[1] == Literal(0)
+
+
+def pieces(v) -> list:
+    """[(view, value), …] of a value that is zero but for them, where they don't overlap."""
+    out = []
+    while v.op is not None and v.op.name == "put":
+        if any([not apart(v.attr, w, v.shape) for w, _ in out]): return []
+        out.append((v.attr, v.ins[1]))
+        v = v.ins[0]
+    zero = v.op is not None and v.op.name == "full" and not v.ins and repr(v.attr[2]) in ("0", "0.0", "False")
+    return out[::-1] if zero else []
+
+
+def apart(a: View, b: View, shape) -> bool:
+    """Do two views of a row-major value surely share no element? Windows are compared axis by axis; others are taken to overlap."""
+    p, q = box(a, shape), box(b, shape)
+    return p is not None and q is not None and any([hi <= lo2 or hi2 <= lo for (lo, hi), (lo2, hi2) in zip(p, q)])
+
+
+def box(w: View, shape) -> list[tuple[int, int]] | None:
+    """The window [low, high) per axis of the value that a view reaches, if each of its axes runs along one of the value's."""
+    low, out = w.offset, []
+    for s in contiguous(shape):
+        at, low = divmod(low, s)
+        out.append([at, at + 1])
+    strides = contiguous(shape)
+    for n, s in zip(w.shape, w.strides):
+        if n == 1: continue
+        d = next((d for d, (m, t) in enumerate(zip(shape, strides)) if m > 1 and s >= t and s % t == 0 and s < t * m), None)
+        if d is None or out[d][1] - out[d][0] != 1: return None
+        out[d][1] += (n - 1) * (s // strides[d])
+    return [(lo, hi) for lo, hi in out] if all(hi <= n for (_, hi), n in zip(out, shape)) else None
 
 
 def addput(v):
@@ -99,4 +150,4 @@ def conv(v):
     return v
 
 
-RULES = {"cast": cast, "view": view, "put": put, "addput": addput, "cat": cat, "matmul": matmul, "conv_input": conv, "conv_weight": conv}
+RULES = {"add": add, "cast": cast, "view": view, "put": put, "addput": addput, "cat": cat, "matmul": matmul, "conv_input": conv, "conv_weight": conv}

@@ -35,6 +35,7 @@ def _marker(name):
 
 
 MOVE = _marker("move")                         # ins (x,): x's elements in a buffer of their own
+ASSEMBLE = _marker("assemble")                     # ins (x, …), attr (View, …): values that together fill the result, each through its view
 SINK = _marker("sink")                         # ins (x,), attr (target Value, View): x written into the target's buffer through the view
 
 

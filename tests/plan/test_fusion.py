@@ -5,6 +5,7 @@ import pytest
 
 from forno.core.graph import Scalar
 from forno.core.op import TABLE
+from forno.core.shape import View
 from forno.plan.values import Number, apply
 
 from .interpret import check, graph, source
@@ -138,3 +139,20 @@ def test_a_product_is_written_where_it_is_wanted():
     assert steps(check(graph([q, v, w], [heads @ w]), [rand(2, 3, 5, 5), rand(2, 3, 5, 4), rand(12, 7)])) == 2
     both = apply(TABLE["cat"], u, heads @ w, attr=2)
     assert steps(check(graph([q, v, w, u], [both]), [rand(2, 3, 5, 5), rand(2, 3, 5, 4), rand(12, 7), rand(2, 5, 7)])) == 3
+
+
+def zeros_with(x, w, v): return apply(TABLE["put"], x.filled(x.shape, 0), v, attr=w)
+
+
+def test_gradients_of_slices_meet_in_one_buffer():
+    x, a, b, c = source(0, (4, 9)), source(1, (4, 3)), source(2, (4, 3)), source(3, (4, 3))
+    arrays = [rand(4, 9), rand(4, 3), rand(4, 3, seed=1), np.where(rand(4, 3) > 0, np.float32(-0.0), rand(4, 3))]
+    parts = [zeros_with(x, View((4, 3), (9, 1), 3 * i), v) for i, v in enumerate((a, b, c))]
+    plan = check(graph([x, a, b, c], [parts[0] + parts[1] + parts[2]]), arrays)
+    assert steps(plan) == 3 and plan.arena == 0                      # no zeros, no sums
+    plan = check(graph([x, a, b, c], [parts[0] + parts[2]]), arrays)
+    assert steps(plan) == 3                                           # zeros, then two windows
+    over = zeros_with(x, View((4, 3), (9, 1), 2), a) + parts[1]
+    check(graph([x, a, b, c], [over, over.transpose(0, 1) + 1]), arrays)
+    stepped = zeros_with(x, View((4, 3), (9, 2), 0), a) + zeros_with(x, View((4, 3), (9, 2), 1), b)      # interleaved: their boxes overlap
+    check(graph([x, a, b, c], [stepped]), arrays)

@@ -52,7 +52,7 @@ class Maker:
     def grow(self):
         x = self.some()
         f = self.pick([self.unary, self.binary, self.binary, self.number, self.where, self.reduce, self.reduce, self.back, self.view, self.view,
-                       self.view, self.put, self.addput, self.cat, self.matmul, self.cast, self.generate, self.input, self.history])
+                       self.view, self.put, self.addput, self.slices, self.cat, self.matmul, self.cast, self.generate, self.input, self.history])
         out = f(x) if f != self.input else f()
         if out is not None and out.numel() <= 4000: self.values.append(out)
 
@@ -149,6 +149,16 @@ class Maker:
         y = x.filled(w.shape, 1, x.dtype) if self.r.random() < 0.3 else x.viewed(*w)
         assert overlaps(w) or reach(w)[1] < max(x.numel(), 1)
         return apply(TABLE["addput"], x, y, attr=w) if x.dtype not in (dt.bfloat16, dt.float16) else None
+
+    def slices(self, x):
+        """Values in zeros, added: what split sends back."""
+        if x.dtype is dt.bool or not x.ndim or 0 in x.shape: return None
+        out = None
+        for _ in range(self.r.integers(2, 4)):
+            w = self.window(x)
+            part = apply(TABLE["put"], x.filled(x.shape, 0, x.dtype), x.viewed(*w) * 2, attr=w)
+            out = part if out is None else out + part
+        return out
 
     def cat(self, x):
         if not x.ndim: return None
