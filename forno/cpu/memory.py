@@ -29,7 +29,7 @@ _KEEP = 8 << 20                                # idle bytes of one small class
 _LIMIT = 1 << 47                               # user address space of x86-64 and aarch64
 
 
-def _machine_bytes() -> int:
+def machine_bytes() -> int:
     """Physical memory, or the container's part of it."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/memory.max") as f: total = min(total, int(f.read()))
@@ -47,7 +47,7 @@ _FAILED = ctypes.c_void_p(-1).value
 
 _idle: dict[int, list[int]] = defaultdict(list)      # size class -> addresses
 _bound = flags.MEMORY << 20
-_idle_bound = _machine_bytes() // 4                  # when more than that is idle in big blocks, everything idle goes back to the system
+_idle_bound = machine_bytes() // 4                  # when more than that is idle in big blocks, everything idle goes back to the system
 _idle_big = [0]                                      # bytes in idle blocks above SMALL
 _reserved = _peak = 0
 
@@ -162,7 +162,7 @@ def _out_of_memory(nbytes: int) -> OutOfMemoryError:
     bound = f", FORNO_MEMORY allows {_bound}" if _bound else ""
     return OutOfMemoryError(
         f"[enforce fail at alloc_cpu.cpp] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate {nbytes} bytes. "
-        f"Error code 12 (Cannot allocate memory). {s['live']} bytes are in use, {s['idle']} idle, the machine has {_machine_bytes()}{bound}")
+        f"Error code 12 (Cannot allocate memory). {s['live']} bytes are in use, {s['idle']} idle, the machine has {machine_bytes()}{bound}")
 
 
 # ---- arrays that share a buffer

@@ -16,8 +16,8 @@ from ..core.shape import View, contiguous, is_contiguous, whole
 from ..core.state import state
 from ..cpu import memory as mem
 from ..dnn import movement as mv
-from ..graph.line import INPUT, Node, Poison, Slice, blank, new, record, snapshot_hook
-from .engine import BUFFER_BASE, flush
+from ..graph.line import INPUT, Leaf, Node, Poison, Slice, blank, new, record, snapshot_hook
+from .engine import BUFFER_BASE, flush, hand_over
 from .tensor import Tensor, memory, read, share, wrap
 
 _given: dict = {}                              # lines of values that came from outside, one per (dtype, shape)
@@ -70,6 +70,7 @@ def realize(t: Tensor) -> Node:
     n = read(t)
     if n.buf is None: flush()
     if n.buf is None: n = read(t)
+    if n.buf is None: hand_over(n)
     if n.buf.__class__ is Poison: raise n.buf.error
     return n
 
@@ -98,11 +99,13 @@ def own_memory(t: Tensor):
         return place(n)
     s = a.store
     if s.node.buf is None: flush()
+    if s.node.buf is None: hand_over(s.node)
     if s.node.buf.__class__ is Poison: raise s.node.buf.error
     settle(s.node)
     for p in s.peers or ():
         if p is not s: p.node = shared_value(p.node, s.node)
-    a.seen = None                              # views of the old buffer are read again
+    for p in s.peers or (s,):                  # aliases that cached a value read the memory again: they compare nodes
+        if not p.node.line.grad or p.node.past.__class__ is Leaf: p.node = renewed(p.node, s.node.buf)
     return s.node.buf, memory(t)
 
 
@@ -111,6 +114,13 @@ def shared_value(mine: Node, theirs: Node) -> Node:
     if mine.buf is None: flush()
     mine.buf = theirs.buf
     return mine
+
+
+def renewed(n: Node, buffer) -> Node:
+    """The same value and leaf as a new node: nothing read from the old one counts any more."""
+    m = new(Node)
+    m.line, m.buf, m.past = n.line, buffer, n.past
+    return m
 
 
 def settle(n: Node):

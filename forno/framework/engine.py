@@ -6,6 +6,7 @@
 """
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from sys import getrefcount
@@ -13,8 +14,11 @@ from sys import getrefcount
 from ..core.graph import Graph, Scalar, Value
 from ..core.flags import flags
 from ..core.shape import View
+from ..core.state import state
 from ..core.trace import trace
-from ..graph.line import (BACKWARD, INPUT, LOCAL, MAX_LINES, MODE, History, Leaf, Line, Node, Poison, Run, blank, drop_trie, flush_hook, lines_alive, new)
+from ..cpu import memory
+from ..graph.line import (INPUT, LOCAL, MAX_LINES, History, Leaf, Node, Poison, Run, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
+                          runs_lock)
 from . import native, oracle
 
 HOLE = object()                                # `past` of a placeholder: a node of a remembered backward that nobody can hold
@@ -36,7 +40,6 @@ def _buffer_base():
 
 BASE = _base()                                 # what getrefcount says of a node that only its window holds
 BUFFER_BASE = _buffer_base()                   # and of a buffer that only its node holds
-_prepared_lock = threading.RLock()
 
 
 class Prepared:
@@ -188,4 +191,37 @@ def graph_of(run, lines, outs, counts, own, held):
     return Graph(tuple(values[s] for s in inputs), tuple(values[s] for s in outs), donated, prefer), inputs
 
 
+# ---------------------------------------------------------------- other threads' windows
+def hand_over(n: Node):
+    """Run the window of the thread that recorded n, so that this thread can use its value.
+
+    That thread may be anywhere in Python, but must not be inside forno: windows are not locked, because their hot path is a few bytecodes.
+    """
+    deadline = time.monotonic() + 60
+    me = threading.get_ident()
+    while n.buf is None:
+        with runs_lock: found = [(i, r) for i, r in runs if i != me and 0 <= n.line.slot < len(r.nodes) and r.nodes[n.line.slot] is n]
+        if not found: raise RuntimeError(f"the value of {n.line} was lost: its thread ended before the value was computed")
+        ident, run = found[0]
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1000)            # from the look at that thread's frames to the end of the flush nothing else may run Python
+        try:
+            if not inside_forno(sys._current_frames().get(ident)):
+                flush_run(run)
+                return
+        finally: sys.setswitchinterval(interval)
+        if time.monotonic() > deadline: raise RuntimeError("another thread kept its tensors busy for a minute; synchronize the threads before sharing tensors")
+        time.sleep(0.0005)
+
+
+def inside_forno(frame) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(HERE): return True
+        frame = frame.f_back
+    return False
+
+
+HERE = __file__[:-len("framework/engine.py")]
 flush_hook[0] = flush
+hand_over_hook[0] = hand_over
+state.memory = memory.machine_bytes()

@@ -82,7 +82,7 @@ def read(t: Tensor) -> Node:
     a = t.alias
     s = a.store
     n = s.node
-    if a.seen is n: return a.cache
+    if a.seen is n and (a.view is None or n.buf is None or not n.buf.exposed): return a.cache     # a part of memory that something else writes is read anew
     if a.view is not None:
         n = record(mv.view, (n,), a.view)
         n.line.memory = seen_as(a.view)

@@ -17,6 +17,7 @@ import threading
 from typing import NamedTuple
 
 from ..core.dtype import FLOAT
+from ..core.errors import OutOfMemoryError
 from ..core.flags import flags
 from ..core.op import Op
 from ..core.state import state
@@ -28,7 +29,7 @@ new = object.__new__
 class Line:
     """`ins` codes operands: a slot (int), a fresh number (its type) or an earlier number of this run ((type, position))."""
     __slots__ = ("op", "key", "ins", "i", "j", "attr", "dtype", "shape", "strides", "grad", "slot", "nslots", "nscal", "scal", "prev", "next", "alts",
-                 "plans", "memo", "where", "memory")
+                 "plans", "memo", "where", "memory", "bytes")
 
     def __repr__(self):
         args = ", ".join(f"%{c}" if c.__class__ is int else c.__name__ if isinstance(c, type) else f"{c[0].__name__}#{c[1]}" for c in self.ins or ())
@@ -135,7 +136,7 @@ def blank(op) -> Line:
     e = new(Line)
     e.op, e.key, e.ins, e.attr, e.dtype, e.shape, e.strides, e.grad, e.slot = op, None, (), None, None, None, None, False, -1
     e.i = e.j = e.scal = e.where = e.prev = e.memo = e.memory = None
-    e.nslots = e.nscal = 0
+    e.nslots = e.nscal = e.bytes = 0
     e.next, e.alts, e.plans = END, {}, {}
     return e
 
@@ -164,11 +165,14 @@ MAX_LINES = 400_000                            # about 0.4 KB each
 class _Local(threading.local):
     def __init__(self):
         self.run = Run()
-        with _runs_lock: _runs[threading.get_ident()] = self.run
+        with runs_lock:
+            alive = {t.ident for t in threading.enumerate()}
+            runs[:] = [(i, r) for i, r in runs if i in alive or r.nodes]
+            runs.append((threading.get_ident(), self.run))
 
 
-_runs: dict[int, Run] = {}
-_runs_lock = threading.Lock()
+runs: list[tuple[int, Run]] = []               # every thread's window; one whose thread ended stays while it is pending
+runs_lock = threading.Lock()
 LOCAL = _Local()
 
 
@@ -188,16 +192,12 @@ def slot_of(run: Run, n: Node) -> int:
     return s
 
 
-class Stale(Exception):
-    """A pending node of another thread's window; the framework flushes that window and records again."""
-
-    def __init__(self, node): self.node = node
-
-
 def enter(run: Run, n: Node) -> int:
     """A value from outside becomes an input line of this window."""
     buf = n.buf
-    if buf is None: raise Stale(n)
+    if buf is None:                            # pending in another thread's window: that window runs first
+        hand_over_hook[0](n)
+        buf = n.buf
     if buf.__class__ is Poison: raise buf.error
     if buf.exposed:                            # memory that something outside sees is read now, not at the flush
         if run.hold == 0 and buf_bytes(n) > SNAPSHOT: run.eager = True
@@ -211,6 +211,7 @@ def enter(run: Run, n: Node) -> int:
 
 
 SNAPSHOT = 1 << 16                             # bytes up to which a copy is cheaper than running the window early
+hand_over_hook = [None]                        # the engine's flush of another thread's window
 snapshot_hook = [None]                         # framework.data's private copy of a node
 
 
@@ -240,9 +241,9 @@ def _make(run, cur, op, ins, attr, key) -> Line:
     e.nscal += sum([c.__class__ is type for c in ins])
     if op is INPUT:
         e.dtype, e.shape, kind, e.strides, _, e.memory = attr
-        e.grad = kind != PLAIN
+        e.grad, e.bytes = kind != PLAIN, cur.bytes
     elif op is MODE or op is BACKWARD:
-        e.slot = -1
+        e.slot, e.bytes = -1, cur.bytes
     else:
         nodes = run.nodes
         lines = [nodes[c].line if c.__class__ is int else c if c.__class__ is type else c[0] for c in ins]
@@ -252,11 +253,21 @@ def _make(run, cur, op, ins, attr, key) -> Line:
         elif op.history == "keep": e.grad = lines[0].grad
         elif op.grads and run.grad and e.dtype.category >= FLOAT:
             e.grad = any([l.grad for l, g in zip(lines, op.rules(len(lines))) if g is not None and l.__class__ is Line])
+        if op.history is None and op.name != "view":
+            size = math.prod(e.shape) * e.dtype.size
+            if size > state.memory: raise too_large(op, e, size)
+            e.bytes = cur.bytes + size
+        else: e.bytes = cur.bytes
         if run.hold == 0: e.where = caller()
     e.nslots = cur.nslots + (e.slot >= 0)
     run.stats.lines += 1
     lines_alive[0] += 1
     return e
+
+
+def too_large(op, line, size) -> OutOfMemoryError:
+    return OutOfMemoryError(f"[enforce fail at alloc_cpu.cpp] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate {size} bytes. Error code 12 "
+                            f"(Cannot allocate memory). '{op}' would make {line.dtype.name}{list(line.shape)}; the machine has {state.memory} bytes.")
 
 
 def layout(op, attr, shape, lines):
@@ -285,7 +296,7 @@ def caller():
 def record(op, args, attr=None) -> Node:
     """Append one line to this thread's window and return its value's node. `args`: nodes, Python numbers and Refs."""
     run = LOCAL.run
-    if len(run.nodes) >= flags.WINDOW and run.hold == 0: flush_hook[0]()
+    if run.hold == 0 and (len(run.nodes) >= flags.WINDOW or run.cur.bytes > state.memory // 2): flush_hook[0]()
     numbers = None
     ins = []
     for x in args:
