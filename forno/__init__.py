@@ -6,6 +6,7 @@ runs ordinary PyTorch programs. The names below come from the floors they belong
 """
 from .framework.api import *
 from .framework import autograd
+from .framework.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from .framework.serialize import load, save
 from . import nn, optim, utils
 

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 
+from ..core.dtype import FLOAT
+from ..core.state import state
 from ..dnn import movement as mv
+from ..dnn.elementwise import isnan
+from ..dnn.reduce import any_
 from ..graph.derive import Derivation, Face, vertex
 from ..graph.line import BACKWARD, LOCAL, History, Leaf, Node, Poison, Slice, advance, ambient, new, record, set_grad_mode, slot_of
 from .bind import apply
+from .data import item
 from .engine import HOLE
 from .tensor import Tensor, history, owned, read, version, wrap, write
 
@@ -116,7 +122,38 @@ def accumulate(leaf: Leaf, g: Tensor, create: bool):
     return have.node if plain and have.alias is None else None
 
 
-FACE = Face(wrap, read, accumulate)
+def inspect(line, i, g: Tensor):
+    """Anomaly mode: a NaN gradient names the user's forward line."""
+    if g.dtype.category >= FLOAT and item(apply(any_, apply(isnan, g).reshape(-1), attr=(0,)).reshape(())):
+        where = f"{line.where[0]}:{line.where[1]}" if line.where else "an unknown place"
+        warnings.warn(f"Error detected in {backward_name(line)}. The forward call that caused the error was recorded at {where}", stacklevel=2)
+        raise RuntimeError(f"Function '{backward_name(line)}' returned nan values in its {i}th output. Its forward was recorded at {where}.")
+
+
+def backward_name(line) -> str:
+    """PyTorch's style of name for the gradient of a row."""
+    return "".join(w.capitalize() for w in line.op.name.split("_")) + "Backward0"
+
+
+class detect_anomaly:
+    """Gradients are checked for NaN as they are made, and errors name the forward line. Slow: every gradient is computed at once."""
+
+    def __init__(self, check_nan=True): self.mode = check_nan
+    def __enter__(self): self.was, state.anomaly = state.anomaly, self.mode
+    def __exit__(self, *error): state.anomaly = self.was
+
+
+class set_detect_anomaly(detect_anomaly):
+    """Switches anomaly mode at once."""
+
+    def __init__(self, mode, check_nan=True):
+        self.was, state.anomaly = state.anomaly, bool(mode)
+        self.mode = bool(mode)
+
+    def __enter__(self): state.anomaly = self.mode
+
+
+FACE = Face(wrap, read, accumulate, inspect)
 
 
 class Memo:
@@ -271,7 +308,7 @@ def prune(steps, used):
 
 def replay(run, n: Node, retain, create) -> bool:
     """Backward on the hit path."""
-    if run.unmemo: return False
+    if run.unmemo or state.anomaly: return False
     s = slot_of(run, n)
     e = run.cur.next
     if e.op is not BACKWARD or e.memo is None or e.i != s or e.attr != (retain, create): return False
@@ -487,45 +524,48 @@ class Function:
 
 
 class _Group:
-    """The outputs of one apply(): backward runs once, when the last of them that gradients reached is visited."""
+    """The outputs of one apply(). A vertex before them all collects their gradients, so that backward runs once."""
 
     def __init__(self, cls, ctx, args, before, outs):
         self.cls, self.ctx, self.args, self.before = cls, ctx, args, before
         self.shapes = [(tuple(o.shape), o.dtype) if isinstance(o, Tensor) else None for o in outs]
+        self.anchors = [x for x in before if x.line.grad]
+        LOCAL.run.unmemo = True
+        first = next((read(o) for o in outs if isinstance(o, Tensor)), None)
+        self.root = None if first is None else record(FUNCTION, (*self.anchors, first if first.line.dtype.category >= FLOAT else self.anchors[0]), (cls.__name__, -1))
+        self.grads = [None] * len(outs)
+        if self.root is not None: history(self.root).ctx = self.back
 
     def attach(self, i, out):
-        if any(out is p for p in self.ctx._plain) or out.dtype.category < 2: return out
-        run = LOCAL.run
-        run.unmemo = True
-        n = read(out)
-        anchors = [x for x in self.before if x.line.grad]
-        joint = record(FUNCTION, (*anchors, n), (self.cls.__name__, i, len(self.shapes)))
-        history(joint).ctx = functools.partial(self.back, i, anchors)
-        dirty = any(out is d for d in self.ctx._dirty)
-        if dirty or any(out is x for x in self.args):
-            if dirty:
-                write(out, joint, tracked=True)
-                return out
+        if any(out is p for p in self.ctx._plain) or out.dtype.category < FLOAT: return out
+        joint = record(FUNCTION, (self.root, read(out)), (self.cls.__name__, i))
+        history(joint).ctx = functools.partial(self.collect, i)
+        if any(out is d for d in self.ctx._dirty):
+            write(out, joint, tracked=True)
+            return out
         return owned(joint)
 
-    def back(self, i, anchors, node, g):
-        grads = [g if j == i else (None if s is None or not self.ctx._fill else g.filled(s[0], 0, s[1])) for j, s in enumerate(self.shapes)]
+    def collect(self, i, node, g):
+        self.grads[i] = g if self.grads[i] is None else self.grads[i] + g
+        return [(self.root, g.filled((), 0))]
+
+    def back(self, node, _):
+        grads, self.grads = self.grads, [None] * len(self.grads)
+        like = next(g for g in grads if g is not None)
+        if self.ctx._fill: grads = [like.filled(s[0], 0, s[1]) if g is None and s is not None else g for g, s in zip(grads, self.shapes)]
         got = self.cls.backward(self.ctx, *grads)
         got = got if isinstance(got, tuple) else (got,)
-        if len(got) < len(self.args) or any(x is not None for x in got[len(self.args):]):
-            if len(got) != len(self.args):
-                raise RuntimeError(f"function {self.cls.__name__}Backward returned an incorrect number of gradients (expected {len(self.args)}, got {len(got)})")
-        by = {}
-        k = 0
-        for x, gi in zip(self.args, got):
+        if len(got) != len(self.args) and (len(got) < len(self.args) or any(x is not None for x in got[len(self.args):])):
+            raise RuntimeError(f"function {self.cls.__name__}Backward returned an incorrect number of gradients (expected {len(self.args)}, got {len(got)})")
+        by, nodes = {}, iter(self.before)
+        for k, (x, g) in enumerate(zip(self.args, got)):
             if not isinstance(x, Tensor): continue
-            n = self.before[k]
-            k += 1
-            if gi is None or not n.line.grad: continue
-            if tuple(gi.shape) != n.line.shape:
-                raise RuntimeError(f"Function {self.cls.__name__}Backward returned an invalid gradient at index {k - 1} - got {list(gi.shape)} but expected shape "
+            n = next(nodes)
+            if g is None or not n.line.grad: continue
+            if tuple(g.shape) != n.line.shape:
+                raise RuntimeError(f"Function {self.cls.__name__}Backward returned an invalid gradient at index {k} - got {list(g.shape)} but expected shape "
                                    f"compatible with {list(n.line.shape)}")
-            by[id(n)] = (n, by[id(n)][1] + gi) if id(n) in by else (n, gi)
+            by[id(n)] = (n, by[id(n)][1] + g) if id(n) in by else (n, g)
         return list(by.values())
 
 

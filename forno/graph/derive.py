@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..core.dtype import COMPLEX
+from ..core.state import state
 from .line import LOCAL, History, Leaf, Node, Poison, Ref, record
 
 
@@ -17,7 +18,8 @@ class Face(NamedTuple):
     """What derivation needs of tensors."""
     wrap: Callable                             # node -> Tensor
     unwrap: Callable                           # Tensor -> node
-    accumulate: Callable                       # (Leaf, gradient Tensor, create_graph) -> None
+    accumulate: Callable                       # (Leaf, gradient Tensor, create_graph) -> the node the leaf's gradient holds
+    inspect: Callable                          # (Line, operand, gradient Tensor) under detect_anomaly
 
 
 class Derivation:
@@ -155,6 +157,7 @@ class Derivation:
             gi = rules[i](g, o, *args, attr=line.attr)
             if gi is None: continue
             x = ins[i].line
+            if state.anomaly: face.inspect(line, i, gi)
             if op.kind == "elementwise": gi = sum_to(gi, x.shape)
             if gi.dtype is not x.dtype: gi = to_dtype(gi, x.dtype)
             self.send(ins[i], gi)

@@ -1,2 +1,2 @@
 """torch.utils: data loading, safetensors files, checkpointing."""
-from . import data
+from . import checkpoint, data
