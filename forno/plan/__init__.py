@@ -63,7 +63,7 @@ def write(fusion: Fusion) -> list[Task]:
             kernel, values = kernel_of(g.solo, layout)
             needed.update(id(root_of(x)[0]) for x in g.solo.ins if x.__class__ is Value)
             operands = [fusion.buffer(root_of(x)[0]) if x.__class__ is Value else x for x in values]
-            tasks[id(g)] = Task(kernel, operands, [o.mode for o in kernel.operands], g.last, g, explain.label(g.nodes))
+            tasks[id(g)] = Task(kernel, operands, [o.mode for o in kernel.operands], g.last, g, explain.label(g.nodes), explain.reason(g))
             continue
         writer = Writer(fusion, g, needed)
         draft = writer.draft()
@@ -77,7 +77,7 @@ def write(fusion: Fusion) -> list[Task]:
                 if base is move.ins[0]: written_in_place(draft, fusion.buffer(base), move, layout.laid)
         made = list(writer.made.values())
         copies = len(draft.body) == 2 and len(made) == 1 and made[0].op is MOVE
-        tasks[id(g)] = Task(draft, draft.operands, draft.modes, g.last, g, explain.label(made), copies=copies)
+        tasks[id(g)] = Task(draft, draft.operands, draft.modes, g.last, g, explain.label(made), explain.reason(g), copies=copies)
     for t in tasks.values(): t.after = waits_for(t, tasks)
     return list(tasks.values())[::-1]
 
@@ -96,5 +96,5 @@ def place(graph: Graph, layout: Layout, fusion: Fusion, tasks: list[Task]) -> Pl
     for task in memory.steps:
         kernel, operands = task.kernel.nest(task.label) if task.kernel.__class__ is Draft else (task.kernel, task.operands)
         places = tuple([memory.region[id(x)].place if x.__class__ is Value else Place("number", x.index) for x in operands])
-        steps.append(Step(kernel, places, reason=explain.reason(task.group)))
+        steps.append(Step(kernel, places, reason=task.reason))
     return Plan(tuple(steps), memory.outs, memory.arena)

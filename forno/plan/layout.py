@@ -69,8 +69,7 @@ class Layout:
             if x.op is not None and x.op.name == "view" or id(x) in self.laid and compose(self.laid[id(x)], v.attr) is None: ins = (self.move(x, "no affine view shows it"),)
         elif name in ALIASING: ins = (self.move(ins[0], "written through a view next", shared=False), ins[1] if name == "put" else self.dense(ins[1]))
         elif name == "matmul": ins = tuple([x if self.is_matrix(x) else self.move(x, "no axis is contiguous") for x in ins])
-        elif kind == "contract" or kind == "routine": ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
-        elif kind == "opaque": ins = tuple([self.move(x, "a constant in memory") if x.__class__ is Value and generated(x) else x for x in ins])
+        elif kind in SOLO: ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
         new = replaced(v, ins)
         if kind == "routine":
             native = new.op.plan(new.attr, new, *new.ins)
@@ -85,8 +84,9 @@ class Layout:
         """x, or its copy, as a row-major buffer that starts at its first element."""
         root, _ = root_of(x)
         at = self.access(x)
+        if generated(root): return self.move(x, "a constant in memory")
         whole_buffer = at is not None and at.offset == 0 and is_contiguous(at.shape, at.strides) and numel(x) == numel(root)
-        return x if whole_buffer and not generated(root) else self.move(x, f"{root.op or 'input'} isn't row-major memory here")
+        return x if whole_buffer else self.move(x, f"{root.op or 'input'} isn't row-major memory here")
 
     def is_matrix(self, x: Value) -> bool:
         """Can a matrix product read x where it lies? One of the last two strides must be 1."""

@@ -21,6 +21,7 @@ class Task:
     position: int
     group: object
     label: str
+    reason: str
     after: set = field(default_factory=set)
     copies: bool = False                          # only copies one buffer into another, and may turn out not to be needed
 

@@ -5,7 +5,7 @@ import math
 
 from ..core import kernels as k
 from ..core.graph import Scalar, Value
-from ..core.shape import View, contiguous, expand_strides, is_contiguous
+from ..core.shape import contiguous, expand_strides, whole
 from .layout import Layout
 from .loops import NUMBER_DTYPE
 from .values import numel
@@ -18,7 +18,7 @@ def kernel_of(v: Value, layout: Layout):
     if name in ("conv", "conv_input", "conv_weight"): return conv(v), [*v.ins[:2], v, *v.ins[2:]]
     if name == "addput": return addput(v), [v.ins[1], v]
     if v.op.kind == "routine": return layout.natives[id(v)], list(v.ins) if id(v) in layout.takes else [*v.ins, v]
-    return host(v, layout), [*v.ins, v]
+    return host(v), [*v.ins, v]
 
 
 def modes(*values: Value, result: Value) -> tuple[k.Operand, ...]:
@@ -81,10 +81,8 @@ def addput(v: Value) -> k.Native:
     return k.Native("addput", (v.dtype,), (len(w.shape), *w.shape, *w.strides, w.offset, numel(v)), operands, math.prod(w.shape), "addput")
 
 
-def host(v: Value, layout: Layout) -> k.Host:
-    def described(x): return k.Operand(NUMBER_DTYPE[x.type], "n") if x.__class__ is Scalar else k.Operand(x.dtype, "r")
-
-    def seen(x) -> View | None:
-        at = layout.access(x) if x.__class__ is Value else None
-        return None if at is None or at.offset == 0 and is_contiguous(at.shape, at.strides) else at
-    return k.Host(v.op, v.attr, (*map(described, v.ins), k.Operand(v.dtype, "w")), (*map(seen, v.ins), None), v.op.name)
+def host(v: Value) -> k.Host:
+    """Every operand dense; `views` say their shapes."""
+    operands = tuple([k.Operand(NUMBER_DTYPE[x.type], "n") if x.__class__ is Scalar else k.Operand(x.dtype, "r") for x in v.ins])
+    views = tuple([whole(()) if x.__class__ is Scalar else whole(x.shape) for x in (*v.ins, v)])
+    return k.Host(v.op, v.attr, (*operands, k.Operand(v.dtype, "w")), views, v.op.name)
