@@ -216,7 +216,7 @@ class Lowering(Kernel):
         starts = [k * n for k in range(step - 1)] + [(n - 1) * step + 1 - n]
         out = self.load(p, t, n)
         for k in range(1, step):
-            # elements that the vectors so far hold stay (at first where they were loaded, then in their lanes); others come from this vector if it has them
+            # elements that earlier vectors hold stay (at first where they were loaded, then in their lanes); others come from this one if it has them
             def source(lane, at, k=k):
                 if at < k * n: return at if k == 1 else lane
                 return n + at - starts[k] if at - starts[k] < n else lane

@@ -270,9 +270,11 @@ def schedule(nest: Nest) -> Schedule:
         short = loops[best_window].extent < isa.vector_bytes // 8 and best_parallel >= 0 and loops[best_parallel].extent >= isa.vector_bytes // 8
         form, lane = ("columns", best_parallel) if columns > rows or short else ("rows", best_window)
     work = sum(cost(nest, v) for v in nest.body)
-    dear = work >= 40
     extent = loops[lane].extent if lane >= 0 else 1
-    wide = (1 if dear else 2 if form == "map" else 4)
+    # several registers per value hide latency in short bodies; in long ones they would spill, and take long to compile. Columns are read in pieces
+    # of memory this wide, a stride apart: wider is better there
+    limits = {"map": (0, 24), "rows": (12, 24), "columns": (40, 1 << 30)}[form]
+    wide = 4 if work <= limits[0] else 2 if work <= limits[1] else 1
     n = _lanes(nest, _types(nest), extent, wide) if lane >= 0 else 1
     if n == 1 and extent <= 1: lane = -1 if form != "rows" else lane
     constants = {i: v.value for i, v in enumerate(nest.body) if isinstance(v, Const) and not _structural(v)}

@@ -146,7 +146,8 @@ def layer_norm(rows, columns):
     s, o, c = (columns, 1), (1, 0), (0, 1)
     body = (Load(0, F, s), Reduce("sum", 0, F), Const(1 / columns, F), Apply(MUL, (1, 2), F), Apply(SUB, (0, 3), F), Apply(MUL, (4, 4), F),
             Reduce("sum", 5, F), Apply(MUL, (6, 2), F), Number(6, F), Apply(ADD, (7, 8), F), Apply(RSQRT, (9,), F), Apply(MUL, (4, 10), F),
-            Load(1, F, c), Load(2, F, c), Apply(MUL, (11, 12), F), Apply(ADD, (14, 13), F), Store(3, 15, s, 0, F), Store(4, 3, o, 0, F), Store(5, 10, o, 0, F))
+            Load(1, F, c), Load(2, F, c),
+            Apply(MUL, (11, 12), F), Apply(ADD, (14, 13), F), Store(3, 15, s, 0, F), Store(4, 3, o, 0, F), Store(5, 10, o, 0, F))
     return Nest((rows,), (columns,), (*(Operand(F, m) for m in "rrrwww"), Operand(D, "n")), body)
 
 
