@@ -64,8 +64,9 @@ class _Pickler(pickle._Pickler):               # the one written in Python: the 
 
     def __init__(self, file, protocol):
         super().__init__(file, protocol)
-        self.storages: dict[tuple, tuple] = {}         # key -> (number, bytes, dtype), in order of appearance
-        self.kept: list = []                           # what must stay alive until the bytes are written
+        self.memories = memory.Memories()
+        self.dtypes: list = []                         # of the storages, by their first tensors
+        self.kept: list = []                           # copies of tensors from other devices
 
     def persistent_id(self, obj): return obj.pid if type(obj) is _StorageRef else None
 
@@ -96,32 +97,28 @@ class _Pickler(pickle._Pickler):               # the one written in Python: the 
 
     def _tensor(self, t):
         kind = type(t)
-        if kind is not torch.Tensor:
-            reduced = t.__reduce_ex__(self.proto)
-            if reduced[0].__name__.startswith("_rebuild") and len(reduced[1]) in (3, 4):     # a Parameter: (data, requires_grad, hooks[, state])
-                data, requires_grad, *rest = reduced[1]
-                name = "_rebuild_parameter_with_state" if len(rest) == 2 else "_rebuild_parameter"
-                return _WRITTEN[f"torch._utils.{name}"], (_Plain(data), requires_grad, OrderedDict(), *rest[1:])
-            return reduced
-        return self._rebuild(t.requires_grad, t)
+        if kind is torch.Tensor: return self._rebuild(t.requires_grad, t)
+        if kind.__name__ != "Parameter" or not kind.__module__.startswith("forno.nn."): return t.__reduce_ex__(self.proto)
+        args = _Plain(t), t.requires_grad, OrderedDict()
+        if not t.__dict__: return _WRITTEN["torch._utils._rebuild_parameter"], args
+        return _WRITTEN["torch._utils._rebuild_parameter_with_state"], (*args, dict(t.__dict__))
 
     def _rebuild(self, requires_grad, t):
-        t = _resolved(t)
-        held = memory.held(t)
-        known = self.storages.get(held.key)
-        if known is None: known = self.storages[held.key] = len(self.storages), held.memory, t.dtype
-        self.kept.append((t, held))
-        number, data, dtype = known
-        view = tuple(held.view.shape), tuple(held.view.strides)
-        hooks = OrderedDict()
+        if t.device.type != "cpu":
+            t = t.cpu()
+            self.kept.append(t)
+        number, view = self.memories.of(t)
+        if number == len(self.dtypes): self.dtypes.append(t.dtype)
+        dtype, nbytes = self.dtypes[number], len(self.memories.all[number])
+        args = view.offset, tuple(view.shape), tuple(view.strides), requires_grad, OrderedDict()
         if dtype == t.dtype and dtype in _STORAGE_OF:
-            ref = _StorageRef("storage", _WRITTEN[f"torch.{_STORAGE_OF[dtype]}"], str(number), "cpu", len(data) // dtype.itemsize)
-            return _WRITTEN["torch._utils._rebuild_tensor_v2"], (ref, held.view.offset, *view, requires_grad, hooks)
-        if dtype in _STORAGE_OF: raise RuntimeError("Cannot save multiple tensors or storages that view the same data as different types: "
-                                                    f"{dtype} and {t.dtype}; save a clone() of one of them")
-        ref = _StorageRef("storage", _WRITTEN["torch.storage.UntypedStorage"], str(number), "cpu", len(data))
-        return _WRITTEN["torch._utils._rebuild_tensor_v3"], (ref, held.view.offset, *view, requires_grad, hooks,
-                                                             _WRITTEN[f"torch.{str(t.dtype)[6:]}"])
+            ref = _StorageRef("storage", _WRITTEN[f"torch.{_STORAGE_OF[dtype]}"], str(number), "cpu", nbytes // dtype.itemsize)
+            return _WRITTEN["torch._utils._rebuild_tensor_v2"], (ref, *args)
+        if dtype in _STORAGE_OF:
+            raise RuntimeError(f"Cannot save multiple tensors or storages that view the same data as different types: {dtype} and {t.dtype}; "
+                               "save a clone() of one of them")
+        ref = _StorageRef("storage", _WRITTEN["torch.storage.UntypedStorage"], str(number), "cpu", nbytes)
+        return _WRITTEN["torch._utils._rebuild_tensor_v3"], (ref, *args, _WRITTEN[f"torch.{str(t.dtype)[6:]}"])
 
 
 _names: dict[tuple, Global] = {}
@@ -131,24 +128,18 @@ def _shared_name(module, name): return _names.setdefault((module, name), Global(
 
 
 class _Plain:
-    """The data of a Parameter, written as a plain tensor whatever its class."""
+    """A Parameter, written as the plain tensor in it."""
     __slots__ = ("t",)
 
     def __init__(self, t): self.t = t
 
 
 def _save_plain(self, obj):
-    func, args = self._rebuild(False, obj.t.detach())
+    func, args = self._rebuild(False, obj.t)
     self.save_reduce(func, args, obj=obj)
 
 
 _Pickler.dispatch[_Plain] = _save_plain
-
-
-def _resolved(t):
-    """The tensor itself where its elements lie in CPU memory as they are."""
-    t = t.detach()
-    return t if t.device.type == "cpu" else t.cpu()
 
 
 def save(obj, f, pickle_module=pickle, pickle_protocol=DEFAULT_PROTOCOL, _use_new_zipfile_serialization=True):
@@ -164,11 +155,11 @@ def save(obj, f, pickle_module=pickle, pickle_protocol=DEFAULT_PROTOCOL, _use_ne
     pickler.dump(obj)
     if isinstance(f, (str, os.PathLike)):
         stem = os.path.basename(os.fspath(f)).rsplit(".", 1)[0]
-        with replaced(os.fspath(f)) as file: _write(file, stem if stem.isascii() and stem else "archive", buffer.getvalue(), pickler.storages)
+        with replaced(os.fspath(f)) as file: _write(file, stem if stem.isascii() and stem else "archive", buffer.getvalue(), pickler.memories.all)
         return
     if not hasattr(f, "write"):
         raise AttributeError(f"expected 'f' to be string, path, or a file-like object with a 'write' attribute, got {type(f).__name__}")
-    _write(f, "archive", buffer.getvalue(), pickler.storages)
+    _write(f, "archive", buffer.getvalue(), pickler.memories.all)
 
 
 def _write(file, name, pickled, storages):
@@ -177,7 +168,7 @@ def _write(file, name, pickled, storages):
     out.add(f"{name}/.format_version", b"1")
     out.add(f"{name}/.storage_alignment", b"64")
     out.add(f"{name}/byteorder", sys.byteorder.encode())
-    for number, data, _ in storages.values(): out.add(f"{name}/data/{number}", data)
+    for number, data in enumerate(storages): out.add(f"{name}/data/{number}", data)
     out.add(f"{name}/version", b"3\n")
     out.close()
 

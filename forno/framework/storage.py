@@ -1,13 +1,12 @@
 """Tensors as bytes and bytes as tensors: all that files, pickles and worker processes need to know about memory.
 
-`held` and `raw_bytes` look at a tensor's memory without exposing it; `adopt` makes a tensor on memory that nobody else will touch, so that it is
+`Memories` and `raw_bytes` look at tensors' memory without exposing it; `adopt` makes a tensor on memory that nobody else will touch, so that it is
 written in place and never copied. What they return is valid as long as the tensor (or the given memory) lives and is not written.
 """
 from __future__ import annotations
 
 import ctypes
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,20 +15,39 @@ from ..core.shape import View, contiguous
 from ..cpu import memory as mem
 from . import views
 from .data import array_of, node_of, own_memory, realize
-from .tensor import Tensor, wrap
+from .tensor import Tensor, memory, wrap
 
 
-class Held(NamedTuple):
-    """A tensor's storage and how the tensor lies in it. Tensors that share memory have the same key."""
-    key: tuple
-    memory: memoryview
-    view: View
+class Memories:
+    """The storages behind a number of tensors, numbered as they appear. What shares memory is found by identity of the storage, not by address: taking
+    a tensor's memory may move it."""
+
+    def __init__(self):
+        self.all: list[memoryview] = []
+        self._number: dict[int, int] = {}
+        self._kept: list = []
+
+    def of(self, t: Tensor) -> tuple[int, View]:
+        """The number of t's storage, and how t lies in it."""
+        a = t.alias
+        sharers = [t] if a is None else [a.store, *(a.store.peers or ())]
+        number = next((self._number[id(s)] for s in sharers if id(s) in self._number), None)
+        if number is None:
+            buffer, view = own_memory(t)
+            number = len(self.all)
+            self.all.append(look(buffer))
+        else: view = memory(t)
+        for s in sharers: self._number[id(s)] = number
+        self._kept += sharers
+        return number, view
 
 
-def held(t: Tensor) -> Held:
-    buffer, view = own_memory(t)
-    bytes_of = memoryview((ctypes.c_ubyte * buffer.nbytes).from_address(buffer.address)).cast("B") if buffer.nbytes else memoryview(b"")
-    return Held((buffer.address, buffer.nbytes) if buffer.nbytes else (id(t), 0), bytes_of, view)
+def look(buffer) -> memoryview:
+    """A buffer's bytes; keeps it."""
+    if not buffer.nbytes: return memoryview(b"")
+    raw = (ctypes.c_ubyte * buffer.nbytes).from_address(buffer.address)
+    raw.owner = buffer
+    return memoryview(raw).cast("B")
 
 
 def raw_bytes(t: Tensor) -> memoryview:
@@ -47,11 +65,7 @@ def adopt(memory, dtype: dt.dtype, shape) -> Tensor:
 
 def fresh(nbytes: int) -> memoryview:
     """New aligned memory to be filled and adopted."""
-    buffer = mem.empty(nbytes)
-    kind = ctypes.c_ubyte * nbytes
-    raw = kind.from_address(buffer.address)
-    raw.owner = buffer                         # memory goes back when the last look at it is gone
-    return memoryview(raw).cast("B") if nbytes else memoryview(bytearray())
+    return look(mem.empty(nbytes)) if nbytes else memoryview(bytearray())
 
 
 def stacked(tensors) -> Tensor | None:

@@ -117,7 +117,7 @@ def load(data: bytes) -> dict:
 def _parts(tensors: dict, metadata) -> tuple[bytes, list]:
     """(everything before the data, the data of each tensor): large elements first, so that all are aligned."""
     if not isinstance(tensors, dict): raise ValueError(f"Expected a dict of [str, torch.Tensor] but received {type(tensors)}")
-    owners: dict = {}
+    memories, owners = memory.Memories(), {}
     for name, t in tensors.items():
         if not isinstance(name, str) or not isinstance(t, torch.Tensor):
             raise ValueError(f"Key `{name}` is invalid, expected torch.Tensor but received {type(t)}")
@@ -125,7 +125,7 @@ def _parts(tensors: dict, metadata) -> tuple[bytes, list]:
         if not t.is_contiguous():
             raise ValueError(f"You are trying to save a non contiguous tensor: `{name}` which is not allowed. It either means you are trying to save "
                              "tensors which are reference of each other, or a slice: call .contiguous() before saving")
-        if t.numel(): owners.setdefault(memory.held(t.detach()).key, []).append(name)
+        if t.numel(): owners.setdefault(memories.of(t)[0], []).append(name)
     shared = [names for names in owners.values() if len(names) > 1]
     if shared:
         raise RuntimeError("Some tensors share memory, this will lead to duplicate memory on disk and potential differences when loading them "

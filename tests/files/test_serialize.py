@@ -103,6 +103,24 @@ def test_state_dict_of_a_model_and_its_optimizer(tmp_path):
     opt.load_state_dict(back["opt"])
 
 
+def test_whole_modules_both_ways(tmp_path):
+    """A module saved as an object is a module of the other library there; only when its code is trusted."""
+    from forno import nn
+    path = tmp_path / "m.pt"
+
+    def build(nn): return nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Dropout(0.5)).eval()
+    theirs, ours = build(torch.nn), build(nn)
+    torch.save(theirs, path)
+    with pytest.raises(pickle.UnpicklingError, match="add_safe_globals"): fs.load(path)
+    got = fs.load(path, weights_only=False)
+    assert type(got) is nn.Sequential and repr(got) == repr(theirs)
+    np.testing.assert_allclose(got(ft.ones(4, 2)).detach().numpy(), theirs(torch.ones(4, 2)).detach().numpy(), rtol=1e-5)
+    fs.save(ours, path)
+    back = torch.load(path, weights_only=False)
+    np.testing.assert_allclose(back(torch.ones(4, 2)).detach().numpy(), ours(ft.ones(4, 2)).detach().numpy(), rtol=1e-5)
+    with fs.safe_globals([nn.Sequential, nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.Dropout]): assert repr(fs.load(path)) == repr(ours)
+
+
 def test_layout_of_the_file(tmp_path):
     """64-byte alignment, PyTorch's entries, a stored zip that other tools read and whose checksums are right."""
     path = tmp_path / "model.v1.pt"
