@@ -16,8 +16,9 @@ from ..core.shape import contiguous
 from ..core.trace import trace
 from ..cpu import launch, memory
 from ..graph.line import Slice
-from ..kernel.build import build
+from ..kernel.build import build, compile_all
 from ..plan import make
+from ..show import ladder
 from . import host
 
 _FORMAT = {int: "q", bool: "q", float: "d", complex: "dd"}
@@ -27,9 +28,10 @@ def prepare(graph: Graph, lines):
     t = time.perf_counter()
     plan = make(graph)
     t = trace.add("plan", t)
-    if flags.SHOW >= 2: print(plan)
+    compile_all([s.kernel for s in plan.steps])
     run = Runner(graph, plan, lines)
     trace.add("compile", t)
+    if flags.SHOW >= 2: ladder.planned(plan, run.launches)
     return plan, run
 
 
@@ -55,12 +57,15 @@ class Runner:
             if place.kind == "out": return self.nins + place.index
             if place.kind == "number": return where[place.index]
             return at + offsets.setdefault(place.index, len(offsets))
+        self.launches = []
         steps, self.parts = [], []             # parts: ('native', first, last) and ('host', step)
         for s in plan.steps:
             if isinstance(s.kernel, Host):
                 self.parts.append(("host", s, [position(p) for p in s.places]))
+                self.launches.append(None)
                 continue
             k = build(s.kernel)
+            self.launches.append(k)
             trace.counts["kernels_built"] += 1
             steps.append((k.program.address, tuple(position(p) for p in s.places) + k.words, k.parallel, k.scratch, k.shared))
             if self.parts and self.parts[-1][0] == "native": self.parts[-1] = ("native", self.parts[-1][1], len(steps))
@@ -94,7 +99,10 @@ class Runner:
             try: vals = self.pack(*words, *address, *numbers)
             except struct.error: raise RuntimeError("value cannot be converted to type int64_t without overflow") from None
             trace.counts["launches"] += 1
-            error = self.stop_and_go(vals) if self.stops else self.table.run(vals)
+            if flags.SHOW and not self.stops:
+                error, seconds = self.table.timed(vals)
+                ladder.ran(self.plan, seconds)
+            else: error = self.stop_and_go(vals) if self.stops else self.table.run(vals)
             if error is not None: self.fail(error)
         for j, given, i, view, dense in self.alias:
             b = buffers[i] if given else result[i]
@@ -112,7 +120,8 @@ class Runner:
         return None
 
     def fail(self, error):
-        label = self.plan.steps[error.step].kernel.label if error.step < len(self.plan.steps) else ""
+        native = [s for s in self.plan.steps if not isinstance(s.kernel, Host)]
+        label = native[error.step].kernel.label
         raise IndexError(f"index {error.index} is out of bounds for dimension with size {error.size} (in {label or 'a kernel'})")
 
 

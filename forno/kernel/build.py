@@ -8,3 +8,8 @@ _BUILDERS = {Nest: nest.build, Gemm: gemm.build, Conv: conv.build, Native: routi
 
 
 def build(kernel) -> Launch: return _BUILDERS[type(kernel)](kernel)
+
+
+def compile_all(kernels):
+    """Compile a plan's loop nests together before they are built one by one."""
+    nest.compile_all([k for k in kernels if isinstance(k, Nest)])

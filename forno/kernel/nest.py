@@ -16,21 +16,30 @@ _programs: dict = {}                           # (spec, level) -> (Program, keys
 
 
 def build(nest: Nest) -> Launch:
-    s = schedule(nest)
-    elements = math.prod(s.extents)
-    key = s.spec, 0 if elements <= TINY else 1
-    program, keys, lowering = _programs.get(key) or _compile(s, key)
+    s, key = _key(nest)
+    if key not in _programs: compile_all([nest])
+    program, keys, lowering = _programs[key]
     places = lowering.scratch(s)
-    work = elements * sum(cost(s.nest, v) for v in s.nest.body)
+    work = math.prod(s.extents) * sum(cost(s.nest, v) for v in s.nest.body)
     return Launch(program, numbers(s, keys, places), work >= PARALLEL_WORK and s.results * s.chunks > 1, places["private"], places["shared"],
                   _bytes(s), work)
 
 
-def _compile(s: Schedule, key):
-    lowering = Lowering(s)
-    text, keys = lowering.kernel()
-    out = _programs[key] = Program("nest", code.load(text, "nest", key[1]), text), keys, lowering
-    return out
+def _key(nest: Nest):
+    s = schedule(nest)
+    return s, (s.spec, 0 if math.prod(s.extents) <= TINY else 1)
+
+
+def compile_all(nests):
+    """Machine code for what these nests still lack, in one go: many kernels are shared between processes."""
+    new = {}
+    for nest in nests:
+        s, key = _key(nest)
+        if key in _programs or key in new: continue
+        lowering = Lowering(s)
+        new[key] = lowering, *lowering.kernel()
+    addresses = code.precompile([(text, "nest", level) for (_, level), (_, text, _) in new.items()])
+    for (key, (lowering, text, keys)), address in zip(new.items(), addresses): _programs[key] = Program("nest", address, text), keys, lowering
 
 
 def _bytes(s: Schedule) -> int:
