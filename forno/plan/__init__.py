@@ -28,6 +28,7 @@ from .order import Task, order
 from .simplify import simplify
 from .tiles import gemm, kernel_of
 from .values import MOVE, SINK, nbytes
+from .verify import verify
 
 
 def make(graph: Graph, accepts_epilogue=None) -> Plan:
@@ -43,7 +44,9 @@ def make(graph: Graph, accepts_epilogue=None) -> Plan:
     kept = {id(fusion.buffer(o.root)) for o in layout.owners}
     tasks = stage("epilogues", epilogues(tasks, kept, accepts_epilogue, lambda v: gemm(v, layout, fold=False)))
     tasks = stage("order", order(tasks, kept, nbytes))
-    return stage("place", place(graph, layout, fusion, tasks))
+    plan = stage("place", place(graph, layout, fusion, tasks))
+    if flags.CHECK: verify(graph, plan)
+    return plan
 
 
 def stage(name: str, made):

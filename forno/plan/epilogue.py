@@ -38,8 +38,9 @@ def epilogues(tasks: list[Task], owned: set[int], accepts: Callable[[Nest], bool
         gone[id(product)] = chain
         chain.kernel, chain.operands, chain.modes = kernel, product.operands[:2] + operands, [o.mode for o in kernel.operands]
         chain.after = (chain.after | product.after) - {product}
-        chain.reason = f"a product and its only reader ({chain.reason})" if kernel.epilogue else f"a product, written where it is wanted ({chain.reason})"
-        chain.label, chain.copies = f"{product.label}+{chain.label}" if kernel.epilogue else product.label, False
+        if kernel.epilogue: chain.label, chain.reason = f"{product.label}+{chain.label}", f"a product and its only reader ({chain.reason})"
+        else: chain.label, chain.reason = product.label, f"a product, written where it is wanted ({chain.reason})"
+        chain.copies = False
         for x in product.operands[:2]: readers[id(x)] = [chain if t is product else t for t in readers[id(x)]]
     return [t for t in tasks if id(t) not in gone]
 

@@ -262,6 +262,7 @@ class Fusion:
         """Compute root in g too, from what is in memory anyway: when that is less traffic than storing it and little work."""
         if id(root) in self.stored or id(root) in self.owned: return False
         nodes, leaves, cost, full, cuts = set(), {}, 0, numel(root), g.cuts
+        times = -(-frame.size(frame.cuts_of(w.shape)) // full)
         if is_identity(w, full) and frame.size(g.cuts) == frame.size(self.of(root).cuts) == full:     # root's own broadcasts are affine in its domain
             cuts = frame.meet(g.cuts, self.of(root).cuts)
             if cuts is None: return False
@@ -277,7 +278,7 @@ class Fusion:
                 leaves[id(r)] = r
                 continue
             if r.op.kind != "elementwise": return False
-            cost += COST.get(r.op.name, 6)
+            cost += times * COST.get(r.op.name, 6)
             if cost > AGAIN_COST: return False
             nodes.add(id(r))
             for x in r.ins:

@@ -66,7 +66,9 @@ class Layout:
         name, kind = v.op.name, v.op.kind
         if name == "view":
             x = ins[0]
-            if x.op is not None and x.op.name == "view" or id(x) in self.laid and compose(self.laid[id(x)], v.attr) is None: ins = (self.move(x, "no affine view shows it"),)
+            laid = self.laid.get(id(x))
+            composed = laid is None or compose(laid, v.attr) is not None
+            if x.op is not None and x.op.name == "view" or not composed: ins = (self.move(x, "no affine view shows it"),)
         elif name in ALIASING: ins = (self.move(ins[0], "written through a view next", shared=False), ins[1] if name == "put" else self.dense(ins[1]))
         elif name == "matmul": ins = tuple([x if self.is_matrix(x) else self.move(x, "no axis is contiguous") for x in ins])
         elif kind in SOLO: ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
@@ -75,7 +77,8 @@ class Layout:
             native = new.op.plan(new.attr, new, *new.ins)
             taken = [i for i, p in enumerate(native.operands[:len(ins)]) if p.mode == "rw"]
             if taken and len(native.operands) == len(ins):
-                new = replaced(v, tuple([self.move(x, "overwritten by the routine", shared=False) if i == taken[0] else x for i, x in enumerate(ins)]))
+                copy = self.move(ins[taken[0]], "overwritten by the routine", shared=False)
+                new = replaced(v, tuple([copy if i == taken[0] else x for i, x in enumerate(ins)]))
                 self.takes[id(new)] = taken[0]
             self.natives[id(new)] = native
         return new

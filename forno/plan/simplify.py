@@ -69,7 +69,9 @@ def add(v):
     a, b = pieces(v.ins[0]), pieces(v.ins[1])
     if not a or not b or any([not apart(p, q, v.shape) for p, _ in a for q, _ in b]): return v
     both = [(w, x if plus_zero(x) else Value(v.op, (x, Literal(0)), None, v.dtype, x.shape)) for w, x in (*a, *b)]
-    if sum([numel(x) for _, x in both]) == numel(v): return Value(ASSEMBLE, tuple([x for _, x in both]), tuple([w for w, _ in both]), v.dtype, v.shape)
+    if sum([numel(x) for _, x in both]) == numel(v):
+        windows, values = zip(*both)
+        return Value(ASSEMBLE, values, windows, v.dtype, v.shape)
     out = constant(v, 0)
     for w, x in both: out = Value(TABLE["put"], (out, x), w, v.dtype, v.shape)
     return out

@@ -22,6 +22,7 @@ from forno.core.shape import View, as_numpy_strided, contiguous, reach, whole
 from forno.dnn import contract, oracle
 from forno.plan.expand import topological
 from forno.plan.values import Expr
+from forno.plan.verify import verify
 
 for _module in pkgutil.iter_modules(dnn.__path__): importlib.import_module(f"forno.dnn.{_module.name}")       # the op table
 
@@ -236,6 +237,7 @@ class Machine:
 def run(g: Graph, arrays, numbers=(), accepts=None):
     """Plan, interpret; returns the plan and the outputs. Inputs that weren't donated must be as they were."""
     plan = planner.make(g, accepts)
+    verify(g, plan)
     machine = Machine(g, plan, arrays, numbers)
     taken = {o.source.index for o in plan.outs if o.kind == "donated"}
     for i, (a, b) in enumerate(zip(machine.ins, machine.before)):
