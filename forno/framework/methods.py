@@ -24,7 +24,6 @@ def dim(self): return len(shape_of(self))
 def numel(self): return math.prod(shape_of(self))
 def stride(self, dim=None): return memory(self).strides if dim is None else memory(self).strides[views.normalize_dim(dim, len(shape_of(self)))]
 def storage_offset(self): return memory(self).offset
-def is_contig(self, memory_format=None): m = memory(self); return is_contiguous(m.shape, m.strides)
 def element_size(self): return self.dtype.size
 
 
@@ -203,11 +202,12 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
         elif isinstance(a, (str, type(CPU), int)) and not isinstance(a, bool): device = a
         elif a is not None and not isinstance(a, bool): raise TypeError(f"to() received an invalid combination of arguments - got {type(a).__name__}")
     if device is not None: on_cpu(device)
-    return fn.to(self, dtype or self.dtype, copy)
+    t = fn.to(self, dtype or self.dtype, copy)
+    return t if memory_format is None or memory_format.name == "preserve_format" else views.contiguous_(t, memory_format)
 
 
 def caster(dtype):
-    def method(self, memory_format=None): return fn.to(self, dtype)
+    def method(self, memory_format=None): return to(self, dtype, memory_format=memory_format)
     return method
 
 
@@ -265,7 +265,7 @@ def hang(cls):
     cls.requires_grad = property(requires_grad, set_requires_grad)
     cls.grad = property(get_grad, set_grad, lambda s: set_grad(s, None))
     cls.data = property(detached, set_data)
-    for name, f in dict(size=size, dim=dim, ndimension=dim, numel=numel, nelement=numel, stride=stride, storage_offset=storage_offset, is_contiguous=is_contig,
+    for name, f in dict(size=size, dim=dim, ndimension=dim, numel=numel, nelement=numel, stride=stride, storage_offset=storage_offset, is_contiguous=views.is_contiguous_in,
                         element_size=element_size, requires_grad_=requires_grad_, backward=backward, register_hook=register_hook, detach=detach, detach_=detach_,
                         register_post_accumulate_grad_hook=register_post_accumulate_grad_hook, retain_grad=autograd.retain_grad, copy_=copy_, fill_=fill_, zero_=zero_,
                         masked_fill_=masked_fill_, to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length,

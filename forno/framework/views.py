@@ -343,14 +343,47 @@ def unbind(input, dim=0):
     return tuple(select(input, d, i) for i in range(shape_of(input)[d]))
 
 
-def contiguous_(input, memory_format=None):
-    """Tensor.contiguous: itself when it already is."""
+FORMATS = {"channels_last": (0, 2, 3, 1), "channels_last_3d": (0, 2, 3, 4, 1)}     # axes, outermost first
+
+
+def laid(shape, memory_format) -> tuple[int, ...]:
+    """Strides of a shape in a memory format."""
+    order = FORMATS.get(memory_format.name)
+    if order is None: return contiguous(shape)
+    if len(order) != len(shape): raise RuntimeError(f"required rank {len(order)} tensor to use {memory_format.name} format")
+    inner = contiguous([shape[d] for d in order])
+    return tuple(inner[order.index(d)] for d in range(len(shape)))
+
+
+def same_layout(shape, strides, wanted) -> bool:
+    """Equal strides wherever an axis has more than one element."""
+    return 0 in shape or all(s == w for n, s, w in zip(shape, strides, wanted) if n > 1)
+
+
+def is_contiguous_in(input, memory_format=None) -> bool:
     mem = memory(input)
-    if is_contiguous(mem.shape, mem.strides): return input
-    return owned(record(mv.copy, (read(input),), "dense"))
+    if memory_format is None or memory_format.name not in FORMATS: return is_contiguous(mem.shape, mem.strides)
+    return len(mem.shape) == len(FORMATS[memory_format.name]) and same_layout(mem.shape, mem.strides, laid(mem.shape, memory_format))
+
+
+def contiguous_(input, memory_format=None):
+    """Tensor.contiguous: itself when it already lies so."""
+    if is_contiguous_in(input, memory_format): return input
+    return dense_copy(input, memory_format)
+
+
+def dense_copy(input, memory_format=None):
+    """A copy in a memory format (row-major by default)."""
+    n = read(input)
+    order = None if memory_format is None else FORMATS.get(memory_format.name)
+    if order is None: return owned(record(mv.copy, (n,), "dense"))
+    laid(n.line.shape, memory_format)
+    turned = owned(record(mv.copy, (read(permute(input, order)),), "dense"))
+    return permute(turned, tuple(order.index(d) for d in range(len(order))))
 
 
 def clone(input, *, memory_format=None):
+    if memory_format is not None and memory_format.name != "preserve_format": return dense_copy(input, memory_format)
     n = read(input)
     return owned(record(mv.copy, (n,))) if n.line.memory is None else like_memory(input, n)
 
