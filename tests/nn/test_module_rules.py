@@ -124,7 +124,7 @@ def moving(torch, nn):
         assert change() is net
         kinds.append(sorted({str(t.dtype)[6:] for t in net.state_dict().values()}))
     kinds = [[k.replace("torch.", "").lstrip(".") for k in ks] for ks in kinds]
-    return kinds, before == [id(p) for p in net.parameters()], outcome(lambda: net.to(3, 4, 5))[0], outcome(lambda: net.to())[0]
+    return kinds, before == [id(p) for p in net.parameters()], outcome(lambda: net.to(3, 4, 5))[0], outcome(lambda: net.to() is net)
 
 
 @scenario
@@ -257,7 +257,7 @@ def copies_and_pickles(torch, nn):
     p = nn.Parameter(torch.ones(2), requires_grad=False)
     q = pickle.loads(pickle.dumps(p))
     return told, type(q).__name__, q.requires_grad, tidy(repr(p)).replace("Parameter(",
-                                                                          "tensor("), copy.deepcopy(p).requires_grad, type(p + 1).__name__
+           "tensor("), copy.deepcopy(p).requires_grad, type(p + 1).__name__
 
 
 @scenario
@@ -384,7 +384,7 @@ def parameter_rules(torch, nn):
         q.mul_(3)
     q.note = "kept"
     return p.shape[0], p.requires_grad, q.is_leaf, t.tolist(), isinstance(q, nn.Parameter), isinstance(t,
-                                                                                                       nn.Parameter), copy.copy(q).is_leaf, q.data is q, q.note
+           nn.Parameter), copy.copy(q).is_leaf, q.data is q, q.note
 
 
 @pytest.mark.parametrize("tell", SCENARIOS, ids=lambda f: f.__name__)
@@ -399,10 +399,13 @@ def test_same_story(tell):
     assert got == want
 
 
-@pytest.mark.parametrize("make", ["Linear(5, 3)", "Conv1d(4, 6, 3, groups=2)", "Conv2d(3, 8, (3, 5), bias=False)", "Conv3d(2, 2, 3)", "ConvTranspose2d(4, 2, 3)",
-                                  "Bilinear(2, 3, 4)", "Embedding(7, 3, padding_idx=2)", "EmbeddingBag(7, 3)", "RNN(3, 4, 2)", "LSTM(3, 4, 2, proj_size=2)",
+@pytest.mark.parametrize("make", ["Linear(5, 3)", "Conv1d(4, 6, 3, groups=2)", "Conv2d(3, 8, (3, 5), bias=False)", "Conv3d(2, 2, 3)",
+                                  "ConvTranspose2d(4, 2, 3)",
+                                  "Bilinear(2, 3, 4)", "Embedding(7, 3, padding_idx=2)", "EmbeddingBag(7, 3)", "RNN(3, 4, 2)",
+                                  "LSTM(3, 4, 2, proj_size=2)",
                                   "GRU(3, 4, bidirectional=True)", "LSTMCell(3, 4)", "MultiheadAttention(4, 2, add_bias_kv=True)", "PReLU(3)",
-                                  "MultiheadAttention(4, 2, kdim=3, vdim=5)", "TransformerDecoderLayer(4, 2, 8)", "Transformer(4, 2, 1, 1, 8)", "LayerNorm(4)",
+                                  "MultiheadAttention(4, 2, kdim=3, vdim=5)", "TransformerDecoderLayer(4, 2, 8)", "Transformer(4, 2, 1, 1, 8)",
+                                  "LayerNorm(4)",
                                   "AdaptiveLogSoftmaxWithLoss(8, 10, [2, 5])", "BatchNorm2d(3)"])
 def test_equal_seeds_give_equal_parameters(make):
     """Also after the constructor: the generators stand at the same place."""
@@ -417,8 +420,10 @@ def test_equal_seeds_give_equal_parameters(make):
         {k: v for k, v in want.__dict__.items() if isinstance(v, (int, float, str, tuple)) and k in got.__dict__}
 
 
-INITS = ["uniform_(t, -1, 2)", "normal_(t, 1, 2)", "trunc_normal_(t)", "trunc_normal_(t, std=0.5, a=1, b=2)", "constant_(t, 3)", "ones_(t)", "zeros_(t)", "eye_(t)",
-         "xavier_uniform_(t, 2)", "xavier_normal_(t)", "kaiming_uniform_(t, mode='fan_out', nonlinearity='relu')", "kaiming_normal_(t)", "orthogonal_(t, 2)",
+INITS = ["uniform_(t, -1, 2)", "normal_(t, 1, 2)", "trunc_normal_(t)", "trunc_normal_(t, std=0.5, a=1, b=2)", "constant_(t, 3)", "ones_(t)",
+         "zeros_(t)", "eye_(t)",
+         "xavier_uniform_(t, 2)", "xavier_normal_(t)", "kaiming_uniform_(t, mode='fan_out', nonlinearity='relu')", "kaiming_normal_(t)",
+         "orthogonal_(t, 2)",
          "sparse_(t, 0.3)", "dirac_(t.reshape(2, 3, 2))"]
 
 
@@ -437,7 +442,8 @@ def test_init(call, shape):
 
 
 def test_init_errors():
-    for call in ("calculate_gain('x')", "calculate_gain('leaky_relu', True)", "eye_(t)", "dirac_(t)", "xavier_uniform_(t)", "kaiming_uniform_(m, mode='x')", "sparse_(t, 0.1)",
+    for call in ("calculate_gain('x')", "calculate_gain('leaky_relu', True)", "eye_(t)", "dirac_(t)", "xavier_uniform_(t)",
+                 "kaiming_uniform_(m, mode='x')", "sparse_(t, 0.1)",
                  "orthogonal_(t)", "dirac_(c, 3)"):
         stories = [outcome(lambda: eval(f"init.{call}", {"init": nn.init, "t": torch.zeros(3), "m": torch.zeros(2, 2), "c": torch.zeros(4, 2, 3)}))
                    for torch, nn in ((oracle, oracle.nn), (candidate, forno.nn))]

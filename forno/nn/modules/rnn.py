@@ -10,7 +10,7 @@ from .. import init
 from ..functional.linear import linear
 from ..functional.recurrent import CELLS, recurrent
 from ..parameter import Parameter
-from ..utils.rnn import PackedSequence
+from ..packed import PackedSequence
 from .module import Module
 
 __all__ = ["RNNBase", "RNN", "LSTM", "GRU", "RNNCellBase", "RNNCell", "LSTMCell", "GRUCell"]
