@@ -7,9 +7,15 @@ import numpy as np
 _BARRIER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
+FENCE, MARK = 1 << 16, 0xA5                    # bytes behind a buffer that must stay as they are
+
+
 def aligned(nbytes: int) -> np.ndarray:
-    raw = np.zeros(nbytes + 128, np.uint8)
-    return raw[-raw.ctypes.data % 64:][:nbytes + 64]
+    """A buffer on a cache line, with a fence behind it. Every float in it starts as NaN: nothing may be read before it is written."""
+    raw = np.full(nbytes + FENCE + 64, MARK, np.uint8)
+    out = raw[-raw.ctypes.data % 64:][:nbytes + FENCE]
+    out[:nbytes] = 0xFF
+    return out
 
 
 def run(launch, arrays, threads: int = 1, values=None):
@@ -21,7 +27,6 @@ def run(launch, arrays, threads: int = 1, values=None):
     shared, error, gate = aligned(launch.shared), np.zeros(4, np.int64), threading.Barrier(threads)
     barrier = _BARRIER(lambda ctx: gate.wait() and None)
     private = [aligned(launch.scratch) for _ in range(threads)]
-    for p in (*private, shared): p[:] = 0xFF   # every float starts as NaN: nothing may be read before it is written
     ctxs = [np.array([t, threads, private[t].ctypes.data, shared.ctypes.data, ctypes.cast(barrier, ctypes.c_void_p).value, error.ctypes.data, 0], np.int64)
             for t in range(threads)]
 
@@ -31,4 +36,7 @@ def run(launch, arrays, threads: int = 1, values=None):
         pool = [threading.Thread(target=call, args=(c,)) for c in ctxs]
         for p in pool: p.start()
         for p in pool: p.join()
+    for buffer, nbytes in [*((p, launch.scratch) for p in private), (shared, launch.shared)]:
+        beyond = np.flatnonzero(buffer[nbytes:] != MARK)
+        assert not len(beyond), f"wrote {beyond[-1] + 1} bytes behind {nbytes} bytes of scratch"
     return error

@@ -12,6 +12,9 @@ from .harness import run
 TORCH = {dt.float32: torch.float32, dt.float64: torch.float64, dt.float16: torch.float16, dt.bfloat16: torch.bfloat16}
 
 
+FENCE = 4096                                    # elements
+
+
 def three(x, fill): return (fill,) * (3 - len(x)) + tuple(x)
 
 
@@ -32,16 +35,20 @@ def check(n, c, k, size, taps, stride=None, padding=None, dilation=None, groups=
     wide = [v.double() for v in (x, w, dy, b)]
     y = torch.nn.functional.conv1d if d == 1 else torch.nn.functional.conv2d if d == 2 else torch.nn.functional.conv3d
     want_y = y(wide[0], wide[1], wide[3] if bias else None, stride, padding, dilation, groups)
+    if c == 0: want_y = wide[3].view(1, k, *(1,) * d).expand(n, k, *out)          # torch 2.13 forgets k here
     want = torch.ops.aten.convolution_backward(wide[2], wide[0], wide[1], [0], stride, padding, dilation, False, [0] * d, groups, [True, True, False])
     common = (n, c, k, groups, three(size, 1), three(out, 1), three(taps, 1), three(stride, 1), three(padding, 0), three(dilation, 1), t)
     unit = {dt.float32: 2e-6, dt.float64: 1e-14, dt.float16: 2e-3, dt.bfloat16: 1e-2}[t]
     cases = [("forward", [x, w], [b] if bias else [], want_y), ("input", [dy, w], [], want[0]), ("weight", [dy, x], [], want[1])]
     for which, ins, more, wanted in cases:
-        got = torch.full(wanted.shape, float("nan"), dtype=TORCH[t])
+        whole = torch.full((wanted.numel() + 2 * FENCE,), 77.0, dtype=TORCH[t])
+        got = whole[FENCE:-FENCE].view(wanted.shape)               # with a fence on both sides
         operands = [Operand(t, "r"), Operand(t, "r"), Operand(t, "w")] + [Operand(t, "r")] * len(more)
         launch = conv.build(Conv(which, *common, bool(more), tuple(operands)))
+        got.fill_(float("nan"))
         view = array(got)
         run(launch, [*map(array, ins), view, *map(array, more)], threads)
+        assert (whole[:FENCE] == 77).all() and (whole[-FENCE:] == 77).all(), which
         error = (got.double() - wanted).abs().max().item() if got.numel() else 0.0
         scale = max(wanted.abs().max().item(), 1.0) if got.numel() else 1.0
         assert error <= unit * scale * 4, (which, error, scale)
