@@ -171,6 +171,8 @@ def test_workers_give_tensors_that_own_shared_memory():
 def test_spawned_workers():
     loader = fd.DataLoader(Squares(6), batch_size=2, num_workers=1, multiprocessing_context="spawn")
     assert [b.tolist() for b in loader] == [[0, 1], [4, 9], [16, 25]]
+    loader = fd.DataLoader(fd.TensorDataset(ft.arange(4), ft.ones(4, 2)), batch_size=4, num_workers=1, multiprocessing_context="spawn")
+    assert [plain(b) for b in loader] == [plain([ft.arange(4), ft.ones(4, 2)])]
 
 
 class Trouble(Squares):

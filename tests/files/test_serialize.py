@@ -1,5 +1,6 @@
 """save and load against torch.save and torch.load, both ways; then damaged and hostile files, which must end in an error that says what to do."""
 import collections
+import copy
 import io
 import os
 import pathlib
@@ -119,6 +120,28 @@ def test_whole_modules_both_ways(tmp_path):
     back = torch.load(path, weights_only=False)
     np.testing.assert_allclose(back(torch.ones(4, 2)).detach().numpy(), ours(ft.ones(4, 2)).detach().numpy(), rtol=1e-5)
     with fs.safe_globals([nn.Sequential, nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.Dropout]): assert repr(fs.load(path)) == repr(ours)
+
+
+def test_pickle_and_deepcopy():
+    x = ft.arange(6.0).reshape(2, 3).requires_grad_()
+    (x * 2).sum().backward()
+    for t in (x.detach(), x, x.detach().t(), ft.tensor([1.5, 2.5], dtype=ft.bfloat16), ft.zeros(0, 2), ft.tensor(True)):
+        for protocol in (2, 5):
+            got = pickle.loads(pickle.dumps(t, protocol=protocol))
+            assert got.tolist() == t.tolist() and got.dtype == t.dtype and got.shape == t.shape and got.requires_grad == t.requires_grad
+    base = ft.arange(6.0)
+    made = copy.deepcopy({"x": x, "again": x, "base": base, "row": base[2:4], "flip": base.reshape(2, 3).t(), "p": nn_parameter(base)})
+    made["base"].add_(10)
+    assert made["row"].tolist() == [12.0, 13.0] and made["flip"].tolist() == [[10.0, 13.0], [11.0, 14.0], [12.0, 15.0]] and base.tolist()[0] == 0.0
+    assert made["x"] is made["again"] and made["x"] is not x and made["x"].requires_grad and made["x"].is_leaf
+    assert made["x"].grad.tolist() == [[2.0] * 3] * 2 and made["x"].grad is not x.grad and made["p"].requires_grad
+    with pytest.raises(RuntimeError, match="graph leaves"): copy.deepcopy(x * 2)
+    assert copy.copy(base).tolist() == base.tolist()
+
+
+def nn_parameter(t):
+    from forno import nn
+    return nn.Parameter(t)
 
 
 def test_layout_of_the_file(tmp_path):
