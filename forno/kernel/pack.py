@@ -30,12 +30,13 @@ def write(p: Program, name: str, stored: dtype, t: Tile, columns: bool):
             def copy(masked):
                 with p.loop(0, depth) as k:
                     s, d = p.offset(src, sk * k, stored), p.offset(dst, width * k, T)
-                    xs = [p.load_masked(q, stored, m) if masked else p.load(q, stored, L) for q, m in ((p.offset(s, b * L, stored), masks[b]) for b in range(blocks))]
+                    places = [p.offset(s, b * L, stored) for b in range(blocks)]
+                    xs = [p.load_masked(at, stored, mask) if masked else p.load(at, stored, L) for at, mask in zip(places, masks)]
                     for b, x in enumerate(xs): p.store(p.cast(x, T), p.offset(d, b * L, T))
             if columns: p.otherwise(valid.eq(t.columns), lambda: copy(False), lambda: copy(True))
             else: copy(True)
 
-        def transposed():
+        def transposed(blocks):
             """k is contiguous: squares of L x L through registers; the last one overlaps the one before it."""
             rows = [p.offset(src, p.min(valid - 1, i) * si, stored) for i in range(blocks * L)]
             with p.loop(0, p.ceil_div(depth, L)) as q:
@@ -48,7 +49,11 @@ def write(p: Program, name: str, stored: dtype, t: Tile, columns: bool):
         def elements():
             with p.loop(0, depth) as k, p.loop(0, valid) as i:
                 p.store(p.cast(p.load(p.offset(src, i * si + k * sk, stored), stored), T), p.offset(dst, k * width + i, T))
-        p.otherwise(si.eq(1), lines, lambda: p.otherwise(p.both(sk.eq(1), depth >= L), transposed, elements))
+
+        def squares():
+            if columns and blocks > 1: p.otherwise(valid <= L, lambda: transposed(1), lambda: transposed(blocks))   # narrow results are common
+            else: transposed(blocks)
+        p.otherwise(si.eq(1), lines, lambda: p.otherwise(p.both(sk.eq(1), depth >= L), squares, elements))
 
 
 def square(p: Program, rows: list[Val]) -> list[Val]:
