@@ -72,10 +72,10 @@ def registering_errors(torch, nn):
     calls = [lambda: m.register_parameter("a.b", None), lambda: m.register_parameter("", None), lambda: m.register_parameter(3, None),
              lambda: m.register_parameter("x", None), lambda: m.register_parameter("q", 3), lambda: m.register_parameter("q", p * 2),
              lambda: m.register_buffer("a.b", None), lambda: m.register_buffer("", None), lambda: m.register_buffer(3, None),
-             lambda: m.register_buffer("x", None), lambda: m.register_buffer("q", 3), lambda: m.add_module("a.b", None), lambda: m.add_module("", 
+             lambda: m.register_buffer("x", None), lambda: m.register_buffer("q", 3), lambda: m.add_module("a.b", None), lambda: m.add_module("",
              None),
              lambda: m.add_module("x", nn.ReLU()), lambda: m.add_module("q", 3), lambda: m.add_module(3, None), Early, EarlyModule, EarlyBuffer,
-             lambda: setattr(m, "p", 3), lambda: setattr(m, "child", 3), lambda: setattr(m, "buf", 3), lambda: m.missing, lambda: delattr(m, 
+             lambda: setattr(m, "p", 3), lambda: setattr(m, "child", 3), lambda: setattr(m, "buf", 3), lambda: m.missing, lambda: delattr(m,
              "missing"),
              lambda: Options(1), lambda: Options(a=1), lambda: m(1), lambda: m.get_submodule("nope"), lambda: m.get_submodule("x"),
              lambda: m.get_parameter("child"), lambda: m.get_parameter("nope"), lambda: m.get_buffer("p"), lambda: m.train(1),
@@ -108,7 +108,7 @@ def attributes_move_between_tables(torch, nn):
     m.w = nn.Buffer(torch.ones(1))
     del m.w
     tell()
-    return told, isinstance(nn.Buffer(torch.ones(1)), nn.Buffer), isinstance(torch.ones(1), nn.Buffer), isinstance(nn.Parameter(torch.ones(1)), 
+    return told, isinstance(nn.Buffer(torch.ones(1)), nn.Buffer), isinstance(torch.ones(1), nn.Buffer), isinstance(nn.Parameter(torch.ones(1)),
              torch.Tensor)
 
 
@@ -179,7 +179,7 @@ def state_dict_hooks(torch, nn):
     m.register_state_dict_pre_hook(lambda module, prefix, keep: told.append(("pre", prefix, keep)))
     m.register_state_dict_post_hook(lambda module, state, prefix, meta: told.append(("post", list(state), prefix, dict(meta))))
     m._register_state_dict_hook(lambda module, state, prefix, meta: OrderedDict(state, added=1))
-    m.register_load_state_dict_pre_hook(lambda module, state, prefix, *rest: told.append(("load", type(module).__name__, prefix, state.pop("added", 
+    m.register_load_state_dict_pre_hook(lambda module, state, prefix, *rest: told.append(("load", type(module).__name__, prefix, state.pop("added",
              None))))
     handle = m.register_load_state_dict_post_hook(lambda module, keys: keys.missing_keys.clear())
     state = m.state_dict()
@@ -321,8 +321,8 @@ def parameter_lists_and_dicts(torch, nn):
 
 @scenario
 def constructor_errors(torch, nn):
-    calls = ["nn.Conv2d(3, 4, 1, groups=2)", "nn.Conv2d(4, 3, 1, groups=2)", "nn.Conv2d(1, 1, 1, groups=0)", "nn.Conv2d(1, 1, 3, stride=2, "
-                                                                                                             "padding='same')",
+    calls = ["nn.Conv2d(3, 4, 1, groups=2)", "nn.Conv2d(4, 3, 1, groups=2)", "nn.Conv2d(1, 1, 1, groups=0)", "nn.Conv2d(1, 1, 3, stride=2,"
+             " padding='same')",
              "nn.ConvTranspose2d(1, 1, 1, padding_mode='reflect')", "nn.Dropout(1.5)", "nn.GroupNorm(2, 3)", "nn.Embedding(3, 2, padding_idx=3)",
              "nn.LSTM(0, 1)", "nn.LSTM(1, 0)", "nn.LSTM(1, 2, num_layers=0)", "nn.LSTM(1, 2, dropout=2)", "nn.LSTM(1, 2, proj_size=2)",
              "nn.LSTM(1, 2, proj_size=-1)", "nn.LSTM(1.0, 2)", "nn.GRU(1, 2, proj_size=1)", "nn.RNN(1, 2, nonlinearity='x')", "nn.LSTM(1, 2, bias=1)",
@@ -338,12 +338,12 @@ def constructor_errors(torch, nn):
 def forward_errors(torch, nn):
     one = torch.ones
     calls = [lambda: nn.BatchNorm1d(2)(one(2)), lambda: nn.BatchNorm2d(2)(one(2, 2)), lambda: nn.BatchNorm1d(2)(one(1, 2)),
-             lambda: nn.InstanceNorm2d(2)(one(1, 2, 1, 1)), lambda: nn.InstanceNorm1d(2, affine=True)(one(1, 3, 4)), lambda: nn.GroupNorm(1, 
+             lambda: nn.InstanceNorm2d(2)(one(1, 2, 1, 1)), lambda: nn.InstanceNorm1d(2, affine=True)(one(1, 3, 4)), lambda: nn.GroupNorm(1,
              2)(one(2)),
-             lambda: nn.Softmax2d()(one(2)), lambda: nn.LSTM(2, 2)(one(2)), lambda: nn.LSTM(2, 2)(one(3, 1, 3)), lambda: nn.GRU(2, 2)(one(3, 1, 2), 
+             lambda: nn.Softmax2d()(one(2)), lambda: nn.LSTM(2, 2)(one(2)), lambda: nn.LSTM(2, 2)(one(3, 1, 3)), lambda: nn.GRU(2, 2)(one(3, 1, 2),
              one(1, 1)),
              lambda: nn.GRU(2, 2)(one(3, 1, 2), one(1, 2, 2)), lambda: nn.LSTM(2, 2)(one(3, 2), (one(1, 1, 2), one(1, 1, 2))),
-             lambda: nn.LSTM(2, 2)(one(3, 1, 2).double()), lambda: nn.GRUCell(2, 2)(one(1, 1, 1)), lambda: nn.LSTMCell(2, 2)(one(2, 2), (one(1, 1, 
+             lambda: nn.LSTM(2, 2)(one(3, 1, 2).double()), lambda: nn.GRUCell(2, 2)(one(1, 1, 1)), lambda: nn.LSTMCell(2, 2)(one(2, 2), (one(1, 1,
              1),) * 2),
              lambda: nn.RNNCell(2, 2, nonlinearity="x")(one(2)), lambda: nn.MSELoss(reduction="x")(one(1), one(1)),
              lambda: nn.BCELoss()(one(2), one(3)), lambda: nn.BCEWithLogitsLoss()(one(2), one(3)), lambda: nn.NLLLoss()(one(3, 2), one(2).long()),

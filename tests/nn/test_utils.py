@@ -42,7 +42,7 @@ def packing(torch, nn):
     p = rnn.pack_padded_sequence(x, [4, 2, 1])
     q = rnn.pack_padded_sequence(x.transpose(0, 1), torch.tensor([1, 4, 2]), batch_first=True, enforce_sorted=False)
     told = [list(p), list(q), list(rnn.pad_packed_sequence(p)), list(rnn.pad_packed_sequence(q, batch_first=True, padding_value=-3.0,
-                                                                                             total_length=6))]
+                                                                 total_length=6))]
     told += [rnn.unpack_sequence(q), list(rnn.pack_sequence([x[:3, 0], x[:1, 1]])), str(q.double().data.dtype).split(".")[-1], q.is_cuda]
     told += [outcome(lambda: rnn.pack_padded_sequence(x, [1, 2, 4]))[0], outcome(lambda: rnn.pack_padded_sequence(x, [4, 2]))[0],
              outcome(lambda: rnn.pack_padded_sequence(x, [4, 2, 0]))[0], outcome(lambda: rnn.pad_packed_sequence(p, total_length=2)),
