@@ -20,8 +20,10 @@ from .tensor import Tensor, memory, wrap
 
 
 class Memories:
-    """The storages behind a number of tensors, numbered as they appear. What shares memory is found by identity of the storage, not by address: taking
-    a tensor's memory may move it."""
+    """The storages behind a number of tensors, numbered as they appear.
+
+    What shares memory is found by the storage's identity, not by its address: taking a tensor's memory may move it.
+    """
 
     def __init__(self):
         self.all: list[memoryview] = []

@@ -66,7 +66,7 @@ _MARK = _Mark()
 
 def _encode(text, encoding="latin1"):
     """`_codecs.encode`, by which protocol 2 writes bytes."""
-    if encoding != "latin1" or not isinstance(text, str): raise pickle.UnpicklingError(f"bytes written by encode(…, {encoding!r}) are not supported")
+    if encoding != "latin1" or not isinstance(text, str): raise pickle.UnpicklingError("bytes written in another encoding than latin1")
     return codecs.latin_1_encode(text)[0]
 
 

@@ -86,7 +86,7 @@ class Shards:
         info = self.info()
         if info is None: return iter(range(self.n))
         assert info.num_workers == 2 and info.dataset.n == self.n and isinstance(info.seed, int)
-        return iter(range(0, self.n // 4 * 3) if info.id == 0 else range(self.n // 4 * 3, self.n))
+        return iter(range(self.n // 4 * 3) if info.id == 0 else range(self.n // 4 * 3, self.n))
 
 
 def shards(t, m):
