@@ -38,7 +38,8 @@ def build(c: Conv) -> Launch:
     staged = phases > 1 or c.dtype is not t.acc
     pitch = -(-width // phases)
     s_h = phases * pitch if staged else width
-    source = dict(s_h=s_h, s_d=size[1] * s_h, s_channel=size[0] * size[1] * s_h, s_image=channels * c.groups * size[0] * size[1] * s_h, x_d=size[0], x_h=size[1])
+    volume = size[0] * size[1] * s_h
+    source = dict(s_h=s_h, s_d=size[1] * s_h, s_channel=volume, s_image=channels * c.groups * volume, x_d=size[0], x_h=size[1])
     in_place, alone = c.dtype is t.acc, m == channels == 1
     parts, packed = [], 0
     for shape, tap_list in (_residues(c, s_h, source["s_d"]) if c.which == "input" else [_forward(c, pitch, phases, s_h, source["s_d"])]):
@@ -58,7 +59,7 @@ def build(c: Conv) -> Launch:
         parts.append((values, tap_list))
         packed += c.groups * -(-m // t.rows) * (channels * n * t.rows + PAD)
     kernels = micro(t.acc)
-    if weight:                                                   # rows are (channel, tap): all panels of one height, the last one's excess is left behind
+    if weight:                                 # rows are (channel, tap): all panels of one height, the last one's excess is left behind
         wide = parts[0][0]["block"] * taps
         panels = -(-wide // t.rows)
         height, taller = -(-wide // max(panels, 1)), 0
@@ -90,9 +91,10 @@ def build(c: Conv) -> Launch:
     words = [head[x] for x in WORDS]
     for values, tap_list in parts: words += [*(values[x] for x in PART), *itertools.chain(*tap_list)]
     entry_address, text = entry(len(c.operands))
-    flops = 2 * c.n * c.k * channels * taps * math.prod(c.out) if c.which == "forward" else 2 * c.n * c.k * (c.c // c.groups) * taps * math.prod(c.out)
+    flops = 2 * c.n * c.k * (c.c // c.groups) * taps * math.prod(c.out)
     moved = c.dtype.size * (c.n * (c.c * math.prod(c.size) + c.k * math.prod(c.out)) + c.k * (c.c // c.groups) * taps)
-    return Launch(Code("conv", entry_address, text), tuple(words), flops > PARALLEL_FLOPS, scratch=per_thread + 512, shared=shared + 512, bytes=moved, flops=flops)
+    return Launch(Code("conv", entry_address, text), tuple(words), flops > PARALLEL_FLOPS,
+                  scratch=per_thread + 512, shared=shared + 512, bytes=moved, flops=flops)
 
 
 def _forward(c: Conv, pitch: int, phases: int, s_h: int, s_d: int):
@@ -109,13 +111,14 @@ def _forward(c: Conv, pitch: int, phases: int, s_h: int, s_d: int):
 
 
 def _residues(c: Conv, s_h: int, s_d: int):
-    """The input gradient's parts: input pixel i = residue + j * stride meets tap r at output pixel j + (residue + padding - r * dilation) / stride."""
+    """The input gradient's parts: pixel i = residue + j * stride meets tap r at dy's pixel j + (residue + padding - r * dilation) / stride."""
     x = c.size
     for residue in itertools.product(*(range(min(s, n)) for s, n in zip(c.stride, x))):
         g = [-(-(n - a) // s) for n, a, s in zip(x, residue, c.stride)]
         strides = (x[1] * x[2], x[2], 1)
         o = [s * step for s, step in zip(c.stride, strides)]
-        shape = dict(g0=g[0], g1=g[1], g2=g[2], d_step=1, h_step=1, o_off=sum(a * step for a, step in zip(residue, strides)), o_d=o[0], o_h=o[1], o_w=o[2],
+        shape = dict(g0=g[0], g1=g[1], g2=g[2], d_step=1, h_step=1, o_off=sum(a * step for a, step in zip(residue, strides)),
+                     o_d=o[0], o_h=o[1], o_w=o[2],
                      o_channel=math.prod(x), o_image=c.c * math.prod(x), flat=int(c.stride == (1, 1, 1)))
         taps = []
         for i, at in enumerate(itertools.product(*map(range, c.taps))):

@@ -15,8 +15,8 @@ from ..cpu import code
 from . import pack
 from .builder import Val
 from .gemm import grid
-from .images import (HEAD, PART, TAP, WORDS, Panels, Record, Runs, meet, record_at, segment_words, staged, write_bias, write_columns, write_lanes, write_plan,
-                     write_scatter, write_segments, write_spread, write_stage)
+from .images import (HEAD, PART, TAP, WORDS, Panels, Record, Runs, meet, record_at, segment_words, staged, write_bias, write_columns, write_lanes,
+                     write_plan, write_scatter, write_segments, write_spread, write_stage)
 from .tile import Int, Program, Tile, accumulator, kernel_of, tile
 
 PAD = 64                                       # elements behind a panel that packing may overwrite

@@ -172,7 +172,8 @@ def _write_dots(p: Program, t: Tile):
 def _write_turn(p: Program, stored: dt.dtype, t: Tile):
     """turn: the sums of channels c_lo..c_hi, transposed, to dw; of each block `number`'s share of `shares`."""
     T, L = t.acc, t.lanes
-    with p.define("turn", "ptr w, ptr part, ptr own, ptr dw, i64 c_lo, i64 c_hi, i64 number, i64 shares") as (w, part, own, dw, c_lo, c_hi, number, shares):
+    with p.define("turn", "ptr w, ptr part, ptr own, ptr dw, i64 c_lo, i64 c_hi, i64 number, i64 shares") as (
+            w, part, own, dw, c_lo, c_hi, number, shares):
         W, r = Record(p, w, WORDS), Record(p, part, PART)
         channels, m, taps, block, size = W["channels"], W["m"], r["taps"], r["block"], _block_size(p, t, W)
         ld = p.ceil_div(m, t.columns) * t.columns

@@ -1,7 +1,7 @@
 """What happens to a tile of a matrix product before it is left: bias, activation, any elementwise body, in a function of its own.
 
-Comes in: a `Gemm` with an `epilogue`, a Nest over (*batch, m, n) without window. Its operand 0 is the product (rounded to its dtype, as a row's result
-is); its operand i > 0 is the Gemm's operand i + 1, so operand 1 is c, which it must store. c must share no memory with anything the epilogue reads.
+Comes in: a `Gemm` with an `epilogue`, a Nest over (*batch, m, n) without window. Its operand 0 is the product (rounded to its dtype, as a
+row's result is); its operand i > 0 is the Gemm's operand i + 1, so operand 1 is c, which it must store. c must share no memory with anything the epilogue reads.
 Goes out: the address of `tail` and its run-time words. The driver of the product calls it for every finished tile, so no product is
 compiled again for a new epilogue, and the tile is still in the nearest cache.
 """
@@ -41,7 +41,7 @@ def turned(nest: Nest) -> Nest:
 
 
 def build(g: Gemm, t: Tile, first_word: int) -> tuple[int, tuple[int, ...]]:
-    """(address of tail, its words). `first_word`: how many of the Launch's words come before them; the lengths of the batch axes are every fourth before."""
+    """(address of tail, its words). `first_word`: how many of the Launch's words come before them, of which the last are four per batch axis."""
     nest, rank = g.epilogue, len(g.batch)
     p, L = _Tail(g.operands), t.lanes
     words: list[int] = []
@@ -59,7 +59,8 @@ def build(g: Gemm, t: Tile, first_word: int) -> tuple[int, tuple[int, ...]]:
             words.extend((v.offset, *v.strides))
             here = p.read(w, place)
             for r in range(rank): here = here + index[r] * p.read(w, place + 1 + r)
-            steps = [p.int(s) if s in fixed else p.read(w, place + 1 + rank + i) for i, (s, fixed) in enumerate(zip(v.strides[rank:], ((0,), (0, 1))))]
+            known = ((0,), (0, 1))
+            steps = [p.int(s) if s in known[i] else p.read(w, place + 1 + rank + i) for i, s in enumerate(v.strides[rank:])]
             here = here + row * steps[0] + col * steps[1]
             t = g.operands[v.operand + 1].dtype
             return p.offset(p.base(v.operand + 1), here, t), *steps
@@ -78,7 +79,8 @@ def build(g: Gemm, t: Tile, first_word: int) -> tuple[int, tuple[int, ...]]:
             with p.loop(0, rows) as line:
                 done: list[Val | None] = []
                 for i, v in enumerate(nest.body):
-                    if isinstance(v, Load) and v.operand == 0: x = p.cast(p.load_masked(p.offset(src, line * ld + q * L, t.acc), t.acc, mask), v.dtype)
+                    if isinstance(v, Load) and v.operand == 0:
+                        x = p.cast(p.load_masked(p.offset(src, line * ld + q * L, t.acc), t.acc, mask), v.dtype)
                     elif isinstance(v, Load): x = same[i] if i in same else load(i, v, line)
                     elif isinstance(v, Const): x = p.const(v.value, v.dtype)
                     elif isinstance(v, Number): x = numbers[i]

@@ -145,7 +145,8 @@ def build(g: Gemm) -> Launch:
     stored = g.a.dtype
     if stored in (dt.bool, dt.complex32) or g.b.dtype is not stored or g.epilogue is None and g.c.dtype is not stored:
         raise unsupported("matmul", stored, instead="convert the operands")
-    if g.epilogue is not None and not accepts(g.epilogue): raise unsupported("matmul with this epilogue", stored, instead="run the epilogue as a kernel of its own")
+    if g.epilogue is not None and not accepts(g.epilogue):
+        raise unsupported("matmul with this epilogue", stored, instead="run the epilogue as a kernel of its own")
     t = tile(accumulator(stored))
     a_at, b_at = 0, 1
     if _better_turned(g, t):

@@ -27,7 +27,8 @@ def build(g: Gemm, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
     stored, t = g.a.dtype, tile(accumulator(g.a.dtype))
     copy = stored is not t.acc or g.a.cols != 1
     values = dict(driver=driver(stored, g.c.dtype)[0], tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch), n=g.n, k=g.k,
-                  a_off=g.a.offset, a_col=g.a.cols, b_off=g.b.offset, b_row=g.b.rows, b_col=g.b.cols, c_off=g.c.offset, c_col=g.c.cols, copy=int(copy))
+                  a_off=g.a.offset, a_col=g.a.cols, b_off=g.b.offset, b_row=g.b.rows, b_col=g.b.cols, c_off=g.c.offset, c_col=g.c.cols,
+                  copy=int(copy))
     axes = tuple(x for axis in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in axis)
     tail_words = ()
     if g.epilogue is not None: values["tail"], tail_words = epilogue.build(g, t, len(WORDS) + len(axes))

@@ -261,7 +261,8 @@ def write_columns(p: Program, t: Tile):
 # ---- results
 def write_scatter(p: Program, stored: dt.dtype, t: Tile):
     """scatter: a scratch tile to y's pixels, one by one; `adding` to what is there."""
-    with p.define("scatter", "ptr tile, ptr y, ptr table, i64 channel, i64 rows, i64 cols, i64 adding") as (src, y, table, channel, rows, cols, adding):
+    with p.define("scatter", "ptr tile, ptr y, ptr table, i64 channel, i64 rows, i64 cols, i64 adding") as (
+            src, y, table, channel, rows, cols, adding):
         with p.loop(0, rows) as i, p.loop(0, cols) as j:
             at = p.offset(y, i * channel + p.read(table, j), stored)
             x = p.load(p.offset(src, i * t.columns + j, t.acc), t.acc)
@@ -286,7 +287,8 @@ def write_spread(p: Program, stored: dt.dtype, t: Tile):
                     mask, base = p.mask_of((p.int(1) << hi) - (p.int(1) << lo), L), image * o_image + inside - lane + v * L
                     with p.loop(0, rows) as i:
                         x, at = p.load(p.offset(src, i * t.columns + v * L, T), T, L), p.offset(y, base + i * o_channel, stored)
-                        if stored is T: x = p.add(x, p.load_masked(at, T, p.emit(f"select {adding.ne(0)}, {mask}, {p.const(False, dt.bool, L)}", dt.bool, L)))
+                        there = p.emit(f"select {adding.ne(0)}, {mask}, {p.const(False, dt.bool, L)}", dt.bool, L)
+                        if stored is T: x = p.add(x, p.load_masked(at, T, there))
                         p.store_masked(p.cast(x, stored), at, mask)
             p.set(done, lane + n)
             again(lane + n < cols)

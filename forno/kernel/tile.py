@@ -40,7 +40,8 @@ class Tile:
 
 @functools.cache
 def tile(acc: dt.dtype) -> Tile:
-    """28 of 32 registers on AVX-512 (2 hold B, 1 a broadcast of A), 12 of 16 on AVX2, 8 of 16 on SSE (whose products need one more), 24 of 32 on NEON."""
+    """28 of 32 registers on AVX-512 (2 hold B, 1 a broadcast of A), 12 of 16 on AVX2, 24 of 32 on NEON,
+    8 of 16 on SSE (whose products need one more)."""
     rows, vectors = {"avx512": (14, 2), "avx2": (6, 2), "baseline": (4, 2), "neon": (6, 4)}[isa.level]
     return Tile(acc, rows, vectors, isa.vector_bytes // acc.size)
 

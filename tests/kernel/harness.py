@@ -27,8 +27,8 @@ def run(launch, arrays, threads: int = 1, values=None):
     shared, error, gate = aligned(launch.shared), np.zeros(4, np.int64), threading.Barrier(threads)
     barrier = _BARRIER(lambda ctx: gate.wait() and None)
     private = [aligned(launch.scratch) for _ in range(threads)]
-    ctxs = [np.array([t, threads, private[t].ctypes.data, shared.ctypes.data, ctypes.cast(barrier, ctypes.c_void_p).value, error.ctypes.data, 0], np.int64)
-            for t in range(threads)]
+    meet = ctypes.cast(barrier, ctypes.c_void_p).value
+    ctxs = [np.array([t, threads, private[t].ctypes.data, shared.ctypes.data, meet, error.ctypes.data, 0], np.int64) for t in range(threads)]
 
     def call(ctx): function(ctx.ctypes.data, vals.ctypes.data, words.ctypes.data)
     if threads == 1: call(ctxs[0])

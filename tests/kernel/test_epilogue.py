@@ -36,7 +36,8 @@ def test_bias_and_relu(batch, axis, c_layout, threads):
         extra = np.random.default_rng(1).standard_normal(m * n + 3).astype(np.float32)
         row, col = {"columns": (0, 1), "rows": (1, 0), "both": (n, 1)}[axis]
         zeros = (0,) * len(batch)
-        body = (Load(0, dt.float32, (*zeros, 0, 0)), Load(2, dt.float32, (*zeros, row, col), 3), Apply(ADD, (0, 1), dt.float32), Apply(RELU, (2,), dt.float32),
+        body = (Load(0, dt.float32, (*zeros, 0, 0)), Load(2, dt.float32, (*zeros, row, col), 3),
+                Apply(ADD, (0, 1), dt.float32), Apply(RELU, (2,), dt.float32),
                 Store(1, 3, (*mc.batch, mc.rows, mc.cols), 0, dt.float32))
         f = Operand(dt.float32, "r")
         nest = Nest((*batch, m, n), (), (f, Operand(dt.float32, "w"), f), body)

@@ -22,7 +22,8 @@ def values(rng, shape, t):
 
 
 def strided(rng, batch, rows, cols, t, layout):
-    """(flat buffer, Matrix, the values as an array): layout 'n', 't', 's' (no unit stride), with 'b' for a broadcast batch, 'r' for a reversed one."""
+    """(flat buffer, Matrix, the values as an array): layout 'n', 't', 's' (no unit stride), with 'b' for a broadcast batch,
+    'r' for a reversed one."""
     shape = [*batch, rows, cols]
     order = list(range(len(shape)))
     if "t" in layout: order[-1], order[-2] = order[-2], order[-1]
@@ -64,7 +65,8 @@ def check(m, n, k, t=dt.float32, la="n", lb="n", lc="n", batch=(), threads=1, se
     assert np.array_equal(c.view(np.uint8), before.view(np.uint8))
 
 
-SIZES = [(1, 1, 1), (4, 8, 8), (5, 3, 7), (14, 32, 16), (15, 33, 17), (13, 64, 100), (29, 70, 3), (128, 10, 64), (1, 77, 50), (50, 1, 33), (31, 100, 1), (60, 130, 555)]
+SIZES = [(1, 1, 1), (4, 8, 8), (5, 3, 7), (14, 32, 16), (15, 33, 17), (13, 64, 100), (29, 70, 3), (128, 10, 64),
+         (1, 77, 50), (50, 1, 33), (31, 100, 1), (60, 130, 555)]
 
 
 @pytest.mark.parametrize("la", ["n", "t", "s"])
