@@ -167,6 +167,13 @@ def dense(shape, strides) -> bool:
     return True
 
 
+def permutation(strides, shape) -> tuple[int, ...] | None:
+    """The axis order, outermost first, in which this memory is row-major; None when it already is, or isn't dense."""
+    if is_contiguous(shape, strides): return None
+    order = sorted(range(len(shape)), key=lambda d: (-strides[d], shape[d] == 1))
+    return tuple(order) if is_contiguous([shape[d] for d in order], [strides[d] for d in order]) else None
+
+
 def normalize_dim(dim: int, ndim: int) -> int:
     """A non-negative axis, or PyTorch's IndexError."""
     n = max(ndim, 1)
