@@ -7,7 +7,7 @@ from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
 from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing, methods as _methods,
-               neural as _neural, printing as _printing, randoms as _randoms, statistics as _statistics, views as _views)
+               neural as _neural, out as _out, printing as _printing, randoms as _randoms, statistics as _statistics, views as _views)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
 from .printing import set_printoptions
@@ -19,75 +19,59 @@ dtype = _dt.dtype
 float, double, half, long, int, short, cfloat, cdouble = _dt.float32, _dt.float64, _dt.float16, _dt.int64, _dt.int32, _dt.int16, _dt.complex64, _dt.complex128
 
 
-def _arity(op) -> int:
-    return len(op.grads) or len(_inspect.signature(op.emit).parameters) - 1
+def _hang(name, f, how, arity=None):
+    """`how`: f function, o that takes out=, m method, i in-place method, u in-place function."""
+    if "f" in how: globals()[name] = _out.with_out(f, name, arity) if "o" in how else f
+    if "m" in how: setattr(Tensor, name, f)
+    if "i" in how: setattr(Tensor, name + "_", _bind.inplace(f))
+    if "u" in how: globals()[name + "_"] = getattr(Tensor, name + "_")
 
 
-def _export(name, f):
-    globals()[name] = f
-    setattr(Tensor, name, f)
+def _offer(module, **names):
+    """Functions of a file by how they are offered; `name=source` gives one another name."""
+    for how, text in names.items():
+        for entry in text.split():
+            name, _, source = entry.partition("=")
+            _hang(name, getattr(module, source or name), how)
 
 
-def _with_inplace(name, f):
-    _export(name, f)
-    setattr(Tensor, name + "_", _bind.inplace(f))
-
-
+# ---------------------------------------------------------------- rows that are PyTorch functions as they stand
+_NO_INPLACE = frozenset("angle complex polar fmax fmin isfinite isinf isnan isneginf isposinf logaddexp logaddexp2 maximum minimum selu signbit".split())
+_NO_METHOD = frozenset(("complex", "polar", "selu"))
+special_rows = {}
 for _op in list(_TABLE.values()):
     if _op.kind != "elementwise" or not _op.names: continue
-    _f = (None, _bind.unary, _bind.binary)[_arity(_op)](_op) if _arity(_op) in (1, 2) else _bind.nary(_op)
+    _n = len(_op.grads) or len(_inspect.signature(_op.emit).parameters) - 1
+    _f = (None, _bind.unary, _bind.binary)[_n](_op) if _n in (1, 2) else _bind.nary(_op)
     for _name in _op.names:
-        if _name and "." not in _name: _with_inplace(_name, _f)
+        if "." in _name: special_rows[_name.split(".")[1]] = _out.with_out(_f, _name, _n)
+        elif _name: _hang(_name, _f, "fo" + "m" * (_name not in _NO_METHOD) + "i" * (_name not in _NO_INPLACE) + "u" * (_n == 1 and _name not in _NO_INPLACE), _n)
 
-for _name in ("add", "sub", "div", "pow", "clamp", "lerp", "addcmul", "addcdiv"): _with_inplace(_name, getattr(_fn, _name))
-subtract, multiply, divide, clip = _fn.sub, globals()["mul"], _fn.div, _fn.clamp
-for _name, _f in dict(subtract=_fn.sub, divide=_fn.div, true_divide=_fn.div, clip=_fn.clamp).items(): _with_inplace(_name, _f)
-for _name in ("sum", "prod", "mean", "amax", "amin", "any", "all", "argmax", "argmin", "matmul", "rsub"): _export(_name, getattr(_fn, _name))
-for _name in ("where", "cat", "stack", "broadcast_tensors"): globals()[_name] = getattr(_fn, _name)
-Tensor.where = lambda self, condition, other: _fn.where(condition, self, other)
-for _name in ("permute", "transpose", "t", "movedim", "unsqueeze", "squeeze", "unflatten", "narrow", "select", "diagonal", "as_strided", "reshape", "flatten", "ravel",
-              "split", "chunk", "tensor_split", "unbind", "clone", "broadcast_to"): _export(_name, getattr(_views, _name))
-for _name in ("unfold", "expand", "expand_as", "view", "view_as", "reshape_as"): setattr(Tensor, _name, getattr(_views, _name))
-for _name in ("tensor", "as_tensor", "zeros", "ones", "empty", "full", "zeros_like", "ones_like", "empty_like", "full_like", "arange", "eye", "linspace", "logspace",
-              "empty_strided", "set_default_dtype", "get_default_dtype"): globals()[_name] = getattr(_creation, _name)
+# ---------------------------------------------------------------- functions of the files
+_offer(_fn, fomi="add sub div pow clamp lerp addcmul addcdiv subtract=sub divide=div true_divide=div clip=clamp",
+       fom="sum prod mean amax amin any all argmax argmin matmul", fo="cat concat=cat concatenate=cat stack rsub", fmi="masked_fill", f="where broadcast_tensors")
+where = _out.with_out(_fn.where, "where")
+Tensor.where = _fn.where_method
+_offer(_views, fm="permute transpose swapaxes=transpose swapdims=transpose t movedim moveaxis=movedim unsqueeze squeeze unflatten narrow select diagonal as_strided reshape flatten ravel "
+       "split chunk tensor_split unbind clone broadcast_to", m="unfold expand expand_as view view_as reshape_as")
+for _name in ("squeeze", "unsqueeze", "t", "transpose", "swapaxes", "swapdims", "as_strided"): setattr(Tensor, _name + "_", _bind.view_inplace(getattr(Tensor, _name)))
+_offer(_creation, fo="zeros ones empty full zeros_like ones_like empty_like full_like arange eye linspace logspace",
+       f="tensor as_tensor empty_strided set_default_dtype get_default_dtype", m="new_zeros new_ones new_empty new_full new_tensor")
 from_numpy = _data.from_numpy
-concat = concatenate = _fn.cat
-swapaxes = swapdims = _views.transpose
-moveaxis = _views.movedim
-
-for _name in ("index_put_",): setattr(Tensor, _name, lambda self, indices, values, accumulate=False: _gathering.index_put_(self, list(indices), values, accumulate))
-for _name in ("gather", "take_along_dim", "index_select", "take", "masked_select", "nonzero", "sort", "argsort", "topk", "kthvalue", "median", "nanmedian", "mode", "logcumsumexp",
-              "cummax", "cummin", "scatter_reduce", "index_put"): _export(_name, getattr(_gathering, _name))
-for _name in ("scatter", "scatter_add", "index_add", "index_copy", "index_fill", "cumsum", "cumprod"): _with_inplace(_name, getattr(_gathering, _name))
-Tensor.scatter_reduce_ = _bind.inplace(_gathering.scatter_reduce)
-_export("max", _gathering.extreme("max", _reduce.amax, _reduce.argmax, maximum))
-_export("min", _gathering.extreme("min", _reduce.amin, _reduce.argmin, minimum))
-searchsorted, bucketize = _gathering.searchsorted, _gathering.bucketize
-for _name in ("softmax", "log_softmax", "logsumexp", "mm", "bmm", "dot", "outer", "addmm", "baddbmm", "addmv"): _export(_name, getattr(_neural, _name))
-_export("mv", _neural.mv_)
-ger = _neural.outer
-for _k in (1, 2, 3):
-    for _name in ("conv{}d", "conv_transpose{}d", "max_pool{}d", "max_pool{}d_with_indices", "avg_pool{}d", "adaptive_avg_pool{}d", "adaptive_max_pool{}d"):
-        globals()[_name.format(_k)] = getattr(_neural, _name.format(_k))
-for _name in ("batch_norm", "layer_norm", "group_norm", "rms_norm", "dropout", "embedding"): globals()[_name] = getattr(_neural, _name)
-for _name in ("Generator", "default_generator", "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "rand", "randn", "rand_like", "randn_like", "randint",
-              "randint_like", "randperm", "normal", "bernoulli", "poisson", "multinomial"): globals()[_name] = getattr(_randoms, _name)
-for _name in ("uniform_", "normal_", "exponential_", "geometric_", "cauchy_", "log_normal_", "random_", "bernoulli_"): setattr(Tensor, _name, getattr(_randoms, _name))
-Tensor.multinomial = _randoms.multinomial
-Tensor.bernoulli = _randoms.bernoulli
-
-for _name in ("silu", "mish", "logsigmoid", "hardsigmoid", "hardswish", "relu6", "gelu", "leaky_relu", "elu", "celu", "hardtanh", "softplus", "threshold", "hardshrink",
-              "softshrink", "prelu"): globals()[_name] = getattr(_activations, _name)
-Tensor.hardshrink, Tensor.prelu = _activations.hardshrink, _activations.prelu
-for _name in ("tile", "repeat_interleave", "flip", "fliplr", "flipud", "roll", "rot90", "diag", "diag_embed", "diagflat", "trace", "kron"): _export(_name, getattr(_arrange, _name))
-for _name in ("tril", "triu"): _with_inplace(_name, getattr(_arrange, _name))
-Tensor.repeat = _arrange.repeat
-for _name in ("tril_indices", "triu_indices", "meshgrid", "cartesian_prod", "atleast_1d", "atleast_2d", "atleast_3d", "hstack", "vstack", "dstack", "column_stack",
-              "tensordot", "einsum"): globals()[_name] = getattr(_arrange, _name)
-row_stack = vstack
-for _name in ("var", "std", "nansum", "nanmean", "count_nonzero", "aminmax", "norm", "dist", "isclose", "allclose", "equal", "bincount", "unique"): _export(_name, getattr(_statistics, _name))
-for _name in ("round", "renorm"): _with_inplace(_name, getattr(_statistics, _name))
-for _name in ("var_mean", "std_mean", "cosine_similarity"): globals()[_name] = getattr(_statistics, _name)
+_offer(_gathering, fom="gather take_along_dim index_select take masked_select nonzero sort argsort topk kthvalue median nanmedian mode logcumsumexp cummax cummin max=max_ min=min_",
+       fomi="scatter scatter_add scatter_reduce index_add index_copy index_fill cumsum cumprod", fm="index_put", m="index_put_", fo="searchsorted bucketize")
+_offer(_neural, fom="softmax log_softmax logsumexp mm bmm dot outer ger=outer mv=mv_", fomi="addmm baddbmm addmv",
+       f="batch_norm layer_norm group_norm rms_norm dropout embedding")
+for _k in "123":
+    _offer(_neural, f=" ".join(_name.format(_k) for _name in ("conv{}d", "conv_transpose{}d", "max_pool{}d", "max_pool{}d_with_indices", "avg_pool{}d", "adaptive_avg_pool{}d",
+                                                              "adaptive_max_pool{}d")))
+_offer(_randoms, fo="rand randn rand_like randn_like randint randint_like randperm normal poisson", fom="bernoulli multinomial",
+       f="Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
+       m="uniform_ normal_ exponential_ geometric_ cauchy_ log_normal_ random_ bernoulli_")
+_offer(_activations, f="silu mish logsigmoid hardsigmoid hardswish relu6 gelu leaky_relu elu celu hardtanh softplus threshold softshrink", fm="hardshrink prelu")
+_offer(_arrange, fm="tile flip fliplr flipud rot90 diagflat", fom="repeat_interleave roll diag diag_embed trace kron", fomi="tril triu", m="repeat",
+       f="meshgrid cartesian_prod atleast_1d atleast_2d atleast_3d einsum", fo="tril_indices triu_indices hstack vstack row_stack=vstack dstack column_stack tensordot")
+_offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist bincount", fm="isclose allclose equal unique", fomi="round renorm", fo="var_mean std_mean", f="cosine_similarity")
 
 _methods.hang(Tensor)
 _indexing.hang(Tensor)
