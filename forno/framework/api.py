@@ -6,10 +6,12 @@ import inspect as _inspect
 from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
-from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing, methods as _methods,
-               neural as _neural, out as _out, printing as _printing, randoms as _randoms, statistics as _statistics, views as _views)
+from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing,
+               interchange as _interchange, legacy as _legacy, methods as _methods,
+               neural as _neural, out as _out, printing as _printing, randoms as _randoms, sharing as _sharing, statistics as _statistics, views as _views)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
+from .interchange import asarray, from_dlpack, frombuffer, to_dlpack
 from .printing import set_printoptions
 from .size import Size, channels_last, channels_last_3d, contiguous_format, device, layout, memory_format, preserve_format, sparse_coo, sparse_csr, strided
 from .tensor import Tensor
@@ -75,7 +77,8 @@ _offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist 
 
 _methods.hang(Tensor)
 _indexing.hang(Tensor)
-_printing.hang(Tensor)
+for _part in (_printing, _interchange, _sharing, _legacy): _part.hang(Tensor)
+globals().update(_legacy.NAMES)
 
 
 def _operators(cls):
