@@ -8,6 +8,6 @@ from .framework.api import *
 from .framework import autograd
 from .framework.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from .framework.serialize import load, save
-from . import nn, optim, utils
+from . import linalg, nn, optim, special, utils
 
 __version__ = "0.1.0"

@@ -7,7 +7,7 @@ from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
 from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing,
-               interchange as _interchange, legacy as _legacy, methods as _methods,
+               interchange as _interchange, legacy as _legacy, linalg, methods as _methods,
                neural as _neural, out as _out, printing as _printing, randoms as _randoms, sharing as _sharing, statistics as _statistics, views as _views)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
@@ -75,6 +75,8 @@ _offer(_arrange, fm="tile flip fliplr flipud rot90 diagflat", fom="repeat_interl
        f="meshgrid cartesian_prod atleast_1d atleast_2d atleast_3d einsum", fo="tril_indices triu_indices hstack vstack row_stack=vstack dstack column_stack tensordot")
 _offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist bincount", fm="isclose allclose equal unique", fomi="round renorm", fo="var_mean std_mean", f="cosine_similarity")
 
+_offer(_out, m="resize_ resize_as_")
+
 _methods.hang(Tensor)
 _indexing.hang(Tensor)
 for _part in (_printing, _interchange, _sharing, _legacy): _part.hang(Tensor)
@@ -92,6 +94,7 @@ def _operators(cls):
         setattr(cls, f"__i{name}__", _bind.inplace(f))
     for name, row in dict(lt="lt", le="le", gt="gt", ge="ge", eq="eq", ne="ne", lshift="bitwise_left_shift", rshift="bitwise_right_shift").items():
         setattr(cls, f"__{name}__", b(rows[row], operator=True))
+    cls.__rdiv__ = cls.__rtruediv__
     cls.__hash__ = object.__hash__
     cls.__neg__ = _bind.unary(rows["neg"])
     cls.__pos__ = lambda self: self

@@ -91,8 +91,8 @@ def _triangle(input, diagonal, lower):
     return apply(ew.masked_fill, input, outside, 0)
 
 
-def tril(input, diagonal=0, *, out=None): return _triangle(input, diagonal, True)
-def triu(input, diagonal=0, *, out=None): return _triangle(input, diagonal, False)
+def tril(input, diagonal=0): return _triangle(input, diagonal, True)
+def triu(input, diagonal=0): return _triangle(input, diagonal, False)
 
 
 def _corner(name, lower):
@@ -106,7 +106,7 @@ def _corner(name, lower):
 tril_indices, triu_indices = _corner("tril_indices", True), _corner("triu_indices", False)
 
 
-def diag(input, diagonal=0, *, out=None):
+def diag(input, diagonal=0):
     if len(shape_of(input)) == 1: return diag_embed(input, diagonal)
     if len(shape_of(input)) != 2: raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {len(shape_of(input))}D")
     return views.clone(views.diagonal(input, diagonal))
@@ -166,18 +166,18 @@ def _grow(t, k):
 atleast_1d, atleast_2d, atleast_3d = _at_least(1), _at_least(2), _at_least(3)
 
 
-def hstack(tensors, *, out=None):
+def hstack(tensors):
     ts = [_grow(t, 1) for t in tensors]
     return fn.cat(ts, 0 if ts[0].ndim == 1 else 1)
 
 
-def vstack(tensors, *, out=None): return fn.cat([_grow(t, 2) for t in tensors], 0)
-def dstack(tensors, *, out=None): return fn.cat([_grow(t, 3) for t in tensors], 2)
-def column_stack(tensors, *, out=None): return hstack([views.reshape(t, (t.numel(), 1)) if t.ndim <= 1 else t for t in tensors])
+def vstack(tensors): return fn.cat([_grow(t, 2) for t in tensors], 0)
+def dstack(tensors): return fn.cat([_grow(t, 3) for t in tensors], 2)
+def column_stack(tensors): return hstack([views.reshape(t, (t.numel(), 1)) if t.ndim <= 1 else t for t in tensors])
 
 
 # ---------------------------------------------------------------- tensor products
-def tensordot(a, b, dims=2, out=None):
+def tensordot(a, b, dims=2):
     if isinstance(dims, int): left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else: left, right = ([d] if isinstance(d, int) else list(d) for d in dims)
     left, right = [d % a.ndim for d in left], [d % b.ndim for d in right]
@@ -190,7 +190,7 @@ def tensordot(a, b, dims=2, out=None):
     return views.reshape(fn.matmul(x, y), [a.shape[d] for d in rest_a] + [b.shape[d] for d in rest_b])
 
 
-def kron(input, other, *, out=None):
+def kron(input, other):
     n = max(input.ndim, other.ndim)
     a = views.reshape(input, (1,) * (n - input.ndim) + shape_of(input))
     b = views.reshape(other, (1,) * (n - other.ndim) + shape_of(other))

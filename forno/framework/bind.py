@@ -75,16 +75,31 @@ def unary(op: Op):
     return fast
 
 
+NUMBER_FIRST = frozenset(("remainder", "pow", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift", "xlogy", "xlog1py", "zeta"))
+NUMBERS_ALONE = frozenset(("add", "sub", "mul", "div", "floor_divide"))        # numbers pass for tensors
+TENSORS_ONLY = frozenset(("atan2", "logical_and", "logical_or", "logical_xor", "maximum", "minimum", "fmax", "fmin", "hypot", "heaviside", "nextafter", "logaddexp",
+                          "logaddexp2", "gcd", "lcm", "complex", "polar"))
+
+
+def check_numbers(name, a, b, x, y):
+    """PyTorch's TypeErrors: which functions take a number in which place. x and y are None for what is neither tensor nor number."""
+    first, second = isinstance(a, Tensor), isinstance(b, Tensor)
+    if x is None or not first and name not in NUMBERS_ALONE and (name not in NUMBER_FIRST or y is not None and not second):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(a).__name__}")
+    if y is None or not second and name in TENSORS_ONLY:
+        raise TypeError(f"{name}(): argument 'other' (position 2) must be Tensor{'' if name in TENSORS_ONLY else ' or Number'}, not {type(b).__name__}")
+
+
 def binary(op: Op, reflected: bool = False, operator: bool = False):
     """A function of two operands, the second a tensor or a number. An operator gives way to other types (NotImplemented)."""
     name = op.name
 
     def slow(a, b):
         x, y = (read(a) if isinstance(a, Tensor) else number(a)), (read(b) if isinstance(b, Tensor) else number(b))
-        if x is None or y is None:
-            if operator: return NotImplemented
-            bad = a if x is None else b
-            raise TypeError(f"{name}(): argument '{'input' if x is None else 'other'}' must be Tensor or Number, not {type(bad).__name__}")
+        if operator:
+            if not isinstance(a, Tensor): raise TypeError(f"descriptor '__{name}__' for 'Tensor' objects doesn't apply to a '{type(a).__name__}' object")
+            if y is None: return NotImplemented
+        else: check_numbers(name, a, b, x, y)
         return owned(record(op, (y, x) if reflected else (x, y)))
 
     if reflected:
@@ -155,6 +170,17 @@ def inplace(f):
                 return land(self, read(r))
         check_write(self)
         return land(self, read(f(self, *args, **kw)))
+    method.__name__ = method.__qualname__ = f.__name__ + "_"
+    return method
+
+
+def view_inplace(f):
+    """The in-place form of a view: self sees its own memory another way."""
+    def method(self, *args, **kw):
+        check_write(self, False)
+        r = f(self, *args, **kw)
+        self.node, self.alias = r.node, r.alias
+        return self
     method.__name__ = method.__qualname__ = f.__name__ + "_"
     return method
 

@@ -49,7 +49,7 @@ def size_of(args, size) -> tuple:
 
 
 def constant(value):
-    def make(*args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, names=None):
+    def make(*args, size=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, names=None):
         on_cpu(device)
         return finish(apply(mv.full, attr=(size_of(args, size), dtype or state.default_dtype, value)), requires_grad)
     return make
@@ -58,14 +58,14 @@ def constant(value):
 zeros, ones = constant(0), constant(1)
 
 
-def empty(*args, size=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None):
+def empty(*args, size=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None):
     """Uninitialised memory (its values are whatever was there)."""
     on_cpu(device)
     shape, dtype = size_of(args, size), dtype or state.default_dtype
     return finish(wrap(data.node_of(mem.empty(math.prod(shape) * dtype.size), dtype, shape)), requires_grad)
 
 
-def full(size, fill_value, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+def full(size, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     on_cpu(device)
     if isinstance(fill_value, Tensor): fill_value = data.item(fill_value)
     v = number(fill_value)
@@ -83,7 +83,17 @@ def like(make):
 zeros_like, ones_like, empty_like, full_like = like(zeros), like(ones), like(empty), like(full)
 
 
-def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+def new(make):
+    """Tensor.new_*: self's type unless another is asked for."""
+    def method(self, *args, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **kw):
+        return make(*args, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad, **kw)
+    return method
+
+
+new_zeros, new_ones, new_empty, new_full, new_tensor = map(new, (zeros, ones, empty, full, tensor))
+
+
+def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     on_cpu(device)
     if end is None: start, end = 0, start
     start, end, step = (data.item(x) if isinstance(x, Tensor) else number(x) for x in (start, end, step))
@@ -95,7 +105,7 @@ def arange(start=0, end=None, step=1, *, out=None, dtype=None, layout=None, devi
     return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad)
 
 
-def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
+def eye(n, m=None, *, dtype=None, layout=None, device=None, requires_grad=False):
     on_cpu(device)
     m = n if m is None else m
     t = zeros(n, m, dtype=dtype)
@@ -103,7 +113,7 @@ def eye(n, m=None, *, out=None, dtype=None, layout=None, device=None, requires_g
     return finish(t, requires_grad)
 
 
-def linspace(start, end, steps, *, out=None, dtype=None, layout=None, device=None, requires_grad=False):
+def linspace(start, end, steps, *, dtype=None, layout=None, device=None, requires_grad=False):
     """`steps` points from start to end, mirrored from both ends as PyTorch does."""
     on_cpu(device)
     start, end = (data.item(x) if isinstance(x, Tensor) else x for x in (start, end))
@@ -128,7 +138,7 @@ def empty_strided(size, stride, *, dtype=None, layout=None, device=None, require
     return finish(views.as_strided(empty(room, dtype=dtype, device=device), size, stride, 0), requires_grad)
 
 
-def complex(real, imag, *, out=None):
+def complex(real, imag):
     from_ = fn.to(real, real.dtype.to_complex())
     return fn.add(from_, fn._mul_number(fn.to(imag, imag.dtype.to_complex()), 1j))
 

@@ -27,20 +27,22 @@ _add, _sub = binary(ew.add), binary(ew.sub)
 _radd, _rsub = binary(ew.add, reflected=True, operator=True), binary(ew.sub, reflected=True, operator=True)
 
 
-def add(input, other, *, alpha=1, out=None):
+def add(input, other, *, alpha=1):
     if alpha == 1 and alpha is not True: return _add(input, other)
     return owned(record(ew.add_scaled, (operand(input, "add"), operand(other, "add"), alpha)))
 
 
-def sub(input, other, *, alpha=1, out=None):
+def sub(input, other, *, alpha=1):
     if alpha == 1 and alpha is not True: return _sub(input, other)
     return owned(record(ew.add_scaled, (operand(input, "sub"), operand(other, "sub"), -alpha)))
 
 
-def rsub(input, other, *, alpha=1): return sub(as_tensor(other, input), input, alpha=alpha)
+def rsub(input, other, *, alpha=1):
+    if not isinstance(input, Tensor): raise TypeError(f"rsub(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    return sub(as_tensor(other, input), input, alpha=alpha)
 
 
-def div(input, other, *, rounding_mode=None, out=None):
+def div(input, other, *, rounding_mode=None):
     if rounding_mode is None: return _div(input, other)
     if rounding_mode == "floor": return owned(record(ew.floor_divide, (operand(input, "div"), operand(other, "div"))))
     if rounding_mode == "trunc": return owned(record(ew.trunc_divide, (operand(input, "div"), operand(other, "div"))))
@@ -55,18 +57,18 @@ def as_tensor(x, like: Tensor) -> Tensor:
     return x if isinstance(x, Tensor) else apply(mv.full, attr=((), dt.result_type([dt.SCALAR_CATEGORY[type(x)]], state.default_dtype), x))
 
 
-def addcmul(input, tensor1, tensor2, *, value=1, out=None):
+def addcmul(input, tensor1, tensor2, *, value=1):
     return owned(record(ew.addcmul, (read(input), operand(tensor1, "addcmul"), operand(tensor2, "addcmul"), value)))
 
 
-def addcdiv(input, tensor1, tensor2, *, value=1, out=None):
+def addcdiv(input, tensor1, tensor2, *, value=1):
     return owned(record(ew.addcdiv, (read(input), operand(tensor1, "addcdiv"), operand(tensor2, "addcdiv"), value)))
 
 
-def lerp(input, end, weight, *, out=None): return owned(record(fns.lerp, (read(input), read(end), operand(weight, "lerp"))))
+def lerp(input, end, weight): return owned(record(fns.lerp, (read(input), read(end), operand(weight, "lerp"))))
 
 
-def pow(input, exponent, *, out=None):
+def pow(input, exponent):
     if exponent.__class__ in NUMBERS and exponent in _CONSTANT and isinstance(input, Tensor) and input.dtype.category >= dt.FLOAT:
         return owned(record(rc.power, (read(input),), exponent))
     return owned(record(fns.pow_, (operand(input, "pow"), operand(exponent, "pow"))))
@@ -75,7 +77,7 @@ def pow(input, exponent, *, out=None):
 _CONSTANT = frozenset((2, 3, 0.5, -0.5, -1, -2))                # exponents with a shortcut are part of the program, others are run-time numbers
 
 
-def where(condition, input=None, other=None, *, out=None):
+def where(condition, input=None, other=None):
     if input is None: raise NotImplementedError("'where' with one argument is not implemented on device 'cpu'; use nonzero(as_tuple=True)")
     if condition.dtype is not dt.bool:
         if condition.dtype is not dt.uint8: raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor with dtype " + ew.TITLES[condition.dtype.name])
@@ -83,7 +85,19 @@ def where(condition, input=None, other=None, *, out=None):
     return owned(record(ew.where, (read(condition), operand(input, "where"), operand(other, "where"))))
 
 
-def clamp(input, min=None, max=None, *, out=None):
+def where_method(self, condition, other): return where(condition, self, other)
+
+
+def masked_fill(input, mask, value):
+    if mask.dtype is not dt.bool: raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype!r}")
+    if isinstance(value, Tensor):
+        if shape_of(value): raise RuntimeError(f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(shape_of(value))} dimension(s).")
+        if value.dtype.category > input.dtype.category: raise RuntimeError(f"result type {ew.TITLES[value.dtype.name]} can't be cast to the desired output type {ew.TITLES[input.dtype.name]}")
+    elif isinstance(value, complex) and input.dtype.category < dt.COMPLEX: raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow")
+    return owned(record(ew.masked_fill, (read(input), read(mask), operand(value, "masked_fill"))))
+
+
+def clamp(input, min=None, max=None):
     if min is None and max is None: raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if max is None: return owned(record(ew.clamp_min, (read(input), operand(min, "clamp"))))
     if min is None: return owned(record(ew.clamp_max, (read(input), operand(max, "clamp"))))
@@ -121,13 +135,13 @@ def reduce(op, input, dim=None, keepdim=False, dtype=None):
     return drop(record(op, (x,), axes), axes, keepdim)
 
 
-def sum(input, dim=None, keepdim=False, *, dtype=None, out=None): return reduce(rd.sum_, input, dim, keepdim, dtype)
+def sum(input, dim=None, keepdim=False, *, dtype=None): return reduce(rd.sum_, input, dim, keepdim, dtype)
 
 
-def prod(input, dim=None, keepdim=False, *, dtype=None, out=None): return reduce(rd.prod, input, dim, keepdim, dtype)
+def prod(input, dim=None, keepdim=False, *, dtype=None): return reduce(rd.prod, input, dim, keepdim, dtype)
 
 
-def mean(input, dim=None, keepdim=False, *, dtype=None, out=None):
+def mean(input, dim=None, keepdim=False, *, dtype=None):
     x = operand(input, "mean")
     if dtype is not None and x.line.dtype is not dtype: x = record(mv.cast, (x,), dtype)
     if x.line.dtype.category < dt.FLOAT:
@@ -138,16 +152,16 @@ def mean(input, dim=None, keepdim=False, *, dtype=None, out=None):
     return drop(record(ew.div_count, (record(rd.sum_, (x,), axes), count)), axes, keepdim)
 
 
-def amax(input, dim=(), keepdim=False, *, out=None): return reduce(rd.amax, input, dim, keepdim)
-def amin(input, dim=(), keepdim=False, *, out=None): return reduce(rd.amin, input, dim, keepdim)
+def amax(input, dim=(), keepdim=False): return reduce(rd.amax, input, dim, keepdim)
+def amin(input, dim=(), keepdim=False): return reduce(rd.amin, input, dim, keepdim)
 
 
-def any(input, dim=None, keepdim=False, *, out=None): return reduce(rd.any_, input, dim, keepdim)
-def all(input, dim=None, keepdim=False, *, out=None): return reduce(rd.all_, input, dim, keepdim)
+def any(input, dim=None, keepdim=False): return reduce(rd.any_, input, dim, keepdim)
+def all(input, dim=None, keepdim=False): return reduce(rd.all_, input, dim, keepdim)
 
 
 def arg(op):
-    def f(input, dim=None, keepdim=False, *, out=None):
+    def f(input, dim=None, keepdim=False):
         if dim is None:
             r = reduce(op, views.reshape(input, (-1,)), 0, False)
             return views.reshape(r, (1,) * len(shape_of(input))) if keepdim else r
@@ -160,7 +174,7 @@ argmax, argmin = arg(rd.argmax), arg(rd.argmin)
 
 
 # ---------------------------------------------------------------- matrix products
-def matmul(input, other, *, out=None):
+def matmul(input, other):
     x = input.node or read(input)
     y = other.node or read(other)
     run = LOCAL.run
@@ -184,7 +198,7 @@ def matmul(input, other, *, out=None):
 
 
 # ---------------------------------------------------------------- joining
-def cat(tensors, dim=0, *, out=None):
+def cat(tensors, dim=0):
     tensors = list(tensors)
     if not tensors: raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     nodes = [read(t) for t in tensors]
@@ -204,7 +218,7 @@ def cat(tensors, dim=0, *, out=None):
     return owned(record(mv.cat, nodes, d))
 
 
-def stack(tensors, dim=0, *, out=None):
+def stack(tensors, dim=0):
     tensors = list(tensors)
     if not tensors: raise RuntimeError("stack expects a non-empty TensorList")
     shape = shape_of(tensors[0])

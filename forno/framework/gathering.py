@@ -6,6 +6,7 @@ from ..core.shape import normalize_dim
 from ..dnn import elementwise as ew
 from ..dnn import gather as ga
 from ..dnn import movement as mv
+from ..dnn import reduce as rd
 from ..dnn import scan as sc
 from ..dnn import sort as so
 from ..graph.line import record
@@ -37,7 +38,7 @@ def index_put_(t: Tensor, picks, value, accumulate=False) -> Tensor:
 def index_put(input, indices, values, accumulate=False): return index_put_(views.clone(input), list(indices), values, accumulate)
 
 
-def nonzero(input, *, as_tuple=False, out=None):
+def nonzero(input, *, as_tuple=False):
     """Positions of elements that aren't zero: their number is a value, so this runs the window."""
     x = read(input)
     counts = owned(record(ga.nonzero_count, (x,)))
@@ -48,7 +49,7 @@ def nonzero(input, *, as_tuple=False, out=None):
     return views.unbind(where, 1)
 
 
-def masked_select(input, mask, *, out=None):
+def masked_select(input, mask):
     if mask.dtype is not dt.bool: raise RuntimeError("masked_select: expected BoolTensor for mask")
     input, mask = fn.broadcast_tensors(input, mask)
     if not shape_of(input): input, mask = views.reshape(input, (1,)), views.reshape(mask, (1,))
@@ -63,38 +64,36 @@ def indices_of(index):
     return index
 
 
-def gather(input, dim, index, *, sparse_grad=False, out=None):
-    if index.dtype is not dt.int64: raise RuntimeError("gather(): Expected dtype int64 for index")
+def gather(input, dim, index, *, sparse_grad=False):
     return apply(ga.gather, input, index, attr=flat_dim(input, dim))
 
 
-def take_along_dim(input, indices, dim=None, *, out=None):
+def take_along_dim(input, indices, dim=None):
     if dim is None: return gather(views.reshape(input, (-1,)), 0, views.reshape(indices, (-1,)))
     d = flat_dim(input, dim)
     shape = list(fn.broadcast(shape_of(input)[:d] + (1,) + shape_of(input)[d + 1:], shape_of(indices)[:d] + (1,) + shape_of(indices)[d + 1:]))
     return gather(views.expand(input, shape[:d] + [shape_of(input)[d]] + shape[d + 1:]), d, views.expand(indices, shape[:d] + [shape_of(indices)[d]] + shape[d + 1:]))
 
 
-def index_select(input, dim, index, *, out=None): return apply(ga.index_select, input, indices_of(index), attr=flat_dim(input, dim))
-def take(input, index, *, out=None): return apply(ga.take, input, index, attr=None)
+def index_select(input, dim, index): return apply(ga.index_select, input, indices_of(index), attr=flat_dim(input, dim))
+def take(input, index): return apply(ga.take, input, index, attr=None)
 
 
 MODES = {None: "set", "add": "sum", "sum": "sum", "multiply": "prod", "prod": "prod", "amax": "amax", "amin": "amin"}
 
 
-def scatter(input, dim, index, src=None, *, value=None, reduce=None, out=None):
+def scatter(input, dim, index, src=None, *, value=None, reduce=None):
     src = value if src is None else src
     if not isinstance(src, Tensor): src = apply(mv.full, attr=((), input.dtype, number(src)))
-    if index.dtype is not dt.int64: raise RuntimeError("scatter(): Expected dtype int64 for index")
     d = flat_dim(input, dim)
     if reduce in ("multiply", "prod"): return apply(ga.scatter_reduce, input, index, src if shape_of(src) else views.expand(src, shape_of(index)), attr=(d, "prod", True))
     return apply(ga.scatter, input, index, src, attr=(d, MODES[reduce], True))
 
 
-def scatter_add(input, dim, index, src, *, out=None): return scatter(input, dim, index, src, reduce="add")
+def scatter_add(input, dim, index, src): return scatter(input, dim, index, src, reduce="add")
 
 
-def scatter_reduce(input, dim, index, src, reduce, *, include_self=True, out=None):
+def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
     d = flat_dim(input, dim)
     if reduce == "mean": return apply(ga.scatter_mean, input, index, src, attr=(d, include_self))
     if reduce == "sum" and include_self: return scatter_add(input, dim, index, src)
@@ -102,12 +101,12 @@ def scatter_reduce(input, dim, index, src, reduce, *, include_self=True, out=Non
     return apply(ga.scatter_reduce, input, index, src, attr=(d, reduce, include_self))
 
 
-def index_add(input, dim, index, source, *, alpha=1, out=None):
+def index_add(input, dim, index, source, *, alpha=1):
     if alpha != 1: source = multiply(source, alpha)
     return apply(ga.index_write, input, indices_of(index), source, attr=(flat_dim(input, dim), "sum", True))
 
 
-def index_copy(input, dim, index, source, *, out=None): return apply(ga.index_write, input, indices_of(index), source, attr=(flat_dim(input, dim), "set", True))
+def index_copy(input, dim, index, source): return apply(ga.index_write, input, indices_of(index), source, attr=(flat_dim(input, dim), "set", True))
 
 
 def index_fill(input, dim, index, value):
@@ -123,7 +122,7 @@ def picked(input, where, dim, keepdim):
     return views.squeeze(values, dim), views.squeeze(where, dim)
 
 
-def sort(input, dim=-1, descending=False, stable=False, *, out=None):
+def sort(input, dim=-1, descending=False, stable=False):
     d = flat_dim(input, dim)
     where = apply(so.argsort, input, attr=(d, bool(descending)))
     return named("sort", values=gather(input, d, where) if shape_of(input) else views.clone(input), indices=where)
@@ -132,14 +131,14 @@ def sort(input, dim=-1, descending=False, stable=False, *, out=None):
 def argsort(input, dim=-1, descending=False, stable=False): return apply(so.argsort, input, attr=(flat_dim(input, dim), bool(descending)))
 
 
-def topk(input, k, dim=-1, largest=True, sorted=True, *, out=None):
+def topk(input, k, dim=-1, largest=True, sorted=True):
     d = flat_dim(input, dim)
     where = apply(so.topk, input, attr=(d, bool(largest), int(k)))
     return named("topk", values=gather(input, d, where) if shape_of(input) else views.clone(input), indices=where)
 
 
 def statistic(row, name):
-    def f(input, *args, dim=None, keepdim=False, out=None):
+    def f(input, *args, dim=None, keepdim=False):
         attr = ()
         if name == "kthvalue":
             k, *args = args
@@ -161,7 +160,7 @@ kthvalue, median, nanmedian, mode = statistic(so.kthvalue, "kthvalue"), statisti
 
 def extreme(name, row, arg, pairwise):
     """max and min: of everything, along an axis with indices, or of two tensors."""
-    def f(input, dim=None, keepdim=False, *, other=None, out=None):
+    def f(input, dim=None, keepdim=False, *, other=None):
         if isinstance(dim, Tensor): other = dim
         if other is not None: return pairwise(input, other)
         if dim is None:
@@ -177,9 +176,12 @@ def extreme(name, row, arg, pairwise):
     return f
 
 
+max_, min_ = extreme("max", rd.amax, rd.argmax, binary(ew.maximum)), extreme("min", rd.amin, rd.argmin, binary(ew.minimum))
+
+
 # ---------------------------------------------------------------- running sums
 def running(row):
-    def f(input, dim, *, dtype=None, out=None):
+    def f(input, dim, *, dtype=None):
         if dtype is not None: input = fn.to(input, dtype)
         return apply(row, input, attr=(flat_dim(input, dim), False))
     f.__name__ = row.name
@@ -190,7 +192,7 @@ cumsum, cumprod, logcumsumexp = running(sc.cumsum), running(sc.cumprod), running
 
 
 def running_extreme(row, name):
-    def f(input, dim, *, out=None):
+    def f(input, dim):
         d = flat_dim(input, dim)
         where = apply(row, input, attr=(d, False))
         return named(name, values=gather(input, d, where) if shape_of(input) else views.clone(input), indices=where)
@@ -200,7 +202,7 @@ def running_extreme(row, name):
 cummax, cummin = running_extreme(sc.cummax, "cummax"), running_extreme(sc.cummin, "cummin")
 
 
-def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None, out=None):
+def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None):
     scalar = not isinstance(input, Tensor)
     values = apply(mv.full, attr=((1,), sorted_sequence.dtype, number(input))) if scalar else input
     flat = not scalar and not shape_of(values)
@@ -210,4 +212,4 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
     return views.reshape(r, ()) if scalar or flat else r
 
 
-def bucketize(input, boundaries, *, out_int32=False, right=False, out=None): return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+def bucketize(input, boundaries, *, out_int32=False, right=False): return searchsorted(boundaries, input, out_int32=out_int32, right=right)

@@ -189,11 +189,6 @@ def zero_(self):
     return self
 
 
-def masked_fill_(self, mask, value):
-    check_write(self)
-    return land(self, record(ew.masked_fill, (read(self), read(mask), operand(value, "masked_fill_"))))
-
-
 # ---------------------------------------------------------------- conversion
 def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
     for a in args:
@@ -268,7 +263,7 @@ def hang(cls):
     for name, f in dict(size=size, dim=dim, ndimension=dim, numel=numel, nelement=numel, stride=stride, storage_offset=storage_offset, is_contiguous=views.is_contiguous_in,
                         element_size=element_size, requires_grad_=requires_grad_, backward=backward, register_hook=register_hook, detach=detach, detach_=detach_,
                         register_post_accumulate_grad_hook=register_post_accumulate_grad_hook, retain_grad=autograd.retain_grad, copy_=copy_, fill_=fill_, zero_=zero_,
-                        masked_fill_=masked_fill_, to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length,
+                        to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length,
                         __iter__=iterate, __array__=to_array, row=row, filled=filled, ramp=ramp, type_as=lambda s, o: fn.to(s, o.dtype), contiguous=views.contiguous_,
                         is_floating_point=lambda s: s.dtype.category == dt.FLOAT, is_complex=lambda s: s.dtype.category == dt.COMPLEX, is_signed=lambda s: s.dtype.signed,
                         cpu=lambda s, memory_format=None: s, data_ptr=data_ptr, is_inference=lambda s: False, is_shared=lambda s: False, get_device=lambda s: -1,

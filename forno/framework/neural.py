@@ -215,7 +215,7 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
 
 # ---------------------------------------------------------------- softmax
 def softmaxer(row):
-    def f(input, dim=None, dtype=None, *, _stacklevel=3, out=None):
+    def f(input, dim=None, dtype=None, *, _stacklevel=3):
         shape = shape_of(input)
         if dim is None: dim = 0 if len(shape) in (0, 1, 3) else 1
         if dtype is not None: input = fn.to(input, dtype)
@@ -227,7 +227,7 @@ def softmaxer(row):
 softmax, log_softmax = softmaxer(rc.softmax), softmaxer(rc.log_softmax)
 
 
-def logsumexp(input, dim, keepdim=False, *, out=None):
+def logsumexp(input, dim, keepdim=False):
     axes = fn.axes_of(dim, len(shape_of(input)))
     return fn.drop(record(rc.logsumexp, (read(input),), axes), axes, keepdim)
 
@@ -256,7 +256,7 @@ def linear(input, weight, bias=None):
 
 
 def _product_added(check):
-    def f(input, a, b, *, beta=1, alpha=1, out=None):
+    def f(input, a, b, *, beta=1, alpha=1):
         check(a, b)
         r = fn.matmul(a, b)
         if alpha != 1: r = multiply(r, alpha)
@@ -274,27 +274,27 @@ def _dims(n, m, name):
 addmm, baddbmm, addmv = _product_added(_dims(2, 2, "addmm")), _product_added(_dims(3, 3, "baddbmm")), _product_added(_dims(2, 1, "addmv"))
 
 
-def mm(input, mat2, *, out=None):
+def mm(input, mat2):
     if input.ndim != 2: raise RuntimeError("self must be a matrix")
     if mat2.ndim != 2: raise RuntimeError("mat2 must be a matrix")
     return fn.matmul(input, mat2)
 
 
-def bmm(input, mat2, *, out=None):
+def bmm(input, mat2):
     if input.ndim != 3 or mat2.ndim != 3: raise RuntimeError("batch1 must be a 3D tensor" if input.ndim != 3 else "batch2 must be a 3D tensor")
     if input.shape[0] != mat2.shape[0] or input.shape[2] != mat2.shape[1]:
         raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{input.shape[0]}, {input.shape[2]}] but got: [{mat2.shape[0]}, {mat2.shape[1]}].")
     return fn.matmul(input, mat2)
 
 
-def mv_(input, vec, *, out=None):
+def mv_(input, vec):
     if input.ndim != 2 or vec.ndim != 1: raise RuntimeError("vector + matrix @ vector expected, got " + f"{input.ndim}, {vec.ndim}")
     return fn.matmul(input, vec)
 
 
-def dot(input, other, *, out=None):
+def dot(input, other):
     if input.ndim != 1 or other.ndim != 1: raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {other.ndim}D tensors")
     return fn.matmul(input, other)
 
 
-def outer(input, vec2, *, out=None): return multiply(views.unsqueeze(input, 1), views.unsqueeze(vec2, 0))
+def outer(input, vec2): return multiply(views.unsqueeze(input, 1), views.unsqueeze(vec2, 0))

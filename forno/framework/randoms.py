@@ -82,7 +82,7 @@ def drawn(shape, dtype, fill) -> Tensor:
 
 # ---------------------------------------------------------------- new tensors
 def maker(fill):
-    def make(*size, generator=None, out=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, memory_format=None):
+    def make(*size, generator=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, memory_format=None):
         on_cpu(device)
         shape, dtype = creation.size_of(size, None), dtype or state.default_dtype
         if dtype.category < dt.FLOAT: raise NotImplementedError(f"\"{fill.__name__}\" not implemented for '{fn.ew.TITLES[dtype.name]}'")
@@ -98,7 +98,7 @@ rand, randn = maker(uniform_cpu), maker(normal_cpu)
 rand_like, randn_like = creation.like(rand), creation.like(randn)
 
 
-def randint(low, high=None, size=None, *, generator=None, out=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
+def randint(low, high=None, size=None, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
     on_cpu(device)
     if size is None: low, high, size = 0, low, high
     shape = creation.size_of((size,), None)
@@ -109,12 +109,12 @@ def randint(low, high=None, size=None, *, generator=None, out=None, dtype=dt.int
 def randint_like(input, low, high=None, *, dtype=None, **kw): return randint(*((0, low) if high is None else (low, high)), shape_of(input), dtype=dtype or input.dtype)
 
 
-def randperm(n, *, generator=None, out=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
+def randperm(n, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
     on_cpu(device)
     return creation.finish(drawn((n,), dtype, lambda a, _: engine(generator).permutation(a, n, dtype)), requires_grad)
 
 
-def normal(mean=0.0, std=1.0, size=None, *, generator=None, out=None, dtype=None, device=None, requires_grad=False):
+def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None, device=None, requires_grad=False):
     if size is not None: return randn(size, generator=generator, dtype=dtype, requires_grad=requires_grad) * std + mean
     like = mean if isinstance(mean, Tensor) else std
     shape = fn.broadcast(*(shape_of(t) for t in (mean, std) if isinstance(t, Tensor)))
@@ -126,7 +126,7 @@ def bernoulli_mask(shape, p, dtype) -> Tensor:
     return drawn(shape, dtype, lambda a, n: engine().bernoulli(a, n, dtype, p))
 
 
-def bernoulli(input, p=None, *, generator=None, out=None):
+def bernoulli(input, p=None, *, generator=None):
     if p is not None: return drawn(shape_of(input), input.dtype, lambda a, n: engine(generator).bernoulli(a, n, input.dtype, float(p)))
     return probable(shape_of(input), input.dtype, input, generator)
 
@@ -146,7 +146,7 @@ def poisson(input, generator=None):
     return drawn(shape_of(input), input.dtype, lambda a, k: engine(generator).poisson(a, k, input.dtype, n.buf.address))
 
 
-def multinomial(input, num_samples, replacement=False, *, generator=None, out=None):
+def multinomial(input, num_samples, replacement=False, *, generator=None):
     """Positions drawn with the given weights: (rows, samples) or (samples,)."""
     shape = shape_of(input)
     if len(shape) not in (1, 2): raise RuntimeError("prob_dist must be 1 or 2 dim")

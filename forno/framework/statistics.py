@@ -18,7 +18,7 @@ from .views import shape_of
 
 
 def spread(row, name):
-    def f(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=None):
+    def f(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
         if isinstance(dim, bool): dim, unbiased = None, dim
         axes = fn.axes_of(dim, len(shape_of(input)))
         c = correction if correction is not None else 1 if unbiased is None or unbiased else 0
@@ -31,7 +31,7 @@ var, std = spread(rc.var, "var"), spread(rc.std, "std")
 
 
 def both(first, second, name):
-    def f(input, dim=None, unbiased=None, keepdim=False, *, correction=None, out=None):
+    def f(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
         if isinstance(dim, bool): dim, unbiased = None, dim
         return first(input, dim, unbiased, keepdim, correction=correction), second(input, dim, keepdim)
     f.__name__ = name
@@ -41,29 +41,29 @@ def both(first, second, name):
 var_mean, std_mean = both(var, fn.mean, "var_mean"), both(std, fn.mean, "std_mean")
 
 
-def nansum(input, dim=None, keepdim=False, *, dtype=None, out=None):
+def nansum(input, dim=None, keepdim=False, *, dtype=None):
     return fn.sum(apply(ew.masked_fill, input, apply(ew.isnan, input), 0) if input.dtype.category == dt.FLOAT else input, dim, keepdim, dtype=dtype)
 
 
-def nanmean(input, dim=None, keepdim=False, *, dtype=None, out=None):
+def nanmean(input, dim=None, keepdim=False, *, dtype=None):
     return fn.div(nansum(input, dim, keepdim, dtype=dtype), fn.sum(apply(ew.logical_not, apply(ew.isnan, input)), dim, keepdim))
 
 
 def count_nonzero(input, dim=None): return fn.sum(apply(ew.ne, input, 0), dim)
 
 
-def aminmax(input, *, dim=None, keepdim=False, out=None):
+def aminmax(input, *, dim=None, keepdim=False):
     return named("aminmax", min=fn.amin(input, dim if dim is not None else (), keepdim), max=fn.amax(input, dim if dim is not None else (), keepdim))
 
 
 # ---------------------------------------------------------------- norms
-def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None, out=None):
+def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None):
     if dtype is not None: x = fn.to(x, dtype)
     axes = fn.axes_of(dim, len(shape_of(x)))
     return fn.drop(record(rc.norm, (read(x),), rc.Norm(ord, axes)), axes, keepdim)
 
 
-def norm(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):
+def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     if p == "nuc": raise NotImplementedError("'norm' with p='nuc' is not implemented on device 'cpu'; use linalg.svdvals(x).sum(-1)")
     return vector_norm(input, 2 if p in ("fro", None) else p, dim, keepdim, dtype=dtype)
 
@@ -106,7 +106,7 @@ def equal(input, other):
     return input.numel() == 0 or bool(data.item(fn.all(apply(ew.eq, input, other))))
 
 
-def round(input, *, decimals=0, out=None):
+def round(input, *, decimals=0):
     if decimals == 0: return apply(ew.round_, input)
     k = 10.0 ** abs(decimals)
     up, down = (apply(ew.mul, input, k), apply(ew.div, input, k))

@@ -1,0 +1,111 @@
+"""Linear algebra on the host: LAPACK through NumPy, one opaque row per decomposition, gradients in tensor operators.
+
+A decomposition with several factors is one row whose result packs them, row by row, along one last axis; `unpack` gives them back. Batched
+over leading axes. Gradients follow the formulas PyTorch uses; where a factor isn't unique (signs, phases) so is the gradient through it.
+"""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..core import dtype as dt
+from ..core.op import Opaque
+from .contract import matmul
+from .elementwise import TITLES, conjugate
+
+
+# ---------------------------------------------------------------- what rows and rules are written with
+def mm(a, b): return a.row(matmul, b)
+
+
+def H(x): return conjugate(x).transpose(-1, -2)
+
+
+def pack(*factors):
+    return np.concatenate([f.reshape(*f.shape[:f.ndim - k], -1) for f, k in factors], -1)
+
+
+def unpack(packed, *shapes):
+    """Factors of `shapes` (without the batch axes) out of a packed result or its gradient."""
+    out, at, batch = [], 0, tuple(packed.shape[:-1])
+    for s in shapes:
+        n = math.prod(s)
+        out.append(packed.narrow(-1, at, n).reshape((*batch, *s)))
+        at += n
+    return out
+
+
+def row_vector(x): return x.reshape((*x.shape[:-1], 1, x.shape[-1]))
+def column(x): return x.reshape((*x.shape, 1))
+
+
+def need_matrix(name, x, square=False):
+    if x.dtype not in (dt.float32, dt.float64, dt.complex64, dt.complex128):
+        raise NotImplementedError(f"\"{name}\" not implemented for '{TITLES[x.dtype.name]}'") if x.dtype.size == 2 else \
+            RuntimeError(f"{name}: Expected a floating point or complex tensor as input. Got {TITLES[x.dtype.name]}")
+    if len(x.shape) < 2: raise RuntimeError(f"{name}: The input tensor A must have at least 2 dimensions.")
+    if square and x.shape[-1] != x.shape[-2]: raise RuntimeError(f"{name}: A must be batches of square matrices, but they are {x.shape[-2]} by {x.shape[-1]} matrices")
+
+
+def row(name, infer, host, *grads, saves="ao"):
+    def run(attr, *arrays):
+        with np.errstate(all="ignore"): return host(attr, *arrays)
+    return Opaque(name, infer, grads, saves, run, host=run)
+
+
+# ---------------------------------------------------------------- singular values
+def svd_shapes(x, full=False):
+    m, n = x.shape[-2:]
+    k = min(m, n)
+    return (m, m if full else k), (k,), (n if full else k, n)
+
+
+def _svd_infer(attr, x):
+    need_matrix("linalg.svd", x)
+    return x.dtype, (*x.shape[:-2], sum(math.prod(s) for s in svd_shapes(x, attr)))
+
+
+def _svd_host(full, x):
+    u, s, v = np.linalg.svd(x, full_matrices=full)
+    return pack((u, 2), (s.astype(x.dtype), 1), (v, 2))
+
+
+def _svd_grad(g, o, x, attr):
+    if attr: raise RuntimeError("svd_backward: The derivative of svd with full_matrices=True is not defined; use full_matrices=False")
+    (u, s, v), (gu, gs, gv) = unpack(o, *svd_shapes(x)), unpack(g, *svd_shapes(x))
+    m, n = x.shape[-2:]
+    k = min(m, n)
+
+    def skew(y): return y - H(y)
+    squares = s * s
+    eye = s.ramp(k).reshape((k, 1)) == s.ramp(k)
+    gaps = (row_vector(squares) - column(squares)).masked_fill(eye, 1)
+    left, right = skew(mm(H(u), gu)), skew(mm(v, H(gv)))
+    core = left / gaps * row_vector(s) + column(s) * (right / gaps) + column(gs) * eye
+    if x.dtype.is_complex: core = core + left * eye / (2 * row_vector(s))
+    out = mm(mm(u, core), v)
+    if m > k:
+        part = gu / row_vector(s)
+        out = out + mm(part - mm(u, mm(H(u), part)), v)
+    if n > k:
+        part = gv / column(s)
+        out = out + mm(u, part - mm(mm(part, H(v)), v))
+    return out
+
+
+svd = row("svd", _svd_infer, _svd_host, _svd_grad)
+"""attr = full_matrices; packs U, S, Vh."""
+
+
+def _values_infer(attr, x):
+    need_matrix("linalg.svd", x)
+    return x.dtype.real, (*x.shape[:-2], min(x.shape[-2:]))
+
+
+def _values_grad(g, o, x, attr):
+    u, _, v = unpack(x.row(svd, attr=False), *svd_shapes(x))
+    return mm(u * row_vector(g), v)
+
+
+svdvals = row("svdvals", _values_infer, lambda attr, x: np.linalg.svd(x, compute_uv=False), _values_grad)

@@ -1,0 +1,91 @@
+"""torch.linalg: norms, products and decompositions of matrices, batched over leading axes."""
+from __future__ import annotations
+
+import math
+
+from ..core import dtype as dt
+from ..core.shape import normalize_dim
+from ..dnn import elementwise as ew
+from ..dnn import linalg as la
+from ..dnn import recipes as rc
+from ..graph.line import record
+from . import functions as fn, views
+from .bind import apply
+from .out import with_out
+from .tensor import Tensor, read
+from .views import shape_of
+
+matmul = fn.matmul
+
+
+# ---------------------------------------------------------------- norms
+def order_of(p) -> float:
+    if isinstance(p, (int, float)): return p
+    if p in ("inf", "-inf"): return float(p)
+    raise RuntimeError(f"linalg.vector_norm: order {p!r} not supported")
+
+
+def typed(name, x, dtype):
+    """x in the type a norm is asked for: of the same kind, and not a narrower one."""
+    if x.dtype.category < dt.FLOAT: raise RuntimeError(f"{name}: Expected a floating point or complex tensor as input. Got {ew.TITLES[x.dtype.name]}")
+    if dtype is None: return x
+    if dtype.category < dt.FLOAT: raise RuntimeError(f"{name}: dtype should be floating point or complex. Got {ew.TITLES[dtype.name]}")
+    if dtype.category != x.dtype.category:
+        raise RuntimeError(f"{name}: dtype should be {'complex' if x.dtype.is_complex else 'real'} for {'complex' if x.dtype.is_complex else 'real'} inputs, "
+                           f"but got {ew.TITLES[dtype.name]}")
+    if dt.promote_types(x.dtype, dtype) is not dtype:
+        raise RuntimeError(f"{name}: the dtype of the input ({ew.TITLES[x.dtype.name]}) should be convertible without narrowing to the specified dtype ({ew.TITLES[dtype.name]})")
+    return fn.to(x, dtype)
+
+
+def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None):
+    x, p = typed("linalg.vector_norm", x, dtype), order_of(ord)
+    axes = fn.axes_of(dim, len(shape_of(x)))
+    if (p < 0 or p == math.inf) and any(shape_of(x)[d] == 0 for d in axes):
+        what = "dim(s) specified" if dim is not None else "empty tensor"
+        raise RuntimeError(f"linalg.vector_norm cannot compute the {p} norm on an {what} because the operation does not have an identity")
+    return fn.drop(record(rc.norm, (read(x),), rc.Norm(p, axes)), axes, keepdim)
+
+
+def matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None):
+    n = len(shape_of(A))
+    if n < 2: raise RuntimeError(f"linalg.matrix_norm: The input tensor A must have at least 2 dimensions.")
+    A = typed("linalg.matrix_norm", A, dtype)
+    if isinstance(dim, int) or len(dim) != 2: raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {dim}")
+    a, b = (normalize_dim(d, n) for d in dim)
+    if a == b: raise RuntimeError(f"linalg.matrix_norm: dims must be different. Got ({dim[0]}, {dim[1]})")
+    if ord == "fro": return vector_norm(A, 2, (a, b), keepdim)
+    if ord in (1, -1, math.inf, -math.inf):
+        if abs(ord) == 1: a, b = b, a          # the axis of the extreme, then the axis summed: columns for 1, rows for inf
+        sums = vector_norm(A, 1, b, True)
+        out = (fn.amax if ord > 0 else fn.amin)(sums, a, True)
+    elif ord in (2, -2, "nuc"):
+        s = svdvals(views.movedim(A, (a, b), (-2, -1)))
+        out = fn.sum(s, -1) if ord == "nuc" else (fn.amax if ord > 0 else fn.amin)(s, -1)
+        for d in sorted((a, b)): out = views.unsqueeze(out, d)
+    else: raise RuntimeError(f"linalg.matrix_norm: Order {ord} not supported.")
+    return out if keepdim else views.squeeze(out, (a, b))
+
+
+def norm(A, ord=None, dim=None, keepdim=False, *, dtype=None):
+    """Without dim: the 2-norm of all elements, or a matrix norm if `ord` is given for a matrix; with one dim a vector norm, with two a matrix norm."""
+    if ord is None: return vector_norm(A, 2, dim, keepdim, dtype=dtype)
+    n = len(shape_of(A))
+    if isinstance(ord, str) and ord not in ("fro", "nuc"): raise RuntimeError(f"linalg.norm: Order {ord} not supported.")
+    if dim is None:
+        if n not in (1, 2): raise RuntimeError(f"linalg.norm: If dim is not specified but ord is, the input must be 1D or 2D. Got {n}D.")
+        dim = tuple(range(n))
+    dims = (dim,) if isinstance(dim, int) else tuple(dim)
+    if isinstance(ord, str) or len(dims) == 2:
+        if len(dims) != 2: raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {list(dims)}")
+        return matrix_norm(A, ord, dims, keepdim, dtype=dtype)
+    if len(dims) != 1: raise RuntimeError(f"linalg.norm: If dim is specified, it must be of length 1 or 2. Got {list(dims)}")
+    return vector_norm(A, ord, dims, keepdim, dtype=dtype)
+
+
+# ---------------------------------------------------------------- decompositions
+def svdvals(A, *, driver=None): return apply(la.svdvals, A)
+
+
+for _name in ("matmul", "vector_norm", "matrix_norm", "norm", "svdvals"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)
+__all__ = ["matmul", "vector_norm", "matrix_norm", "norm", "svdvals"]

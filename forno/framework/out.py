@@ -1,0 +1,93 @@
+"""`out=`: functions of the namespace that can write their result into a tensor the caller gives, and resize_, which that may need.
+
+Comes in: a function that returns new tensors. Goes out: the same function with the keyword `out`. Methods and operators have none, so they pay nothing.
+"""
+from __future__ import annotations
+
+import math
+import warnings
+
+from ..core.shape import View, contiguous
+from ..dnn import movement as mv
+from ..graph.line import LOCAL
+from . import views
+from .bind import apply, land
+from .tensor import Tensor, check_write, memory, read, share, version
+
+MAKERS = frozenset(("arange", "range", "empty", "eye", "full", "linspace", "logspace", "ones", "zeros", "rand", "randn", "randint", "randperm"))
+ACCUMULATORS = frozenset(("sum", "prod", "mean", "nansum", "nanmean", "cumsum", "cumprod"))          # compute in the type of `out`
+FIXED = frozenset(("linspace", "logspace", "randperm"))           # these take their type from `dtype` or `out`, whichever there is
+
+
+def with_out(f, name: str, arity: int | None = None):
+    """f and `out=`. `arity` 1 or 2: f is a row on that many operands, which keeps the common call short."""
+    if arity == 1:
+        def call(input, *, out=None): return f(input) if out is None else written(f, name, (input,), {}, out)
+    elif arity == 2:
+        def call(input, other, *, out=None): return f(input, other) if out is None else written(f, name, (input, other), {}, out)
+    else:
+        def call(*args, out=None, **kw): return f(*args, **kw) if out is None else written(f, name, args, kw, out)
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f.__doc__
+    return call
+
+
+def tensors(x):
+    """Every tensor of a call's arguments."""
+    if isinstance(x, Tensor): yield x
+    elif isinstance(x, (tuple, list)):
+        for y in x: yield from tensors(y)
+
+
+def written(f, name, args, kw, out):
+    outs = tuple(out) if isinstance(out, (tuple, list)) else (out,)
+    for o in outs:
+        if not isinstance(o, Tensor): raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(o).__name__}")
+    if LOCAL.run.grad and any(read(t).line.grad for t in (*tensors(args), *tensors(list(kw.values())), *outs)):
+        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the arguments requires grad.")
+    if name in MAKERS or name in ACCUMULATORS:
+        kind = kw.get("dtype")
+        if kind is None: kw = {**kw, "dtype": outs[0].dtype}
+        elif kind is not outs[0].dtype: raise RuntimeError(f"dtype {kind!r} does not match dtype of out parameter ({outs[0].dtype!r})")
+    result = f(*args, **kw)
+    results = result if isinstance(result, tuple) else (result,)
+    if len(results) != len(outs): raise TypeError(f"{name}(): argument 'out' must be {len(results)} tensor{'s' if len(results) > 1 else ''}, not {len(outs)}")
+    for o, r in zip(outs, results): put(o, r)
+    if not isinstance(result, tuple): return outs[0]
+    return type(result)._make(outs) if hasattr(result, "_make") else outs
+
+
+def put(out: Tensor, result: Tensor):
+    """Write a result, giving `out` the result's shape first."""
+    shape = views.shape_of(result)
+    if views.shape_of(out) != shape:
+        if math.prod(views.shape_of(out)):
+            warnings.warn(f"An output with one or more elements was resized since it had shape {list(views.shape_of(out))}, which does not match the required output "
+                          f"shape {list(shape)}. This behavior is deprecated, and in a future PyTorch release outputs will not be resized unless they have zero "
+                          "elements. You can explicitly reuse an out tensor t by resizing it, inplace, to zero elements with t.resize_(0).", UserWarning, stacklevel=4)
+        resize_(out, shape)
+    check_write(out)
+    land(out, read(result))
+
+
+def resize_(self, *sizes, memory_format=None):
+    """Another shape over the same memory, row-major; memory that doesn't suffice is replaced by more, with the old elements first."""
+    shape = views.ints(sizes)
+    if any(n < 0 for n in shape): raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    if read(self).line.grad: raise RuntimeError("cannot resize variables that require grad")
+    if views.shape_of(self) == shape: return self
+    n, room = math.prod(shape), math.prod(memory(self).shape) if self.alias is None else math.prod(self.alias.store.shape)
+    offset = memory(self).offset
+    if offset + n <= room:
+        a = share(self)
+        a.view, a.cache, a.seen = View(shape, contiguous(shape), offset), None, None
+        return self
+    old, had = views.as_strided(self, (room - offset,), (1,), offset), room - offset
+    grown = apply(mv.put, apply(mv.full, attr=((n,), self.dtype, 0)), old, attr=View((had,), (1,), 0)) if had else apply(mv.full, attr=((n,), self.dtype, 0))
+    fresh = views.reshape(grown, shape)
+    count = version(self) + 1
+    self.node, self.alias, self.ver = read(fresh), None, count
+    return self
+
+
+def resize_as_(self, the_template, *, memory_format=None): return resize_(self, views.shape_of(the_template))

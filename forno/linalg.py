@@ -1,0 +1,3 @@
+"""torch.linalg."""
+from .framework.linalg import *
+from .framework.linalg import __all__

@@ -1,0 +1,2 @@
+"""torch.special."""
+from .framework.special import *
