@@ -101,11 +101,12 @@ def own_memory(t: Tensor):
     if s.node.buf is None: flush()
     if s.node.buf is None: hand_over(s.node)
     if s.node.buf.__class__ is Poison: raise s.node.buf.error
-    settle(s.node)
+    settle(s.node, sum(p.node.buf is s.node.buf for p in s.peers or (s,)))
     for p in s.peers or ():
         if p is not s: p.node = shared_value(p.node, s.node)
     for p in s.peers or (s,):                  # aliases that cached a value read the memory again: they compare nodes
         if not p.node.line.grad or p.node.past.__class__ is Leaf: p.node = renewed(p.node, s.node.buf)
+    a.seen = a.cache = None
     return s.node.buf, memory(t)
 
 
@@ -123,10 +124,10 @@ def renewed(n: Node, buffer) -> Node:
     return m
 
 
-def settle(n: Node):
-    """Make a node's buffer dense and its own."""
+def settle(n: Node, holders: int = 1):
+    """Make a node's buffer dense and its own; `holders`: nodes of the same storage that have it now."""
     b = n.buf
-    if b.__class__ is not Slice and (b.exposed or getrefcount(b) <= BUFFER_BASE + 1): return
+    if b.__class__ is not Slice and (b.exposed or getrefcount(b) <= BUFFER_BASE + holders): return
     flush()                                    # an open window may have this value as an input, lying as it lies now
     fresh = mem.empty(math.prod(n.line.shape) * n.line.dtype.size)
     copy = node_of(fresh, n.line.dtype, n.line.shape, n.line.strides)

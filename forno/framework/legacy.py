@@ -10,7 +10,6 @@ import operator
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.shape import broadcast
 from ..core.state import state
 from ..cpu import threads
 from ..dnn.elementwise import TITLES
@@ -148,11 +147,17 @@ def can_cast(from_, to) -> bool:
 
 def broadcast_shapes(*shapes) -> Size:
     shapes = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
-    for s in shapes:
-        for n in s:
+    out = [1] * max(map(len, shapes), default=0)
+    for k, shape in enumerate(shapes):
+        for i in range(-1, -1 - len(shape), -1):
+            n = shape[i]
             if n < 0: raise RuntimeError(f"Trying to create tensor with negative dimension ({n}): ({n})")
-    try: return Size(broadcast(*shapes))
-    except RuntimeError as error: raise RuntimeError(f"Shape mismatch: objects cannot be broadcast to a single shape: {', '.join(map(str, shapes))}; {error}") from None
+            if n == 1 or n == out[i]: continue
+            if out[i] != 1:
+                raise RuntimeError(f"Attempting to broadcast a dimension of length {n} at {i}! Mismatching argument at index {k} had {shape}; "
+                                   f"but expected shape should be broadcastable to {out}")
+            out[i] = n
+    return Size(out)
 
 
 def typename(obj) -> str:

@@ -1,2 +1,2 @@
 """torch.utils: data loading, safetensors files, checkpointing."""
-from . import checkpoint, data
+from . import checkpoint, data, dlpack
