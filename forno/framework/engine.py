@@ -114,7 +114,7 @@ def prepare(run: Run, counts, own) -> Prepared:
     keep = kept(run, lines, nodes, outs)
     outs |= saved(run, lines, keep)
     if keep: outs |= {s for s, l in lines.items() if l.op.history == "leaf" and nodes[s].past.__class__ is Leaf and s in keep[1]}
-    todo.keep = sorted(keep[0]) if keep else []
+    todo.keep = sorted(remade(lines, keep[0], outs)) if keep else []
     todo.outs = sorted(outs)
     held = {c for s in todo.keep for c in lines[s].ins if c.__class__ is int}      # a later backward reads these: nobody may write over them
     todo.graph, todo.inputs = graph_of(run, lines, todo.outs, counts, own, held)
@@ -146,6 +146,17 @@ def kept(run, lines, nodes, outs):
         if line.op.saves and any([s in f for f in run.freed]): continue
         todo.extend([c for c in line.ins if c.__class__ is int and lines[c].grad])
     return keep, leaves
+
+
+def remade(lines, keep, outs) -> set:
+    """The kept vertices, and what lies below those whose value goes away now: a backward that wants it records it again from there."""
+    out, todo = set(keep), [s for s in keep if s not in outs]
+    while todo:
+        for c in lines[todo.pop()].ins:
+            if c.__class__ is int and c not in out and c not in outs and lines[c].op is not INPUT and lines[c].op.history != "leaf":
+                out.add(c)
+                todo.append(c)
+    return out
 
 
 def saved(run, lines, keep) -> set:

@@ -178,7 +178,7 @@ def batch_norm(input, weight, bias, running_mean, running_var, training, momentu
     if not training:
         return owned(record(nm.batch_norm_given, _given(input, running_mean, running_var, weight, bias), spec))
     count = math.prod(shape) // max(shape[1], 1)
-    if running_mean is not None:
+    if running_mean is not None and count:
         with no_grad():                        # the same sums the normalization makes: the planner shares them
             running_mean.mul_(1 - momentum).add_(views.reshape(apply(rc.mean, input, attr=axes), (-1,)) * momentum)
             spread = views.reshape(apply(rc.var, input, attr=rc.Spread(axes, 0)), (-1,))
