@@ -56,8 +56,10 @@ def fresh(x):
 
 
 def to_torch(x):
-    if x is None or isinstance(x, torch.Tensor):
+    if x is None:
         return x
+    if isinstance(x, torch.Tensor):
+        return x.detach().clone()
     if str(x.dtype).endswith("bfloat16"):
         return torch.from_numpy(x.detach().float().numpy()).bfloat16()
     return torch.from_numpy(x.detach().numpy().copy())

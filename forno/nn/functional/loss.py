@@ -123,9 +123,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
         raise ValueError(f"Using a target size ({target.size()}) that is different to the input size ({input.size()}) is deprecated. "
                          "Please ensure they have the same size.")
     loss = (target - 1) * _bounded_log(1 - input) - target * _bounded_log(input)
-    if weight is not None:
-        loss = loss * weight.expand(torch.broadcast_shapes(target.size(), weight.size()))
-    return _reduction.apply(loss, reduction)
+    return _reduction.apply(loss if weight is None else loss * weight, reduction)
 
 
 def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
@@ -224,7 +222,7 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     labels = torch.where(torch.arange(s, device=device) < target_lengths.unsqueeze(1), labels, blank)
     extended = torch.stack((torch.full_like(labels, blank), labels), 2).reshape(n, 2 * s)             # blank, l1, blank, l2, ... blank
     extended = torch.cat((extended, torch.full((n, 1), blank, dtype=torch.long, device=device)), 1)    # (N, 2 S + 1)
-    nothing = torch.finfo(log_probs.dtype).min / 4                              # stands for log 0 where -inf would make NaN gradients
+    nothing = -1e30                              # stands for log 0 where -inf would make NaN gradients
     emitted = log_probs.gather(2, extended.unsqueeze(0).expand(steps, -1, -1))                         # (T, N, 2 S + 1)
     emitted = emitted.clamp_min(nothing)
     position = torch.arange(2 * s + 1, device=device)
