@@ -104,6 +104,5 @@ def result_type(operands, default: dtype) -> dtype:
         if t is None: continue
         if out is None: out = t
         elif t.category > out.category:
-            # a wrapped complex number next to a float tensor keeps that tensor's precision
-            out = promote_types(out, t) if t is not best[2] else (out.to_complex() if t.category == COMPLEX and out.category == FLOAT else t)
+            out = out.to_complex() if t.category == COMPLEX and out.category == FLOAT else t      # complex of lower rank keeps the floats' precision
     return out

@@ -104,10 +104,19 @@ def own_memory(t: Tensor):
     settle(s.node, sum(p.node.buf is s.node.buf for p in s.peers or (s,)))
     for p in s.peers or ():
         if p is not s: p.node = shared_value(p.node, s.node)
-    for p in s.peers or (s,):                  # aliases that cached a value read the memory again: they compare nodes
-        if not p.node.line.grad or p.node.past.__class__ is Leaf: p.node = renewed(p.node, s.node.buf)
-    a.seen = a.cache = None
+    a.seen = None                              # views of the old buffer are read again
     return s.node.buf, memory(t)
+
+
+def shown(t: Tensor):
+    """own_memory for somebody outside to see: aliases that cached a value read the memory again (they compare nodes)."""
+    own = own_memory(t)
+    a = t.alias
+    if a is not None:
+        for p in a.store.peers or (a.store,):
+            if not p.node.line.grad or p.node.past.__class__ is Leaf: p.node = renewed(p.node, own[0])
+        a.seen = a.cache = None
+    return own
 
 
 def shared_value(mine: Node, theirs: Node) -> Node:
@@ -141,7 +150,7 @@ def to_numpy(t: Tensor, force=False) -> np.ndarray:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     dtype = t.dtype
     if dtype is dt.bfloat16: raise TypeError("Got unsupported ScalarType BFloat16")
-    buffer, v = own_memory(t)
+    buffer, v = shown(t)
     size = dtype.size
     return mem.as_array(buffer, dtype.code, v.shape, tuple(s * size for s in v.strides), v.offset * size)
 

@@ -96,7 +96,8 @@ def to_array(t: Tensor, dtype=None, copy=None) -> np.ndarray:
 
 def wrap_array(t: Tensor, array, context=None, return_scalar=False) -> Tensor:
     """What a NumPy function on a tensor returns."""
-    return data.from_numpy(np.asarray(array))
+    array = np.asarray(array)
+    return data.from_numpy(array.astype(np.uint8) if array.dtype == bool else array)       # as PyTorch, which had no bool once
 
 
 def frombuffer(buffer, *, dtype, count=-1, offset=0, requires_grad=False) -> Tensor:
@@ -144,7 +145,7 @@ def export(t: Tensor, *, stream=-1, max_version=None, dl_device=None, copy=None)
     if stream not in (None, -1): raise AssertionError("stream should be None on cpu.")
     if copy: t = views.clone(t)
     bits = t.dtype is dt.bfloat16
-    buffer, v = data.own_memory(t)
+    buffer, v = data.shown(t)
     size = t.dtype.size
     array = data.mem.as_array(buffer, t.dtype.code, v.shape, tuple(s * size for s in v.strides), v.offset * size)
     capsule = array.__dlpack__(max_version=max_version) if _NEW_NUMPY and max_version is not None else array.__dlpack__()

@@ -11,7 +11,7 @@ from ..graph.line import LOCAL, Leaf, Node, record
 from . import autograd, data, functions as fn, gradfn, views
 from .bind import NUMBERS, apply, binary, inplace, land, number, operand, unary
 from .size import CPU, Size, device, on_cpu, strided
-from .tensor import Alias, Tensor, check_write, detached, memory, owned, read, require_grad, share, version, whole_write, wrap, write
+from .tensor import Alias, Tensor, check_write, detached, leaf_on, memory, owned, read, require_grad, share, version, whole_write, wrap, write
 from .views import shape_of
 
 
@@ -137,9 +137,7 @@ def set_data(self, value):
         a = self.alias
         if a.view is None:
             from_ = a.store.node
-            m = record(mv.gradleaf, (from_,))
-            m.past = leaf
-            a.store.node = a.cache = a.seen = m
+            a.store.node = a.cache = a.seen = leaf_on(from_, leaf)
         else:
             a.leaf = leaf
             a.cache = a.seen = None
@@ -168,6 +166,13 @@ def copy_(self, src, non_blocking=False):
 
 
 def bad(name, x): raise TypeError(f"{name}(): argument must be Tensor, not {type(x).__name__}")
+
+
+def fill(input, value):
+    if isinstance(value, Tensor):
+        if shape_of(value): raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {len(shape_of(value))} dimensions.")
+        return fn.to(views.clone(views.expand(value, shape_of(input))), input.dtype)
+    return fill_(views.clone(input), value)
 
 
 def fill_(self, value):

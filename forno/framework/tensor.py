@@ -14,7 +14,7 @@ from sys import getrefcount
 from ..core.shape import View, contiguous, whole
 from ..cpu import memory as memory_floor
 from ..dnn import movement as mv
-from ..graph.line import LOCAL, History, Leaf, Node, Slice, record
+from ..graph.line import INPUT, LOCAL, History, Leaf, Line, Node, Slice, blank, record
 from .engine import flush
 
 new = object.__new__
@@ -104,6 +104,31 @@ def leaf_node(n: Node, leaf: Leaf) -> Node:
     return m
 
 
+def leaf_on(n: Node, leaf: Leaf) -> Node:
+    """n's value as a leaf: the very same memory when something outside sees it."""
+    return bare(n, True, leaf) if outside(n) else leaf_node(n, leaf)
+
+
+def outside(n: Node) -> bool: return n.buf is not None and n.buf.exposed
+
+
+def bare(n: Node, grad: bool = False, leaf: Leaf | None = None) -> Node:
+    """n's memory as a value of its own, which owes nothing to the window."""
+    l = n.line
+    key = l.dtype, l.shape, l.strides, l.memory, grad
+    line = _bare.get(key)
+    if line is None:
+        if len(_bare) > 10000: _bare.clear()
+        line = _bare[key] = blank(INPUT)
+        line.dtype, line.shape, line.strides, line.memory, line.grad = key
+    m = new(Node)
+    m.line, m.buf, m.past = line, n.buf, leaf
+    return m
+
+
+_bare: dict[tuple, Line] = {}
+
+
 def share(t: Tensor) -> Alias:
     """t's memory gets an identity: from now on others may see it."""
     if t.alias is None:
@@ -165,7 +190,7 @@ def detached(t: Tensor) -> Tensor:
 def peer(s: Storage) -> Storage:
     """Another storage of the same memory, without history."""
     if s.peers is None: s.peers = weakref.WeakSet([s])
-    p = Storage(cut(s.node), s.version)
+    p = Storage(bare(s.node) if s.node.line.grad and outside(s.node) else cut(s.node), s.version)
     p.shape, p.peers, p.exposed = s.shape, s.peers, s.exposed
     s.peers.add(p)
     return p
@@ -289,9 +314,9 @@ def require_grad(t: Tensor):
     n = read(t)
     leaf = Leaf()
     a = t.alias
-    if a is None: t.node = leaf_node(n, leaf)
+    if a is None: t.node = leaf_on(n, leaf)
     elif a.view is None:
-        a.store.node = a.cache = leaf_node(n, leaf)
+        a.store.node = a.cache = leaf_on(n, leaf)
         a.seen = a.store.node
     else:
         a.leaf = leaf
