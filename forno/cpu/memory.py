@@ -183,4 +183,4 @@ def as_array(buffer: Buffer, code, shape, strides, offset: int = 0, readonly: bo
         whole = np.asarray(_Window(buffer, readonly))
         if readonly: buffer._readable = weakref.ref(whole)
         else: buffer._writable = weakref.ref(whole)
-    return np.ndarray(shape, code, whole, offset, strides)
+    return np.ndarray(shape, code, whole, offset if 0 not in shape else 0, strides if 0 not in shape else None)

@@ -165,12 +165,19 @@ def _conv_weight_oracle(spec, dy, x):
 def _bare(spec): return spec._replace(size=(), taps=())
 
 
+def _cropped(g, shape):
+    """An output padding of a whole stride or more (dilation allows it) lets one more window fit than dy has."""
+    for d in range(2, len(shape)):
+        if g.shape[d] != shape[d]: g = g.narrow(d, 0, shape[d])
+    return g
+
+
 conv = Contract("conv", _conv_infer, (
     lambda g, o, x, w, bias=None, *, attr: g.row(conv_input, conjugate(w), attr=attr._replace(size=tuple(x.shape[2:]))),
     lambda g, o, x, w, bias=None, *, attr: g.row(conv_weight, conjugate(x), attr=attr._replace(taps=tuple(w.shape[2:]))),
     lambda g, o, x, w, bias, attr: g.sum((0, *range(2, len(g.shape))))), "ab", _conv_oracle)
 conv_input = Contract("conv_input", _conv_input_infer, (
-    lambda g, o, dy, w, attr: g.row(conv, conjugate(w), attr=_bare(attr)),
+    lambda g, o, dy, w, attr: _cropped(g.row(conv, conjugate(w), attr=_bare(attr)), dy.shape),
     lambda g, o, dy, w, attr: conjugate(dy).row(conv_weight, g, attr=_bare(attr)._replace(taps=tuple(w.shape[2:])))), "ab", _conv_input_oracle)
 conv_weight = Contract("conv_weight", _conv_weight_infer, (
     lambda g, o, dy, x, attr: conjugate(x).row(conv, g, attr=_bare(attr)),

@@ -58,26 +58,26 @@ _offer(_views, fm="permute transpose swapaxes=transpose swapdims=transpose t mov
        "split chunk tensor_split unbind clone broadcast_to", m="unfold expand expand_as view view_as reshape_as")
 for _name in ("squeeze", "unsqueeze", "t", "transpose", "swapaxes", "swapdims", "as_strided"): setattr(Tensor, _name + "_", _bind.view_inplace(getattr(Tensor, _name)))
 _offer(_creation, fo="zeros ones empty full zeros_like ones_like empty_like full_like arange eye linspace logspace",
-       f="tensor as_tensor empty_strided set_default_dtype get_default_dtype", m="new_zeros new_ones new_empty new_full new_tensor")
+       f="tensor as_tensor empty_strided set_default_dtype get_default_dtype")
 from_numpy = _data.from_numpy
 _offer(_gathering, fom="gather take_along_dim index_select take masked_select nonzero sort argsort topk kthvalue median nanmedian mode logcumsumexp cummax cummin max=max_ min=min_",
        fomi="scatter scatter_add scatter_reduce index_add index_copy index_fill cumsum cumprod", fm="index_put", m="index_put_", fo="searchsorted bucketize")
 _offer(_neural, fom="softmax log_softmax logsumexp mm bmm dot outer ger=outer mv=mv_", fomi="addmm baddbmm addmv",
        f="batch_norm layer_norm group_norm rms_norm dropout embedding")
 for _k in "123":
-    _offer(_neural, f=" ".join(_name.format(_k) for _name in ("conv{}d", "conv_transpose{}d", "max_pool{}d", "max_pool{}d_with_indices", "avg_pool{}d", "adaptive_avg_pool{}d",
-                                                              "adaptive_max_pool{}d")))
+    _offer(_neural, f=" ".join(_name.format(_k) for _name in ("conv{}d", "conv_transpose{}d", "max_pool{}d", "max_pool{}d_with_indices", "adaptive_avg_pool{}d", "adaptive_max_pool{}d")),
+           fo=f"avg_pool{_k}d")
 _offer(_randoms, fo="rand randn rand_like randn_like randint randint_like randperm normal poisson", fom="bernoulli multinomial",
        f="Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
        m="uniform_ normal_ exponential_ geometric_ cauchy_ log_normal_ random_ bernoulli_")
-_offer(_activations, f="silu mish logsigmoid hardsigmoid hardswish relu6 gelu leaky_relu elu celu hardtanh softplus threshold softshrink", fm="hardshrink prelu")
+_offer(_activations, f="silu mish hardsigmoid hardswish relu6 leaky_relu elu celu hardtanh", fo="gelu softplus logsigmoid threshold softshrink", fom="hardshrink", fm="prelu")
 _offer(_arrange, fm="tile flip fliplr flipud rot90 diagflat", fom="repeat_interleave roll diag diag_embed trace kron", fomi="tril triu", m="repeat",
        f="meshgrid cartesian_prod atleast_1d atleast_2d atleast_3d einsum", fo="tril_indices triu_indices hstack vstack row_stack=vstack dstack column_stack tensordot")
 _offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist bincount", fm="isclose allclose equal unique", fomi="round renorm", fo="var_mean std_mean", f="cosine_similarity")
 
-_offer(_out, m="resize_ resize_as_")
-
 _methods.hang(Tensor)
+fill = _out.with_out(_methods.fill, "fill")
+zero_, fill_, detach_ = _methods.zero_, _methods.fill_, _methods.detach_
 _indexing.hang(Tensor)
 for _part in (_printing, _interchange, _sharing, _legacy): _part.hang(Tensor)
 globals().update(_legacy.NAMES)

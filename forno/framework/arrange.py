@@ -16,8 +16,8 @@ from .views import ints, shape_of
 multiply = binary(ew.mul)
 
 
-def repeat(input, *sizes):
-    sizes = ints(sizes)
+def repeat(input, *sizes, repeats=None):
+    sizes = ints(sizes if repeats is None else (repeats,))
     shape = shape_of(input)
     if len(sizes) < len(shape):
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
@@ -28,8 +28,8 @@ def repeat(input, *sizes):
     return views.clone(views.reshape(x, tuple(r * s for r, s in zip(sizes, shape)))) if all(r == 1 for r in sizes) else views.reshape(x, tuple(r * s for r, s in zip(sizes, shape)))
 
 
-def tile(input, *dims):
-    dims = ints(dims)
+def tile(input, *counts, dims=None):
+    dims = ints(counts if dims is None else (dims,))
     return repeat(input, (1,) * (len(shape_of(input)) - len(dims)) + dims)
 
 
@@ -48,9 +48,11 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     return where if input is None else gathering.index_select(input, dim, where)
 
 
-def flip(input, *dims):
+def flip(input, *axes, dims=None):
     shape = shape_of(input)
-    dims = {normalize_dim(d, len(shape)) for d in ints(dims)}
+    axes = [normalize_dim(d, len(shape)) for d in ints(axes if dims is None else (dims,))]
+    dims = set(axes)
+    if len(dims) != len(axes): raise RuntimeError(f"dim {next(d for d in axes if axes.count(d) > 1)} appears multiple times in the list of dims")
     st = contiguous(shape)
     v = View(shape, tuple(-s if d in dims else s for d, s in enumerate(st)), sum((n - 1) * s for d, (n, s) in enumerate(zip(shape, st)) if d in dims and n))
     return owned(record(mv.view, (read(input),), v)) if 0 not in shape else views.clone(input)
@@ -136,7 +138,7 @@ def meshgrid(*tensors, indexing="ij"):
     if swap: tensors = (tensors[1], tensors[0], *tensors[2:])
     shape = tuple(t.numel() for t in tensors)
     out = [views.expand(views.reshape(t, (1,) * i + (-1,) + (1,) * (len(tensors) - 1 - i)), shape) for i, t in enumerate(tensors)]
-    if swap: out = [views.transpose(t, 0, 1) for t in (out[1], out[0], *out[2:])]
+    if swap: out[:2] = out[1], out[0]
     return tuple(out)
 
 

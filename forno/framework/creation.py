@@ -83,21 +83,12 @@ def like(make):
 zeros_like, ones_like, empty_like, full_like = like(zeros), like(ones), like(empty), like(full)
 
 
-def new(make):
-    """Tensor.new_*: self's type unless another is asked for."""
-    def method(self, *args, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, **kw):
-        return make(*args, dtype=dtype or self.dtype, device=device, requires_grad=requires_grad, **kw)
-    return method
-
-
-new_zeros, new_ones, new_empty, new_full, new_tensor = map(new, (zeros, ones, empty, full, tensor))
-
-
 def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     on_cpu(device)
     if end is None: start, end = 0, start
     start, end, step = (data.item(x) if isinstance(x, Tensor) else number(x) for x in (start, end, step))
     if dtype is None: dtype = dt.int64 if all(isinstance(x, int) for x in (start, end, step)) else state.default_dtype
+    if dtype.category == dt.INT: start, end, step = int(start), int(end), int(step)
     if step == 0: raise RuntimeError("step must be nonzero")
     if not all(math.isfinite(x) for x in (start, end)): raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (end - start) * step < 0: raise RuntimeError("upper bound and lower bound inconsistent with step sign")
@@ -136,11 +127,6 @@ def empty_strided(size, stride, *, dtype=None, layout=None, device=None, require
     size, stride = ints((size,)), ints((stride,))
     room = 0 if 0 in size else 1 + sum((n - 1) * s for n, s in zip(size, stride))
     return finish(views.as_strided(empty(room, dtype=dtype, device=device), size, stride, 0), requires_grad)
-
-
-def complex(real, imag):
-    from_ = fn.to(real, real.dtype.to_complex())
-    return fn.add(from_, fn._mul_number(fn.to(imag, imag.dtype.to_complex()), 1j))
 
 
 def set_default_dtype(d):

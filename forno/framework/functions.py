@@ -17,7 +17,7 @@ from ..dnn import recipes as rc
 from ..dnn import reduce as rd
 from ..graph.line import LOCAL, Node, Ref, new, record
 from . import views
-from .bind import NUMBERS, apply, binary, number, operand
+from .bind import NUMBERS, apply, binary, check_numbers, number, operand
 from .tensor import Tensor, owned, read
 from .views import shape_of
 
@@ -71,7 +71,9 @@ def lerp(input, end, weight): return owned(record(fns.lerp, (read(input), read(e
 def pow(input, exponent):
     if exponent.__class__ in NUMBERS and exponent in _CONSTANT and isinstance(input, Tensor) and input.dtype.category >= dt.FLOAT:
         return owned(record(rc.power, (read(input),), exponent))
-    return owned(record(fns.pow_, (operand(input, "pow"), operand(exponent, "pow"))))
+    x, y = read(input) if isinstance(input, Tensor) else number(input), read(exponent) if isinstance(exponent, Tensor) else number(exponent)
+    check_numbers("pow", input, exponent, x, y)
+    return owned(record(fns.pow_, (x, y)))
 
 
 _CONSTANT = frozenset((2, 3, 0.5, -0.5, -1, -2))                # exponents with a shortcut are part of the program, others are run-time numbers

@@ -1,6 +1,8 @@
 """Functions that read, write or order elements at positions held by other tensors."""
 from __future__ import annotations
 
+import numpy as np
+
 from ..core import dtype as dt
 from ..core.shape import normalize_dim
 from ..dnn import elementwise as ew
@@ -20,6 +22,20 @@ from .views import shape_of
 multiply = binary(ew.mul)
 
 
+# ---------------------------------------------------------------- indices out of range
+KNOWN = 1 << 16                                # indices up to which looking at them is cheap
+
+
+def inside(op, index: Tensor, axis: int, size: int, low: int, attr=None):
+    """A small index tensor whose values are there already is checked now, where the user stands; others by the kernel, at the flush."""
+    n = read(index)
+    if n.buf is None or n.buf.__class__ is Poison or math.prod(n.line.shape) > KNOWN: return
+    values = data.array_of(n)
+    if not values.size: return
+    for found in (int(values.min()), int(values.max())):
+        if not low <= found < size: raise ga.out_of_range(op, attr, axis, found, size)
+
+
 # ---------------------------------------------------------------- advanced indexing
 def index(t: Tensor, picks) -> Tensor:
     """t[…] with one int64 tensor or None per axis."""
@@ -35,7 +51,35 @@ def index_put_(t: Tensor, picks, value, accumulate=False) -> Tensor:
     return t
 
 
-def index_put(input, indices, values, accumulate=False): return index_put_(views.clone(input), list(indices), values, accumulate)
+def picks_of(t, indices) -> list:
+    """torch.index_put's indices, one tensor or None per axis."""
+    picks = []
+    for x in indices: picks += [None] if x is None else index_tensors(x, shape_of(t), len(picks))
+    if len(picks) > len(shape_of(t)): raise IndexError(f"too many indices for tensor of dimension {len(shape_of(t))} (got {len(picks)})")
+    return picks
+
+
+def index_put(input, indices, values, accumulate=False):
+    if values.dtype is not input.dtype:
+        raise RuntimeError(f"Index put requires the source and destination dtypes match, got {ew.TITLES[input.dtype.name]} for the destination and "
+                           f"{ew.TITLES[values.dtype.name]} for the source.")
+    return index_put_(views.clone(input), picks_of(input, indices), values, accumulate)
+
+
+def is_mask(x) -> bool: return isinstance(x, Tensor) and x.dtype in (dt.bool, dt.uint8) or isinstance(x, np.ndarray) and x.dtype == np.bool_
+
+
+def index_tensors(x, shape, d) -> list:
+    """An index operand as int64 tensors, one per axis it consumes; masks become the positions of their true elements."""
+    if not isinstance(x, Tensor): x = data.from_data(x) if len(x) else data.from_data(x, dt.int64)
+    if x.dtype in (dt.bool, dt.uint8):
+        mask = shape_of(x)
+        if mask != shape[d:d + len(mask)]:
+            k = next(k for k in range(len(mask)) if d + k >= len(shape) or mask[k] != shape[d + k])
+            raise IndexError(f"The shape of the mask {list(mask)} at index {k} does not match the shape of the indexed tensor {list(shape)} at index {d + k}")
+        return list(nonzero(x, as_tuple=True))
+    if x.dtype.category != dt.INT: raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    return [fn.to(x, dt.int64)]
 
 
 def nonzero(input, *, as_tuple=False):
@@ -64,7 +108,15 @@ def indices_of(index):
     return index
 
 
+def positions(name, index):
+    """An index of gather or scatter: an empty one may have any type."""
+    if index.dtype in (dt.int64, dt.int32): return index
+    if index.numel(): raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
+    return fn.to(index, dt.int64)
+
+
 def gather(input, dim, index, *, sparse_grad=False):
+    index = positions("gather", index)
     return apply(ga.gather, input, index, attr=flat_dim(input, dim))
 
 
@@ -85,6 +137,7 @@ MODES = {None: "set", "add": "sum", "sum": "sum", "multiply": "prod", "prod": "p
 def scatter(input, dim, index, src=None, *, value=None, reduce=None):
     src = value if src is None else src
     if not isinstance(src, Tensor): src = apply(mv.full, attr=((), input.dtype, number(src)))
+    index = positions("scatter", index)
     d = flat_dim(input, dim)
     if reduce in ("multiply", "prod"): return apply(ga.scatter_reduce, input, index, src if shape_of(src) else views.expand(src, shape_of(index)), attr=(d, "prod", True))
     return apply(ga.scatter, input, index, src, attr=(d, MODES[reduce], True))

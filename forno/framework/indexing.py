@@ -21,7 +21,7 @@ def is_advanced(x) -> bool: return isinstance(x, (Tensor, list, np.ndarray)) and
 
 def viewed(t: Tensor, index: tuple):
     """Basic parts as views; returns the viewed tensor and the advanced parts, one per axis of it (None: the whole axis)."""
-    count = sum(x is not None and x is not Ellipsis and not isinstance(x, (bool, np.bool_)) and (len(shape_of(x)) if is_mask(x) else 1) for x in index)
+    count = sum(x is not None and x is not Ellipsis and not isinstance(x, (bool, np.bool_)) and (len(shape_of(x)) if gathering.is_mask(x) else 1) for x in index)
     ndim = len(shape_of(t))
     if count > ndim: raise IndexError(f"too many indices for tensor of dimension {ndim}")
     d, picks = 0, []
@@ -51,7 +51,7 @@ def viewed(t: Tensor, index: tuple):
             picks.append(data.from_data([0] if keep else [], dt.int64))
             d += 1
         elif is_advanced(x):
-            for k in indices(x, shape_of(t), d):
+            for k in gathering.index_tensors(x, shape_of(t), d):
                 picks.append(k)
                 d += 1
         else:
@@ -66,22 +66,6 @@ def integer(x) -> int:
     try: return x.__index__()
     except (AttributeError, TypeError):
         raise IndexError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {type(x).__name__})") from None
-
-
-def is_mask(x) -> bool: return isinstance(x, Tensor) and x.dtype in (dt.bool, dt.uint8) or isinstance(x, np.ndarray) and x.dtype == np.bool_
-
-
-def indices(x, shape, d) -> list:
-    """An index operand as int64 tensors, one per axis it consumes; masks become the positions of their true elements."""
-    if not isinstance(x, Tensor): x = data.from_data(x) if len(x) else data.from_data(x, dt.int64)
-    if x.dtype in (dt.bool, dt.uint8):
-        mask = shape_of(x)
-        if mask != shape[d:d + len(mask)]:
-            k = next(k for k in range(len(mask)) if d + k >= len(shape) or mask[k] != shape[d + k])
-            raise IndexError(f"The shape of the mask {list(mask)} at index {k} does not match the shape of the indexed tensor {list(shape)} at index {d + k}")
-        return list(gathering.nonzero(x, as_tuple=True))
-    if x.dtype.category != dt.INT: raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
-    return [fn.to(x, dt.int64)]
 
 
 def getitem(self, index):

@@ -171,6 +171,10 @@ def _given(*tensors): return [read(t) for t in tensors if t is not None]
 def batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled=False):
     shape = shape_of(input)
     axes = (0, *range(2, len(shape)))
+    if 0 in shape:                             # nothing to average: PyTorch passes the (empty) input on and leaves the statistics alone
+        out = views.clone(input)
+        if weight is not None: out = multiply(out, views.select(weight, 0, 0))
+        return out if bias is None else fn.add(out, views.select(bias, 0, 0))
     if len(shape) < 2: raise ValueError(f"expected 2D or more input (got {len(shape)}D input)")
     for name, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
         if t is not None and t.numel() != shape[1]: raise RuntimeError(f"{name} should contain {shape[1]} elements not {t.numel()}")

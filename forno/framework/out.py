@@ -1,4 +1,4 @@
-"""`out=`: functions of the namespace that can write their result into a tensor the caller gives, and resize_, which that may need.
+"""`out=`: functions of the namespace that can write their result into a tensor the caller gives.
 
 Comes in: a function that returns new tensors. Goes out: the same function with the keyword `out`. Methods and operators have none, so they pay nothing.
 """
@@ -7,16 +7,19 @@ from __future__ import annotations
 import math
 import warnings
 
-from ..core.shape import View, contiguous
-from ..dnn import movement as mv
+from ..core import dtype as dt
+from ..core.shape import reach
+from ..dnn.elementwise import TITLES
 from ..graph.line import LOCAL
 from . import views
-from .bind import apply, land
-from .tensor import Tensor, check_write, memory, read, share, version
+from .bind import land
+from .sharing import resize_
+from .tensor import Tensor, check_write, memory, read
 
 MAKERS = frozenset(("arange", "range", "empty", "eye", "full", "linspace", "logspace", "ones", "zeros", "rand", "randn", "randint", "randperm"))
 ACCUMULATORS = frozenset(("sum", "prod", "mean", "nansum", "nanmean", "cumsum", "cumprod"))          # compute in the type of `out`
-FIXED = frozenset(("linspace", "logspace", "randperm"))           # these take their type from `dtype` or `out`, whichever there is
+POSITIONS = frozenset(("argmax", "argmin", "argsort", "multinomial", "nonzero", "count_nonzero"))     # `out` must be int64
+APART = frozenset(("take", "gather", "masked_select", "cat", "concat", "concatenate", "index_select", "take_along_dim"))       # `out` must not be read from
 
 
 def with_out(f, name: str, arity: int | None = None):
@@ -49,12 +52,27 @@ def written(f, name, args, kw, out):
         kind = kw.get("dtype")
         if kind is None: kw = {**kw, "dtype": outs[0].dtype}
         elif kind is not outs[0].dtype: raise RuntimeError(f"dtype {kind!r} does not match dtype of out parameter ({outs[0].dtype!r})")
+    if name in POSITIONS and outs[0].dtype is not dt.int64: raise RuntimeError(f"{name} expects Long tensor out, got: {TITLES[outs[0].dtype.name]}")
+    for o in outs:
+        for t in (*tensors(args), *tensors(list(kw.values()))): apart(o, t, name in APART)
     result = f(*args, **kw)
     results = result if isinstance(result, tuple) else (result,)
     if len(results) != len(outs): raise TypeError(f"{name}(): argument 'out' must be {len(results)} tensor{'s' if len(results) > 1 else ''}, not {len(outs)}")
     for o, r in zip(outs, results): put(o, r)
     if not isinstance(result, tuple): return outs[0]
     return type(result)._make(outs) if hasattr(result, "_make") else outs
+
+
+def apart(out: Tensor, t: Tensor, wholly: bool):
+    """Refuse results that would be written over what is still read."""
+    a, b = out.alias, t.alias
+    if out is not t and (a is None or b is None or a.store is not b.store and b.store not in (a.store.peers or ())): return
+    mine, other = memory(out), memory(t)
+    if mine == other and not wholly: return
+    (low, high), (first, last) = reach(mine), reach(other)
+    if low <= last and first <= high and low <= high and first <= last:
+        raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
+                           "Please clone() the tensor before performing the operation.")
 
 
 def put(out: Tensor, result: Tensor):
@@ -68,26 +86,3 @@ def put(out: Tensor, result: Tensor):
         resize_(out, shape)
     check_write(out)
     land(out, read(result))
-
-
-def resize_(self, *sizes, memory_format=None):
-    """Another shape over the same memory, row-major; memory that doesn't suffice is replaced by more, with the old elements first."""
-    shape = views.ints(sizes)
-    if any(n < 0 for n in shape): raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
-    if read(self).line.grad: raise RuntimeError("cannot resize variables that require grad")
-    if views.shape_of(self) == shape: return self
-    n, room = math.prod(shape), math.prod(memory(self).shape) if self.alias is None else math.prod(self.alias.store.shape)
-    offset = memory(self).offset
-    if offset + n <= room:
-        a = share(self)
-        a.view, a.cache, a.seen = View(shape, contiguous(shape), offset), None, None
-        return self
-    old, had = views.as_strided(self, (room - offset,), (1,), offset), room - offset
-    grown = apply(mv.put, apply(mv.full, attr=((n,), self.dtype, 0)), old, attr=View((had,), (1,), 0)) if had else apply(mv.full, attr=((n,), self.dtype, 0))
-    fresh = views.reshape(grown, shape)
-    count = version(self) + 1
-    self.node, self.alias, self.ver = read(fresh), None, count
-    return self
-
-
-def resize_as_(self, the_template, *, memory_format=None): return resize_(self, views.shape_of(the_template))

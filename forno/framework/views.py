@@ -64,8 +64,8 @@ def ints(args) -> tuple:
 
 
 # ---------------------------------------------------------------- axes
-def permute(input, *dims):
-    p = tuple(normalize_dim(d, len(shape_of(input))) for d in ints(dims))
+def permute(input, *axes, dims=None):
+    p = tuple(normalize_dim(d, len(shape_of(input))) for d in ints(axes if dims is None else (dims,)))
     n = len(shape_of(input))
     if len(p) != n:
         raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired ordering of dimensions "
@@ -218,8 +218,8 @@ def as_strided(input, size, stride, storage_offset=None):
 
 
 # ---------------------------------------------------------------- repetition
-def expand(input, *sizes):
-    shape, to = shape_of(input), list(ints(sizes))
+def expand(input, *sizes, size=None, implicit=False):
+    shape, to = shape_of(input), list(ints(sizes if size is None else (size,)))
     lead = len(to) - len(shape)
     if lead < 0:
         raise RuntimeError(f"expand({input.dtype!r}{list(shape)}, size={to}): the number of sizes provided ({len(to)}) must be greater or equal to the number of "
@@ -270,7 +270,7 @@ def reshaped(input, shape, must_view):
     return owned(record(mv.view, (read(input),), whole(shape)))
 
 
-def reshape(input, *shape): return reshaped(input, ints(shape), False)
+def reshape(input, *sizes, shape=None): return reshaped(input, ints(sizes if shape is None else (shape,)), False)
 
 
 def view(input, *shape):
