@@ -41,7 +41,7 @@ RETURNS = {
     "None": "backward set_default_dtype set_printoptions __setitem__ register_post_accumulate_grad_hook retain_grad use_deterministic_algorithms set_num_threads "
             "set_num_interop_threads set_rng_state set_flush_denormal set_default_device",
     "_bool": "__bool__ __contains__ allclose equal is_contiguous is_floating_point is_complex is_signed is_shared is_pinned is_tensor is_inference is_grad_enabled "
-             "is_inference_mode_enabled is_same_size is_nonzero can_cast are_deterministic_algorithms_enabled is_coalesced is_set_to is_storage has_names",
+             "is_inference_mode_enabled is_same_size is_nonzero can_cast are_deterministic_algorithms_enabled is_coalesced is_set_to is_storage has_names is_conj is_neg",
     "_int": "__int__ __len__ __index__ __hash__ dim ndimension numel nelement element_size storage_offset data_ptr seed initial_seed get_device get_num_threads "
             "get_num_interop_threads dense_dim sparse_dim untyped_storage_size",
     "_float": "__float__",
@@ -136,8 +136,8 @@ def page() -> str:
         elif isinstance(v, type) and v.__module__.startswith("forno."): homes.setdefault(v.__module__, []).append(f"{v.__name__} as {name}")
         else: variables.append(f"{name}: {'dtype' if isinstance(v, dtype) else type(v).__name__ if type(v).__module__.startswith('forno.') else '_Any'}")
     lines = [f"from builtins import {', '.join(f'{b} as _{b}' for b in BUILTINS)}", ""]
-    for m in sorted(m for m in modules if m): lines.append(f"from {relative(m.rpartition('.')[0])} import {m.rpartition('.')[2]} as {m.rpartition('.')[2]}")
-    for home in sorted(homes): lines.append(f"from {relative(home)} import {', '.join(sorted(homes[home]))}")
+    lines += [f"from {relative(home)} import {name} as {name}" for home, _, name in sorted(m.rpartition(".") for m in modules if m)]
+    lines += [f"from {relative(home)} import {', '.join(sorted(homes[home]))}" for home in sorted(homes)]
     return HEAD + "\n".join([*lines, "", *variables, "", "", *modes, "", "", *tensor_class(), "", "", *functions]) + "\n"
 
 
