@@ -5,6 +5,17 @@ class OutOfMemoryError(RuntimeError):
     """Memory ran out; the message names the bytes wanted, held and free, and the operation at the peak (torch.OutOfMemoryError)."""
 
 
+class StepError(Exception):
+    """A step of a plan failed; the engine turns it into PyTorch's error at the user's line.
+
+    `cause`: the host's exception, or (row, index, size) of an index out of range. `made`: outputs complete by then; `spoiled`: inputs written over.
+    """
+
+    def __init__(self, cause, made: dict, spoiled: set):
+        super().__init__(str(cause))
+        self.cause, self.made, self.spoiled = cause, made, spoiled
+
+
 class CacheError(RuntimeError):
     """A code cache that can't be used; the run goes on without it."""
 

@@ -24,7 +24,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """How output `number` gets its buffer: 'fresh' (nbytes), 'donated' (takes over `source`'s buffer), 'alias' (a view of `source`'s value)."""
+    """How output `number` gets its buffer: 'fresh' (nbytes), 'donated' (takes over `source`'s buffer), 'alias' (a view of `source`'s value).
+
+    A fresh or donated one with a `view` is the buffer seen through it: an expanded value whose elements nobody else needs.
+    """
     kind: str
     nbytes: int = 0
     source: Place | None = None

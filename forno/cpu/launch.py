@@ -32,7 +32,7 @@ define internal i64 @now() #0 {
   ret i64 %ns
 }
 
-; call: pool, steps, first, last, times (null: none). A step: kernel, words, parallel, unused. Returns the number of the step that failed plus 1, or 0.
+; call: pool, steps, first, last, times (null: none), walks begun. A step: kernel, words, parallel, unused. Returns the number of the step that failed plus 1, or 0.
 define i64 @walk(ptr %call, ptr %vals) #0 {
 entry:
   %pool = load ptr, ptr %call
@@ -51,6 +51,10 @@ entry:
   %dispatch.p = getelementptr i8, ptr %pool, i64 DISPATCH
   %dispatch = load ptr, ptr %dispatch.p
   store i64 0, ptr %error
+  %begun.p = getelementptr i64, ptr %call, i64 5
+  %begun.n = load i64, ptr %begun.p
+  %begun.n1 = add i64 %begun.n, 1
+  store i64 %begun.n1, ptr %begun.p
   br i1 %timed, label %start, label %head
 start:
   %t0 = call i64 @now()
@@ -149,7 +153,7 @@ class Table:
             flat += s.address, at, int(s.parallel), 0
             at += 8 * len(s.words)
         self._steps = array.array("q", flat)
-        self._call = array.array("q", [0, self._steps.buffer_info()[0], 0, len(self.steps), 0])
+        self._call = array.array("q", [0, self._steps.buffer_info()[0], 0, len(self.steps), 0, 0])
         self._call_address = self._call.buffer_info()[0]
         self._scratch = max((s.scratch for s in self.steps), default=0)
         self._shared = max((s.shared for s in self.steps), default=0)
@@ -159,6 +163,16 @@ class Table:
         self._native, self._pool, self._nbytes = Table._free, None, 8 * nvals
 
     def __len__(self): return len(self.steps)
+
+    @property
+    def begun(self) -> int:
+        """Native walks so far. Python delivers an interrupt only after a walk it met: who sees this number change knows that the results are there."""
+        return self._call[5]
+
+    def error(self) -> Error | None:
+        """The last walk's error record."""
+        e = Error(*self._pool.error())
+        return e if e.code else None
 
     def frame(self, vals: bytes) -> Frame:
         """Values with their arena. A plan that stops for host steps makes one frame and runs its parts on it."""

@@ -113,9 +113,9 @@ def binary(op: Op, reflected: bool = False, operator: bool = False):
             run = LOCAL.run
             e = run.cur.next
             if e.op is op and e.j is other.__class__ and run.nodes[e.i] is x:
-                run.scalars.append(other)      # its value never enters the line
                 n = new(Node)
                 n.line = e; n.buf = n.past = None
+                run.scalars.append(other)      # its value never enters the line; no interrupt can come between the appends
                 run.nodes.append(n)
                 run.cur = e
                 t = new(Tensor)

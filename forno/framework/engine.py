@@ -11,16 +11,20 @@ import threading
 import time
 from sys import getrefcount
 
+from ..core.errors import StepError
 from ..core.graph import Graph, Scalar, Value
 from ..core.flags import flags
 from ..core.shape import View
 from ..core.state import state
 from ..core.trace import trace
 from ..cpu import memory
+from ..dnn.gather import lookups, out_of_range
+from ..graph.derive import at
 from ..graph.line import (INPUT, LOCAL, MAX_LINES, History, Leaf, Node, Poison, Run, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
                           runs_lock)
 from . import native, oracle
 
+EXECUTOR = oracle if flags.EXECUTOR == "oracle" else native
 HOLE = object()                                # `past` of a placeholder: a node of a remembered backward that nobody can hold
 
 
@@ -69,11 +73,15 @@ def flush_run(run: Run):
         t = time.perf_counter()
         buffers = todo.execute([nodes[s].buf for s in todo.inputs], run.scalars)
         trace.seconds["run"] += time.perf_counter() - t
+    except BaseException as error:
+        buffers = getattr(error, "buffers", None)
+        if buffers is None:
+            if not isinstance(error, Exception): raise         # an interrupt before anything ran: the window is as it was
+            failed(run, todo, error)
         for s, b in zip(todo.outs, buffers): nodes[s].buf = b
-    except Exception as error:
-        for s in todo.outs: nodes[s].buf = Poison(error)
         close(run, todo, nodes)
         raise
+    for s, b in zip(todo.outs, buffers): nodes[s].buf = b
     close(run, todo, nodes)
 
 
@@ -114,7 +122,7 @@ def prepare(run: Run, counts, own) -> Prepared:
     keep = kept(run, lines, nodes, outs)
     outs |= saved(run, lines, keep)
     if keep: outs |= {s for s, l in lines.items() if l.op.history == "leaf" and nodes[s].past.__class__ is Leaf and s in keep[1]}
-    todo.keep = sorted(remade(lines, keep[0], outs)) if keep else []
+    todo.keep = sorted(remade(run, lines, keep[0], outs)) if keep else []
     todo.outs = sorted(outs)
     held = {c for s in todo.keep for c in lines[s].ins if c.__class__ is int}      # a later backward reads these: nobody may write over them
     todo.graph, todo.inputs = graph_of(run, lines, todo.outs, counts, own, held)
@@ -125,9 +133,8 @@ def prepare(run: Run, counts, own) -> Prepared:
         return todo
     run.stats.plans += 1
     trace.counts["plans_made"] += 1
-    executor = oracle if flags.EXECUTOR == "oracle" else native
     trace.add("plan", t)
-    todo.plan, todo.execute = executor.prepare(todo.graph, [lines[s] for s in todo.outs])
+    todo.plan, todo.execute = EXECUTOR.prepare(todo.graph, [lines[s] for s in todo.outs])
     run.cur.plans[bits] = todo
     return todo
 
@@ -148,9 +155,10 @@ def kept(run, lines, nodes, outs):
     return keep, leaves
 
 
-def remade(lines, keep, outs) -> set:
+def remade(run, lines, keep, outs) -> set:
     """The kept vertices, and what lies below those whose value goes away now: a backward that wants it records it again from there."""
-    out, todo = set(keep), [s for s in keep if s not in outs]
+    freed = frozenset().union(*run.freed)      # these raise before anybody asks for their values
+    out, todo = set(keep), [s for s in keep if s not in outs and not (lines[s].op.saves and s in freed)]
     while todo:
         for c in lines[todo.pop()].ins:
             if c.__class__ is int and c not in out and c not in outs and lines[c].op is not INPUT and lines[c].op.history != "leaf":
@@ -172,17 +180,22 @@ def saved(run, lines, keep) -> set:
     return out
 
 
-def graph_of(run, lines, outs, counts, own, held):
-    """The part of the window that the outputs need, as the planner reads it."""
-    values: dict[int, Value] = {}
-    inputs: list[int] = []
-    need, todo = set(), list(outs)
+def needed(lines, slots) -> set:
+    """Everything these slots are computed from, and themselves."""
+    need, todo = set(), list(slots)
     while todo:
         s = todo.pop()
         if s in need: continue
         need.add(s)
         todo.extend([c for c in lines[s].ins if c.__class__ is int])
-    for s in sorted(need):
+    return need
+
+
+def graph_of(run, lines, outs, counts, own, held):
+    """The part of the window that the outputs need, as the planner reads it."""
+    values: dict[int, Value] = {}
+    inputs: list[int] = []
+    for s in sorted(needed(lines, outs)):
         l = lines[s]
         if l.op is INPUT:
             seen = l.attr[4] if l.attr[4] is not None or l.strides is None else View(l.shape, l.strides, 0)
@@ -200,6 +213,70 @@ def graph_of(run, lines, outs, counts, own, held):
     leaves = {id(run.nodes[s].past): k for k, s in enumerate(inputs) if run.nodes[s].past.__class__ is Leaf and k in donated}
     prefer = {j: leaves[id(run.nodes[s].past)] for j, s in enumerate(outs) if id(run.nodes[s].past) in leaves and run.nodes[s].past.__class__ is Leaf}
     return Graph(tuple(values[s] for s in inputs), tuple(values[s] for s in outs), donated, prefer), inputs
+
+
+# ---------------------------------------------------------------- when a window fails
+def failed(run: Run, todo: Prepared, error: Exception):
+    """Close a window whose plan failed, and raise PyTorch's error.
+
+    PyTorch would have stopped at the failing line. So a value that doesn't depend on it is computed now, on its own; one that does raises the
+    error again whoever reads it; and a leaf that such a value was written into keeps its old value.
+    """
+    nodes = run.nodes
+    lines = {l.slot: l for l in run.cur.program() if l.slot >= 0}
+    made, spoiled = ({todo.outs[j]: b for j, b in error.made.items()}, {todo.inputs[i] for i in error.spoiled}) if isinstance(error, StepError) else ({}, set())
+    culprit, error = blame(run, lines, error, spoiled)
+    for s, b in made.items(): nodes[s].buf = b
+    for s in todo.outs:
+        if s not in made: nodes[s].buf = rescued(run, lines, s, error, culprit, spoiled)
+    for s in todo.outs:
+        if nodes[s].buf.__class__ is Poison and nodes[s].past.__class__ is Leaf: nodes[s].buf = earlier(run, lines, s, culprit, spoiled)
+    close(run, todo, nodes)
+    raise error
+
+
+def earlier(run, lines, s, culprit, spoiled):
+    """The last value of a leaf before the failing line, if there is one."""
+    nodes = run.nodes
+    for k in range(min(s, len(nodes) if culprit is None else culprit) - 1, -1, -1):
+        if nodes[k].past is nodes[s].past:
+            buf = rescued(run, lines, k, nodes[s].buf.error, culprit, spoiled)
+            if buf.__class__ is not Poison: return buf
+    return nodes[s].buf
+
+
+def rescued(run, lines, s, error, culprit, spoiled):
+    """The buffer of one output, or Poison."""
+    need = needed(lines, [s])
+    if culprit in need or need & spoiled: return Poison(error)
+    try: return alone(run, lines, s)
+    except Exception as again: return Poison(blame(run, lines, again, spoiled)[1])
+
+
+def alone(run, lines, s):
+    """The buffer of one value, computed apart from the window's plan; its inputs are left alone."""
+    if lines[s].op is INPUT: return run.nodes[s].buf
+    graph, inputs = graph_of(run, lines, [s], (0,) * len(run.nodes), (False,) * len(run.inputs), ())
+    _, execute = EXECUTOR.prepare(graph, [lines[s]])
+    return execute([run.nodes[i].buf for i in inputs], run.scalars)[0]
+
+
+def blame(run, lines, error, spoiled):
+    """(slot, error) of the first line that can have made a step fail: a row of the step's name that reads an index out of range."""
+    if not isinstance(error, StepError): return None, error
+    if isinstance(error.cause, Exception): return None, error.cause
+    row, index, size = error.cause
+    for s, line in lines.items():
+        if line.op.name != row: continue
+        for k, axis, size, low in lookups(line.op, line.attr, [lines[c] for c in line.ins]):
+            k = line.ins[k]
+            if needed(lines, [k]) & spoiled: continue
+            values = oracle.load(lines[k], alone(run, lines, k))
+            wrong = values[(values < low) | (values >= size)]
+            if wrong.size:
+                refusal = out_of_range(line.op, line.attr, axis, int(wrong[0]), size)
+                return s, type(refusal)(f"{refusal}{at(line)}")
+    return None, IndexError(str(error))
 
 
 # ---------------------------------------------------------------- other threads' windows

@@ -1,6 +1,8 @@
 """Functions that read, write or order elements at positions held by other tensors."""
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..core import dtype as dt
@@ -11,7 +13,7 @@ from ..dnn import movement as mv
 from ..dnn import reduce as rd
 from ..dnn import scan as sc
 from ..dnn import sort as so
-from ..graph.line import record
+from ..graph.line import Poison, record
 from . import data, functions as fn, views
 from .bind import apply, binary, land, number
 from .results import named
@@ -36,16 +38,25 @@ def inside(op, index: Tensor, axis: int, size: int, low: int, attr=None):
         if not low <= found < size: raise ga.out_of_range(op, attr, axis, found, size)
 
 
+def along(op, input, d, index, values=None, attr=None) -> Tensor:
+    """A row that takes positions along one axis."""
+    if shape_of(input): inside(op, index, d, shape_of(input)[d], 0, attr)
+    return apply(op, input, index, attr=d) if values is None else apply(op, input, index, values, attr=attr)
+
+
 # ---------------------------------------------------------------- advanced indexing
 def index(t: Tensor, picks) -> Tensor:
     """t[…] with one int64 tensor or None per axis."""
     axes = tuple(d for d, p in enumerate(picks) if p is not None)
+    for d in axes: inside(ga.index, picks[d], d, shape_of(t)[d], -shape_of(t)[d])
     return apply(ga.index, t, *[p for p in picks if p is not None], attr=axes)
 
 
-def index_put_(t: Tensor, picks, value, accumulate=False) -> Tensor:
+def write_at(t: Tensor, picks, value, accumulate=False) -> Tensor:
+    """t[…] = value with one int64 tensor or None per axis."""
     axes = tuple(d for d, p in enumerate(picks) if p is not None)
     check_write(t, False)
+    for d in axes: inside(ga.index_put, picks[d], d, shape_of(t)[d], -shape_of(t)[d])
     value = fn.to(value, t.dtype)
     land(t, record(ga.index_put, (read(t), *[read(p) for p in picks if p is not None], read(value)), (axes, "sum" if accumulate else "set", True)))
     return t
@@ -59,11 +70,14 @@ def picks_of(t, indices) -> list:
     return picks
 
 
-def index_put(input, indices, values, accumulate=False):
+def index_put_(input, indices, values, accumulate=False):
     if values.dtype is not input.dtype:
         raise RuntimeError(f"Index put requires the source and destination dtypes match, got {ew.TITLES[input.dtype.name]} for the destination and "
                            f"{ew.TITLES[values.dtype.name]} for the source.")
-    return index_put_(views.clone(input), picks_of(input, indices), values, accumulate)
+    return write_at(input, picks_of(input, indices), values, accumulate)
+
+
+def index_put(input, indices, values, accumulate=False): return index_put_(views.clone(input), indices, values, accumulate)
 
 
 def is_mask(x) -> bool: return isinstance(x, Tensor) and x.dtype in (dt.bool, dt.uint8) or isinstance(x, np.ndarray) and x.dtype == np.bool_
@@ -117,7 +131,8 @@ def positions(name, index):
 
 def gather(input, dim, index, *, sparse_grad=False):
     index = positions("gather", index)
-    return apply(ga.gather, input, index, attr=flat_dim(input, dim))
+    if not index.numel(): return views.clone(views.reshape(views.narrow(views.reshape(input, (-1,)), 0, 0, 0), shape_of(index)))
+    return along(ga.gather, input, flat_dim(input, dim), index)
 
 
 def take_along_dim(input, indices, dim=None):
@@ -127,8 +142,12 @@ def take_along_dim(input, indices, dim=None):
     return gather(views.expand(input, shape[:d] + [shape_of(input)[d]] + shape[d + 1:]), d, views.expand(indices, shape[:d] + [shape_of(indices)[d]] + shape[d + 1:]))
 
 
-def index_select(input, dim, index): return apply(ga.index_select, input, indices_of(index), attr=flat_dim(input, dim))
-def take(input, index): return apply(ga.take, input, index, attr=None)
+def index_select(input, dim, index): return along(ga.index_select, input, flat_dim(input, dim), indices_of(index))
+
+def take(input, index):
+    n = math.prod(shape_of(input))
+    inside(ga.take, index, 0, n, -n)
+    return apply(ga.take, input, index, attr=None)
 
 
 MODES = {None: "set", "add": "sum", "sum": "sum", "multiply": "prod", "prod": "prod", "amax": "amax", "amin": "amin"}
@@ -140,7 +159,7 @@ def scatter(input, dim, index, src=None, *, value=None, reduce=None):
     index = positions("scatter", index)
     d = flat_dim(input, dim)
     if reduce in ("multiply", "prod"): return apply(ga.scatter_reduce, input, index, src if shape_of(src) else views.expand(src, shape_of(index)), attr=(d, "prod", True))
-    return apply(ga.scatter, input, index, src, attr=(d, MODES[reduce], True))
+    return along(ga.scatter, input, d, index, src, (d, MODES[reduce], True))
 
 
 def scatter_add(input, dim, index, src): return scatter(input, dim, index, src, reduce="add")
@@ -151,20 +170,27 @@ def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
     if reduce == "mean": return apply(ga.scatter_mean, input, index, src, attr=(d, include_self))
     if reduce == "sum" and include_self: return scatter_add(input, dim, index, src)
     if reduce not in ("sum", "prod", "amax", "amin"): raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
-    return apply(ga.scatter_reduce, input, index, src, attr=(d, reduce, include_self))
+    return along(ga.scatter_reduce, input, d, index, src, (d, reduce, include_self))
 
 
 def index_add(input, dim, index, source, *, alpha=1):
     if alpha != 1: source = multiply(source, alpha)
-    return apply(ga.index_write, input, indices_of(index), source, attr=(flat_dim(input, dim), "sum", True))
+    d = flat_dim(input, dim)
+    return along(ga.index_write, input, d, indices_of(index), source, (d, "sum", True))
 
 
-def index_copy(input, dim, index, source): return apply(ga.index_write, input, indices_of(index), source, attr=(flat_dim(input, dim), "set", True))
+def index_copy(input, dim, index, source):
+    d = flat_dim(input, dim)
+    return along(ga.index_write, input, d, indices_of(index), source, (d, "set", True))
 
 
 def index_fill(input, dim, index, value):
     v = value if isinstance(value, Tensor) else apply(mv.full, attr=((), input.dtype, number(value)))
-    return apply(ga.index_write, input, indices_of(index), v, attr=(flat_dim(input, dim), "set", True))
+    d = flat_dim(input, dim)
+    n = shape_of(input)[d] if shape_of(input) else 1
+    inside(ga.index, indices_of(index), d, n, -n)
+    index = fn.where(index < 0, index + n, index)                # this one of the family counts from the end too
+    return apply(ga.index_write, input, index, v, attr=(d, "set", True))
 
 
 # ---------------------------------------------------------------- order

@@ -8,6 +8,7 @@ import math
 import struct
 import time
 
+from ..core.errors import StepError
 from ..core.flags import flags
 from ..core.graph import Graph, Scalar
 from ..core.kernels import Host
@@ -73,6 +74,7 @@ class Runner:
         self.stops = any(p[0] == "host" for p in self.parts)
         self.table = launch.Table(steps, at, plan.arena, tuple(offsets)) if steps or self.stops else None
         self.made = [(j, o.nbytes) for j, o in enumerate(plan.outs) if o.kind == "fresh"]
+        self.seen = [(j, o.view) for j, o in enumerate(plan.outs) if o.kind != "alias" and o.view is not None]
         self.taken = [(j, o.source.index) for j, o in enumerate(plan.outs) if o.kind == "donated"]
         self.alias = [(j, o.source.kind == "in", o.source.index, o.view, self.dense(j, o)) for j, o in enumerate(plan.outs) if o.kind == "alias"]
         self.outs = outs
@@ -102,27 +104,71 @@ class Runner:
             if flags.SHOW and not self.stops:
                 error, seconds = self.table.timed(vals)
                 ladder.ran(self.plan, seconds)
-            else: error = self.stop_and_go(vals) if self.stops else self.table.run(vals)
-            if error is not None: self.fail(error)
+                if error is not None: self.refuse(error, buffers, result)
+            elif self.stops: self.stop_and_go(vals, buffers, result)
+            else:
+                begun = self.table.begun
+                try: error = self.table.run(vals)
+                except KeyboardInterrupt as interrupt:
+                    if self.table.begun == begun: raise        # nothing ran: the window is as it was
+                    error = self.table.error()
+                    if error is not None: self.refuse(error, buffers, result)
+                    interrupt.buffers = self.shown(buffers, result)
+                    raise
+                if error is not None: self.refuse(error, buffers, result)
+        return self.shown(buffers, result)
+
+    def shown(self, buffers, result):
+        """Outputs that see the memory of an input or of another output."""
+        for j, view in self.seen: result[j] = Slice(result[j], view)
         for j, given, i, view, dense in self.alias:
             b = buffers[i] if given else result[i]
             if b.__class__ is Slice: b = b.buffer
             result[j] = b if dense and b.nbytes == self.nbytes[j] else Slice(b, view)
         return result
 
-    def stop_and_go(self, vals):
-        frame = self.table.frame(vals)
+    def stop_and_go(self, vals, buffers, result):
+        """Native parts and host steps in turn. An interrupt waits for the end: inputs may have been written over by then."""
+        frame, held = self.table.frame(vals), None
         for part in self.parts:
-            if part[0] == "native":
-                error = self.table.run_part(frame, part[1], part[2])
-                if error is not None: return error
-            else: host.call(part[1].kernel, [struct.unpack_from("q", frame.vals, 8 * p)[0] for p in part[2]])
-        return None
+            begun = self.table.begun
+            try: self.part(part, frame, buffers, result)
+            except KeyboardInterrupt as interrupt:
+                held = interrupt
+                if part[0] == "host" or self.table.begun == begun: self.part(part, frame, buffers, result)
+        if held is not None:
+            held.buffers = self.shown(buffers, result)
+            raise held
 
-    def fail(self, error):
-        native = [s for s in self.plan.steps if not isinstance(s.kernel, Host)]
-        label = native[error.step].kernel.label
-        raise IndexError(f"index {error.index} is out of bounds for dimension with size {error.size} (in {label or 'a kernel'})")
+    def part(self, part, frame, buffers, result):
+        if part[0] == "native":
+            error = self.table.run_part(frame, part[1], part[2])
+            if error is not None: self.refuse(error, buffers, result)
+            return
+        try: host.call(part[1].kernel, [struct.unpack_from("q", frame.vals, 8 * p)[0] for p in part[2]])
+        except Exception as error: self.fail(error, part[1], buffers, result)
+
+    def refuse(self, error, buffers, result):
+        step = [s for s in self.plan.steps if not isinstance(s.kernel, Host)][error.step]
+        self.fail((step.kernel.label, error.index, error.size), step, buffers, result)
+
+    def fail(self, cause, step, buffers, result):
+        """Say which outputs are complete and which inputs are lost after a failure in `step`."""
+        at = next(k for k, s in enumerate(self.plan.steps) if s is step)
+        wrote: dict = {}                       # place -> its last writer
+        for k, s in enumerate(self.plan.steps):
+            for p, o in zip(s.places, s.kernel.operands):
+                if "w" in o.mode: wrote.setdefault(p, []).append(k)
+        spoiled, made = set(), {}
+        for j, i in self.taken:
+            writers = wrote.get(("in", i), []) + wrote.get(("out", j), [])
+            if min(writers, default=at + 1) <= at: spoiled.add(i)
+            if max(writers, default=-1) < at: made[j] = buffers[i]
+        for j, _ in self.made:
+            if max(wrote.get(("out", j), []), default=-1) < at: made[j] = result[j]
+        shown = self.shown(buffers, list(result))
+        whole = {j for j, given, i, *_ in self.alias if (i not in spoiled if given else i in made)} | set(made)
+        raise StepError(cause, {j: shown[j] for j in whole}, spoiled) from (cause if isinstance(cause, Exception) else None)
 
 
 def numbers_of(graph: Graph) -> dict:

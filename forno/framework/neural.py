@@ -18,7 +18,7 @@ from ..dnn import recipes as rc
 from ..dnn.contract import ConvSpec
 from ..dnn.pool import Window
 from ..graph.line import record
-from . import functions as fn, randoms, views
+from . import functions as fn, gathering, randoms, views
 from .autograd import no_grad
 from .bind import apply, binary
 from .tensor import Tensor, owned, read
@@ -250,6 +250,7 @@ def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=
     if weight.ndim != 2: raise RuntimeError("'weight' must be 2-D")
     if indices.dtype not in (dt.int32, dt.int64):
         raise RuntimeError(f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got torch.{ew.TITLES[indices.dtype.name]}Tensor instead")
+    gathering.inside(ga.embedding, indices, 0, shape_of(weight)[0], 0)
     return apply(ga.embedding, weight, indices, attr=(None if padding_idx < 0 else int(padding_idx), bool(scale_grad_by_freq)))
 
 

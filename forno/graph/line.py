@@ -204,8 +204,9 @@ def enter(run: Run, n: Node) -> int:
         else: return enter(run, snapshot_hook[0](n))
     line = n.line
     kind = PLAIN if not line.grad else LEAF if n.past.__class__ is Leaf else HISTORY
+    key = id(n)
     e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.view if buf.__class__ is Slice else None, line.memory))
-    s = run.inputs[id(n)] = e.slot
+    s = run.inputs[key] = e.slot               # no call from here on: an interrupt finds the input entered, or not at all
     run.nodes.append(n)
     return s
 
@@ -313,11 +314,17 @@ def record(op, args, attr=None) -> Node:
             ins.append(c)
             if numbers is None: numbers = [x]
             else: numbers.append(x)
-    e = advance(run, op, tuple(ins), attr)
-    if numbers is not None: run.scalars.extend(numbers)
     n = new(Node)
-    n.line = e; n.buf = n.past = None
-    run.nodes.append(n)
+    before = run.cur
+    try:
+        n.line = advance(run, op, tuple(ins), attr)
+        n.buf = n.past = None
+        if numbers is not None: run.scalars.extend(numbers)
+        run.nodes.append(n)
+    except BaseException:                      # an interrupt: the line and its node come together or not at all
+        run.cur = before
+        del run.nodes[before.nslots:], run.scalars[before.nscal:]
+        raise
     if run.eager: flush_hook[0]()
     return n
 

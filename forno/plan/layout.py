@@ -30,7 +30,7 @@ def root_of(x: Value) -> tuple[Value, View]:
 class Owner(NamedTuple):
     kind: str                                     # 'own' | 'alias'
     root: Value
-    view: View | None = None                      # of the root's buffer
+    view: View | None = None                      # of the root's buffer; None: all of it
 
 
 class Layout:
@@ -121,6 +121,10 @@ class Layout:
             root, w = root_of(v)
             at = compose(self.laid[id(root)], w) if id(root) in self.laid else w
             if (root.op is None or id(root) in owned) and at is not None: owners[i], values[i] = Owner("alias", root, at), root
+            elif numel(v) > numel(root) and id(root) not in self.laid:         # an expanded value stays as small as it was made
+                base = self.move(root, "a constant in memory", shared=False) if generated(root) else root
+                owners[i], values[i] = Owner("own", base, w), base
+                owned[id(base)] = base
             else:
                 values[i] = m = self.move(v, "an output of its own", shared=False)
                 if wanted[i] is not None and not is_contiguous(v.shape, wanted[i]): self.laid[id(m)] = View(v.shape, tuple(wanted[i]), 0)

@@ -108,8 +108,8 @@ class Memory:
     def outcome(self, owner) -> Out:
         region = self.region[id(self.buffer(owner.root))]
         if owner.kind == "alias": return Out("alias", source=region.place, view=owner.view)
-        if region.kind == "in": return Out("donated", region.nbytes, region.place)
-        return Out("fresh", region.nbytes)
+        if region.kind == "in": return Out("donated", region.nbytes, region.place, owner.view)
+        return Out("fresh", region.nbytes, view=owner.view)
 
 
 def pack(regions: list[Region]) -> int:

@@ -26,7 +26,7 @@ def verify(graph: Graph, plan: Plan):
     for i, (o, v) in enumerate(zip(plan.outs, graph.outputs)):
         need(o.kind != "fresh" or i in filled or 0 in v.shape, f"output {i} is never written")
         if o.kind == "donated":
-            need(o.source.index in graph.donated and o.nbytes == math.prod(v.shape) * v.dtype.size, f"output {i} may not have its buffer")
+            need(o.source.index in graph.donated and (o.view is not None or o.nbytes == math.prod(v.shape) * v.dtype.size), f"output {i} may not have its buffer")
         need(o.kind != "alias" or o.view.shape == v.shape, f"output {i} is a view of another shape")
 
 
@@ -85,4 +85,5 @@ def bytes_of(kernel, i: int) -> int:
 
 def touched(nest: k.Nest, i: int) -> int:
     lengths = (*nest.axes, *nest.window)
-    return max([reach(View(lengths, e.strides, e.offset))[1] + 1 for e in nest.body if e.__class__ in (k.Load, k.Store) and e.operand == i], default=0)
+    mine = [e for e in nest.body if e.__class__ in (k.Load, k.Store) and e.operand == i]
+    return max([reach(View(lengths, e.strides, e.offset))[1] + 1 for e in mine], default=0)

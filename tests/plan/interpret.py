@@ -97,7 +97,7 @@ class Machine:
             at = (flat, view.shape, view.strides, view.offset)
         else:
             flat = self.outs[i] if o.kind == "fresh" else self.bytes(o.source)
-            at = (flat, v.shape, v.strides or contiguous(v.shape), 0)
+            at = (flat, *(o.view or (v.shape, v.strides or contiguous(v.shape), 0)))
         raw = strided(*at, v.dtype) if math.prod(v.shape) else np.zeros(v.shape, v.dtype.code)
         return oracle.unbits(raw) if v.dtype is dt.bfloat16 else raw.copy()
 
