@@ -88,9 +88,10 @@ def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, r
     if end is None: start, end = 0, start
     start, end, step = (data.item(x) if isinstance(x, Tensor) else number(x) for x in (start, end, step))
     if dtype is None: dtype = dt.int64 if all(isinstance(x, int) for x in (start, end, step)) else state.default_dtype
-    if dtype.category == dt.INT: start, end, step = int(start), int(end), int(step)
     if step == 0: raise RuntimeError("step must be nonzero")
     if not all(math.isfinite(x) for x in (start, end)): raise RuntimeError(f"unsupported range: {start} -> {end}")
+    if dtype.category == dt.INT: start, end, step = int(start), int(end), int(step)
+    if step == 0: raise ValueError("step must be nonzero")
     if (end - start) * step < 0: raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     n = math.ceil((end - start) / step) if not all(isinstance(x, int) for x in (start, end, step)) else -(-(end - start) // step)
     return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad)
@@ -107,6 +108,9 @@ def eye(n, m=None, *, dtype=None, layout=None, device=None, requires_grad=False)
 def linspace(start, end, steps, *, dtype=None, layout=None, device=None, requires_grad=False):
     """`steps` points from start to end, mirrored from both ends as PyTorch does."""
     on_cpu(device)
+    if isinstance(steps, (float, bool)): raise TypeError(f"linspace() received an invalid combination of arguments - got steps of type {type(steps).__name__}, but expected int")
+    for x in (start, end):
+        if isinstance(x, Tensor) and shape_of(x): raise RuntimeError(f"linspace only supports 0-dimensional start and end tensors, but got a tensor with {len(shape_of(x))} dimension(s).")
     start, end = (data.item(x) if isinstance(x, Tensor) else x for x in (start, end))
     dtype = dtype or (state.default_dtype.to_complex() if isinstance(start, complex) or isinstance(end, complex) else state.default_dtype)
     if steps < 0: raise RuntimeError("number of steps must be non-negative")

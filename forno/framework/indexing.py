@@ -88,7 +88,7 @@ def setitem(self, index, value):
         if k: value = views.reshape(value, have[k:])
         copy_(t, value)
         return
-    gathering.index_put_(t, picks, value)
+    gathering.write_at(t, picks, value)
 
 
 def hang(cls):

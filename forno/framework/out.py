@@ -70,7 +70,7 @@ def apart(out: Tensor, t: Tensor, wholly: bool):
     mine, other = memory(out), memory(t)
     if mine == other and not wholly: return
     (low, high), (first, last) = reach(mine), reach(other)
-    if low <= last and first <= high and low <= high and first <= last:
+    if out is t or low <= last and first <= high and low <= high and first <= last:
         raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
                            "Please clone() the tensor before performing the operation.")
 

@@ -20,6 +20,10 @@ class Adam(Rule):
         check_not_negative(weight_decay=weight_decay)
         if not (all(isinstance(b, float) for b in betas) or all(isinstance(b, torch.Tensor) for b in betas)):
             raise ValueError("betas must be either both floats or both Tensors")
+        for i, b in enumerate(betas):
+            if not isinstance(b, torch.Tensor): continue
+            if foreach and not capturable: raise ValueError(f"betas[{i}] as a Tensor is not supported for capturable=False and foreach=True")
+            if b.numel() != 1: raise ValueError(f"Tensor betas[{i}] must be 1-element")
         check_fused(fused, foreach, differentiable)
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, maximize=maximize, foreach=foreach,
                                       capturable=capturable, differentiable=differentiable, fused=fused,
