@@ -15,6 +15,7 @@ import ctypes
 import hashlib
 import os
 import pickle
+import signal
 import stat
 import struct
 import subprocess
@@ -139,9 +140,24 @@ cache = Cache(folder(), flags.CACHE_SIZE << 20)
 
 
 # ---- LLVM
+@contextlib.contextmanager
+def _uninterrupted():
+    """llvmlite's objects don't survive an exception between two of its own lines (a double free): an interrupt waits until the kernel is made."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came = []
+    signal.signal(signal.SIGINT, lambda *args: came.append(args))
+    try: yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came: before(*came[0])
+
+
 def _compile(text, name, symbol, opt, extra) -> bytes:
     global _compiler
-    with _lock:
+    with _lock, _uninterrupted():
         if _compiler is None: _compiler = emit.Compiler(isa.cpu, isa.features)
         return _compiler.compile(text, name, symbol, opt, extra)
 
@@ -153,7 +169,7 @@ def _link(objects: list[tuple[str, bytes]]) -> list[int]:
     Engine and code are never released: at interpreter exit pool threads still stand in it.
     """
     global _engine, _libraries
-    with _lock:
+    with _lock, _uninterrupted():
         if _engine is None:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
