@@ -8,6 +8,11 @@ from .framework.api import *
 from .framework import autograd
 from .framework.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from .framework.serialize import load, save
-from . import linalg, nn, optim, special, utils
+from . import (accelerator, amp, backends, compat, compiler, cuda, distributed, hub, jit, linalg, mps, nn, optim, overrides, random, special, types, utils,
+               version, xpu)
+from .amp import autocast
+from .compat import install_as_torch, uninstall_as_torch
+from .compiler import compile
 
 __version__ = "0.1.0"
+__version__, torch_version = compat.versions(__version__)

@@ -8,7 +8,7 @@ from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
 from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing,
                interchange as _interchange, legacy as _legacy, linalg, methods as _methods,
-               neural as _neural, out as _out, printing as _printing, randoms as _randoms, sharing as _sharing, statistics as _statistics, views as _views)
+               neural as _neural, out as _out, printing as _printing, randoms as _randoms, settings as _settings, sharing as _sharing, statistics as _statistics, views as _views)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
 from .interchange import asarray, from_dlpack, frombuffer, to_dlpack
@@ -80,7 +80,7 @@ fill = _out.with_out(_methods.fill, "fill")
 zero_, fill_, detach_ = _methods.zero_, _methods.fill_, _methods.detach_
 _indexing.hang(Tensor)
 for _part in (_printing, _interchange, _sharing, _legacy): _part.hang(Tensor)
-globals().update(_legacy.NAMES)
+globals().update(_legacy.NAMES | _settings.NAMES)
 
 
 def _operators(cls):

@@ -1,0 +1,4 @@
+"""OpenMP: not used; threads are forno's own pool."""
+
+
+def is_available() -> bool: return False

@@ -1,0 +1,2 @@
+"""Quantized kernels: there are none."""
+engine, supported_engines = "none", ["none"]

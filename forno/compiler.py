@@ -1,0 +1,24 @@
+"""torch.compile and its neighbours. Eager forno already fuses and caches what it ran; replaying whole steps without their Python is not in this version,
+so compile gives back what it gets."""
+from __future__ import annotations
+
+import functools
+
+
+def compile(model=None, *, fullgraph=False, dynamic=None, backend="inductor", mode=None, options=None, disable=False):
+    """The callable itself; as a decorator with arguments, too. Nothing is gained and nothing changes."""
+    if model is None: return functools.partial(compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options, disable=disable)
+    if not callable(model): raise TypeError(f"compile() expects a module or a function, not {type(model).__name__}")
+    return model
+
+
+def disable(fn=None, recursive=True, *, reason=None): return functools.partial(disable, recursive=recursive, reason=reason) if fn is None else fn
+def is_compiling() -> bool: return False
+def is_dynamo_compiling() -> bool: return False
+def is_exporting() -> bool: return False
+def reset(): """No compiled state to drop."""
+def cudagraph_mark_step_begin(): """No CUDA graphs."""
+def list_backends(exclude_tags=()) -> list[str]: return []
+def allow_in_graph(fn): return fn
+def assume_constant_result(fn): return fn
+def set_stance(stance="default", **kw): """There is one stance."""

@@ -1,0 +1,81 @@
+"""Switches of the whole program that PyTorch has: determinism, precision of products, the default device, autocast's state. And numbers by name.
+
+On the CPU forno is deterministic and computes float32 products in float32 whatever these say; they are kept, answer as set, and complain where PyTorch would.
+"""
+from __future__ import annotations
+
+import math
+
+from ..core import dtype as dt
+from ..core.errors import OutOfMemoryError
+from ..core.state import state
+from .size import CPU, device, on_cpu
+
+
+class Settings:
+    deterministic_warn_only = False
+    fill_uninitialized = True
+    matmul_precision = "highest"
+    warn_always = False
+    autocast: dict[str, tuple] = {}            # device type -> (enabled, dtype) inside an autocast block
+    autocast_cache = True
+
+
+AUTOCAST_DTYPES = {"cpu": dt.bfloat16, "cuda": dt.float16, "xpu": dt.float16, "mps": dt.float16}
+
+
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False): state.deterministic, Settings.deterministic_warn_only = bool(mode), bool(warn_only)
+def are_deterministic_algorithms_enabled() -> bool: return state.deterministic
+def is_deterministic_algorithms_warn_only_enabled() -> bool: return Settings.deterministic_warn_only
+def get_deterministic_debug_mode() -> int: return 0 if not state.deterministic else 1 if Settings.deterministic_warn_only else 2
+
+
+def set_deterministic_debug_mode(debug_mode):
+    modes = {"default": 0, "warn": 1, "error": 2}
+    level = modes.get(debug_mode, debug_mode)
+    if level not in (0, 1, 2): raise RuntimeError(f"invalid value of debug_mode, expected one of `default`, `warn`, or `error`, but got {debug_mode}")
+    use_deterministic_algorithms(level > 0, warn_only=level == 1)
+
+
+def get_float32_matmul_precision() -> str: return Settings.matmul_precision
+
+
+def set_float32_matmul_precision(precision: str):
+    if precision not in ("highest", "high", "medium"): raise RuntimeError(f"Invalid float32 matmul precision: {precision}; it is one of 'highest', 'high', 'medium'")
+    Settings.matmul_precision = precision
+
+
+def get_default_device() -> device: return CPU
+def set_default_device(device): on_cpu(device)
+def set_flush_denormal(mode: bool) -> bool: return not mode    # kernels keep denormals: only turning it off succeeds
+def is_warn_always_enabled() -> bool: return Settings.warn_always
+def set_warn_always(b: bool): Settings.warn_always = bool(b)
+
+
+# ---------------------------------------------------------------- autocast, as scripts ask for it (forno.amp sets it)
+def is_autocast_enabled(device_type: str = "cuda") -> bool: return Settings.autocast.get(device_type, (False,))[0]
+
+
+def get_autocast_dtype(device_type: str):
+    if device_type in Settings.autocast: return Settings.autocast[device_type][1]
+    try: return AUTOCAST_DTYPES[device_type]
+    except KeyError: raise RuntimeError(f"unsupported autocast device_type: '{device_type}'") from None
+
+
+def set_autocast_enabled(device_type, enabled=None):
+    if enabled is None: device_type, enabled = "cuda", device_type
+    Settings.autocast[device_type] = bool(enabled), get_autocast_dtype(device_type)
+
+
+def set_autocast_dtype(device_type: str, dtype): Settings.autocast[device_type] = is_autocast_enabled(device_type), dtype
+def is_autocast_cpu_enabled() -> bool: return is_autocast_enabled("cpu")
+def get_autocast_cpu_dtype(): return get_autocast_dtype("cpu")
+def get_autocast_gpu_dtype(): return get_autocast_dtype("cuda")
+def is_autocast_cache_enabled() -> bool: return Settings.autocast_cache
+def set_autocast_cache_enabled(enabled: bool): Settings.autocast_cache = bool(enabled)
+def clear_autocast_cache(): """There is none: parameters are never cast behind the program's back."""
+
+
+NAMES = {name: f for name, f in list(globals().items()) if getattr(f, "__module__", None) == __name__ and not isinstance(f, type)} | {
+    "OutOfMemoryError": OutOfMemoryError, "inf": math.inf, "nan": math.nan, "pi": math.pi, "e": math.e, "newaxis": None}
+"""What torch's namespace gets from this file."""
