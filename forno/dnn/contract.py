@@ -51,7 +51,8 @@ def _turn(x): return conjugate(x).transpose(-1, -2)
 
 def _matmul_grad_b(g, o, a, b, attr):
     if len(b.shape) == 2 and len(a.shape) > 2:                    # one product over all rows, instead of one per batch and a sum
-        return _turn(a.reshape((-1, a.shape[-1]))).row(matmul, g.reshape((-1, g.shape[-1])))
+        rows = math.prod(a.shape[:-1])
+        return _turn(a.reshape((rows, a.shape[-1]))).row(matmul, g.reshape((rows, g.shape[-1])))
     return sum_to(_turn(a).row(matmul, g), b.shape)
 
 

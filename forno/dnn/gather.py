@@ -116,7 +116,7 @@ def at_index(axes, shape, indices) -> Places:
 def at_gather(dim, shape, indices) -> Places:
     """x[i0, …, index[i0, …, ik], …, ik] with the index in the place of i_dim."""
     index, = indices
-    if len(index.shape) != len(shape) and math.prod(index.shape):
+    if max(len(index.shape), 1) != max(len(shape), 1) and math.prod(index.shape):          # a number counts as a vector of one
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     if math.prod(index.shape) and any(n > m for d, (n, m) in enumerate(zip(index.shape, shape)) if d != dim):
         raise RuntimeError(f"Size does not match: expected index {list(index.shape)} to be no larger than self {list(shape)} apart from dimension {dim}")

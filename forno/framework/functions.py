@@ -200,8 +200,16 @@ def matmul(input, other):
 
 
 # ---------------------------------------------------------------- joining
-def cat(tensors, dim=0):
+def sequence(name, tensors) -> list:
+    if isinstance(tensors, Tensor): raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
     tensors = list(tensors)
+    for i, t in enumerate(tensors):
+        if not isinstance(t, Tensor): raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(t).__name__}")
+    return tensors
+
+
+def cat(tensors, dim=0):
+    tensors = sequence("cat", tensors)
     if not tensors: raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     nodes = [read(t) for t in tensors]
     skip = [n for n in nodes if n.line.shape != (0,)]
@@ -221,7 +229,7 @@ def cat(tensors, dim=0):
 
 
 def stack(tensors, dim=0):
-    tensors = list(tensors)
+    tensors = sequence("stack", tensors)
     if not tensors: raise RuntimeError("stack expects a non-empty TensorList")
     shape = shape_of(tensors[0])
     for i, t in enumerate(tensors):

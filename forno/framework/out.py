@@ -19,6 +19,8 @@ from .tensor import Tensor, check_write, memory, read
 MAKERS = frozenset(("arange", "range", "empty", "eye", "full", "linspace", "logspace", "ones", "zeros", "rand", "randn", "randint", "randperm"))
 ACCUMULATORS = frozenset(("sum", "prod", "mean", "nansum", "nanmean", "cumsum", "cumprod"))          # compute in the type of `out`
 POSITIONS = frozenset(("argmax", "argmin", "argsort", "multinomial", "nonzero", "count_nonzero"))     # `out` must be int64
+EXACT = frozenset(("gather", "scatter", "scatter_add", "scatter_reduce", "take", "mm", "bmm", "matmul", "addmm", "baddbmm", "addmv", "tril", "triu", "softmax",
+                   "log_softmax"))                                # `out` must have the result's type
 APART = frozenset(("take", "gather", "masked_select", "cat", "concat", "concatenate", "index_select", "take_along_dim"))       # `out` must not be read from
 
 
@@ -58,7 +60,9 @@ def written(f, name, args, kw, out):
     result = f(*args, **kw)
     results = result if isinstance(result, tuple) else (result,)
     if len(results) != len(outs): raise TypeError(f"{name}(): argument 'out' must be {len(results)} tensor{'s' if len(results) > 1 else ''}, not {len(outs)}")
-    for o, r in zip(outs, results): put(o, r)
+    for o, r in zip(outs, results):
+        if name in EXACT and o.dtype is not r.dtype: raise RuntimeError(f"Expected out tensor to have dtype {r.dtype.name}, but got {o.dtype.name} instead")
+        put(o, r)
     if not isinstance(result, tuple): return outs[0]
     return type(result)._make(outs) if hasattr(result, "_make") else outs
 
