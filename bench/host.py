@@ -1,23 +1,30 @@
 """What recording costs: µs per operation of the Python side, kernels left out.
 
-    python bench/host.py [--torch]
+    python bench/host.py [--torch] [--save]
 
 Three programs, each run until nothing new is made, then timed: a chain of pointwise operations, an MLP with Adam, an LSTM. "split" runs the window
 between forward and backward (as `print(loss.item())` there would), which makes the backward a program of its own. With kernels replaced by nothing,
 what is left is what forno's Python costs: recording, walking the trie, deriving gradients from memory, flushing. The aim is 1.5 µs per operation;
 tests/laws/test_budgets.py counts calls instead of time, because time is a matter of the machine.
-`--torch` times PyTorch's eager mode on the same programs with tiny tensors, where its kernels cost almost nothing.
+`--torch` times PyTorch's eager mode on the same programs with tiny tensors, where its kernels cost almost nothing. `--save` writes
+bench/results/host.json, from which tools/pages.py fills the READMEs' table.
 """
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib
+import json
+import os
 import pathlib
+import platform
 import statistics
+import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
 
 SIZE = 8                                       # tiny tensors: the kernels that are left out would cost little anyway
 
@@ -153,11 +160,22 @@ def measure_torch() -> list[tuple[str, int, float]]:
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--torch", action="store_true", help="PyTorch's eager mode on the same programs")
-    torch_too = options.parse_args().torch
+    options.add_argument("--save", action="store_true", help="write bench/results/host.json")
+    options = options.parse_args()
     print(f"{'program':36} {'lines/step':>10} {'µs/step':>9} {'µs/line':>9} {'split: µs/line':>15}")
-    for name, lines, whole, split in measure_forno(): print(f"{name:36} {lines:10d} {whole * lines:9.0f} {whole:9.2f} {split:15.2f}")
-    if torch_too:
+    rows = measure_forno()
+    for name, lines, whole, split in rows: print(f"{name:36} {lines:10d} {whole * lines:9.0f} {whole:9.2f} {split:15.2f}")
+    if options.torch:
         for name, _, whole in measure_torch(): print(f"{'PyTorch: ' + name:36} {'':10} {whole:9.0f}")
+    if options.save: save(rows)
+
+
+def save(rows):
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False).stdout.strip()
+    found = {"date": datetime.date.today().isoformat(), "machine": platform.processor() or platform.machine(), "commit": commit, "threads": os.cpu_count(),
+             "rows": [dict(zip(("name", "lines", "whole", "split"), row)) for row in rows]}
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / "host.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__": main()

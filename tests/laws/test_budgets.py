@@ -12,7 +12,7 @@ import pytest
 
 from .tree import ROOT
 
-FIRST = {"files": 8, "python": 45, "builtin": 52}                # `a + b`, never seen before, up to the line (nothing runs yet)
+FIRST = {"files": 8, "python": 46, "builtin": 53}                # `a + b`, never seen before, up to the line (nothing runs yet)
 WARM = {"python": 1, "builtin": 3}                               # each further `a + b` of a known program
 FLUSH = {"python": 11, "builtin": 6}                             # a known window, from flush() to the native call and back
 PER_LINE = {                                                     # Python calls per line that a warm step walks

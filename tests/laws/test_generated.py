@@ -36,7 +36,7 @@ def test_stub_says_what_comes_back(name, said):
     if said == "_Any": return
     x = forno.tensor([[1.0, 0.5], [0.25, 2.0]])
     try: out = getattr(x, name)()
-    except (RuntimeError, TypeError, NotImplementedError, ValueError, IndexError): return          # an operation on other dtypes or shapes
+    except (RuntimeError, TypeError, NotImplementedError, ValueError, IndexError, AssertionError): return          # an operation on other dtypes or shapes
     assert isinstance(out, wanted[said]), f"{name}() returned {type(out).__name__}, the stub says {said}"
 
 
