@@ -206,11 +206,13 @@ def run_backward(tensors, gradients, retain, create, inputs=None):
     if inputs is not None:
         for x in inputs:
             n = read(x)
-            if vertex(n) in d.got and n.past.__class__ is Leaf: accumulate(n.past, d.got[vertex(n)], create)
+            if vertex(n) not in d.got: continue
+            if n.past.__class__ is not Leaf and getattr(x, "kept", None) is None: x.kept = Leaf()      # backward(inputs=…) fills .grad of any tensor
+            accumulate(n.past if n.past.__class__ is Leaf else x.kept, d.got[vertex(n)], create)
     elif alone and d.fresh and not create and not run.unmemo: remember(run, start, nodes_in[0], d, k0, s0, freed0)
 
 
-def slice_of(n: Node): return n.buf.view if n.buf.__class__ is Slice else None
+def slice_of(n: Node): return n.buf.shape if n.buf.__class__ is Slice else None
 
 
 def archived(n: Node) -> bool: return n.past.__class__ is History and n.past.run is not None
@@ -376,7 +378,7 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
     """Sum of gradients of `tensors` into the leaves (torch.autograd.backward)."""
     tensors = _tuple(tensors)
     grads = (None,) * len(tensors) if grad_tensors is None else _tuple(grad_tensors)
-    if len(grads) != len(tensors): raise RuntimeError(f"got {len(tensors)} tensors and {len(grads)} gradients")
+    if len(grads) < len(tensors): raise RuntimeError(f"got {len(tensors)} tensors and {len(grads)} gradients")
     if inputs is not None:
         inputs = _tuple(inputs)
         if not inputs: raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
@@ -391,6 +393,8 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     grads = (None,) * len(outputs) if grad_outputs is None else _tuple(grad_outputs)
     if len(grads) != len(outputs): raise RuntimeError(f"got {len(outputs)} outputs and {len(grads)} gradients")
     retain = create_graph if retain_graph is None else retain_graph
+    if allow_unused is False and materialize_grads:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
     if allow_unused is None: allow_unused = materialize_grads
     run = LOCAL.run
     nodes_in, wanted = [read(t) for t in outputs], [read(x) for x in inputs]
@@ -437,7 +441,10 @@ class Hook:
 
     def __call__(self, g):
         r = self.f(g)
-        if r is not None and not isinstance(r, Tensor): raise TypeError(f"hooks must return None or a Tensor, not {type(r).__name__}")
+        if r is None: return None
+        if not isinstance(r, Tensor): raise TypeError(f"hooks must return None or a Tensor, not {type(r).__name__}")
+        if tuple(r.shape) != tuple(g.shape): raise RuntimeError(f"hook '{getattr(self.f, '__name__', self.f)}' has changed the size of value")
+        if r.dtype is not g.dtype: raise RuntimeError(f"hook '{getattr(self.f, '__name__', self.f)}' has changed the type of value")
         return r
 
 
@@ -578,3 +585,15 @@ class _FunctionRow(mv.Movement):
 
 FUNCTION = _FunctionRow("function", mv.last, grads=(_function_grad,), oracle=lambda attr, *xs: xs[-1], history="copy")
 """The result of a custom Function: the last operand's value; its History.ctx runs the Python backward."""
+
+
+class _VariableType(type):
+    def __instancecheck__(cls, x): return isinstance(x, Tensor)
+
+    def __call__(cls, data, requires_grad=False, volatile=False):
+        out = data.detach()
+        return out.requires_grad_() if requires_grad else out
+
+
+class Variable(metaclass=_VariableType):
+    """What tensors with gradients were before they were tensors: `Variable(t, requires_grad=True)` is t's memory as a leaf."""

@@ -16,11 +16,9 @@ from ..core.shape import View, contiguous, is_contiguous, whole
 from ..core.state import state
 from ..cpu import memory as mem
 from ..dnn import movement as mv
-from ..graph.line import INPUT, Leaf, Node, Poison, Slice, blank, new, record, snapshot_hook
+from ..graph.line import Leaf, Node, Poison, Slice, given, new, record, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
 from .tensor import Tensor, memory, read, share, wrap
-
-_given: dict = {}                              # lines of values that came from outside, one per (dtype, shape)
 
 
 class Foreign(mem.Buffer):
@@ -45,7 +43,7 @@ def snapshot(n: Node) -> Node:
     if out.nbytes: np.copyto(array_of(twin), array_of(n))
     m = new(Node)
     m.line, m.buf, m.past = line, out, n.past
-    if line.strides is not None: m.buf = Slice(out, whole(line.shape))
+    if line.strides is not None: m.buf = Slice(out, whole(line.shape), line.dtype.size)
     return m
 
 
@@ -54,15 +52,7 @@ snapshot_hook[0] = snapshot
 
 def node_of(buffer, dtype, shape, strides=None) -> Node:
     """A node for memory that exists already."""
-    key = dtype, shape, strides
-    line = _given.get(key)
-    if line is None:
-        line = _given[key] = blank(INPUT)
-        line.dtype, line.shape, line.strides, line.memory = dtype, shape, strides, strides
-        if len(_given) > 10000: _given.clear()
-    n = new(Node)
-    n.line, n.buf, n.past = line, buffer, None
-    return n
+    return given(buffer, dtype, shape, strides)
 
 
 def realize(t: Tensor) -> Node:
@@ -250,14 +240,24 @@ def from_data(data, dtype=None) -> Tensor:
     except ValueError as e:
         raise ValueError(f"expected sequence of equal length at every dimension: {e}") from None
     if array.dtype == object:
+        if isinstance(data, np.ndarray): raise TypeError("can't convert np.ndarray of type numpy.object_.")
         bad = next((x for x in np.ravel(array) if not isinstance(x, (int, float, complex, bool))), None)
-        if bad is None: raise RuntimeError("Overflow when unpacking long")
+        if bad is None: raise ValueError("Overflow when unpacking long long")
         if isinstance(bad, (list, tuple)): raise ValueError(f"expected sequence of length {len(array)} at dim {array.ndim} (got {len(bad)})")
         raise RuntimeError(f"Could not infer dtype of {type(bad).__name__}")
     if array.dtype.kind in "US": raise TypeError("new(): invalid data type 'str'")
     if array.size == 0 and not isinstance(data, (np.ndarray, np.generic)): return copy_array(array, dtype or state.default_dtype)
-    if array.dtype == np.uint64 and not isinstance(data, (np.ndarray, np.generic)): raise RuntimeError("Overflow when unpacking long")
+    if array.dtype == np.uint64 and not isinstance(data, (np.ndarray, np.generic)): raise ValueError("Overflow when unpacking long long")
+    if dtype is not None and dtype.category <= dt.INT and not isinstance(data, (np.ndarray, np.generic)): check_range(array, dtype)
     return copy_array(array, dtype or infer_dtype(array, data))
+
+
+def check_range(array, dtype):
+    """Python numbers must fit an integer type; negative ones wrap around in unsigned types."""
+    if array.dtype.kind not in "iuf" or not array.size or dtype is dt.bool: return
+    lo, hi, bound = array.min(), array.max(), np.iinfo(dtype.code)
+    if np.isnan(lo) or hi > bound.max or lo < (bound.min if dtype.signed else -int(bound.max)):
+        raise RuntimeError(f"value cannot be converted to type {dtype.name}_t without overflow")
 
 
 def unwrap_tensors(data):

@@ -17,6 +17,7 @@ from ..core.shape import contiguous
 from ..core.trace import trace
 from ..cpu import launch, memory
 from ..graph.line import Slice
+from ..kernel import gemm
 from ..kernel.build import build, compile_all
 from ..plan import make
 from ..show import ladder
@@ -27,7 +28,7 @@ _FORMAT = {int: "q", bool: "q", float: "d", complex: "dd"}
 
 def prepare(graph: Graph, lines):
     t = time.perf_counter()
-    plan = make(graph)
+    plan = make(graph, gemm.accepts)
     t = trace.add("plan", t)
     compile_all([s.kernel for s in plan.steps])
     run = Runner(graph, plan, lines)
@@ -120,11 +121,13 @@ class Runner:
 
     def shown(self, buffers, result):
         """Outputs that see the memory of an input or of another output."""
-        for j, view in self.seen: result[j] = Slice(result[j], view)
+        for j, view in self.seen: result[j] = Slice(result[j], view, self.lines[j].dtype.size)
         for j, given, i, view, dense in self.alias:
             b = buffers[i] if given else result[i]
-            if b.__class__ is Slice: b = b.buffer
-            result[j] = b if dense and b.nbytes == self.nbytes[j] else Slice(b, view)
+            if b.__class__ is Slice:
+                if given: view = view._replace(offset=view.offset + b.view.offset)     # the plan knows an input from its first element on
+                b = b.buffer
+            result[j] = b if dense and view.offset == 0 and b.nbytes == self.nbytes[j] else Slice(b, view, self.lines[j].dtype.size)
         return result
 
     def stop_and_go(self, vals, buffers, result):

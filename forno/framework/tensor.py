@@ -11,10 +11,10 @@ import math
 import weakref
 from sys import getrefcount
 
-from ..core.shape import View, contiguous, whole
+from ..core.shape import View, compose, contiguous, whole
 from ..cpu import memory as memory_floor
 from ..dnn import movement as mv
-from ..graph.line import INPUT, LOCAL, History, Leaf, Line, Node, Slice, blank, record
+from ..graph.line import LOCAL, History, Leaf, Node, Poison, Slice, given, record, varying
 from .engine import flush
 
 new = object.__new__
@@ -115,18 +115,9 @@ def outside(n: Node) -> bool: return n.buf is not None and n.buf.exposed
 def bare(n: Node, grad: bool = False, leaf: Leaf | None = None) -> Node:
     """n's memory as a value of its own, which owes nothing to the window."""
     l = n.line
-    key = l.dtype, l.shape, l.strides, l.memory, grad
-    line = _bare.get(key)
-    if line is None:
-        if len(_bare) > 10000: _bare.clear()
-        line = _bare[key] = blank(INPUT)
-        line.dtype, line.shape, line.strides, line.memory, line.grad = key
-    m = new(Node)
-    m.line, m.buf, m.past = line, n.buf, leaf
+    m = given(n.buf, l.dtype, l.shape, l.strides, l.memory, grad)
+    m.past = leaf
     return m
-
-
-_bare: dict[tuple, Line] = {}
 
 
 def share(t: Tensor) -> Alias:
@@ -171,10 +162,23 @@ def view_of(t: Tensor, mem: View, rel: View | None, frozen: bool | None = None) 
         return r
     r.alias = Alias(store, mem, None, None, frozen=freeze)
     if rel is not None and not freeze:
-        v = record(mv.view, (n,), rel)
-        v.line.memory = seen_as(mem)
+        v = shown(n, mem, rel)
+        if v is None:
+            v = record(mv.view, (n,), rel)
+            v.line.memory = seen_as(mem)
         r.alias.cache, r.alias.seen = v, store.node
     return r
+
+
+def shown(n: Node, mem: View, rel: View) -> Node | None:
+    """A moving view of a value that lies ready and has no history, as a value of its own: it is no part of the program."""
+    buf = n.buf
+    if buf is None or n.past is not None or n.line.grad or buf.__class__ is Poison or buf.exposed or not varying(LOCAL.run, n, mv.view, rel): return None
+    line = n.line
+    base = buf.view if buf.__class__ is Slice else View(line.shape, line.strides or contiguous(line.shape), 0)
+    view = compose(base, rel)
+    if view is None: return None
+    return given(Slice(buf.buffer if buf.__class__ is Slice else buf, view, line.dtype.size), line.dtype, rel.shape, None, seen_as(mem))
 
 
 def detached(t: Tensor) -> Tensor:

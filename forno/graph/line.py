@@ -14,12 +14,11 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from typing import NamedTuple
 
 from ..core.dtype import FLOAT
 from ..core.errors import OutOfMemoryError
 from ..core.flags import flags
-from ..core.op import Op
+from ..core.op import Op, dtype_of
 from ..core.state import state
 from ..core.shape import View, broadcast_layout, dense
 
@@ -29,7 +28,7 @@ new = object.__new__
 class Line:
     """`ins` codes operands: a slot (int), a fresh number (its type) or an earlier number of this run ((type, position))."""
     __slots__ = ("op", "key", "ins", "i", "j", "attr", "dtype", "shape", "strides", "grad", "slot", "nslots", "nscal", "scal", "prev", "next", "alts",
-                 "plans", "memo", "where", "memory", "bytes")
+                 "plans", "memo", "where", "memory", "bytes", "loose", "crowded")
 
     def __repr__(self):
         args = ", ".join(f"%{c}" if c.__class__ is int else c.__name__ if isinstance(c, type) else f"{c[0].__name__}#{c[1]}" for c in self.ins or ())
@@ -51,16 +50,17 @@ class Node:
     def __repr__(self): return f"<node {self.line} {'pending' if self.buf is None else 'done'}>"
 
 
-class Slice(NamedTuple):
-    """A node's value inside memory that it doesn't own alone."""
-    buffer: object
-    view: View
+class Slice:
+    """A node's value inside memory that it doesn't own alone: `view`, in elements of `size` bytes, of a buffer. Kernels are given its address and
+    `shape`, the view without its offset, so that programs which differ only in where a slice starts are one program."""
+    __slots__ = ("buffer", "view", "address", "shape")
+
+    def __init__(self, buffer, view: View, size: int):
+        self.buffer, self.view, self.shape = buffer, view, view._replace(offset=0)
+        self.address = buffer.address + view.offset * size
 
     @property
     def exposed(self): return self.buffer.exposed
-
-    @property
-    def address(self): return self.buffer.address
 
 
 class Leaf:
@@ -137,7 +137,7 @@ def blank(op) -> Line:
     e.op, e.key, e.ins, e.attr, e.dtype, e.shape, e.strides, e.grad, e.slot = op, None, (), None, None, None, None, False, -1
     e.i = e.j = e.scal = e.where = e.prev = e.memo = e.memory = None
     e.nslots = e.nscal = e.bytes = 0
-    e.next, e.alts, e.plans = END, {}, {}
+    e.next, e.alts, e.plans, e.loose, e.crowded = END, {}, {}, False, False
     return e
 
 
@@ -205,7 +205,7 @@ def enter(run: Run, n: Node) -> int:
     line = n.line
     kind = PLAIN if not line.grad else LEAF if n.past.__class__ is Leaf else HISTORY
     key = id(n)
-    e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.view if buf.__class__ is Slice else None, line.memory))
+    e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.shape if buf.__class__ is Slice else None, line.memory))
     s = run.inputs[key] = e.slot               # no call from here on: an interrupt finds the input entered, or not at all
     run.nodes.append(n)
     return s
@@ -217,6 +217,35 @@ snapshot_hook = [None]                         # framework.data's private copy o
 
 
 def buf_bytes(n: Node) -> int: return math.prod(n.line.shape) * n.line.dtype.size
+
+
+_given: dict = {}
+
+
+def given(buf, dtype, shape, strides=None, memory=None, grad=False) -> Node:
+    """A node for memory that exists already; it owes nothing to any window."""
+    key = dtype, shape, strides, memory, grad
+    line = _given.get(key)
+    if line is None:
+        if len(_given) > 10000: _given.clear()
+        line = _given[key] = blank(INPUT)
+        line.dtype, line.shape, line.strides, line.memory, line.grad = dtype, shape, strides, memory if memory is not None else strides, grad
+    n = new(Node)
+    n.line, n.buf, n.past = line, buf, None
+    return n
+
+
+def varying(run: Run, n: Node, op, attr) -> bool:
+    """Is `op` with this attr, on a value that lies ready, one of several that different runs record here (a slice that moves along a data set)?
+
+    Then it is no part of the program: whoever asks makes the value without a line.
+    """
+    s = slot_of(run, n)
+    cur = run.cur
+    if not cur.loose:
+        e = cur.next
+        cur.loose = e.op is op and e.i == s and e.attr != attr
+    return cur.loose
 
 
 def advance(run: Run, op, ins: tuple, attr) -> Line:
@@ -259,7 +288,9 @@ def _make(run, cur, op, ins, attr, key) -> Line:
             if size > state.memory: raise too_large(op, e, size)
             e.bytes = cur.bytes + size
         else: e.bytes = cur.bytes
-        if run.hold == 0: e.where = caller()
+        if run.hold == 0:
+            e.where = caller()
+            if sum([k[0] is op for k in cur.alts]) >= CROWD: cur.crowded = True
     e.nslots = cur.nslots + (e.slot >= 0)
     run.stats.lines += 1
     lines_alive[0] += 1
@@ -271,11 +302,23 @@ def too_large(op, line, size) -> OutOfMemoryError:
                             f"(Cannot allocate memory). '{op}' would make {line.dtype.name}{list(line.shape)}; the machine has {state.memory} bytes.")
 
 
+def converted(l: Line):
+    """Strides after a conversion to another dtype: kept where dense, else row-major in the order of axes."""
+    if l.memory is None or dense(l.shape, l.memory): return l.memory
+    return broadcast_layout(l.shape, [(l.shape, l.memory)])
+
+
 def layout(op, attr, shape, lines):
     """(strides of the line's own dense buffer, strides a user sees), None for row-major: elementwise rows keep their operands' axis order."""
     if op.pointwise:
         seen = [l for l in lines if l.__class__ is Line]
         if all([l.memory is None for l in seen]): return None, None
+        if op.kind == "elementwise" and op.name != "cast":     # operands of another type are converted first, which may change how they lie
+            kinds = op.compute([dtype_of(l) for l in lines], state.default_dtype)
+            kinds = kinds if isinstance(kinds, tuple) else (kinds,) * len(lines)
+            seen = [(l.shape, converted(l) if l.dtype is not t and l.shape else l.memory) for l, t in zip(lines, kinds) if l.__class__ is Line]
+            strides = broadcast_layout(shape, seen)
+            return strides, strides
         if op.name == "cast" and dense(shape, seen[0].memory): return seen[0].memory, seen[0].memory      # conversions keep strides to the letter
         strides = broadcast_layout(shape, [(l.shape, l.memory) for l in seen])
         return strides, strides
@@ -325,10 +368,12 @@ def record(op, args, attr=None) -> Node:
         run.cur = before
         del run.nodes[before.nslots:], run.scalars[before.nscal:]
         raise
-    if run.eager: flush_hook[0]()
+    if run.eager or (before.crowded and run.hold == 0): flush_hook[0]()
     return n
 
 
+CROWD = 8                                      # ways on with one row from one line (a write at an ever new place): from then on the window ends there,
+                                               # so that what follows is found again whatever the place was
 flush_hook = [None]                            # the engine's flush; a list so that this floor needs no import from above
 
 

@@ -199,7 +199,8 @@ class Program:
         t, f = self.torch[i], self.forno[i]
         if kind == "gather":
             rows = [r.randrange(t.shape[0]) for _ in range(r.randint(1, 3))]
-            self.both(f"{i}[{rows}]", lambda: t[torch.tensor(rows)], lambda: f[forno.tensor(rows)])
+            # differs: the result of advanced indexing is always row-major here
+            self.both(f"{i}[{rows}]", lambda: t[torch.tensor(rows)].contiguous(), lambda: f[forno.tensor(rows)].contiguous())
         elif kind == "cat":
             j, d = self.pick(lambda u: u.shape == t.shape), r.randrange(t.dim())
             self.both(f"cat {i} {j} {d}", lambda: torch.cat([t, self.torch[j]], d), lambda: forno.cat([f, self.forno[j]], d))
