@@ -32,7 +32,8 @@ class autocast:
                           stacklevel=2)
             enabled = False
         if enabled and device_type != "cpu":
-            warnings.warn(f"User provided device_type of '{device_type}', but {device_type.upper()} is not available. Disabling", stacklevel=2)
+            warnings.warn("CUDA is not available or torch_xla is imported. Disabling autocast." if device_type == "cuda" else
+                          f"User provided device_type of '{device_type}', but {device_type.upper()} is not available. Disabling", stacklevel=2)
             enabled = False
         self._enabled = enabled
 

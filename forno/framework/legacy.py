@@ -227,12 +227,16 @@ def set_num_interop_threads(n: int):
     _Interop.threads = n
 
 
+def cuda(t, device=None, non_blocking=False, memory_format=None): raise AssertionError("Torch not compiled with CUDA enabled")
+def xpu(t, device=None, non_blocking=False, memory_format=None): raise AssertionError("Torch not compiled with XPU enabled")
+
+
 def as_subclass(t: Tensor, cls) -> Tensor: return methods.make_subclass(cls, t, t.requires_grad and t.is_leaf)
 
 
 def hang(cls):
     cls.__new__ = staticmethod(construct)
-    for f in (new, new_tensor, new_full, new_empty_strided, is_same_size, as_subclass): setattr(cls, f.__name__, f)
+    for f in (new, new_tensor, new_full, new_empty_strided, is_same_size, as_subclass, cuda, xpu): setattr(cls, f.__name__, f)
     cls.new_zeros, cls.new_ones, cls.new_empty = new_zeros, new_ones, new_empty
     for name in ("is_nonzero", "is_conj", "is_neg", "is_inference", "resolve_conj", "resolve_neg"): setattr(cls, name, QUESTIONS[name])
 

@@ -5,6 +5,7 @@ On the CPU forno is deterministic and computes float32 products in float32 whate
 from __future__ import annotations
 
 import math
+import warnings
 
 from ..core import dtype as dt
 from ..core.errors import OutOfMemoryError
@@ -41,8 +42,8 @@ def get_float32_matmul_precision() -> str: return Settings.matmul_precision
 
 
 def set_float32_matmul_precision(precision: str):
-    if precision not in ("highest", "high", "medium"): raise RuntimeError(f"Invalid float32 matmul precision: {precision}; it is one of 'highest', 'high', 'medium'")
-    Settings.matmul_precision = precision
+    if precision in ("highest", "high", "medium"): Settings.matmul_precision = precision
+    else: warnings.warn(f"{precision} is not one of 'highest', 'high', and 'medium'; the current setting stays {Settings.matmul_precision}", stacklevel=2)
 
 
 def get_default_device() -> device: return CPU
