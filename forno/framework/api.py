@@ -75,6 +75,7 @@ _offer(_arrange, fm="tile flip fliplr flipud rot90 diagflat", fom="repeat_interl
        f="meshgrid cartesian_prod atleast_1d atleast_2d atleast_3d einsum", fo="tril_indices triu_indices hstack vstack row_stack=vstack dstack column_stack tensordot")
 _offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist bincount", fm="isclose allclose equal unique", fomi="round renorm", fo="var_mean std_mean", f="cosine_similarity")
 
+_check_targets = _neural.check_targets
 _methods.hang(Tensor)
 fill = _out.with_out(_methods.fill, "fill")
 zero_, fill_, detach_ = _methods.zero_, _methods.fill_, _methods.detach_

@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 
 from ..core import dtype as dt
-from ..core.shape import View, contiguous, normalize_dim, whole
+from ..core.shape import View, contiguous, normalize_dim
 from ..dnn import elementwise as ew
 from ..dnn import movement as mv
 from ..graph.line import record
@@ -207,7 +207,7 @@ def einsum(equation, *operands):
     equation = equation.replace(" ", "")
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
-    if len(terms) != len(operands): raise RuntimeError(f"einsum(): more operands were provided than specified in the equation" if len(terms) < len(operands) else
+    if len(terms) != len(operands): raise RuntimeError("einsum(): more operands were provided than specified in the equation" if len(terms) < len(operands) else
                                                        "einsum(): fewer operands were provided than specified in the equation")
     dots = max(t.ndim - len(s.replace("...", "")) for s, t in zip(terms, operands)) if "..." in left else 0
     names = [chr(0x100 + i) for i in range(dots)]
@@ -216,6 +216,8 @@ def einsum(equation, *operands):
         if len(s) != t.ndim: raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(s)}) does not match the number of dimensions ({t.ndim}) for operand, and no ellipsis was given")
     letters = "".join(terms)
     result = right.replace("...", "".join(names)) if arrow else "".join(names) + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in names))
+    for c in result:
+        if c not in letters: raise RuntimeError(f"einsum(): output subscript {c} does not appear in the equation for any input operand")
     parts = [_diagonals(s, t) for s, t in zip(terms, operands)]
     while len(parts) > 1:
         (s, a), (u, b) = parts[0], parts[1]

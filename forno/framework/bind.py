@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import dtype as dt
 from ..core.op import Op
 from ..dnn.elementwise import TITLES
 from ..dnn.movement import cast as CAST
 from ..graph.line import LOCAL, Node, Ref, new, record
-from .tensor import Tensor, check_write, owned, permuted, read, version, whole_write, write
+from .tensor import Tensor, check_write, owned, permuted, read, version, write
 
 NUMBERS = frozenset((int, float, bool, complex))
 

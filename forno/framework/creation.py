@@ -51,6 +51,7 @@ def size_of(args, size) -> tuple:
 def constant(value):
     def make(*args, size=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, names=None):
         on_cpu(device)
+        if dtype is not None and dtype.__class__ is not dt.dtype: raise TypeError(f"argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
         return finish(apply(mv.full, attr=(size_of(args, size), dtype or state.default_dtype, value)), requires_grad)
     return make
 

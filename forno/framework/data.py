@@ -15,8 +15,7 @@ from ..core import dtype as dt
 from ..core.shape import View, contiguous, is_contiguous, whole
 from ..core.state import state
 from ..cpu import memory as mem
-from ..dnn import movement as mv
-from ..graph.line import Leaf, Node, Poison, Slice, given, new, record, snapshot_hook
+from ..graph.line import Leaf, Node, Poison, Slice, given, new, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
 from .tensor import Tensor, memory, read, share, wrap
 
@@ -241,8 +240,8 @@ def from_data(data, dtype=None) -> Tensor:
         raise ValueError(f"expected sequence of equal length at every dimension: {e}") from None
     if array.dtype == object:
         if isinstance(data, np.ndarray): raise TypeError("can't convert np.ndarray of type numpy.object_.")
-        bad = next((x for x in np.ravel(array) if not isinstance(x, (int, float, complex, bool))), None)
-        if bad is None: raise ValueError("Overflow when unpacking long long")
+        bad = next((x for x in np.ravel(array) if not isinstance(x, (int, float, complex, bool))), 0)
+        if isinstance(bad, int): raise ValueError("Overflow when unpacking long long")
         if isinstance(bad, (list, tuple)): raise ValueError(f"expected sequence of length {len(array)} at dim {array.ndim} (got {len(bad)})")
         raise RuntimeError(f"Could not infer dtype of {type(bad).__name__}")
     if array.dtype.kind in "US": raise TypeError("new(): invalid data type 'str'")

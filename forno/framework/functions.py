@@ -5,6 +5,7 @@ Everything here is written with rows and views; nothing touches memory.
 from __future__ import annotations
 
 import math
+from operator import index
 
 from ..core import dtype as dt
 from ..core.shape import View, broadcast, contiguous, normalize_dim, whole
@@ -73,6 +74,8 @@ def pow(input, exponent):
         return owned(record(rc.power, (read(input),), exponent))
     x, y = read(input) if isinstance(input, Tensor) else number(input), read(exponent) if isinstance(exponent, Tensor) else number(exponent)
     check_numbers("pow", input, exponent, x, y)
+    if y.__class__ is int and y < 0 and x.__class__ is Node and x.line.dtype.category == dt.INT:
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
     return owned(record(fns.pow_, (x, y)))
 
 
@@ -117,7 +120,8 @@ def to(t: Tensor, dtype: dt.dtype, copy=False) -> Tensor:
 def axes_of(dim, ndim) -> tuple:
     """Reduced axes, sorted; None and () mean all."""
     if dim is None: return tuple(range(ndim))
-    dims = tuple(normalize_dim(int(d), ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,)))
+    try: dims = tuple(normalize_dim(index(d), ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,)))
+    except TypeError: raise TypeError(f"argument 'dim' must be int or tuple of ints, not {type(dim).__name__}") from None
     if not dims: return tuple(range(ndim))
     if len(set(dims)) != len(dims): raise RuntimeError(f"dim {next(d for d in dims if dims.count(d) > 1)} appears multiple times in the list of dims")
     return tuple(sorted(dims)) if ndim else ()
@@ -154,8 +158,16 @@ def mean(input, dim=None, keepdim=False, *, dtype=None):
     return drop(record(ew.div_count, (record(rd.sum_, (x,), axes), count)), axes, keepdim)
 
 
-def amax(input, dim=(), keepdim=False): return reduce(rd.amax, input, dim, keepdim)
-def amin(input, dim=(), keepdim=False): return reduce(rd.amin, input, dim, keepdim)
+def extreme(op):
+    def f(input, dim=(), keepdim=False):
+        if dim == () and isinstance(input, Tensor) and 0 in shape_of(input):
+            raise RuntimeError(f"{op.name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
+        return reduce(op, input, dim, keepdim)
+    f.__name__ = op.name
+    return f
+
+
+amax, amin = extreme(rd.amax), extreme(rd.amin)
 
 
 def any(input, dim=None, keepdim=False): return reduce(rd.any_, input, dim, keepdim)
@@ -177,8 +189,10 @@ argmax, argmin = arg(rd.argmax), arg(rd.argmin)
 
 # ---------------------------------------------------------------- matrix products
 def matmul(input, other):
-    x = input.node or read(input)
-    y = other.node or read(other)
+    try: x, y = input.node or read(input), other.node or read(other)
+    except AttributeError:
+        name, bad = ("input' (position 1)", input) if not isinstance(input, Tensor) else ("other' (position 2)", other)
+        raise TypeError(f"matmul(): argument '{name} must be Tensor, not {type(bad).__name__}") from None
     run = LOCAL.run
     e = run.cur.next
     if e.op is ct.matmul and run.nodes[e.i] is x and run.nodes[e.j] is y:

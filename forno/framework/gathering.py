@@ -28,12 +28,17 @@ multiply = binary(ew.mul)
 KNOWN = 1 << 16                                # indices up to which looking at them is cheap
 
 
+def known(index: Tensor):
+    """The values of a small tensor that was computed already, or None."""
+    n = read(index)
+    if n.buf is None or n.buf.__class__ is Poison or not 0 < math.prod(n.line.shape) <= KNOWN: return None
+    return data.array_of(n)
+
+
 def inside(op, index: Tensor, axis: int, size: int, low: int, attr=None):
     """A small index tensor whose values are there already is checked now, where the user stands; others by the kernel, at the flush."""
-    n = read(index)
-    if n.buf is None or n.buf.__class__ is Poison or math.prod(n.line.shape) > KNOWN: return
-    values = data.array_of(n)
-    if not values.size: return
+    values = known(index)
+    if values is None: return
     for found in (int(values.min()), int(values.max())):
         if not low <= found < size: raise ga.out_of_range(op, attr, axis, found, size)
 

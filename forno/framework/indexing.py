@@ -63,6 +63,7 @@ def viewed(t: Tensor, index: tuple):
 
 
 def integer(x) -> int:
+    if isinstance(x, str): raise TypeError("new(): invalid data type 'str'")
     try: return x.__index__()
     except (AttributeError, TypeError):
         raise IndexError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got {type(x).__name__})") from None

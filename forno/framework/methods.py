@@ -38,6 +38,7 @@ def requires_grad(self): return read(self).line.grad
 
 def set_requires_grad(self, on):
     n = read(self)
+    if on not in (True, False): raise RuntimeError("requires_grad must be a bool")
     if on == n.line.grad: return
     if n.line.grad and n.past.__class__ is not Leaf:
         raise RuntimeError("you can only change requires_grad flags of leaf variables.")
@@ -129,6 +130,7 @@ def detach_(self):
 
 def set_data(self, value):
     """`t.data = v`: t takes v's memory, keeping its own leaf."""
+    if not isinstance(value, Tensor): raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
     n = read(self)
     d = detached(value)
     leaf = n.past if n.past.__class__ is Leaf else None
@@ -202,6 +204,7 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
         elif isinstance(a, (str, type(CPU), int)) and not isinstance(a, bool): device = a
         elif a is not None and not isinstance(a, bool): raise TypeError(f"to() received an invalid combination of arguments - got {type(a).__name__}")
     if device is not None: on_cpu(device)
+    if dtype is not None and dtype.__class__ is not dt.dtype: raise TypeError(f"to() received an invalid combination of arguments - got (dtype={type(dtype).__name__})")
     t = fn.to(self, dtype or self.dtype, copy)
     return t if memory_format is None or memory_format.name == "preserve_format" else views.contiguous_(t, memory_format)
 
@@ -222,6 +225,14 @@ def to_bool(self):
         if numel(self) == 0: raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
         raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
     return bool(data.item(self))
+
+
+def scalar(kind):
+    """float(t), int(t), complex(t)."""
+    def method(self):
+        if numel(self) != 1: raise ValueError("only one element tensors can be converted to Python scalars")
+        return kind(data.item(self))
+    return method
 
 
 def to_index(self):
@@ -273,7 +284,7 @@ def hang(cls):
                         is_floating_point=lambda s: s.dtype.category == dt.FLOAT, is_complex=lambda s: s.dtype.category == dt.COMPLEX, is_signed=lambda s: s.dtype.signed,
                         cpu=lambda s, memory_format=None: s, data_ptr=data_ptr, is_inference=lambda s: False, is_shared=lambda s: False, get_device=lambda s: -1,
                         pin_memory=lambda s, device=None: s, is_pinned=lambda s, device=None: False, numpy=lambda s, *, force=False: data.to_numpy(s, force),
-                        __float__=lambda s: float(data.item(s)), __int__=lambda s: int(data.item(s)), __complex__=lambda s: complex(data.item(s)),
+                        __float__=scalar(float), __int__=scalar(int), __complex__=scalar(complex),
                         __hash__=object.__hash__).items():
         setattr(cls, name, f)
     for name, t in dict(float=dt.float32, double=dt.float64, half=dt.float16, bfloat16=dt.bfloat16, long=dt.int64, int=dt.int32, short=dt.int16, char=dt.int8,

@@ -21,7 +21,7 @@ from ..graph.line import record
 from . import functions as fn, gathering, randoms, views
 from .autograd import no_grad
 from .bind import apply, binary
-from .tensor import Tensor, owned, read
+from .tensor import owned, read
 from .views import shape_of
 
 
@@ -252,6 +252,14 @@ def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=
         raise RuntimeError(f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got torch.{ew.TITLES[indices.dtype.name]}Tensor instead")
     gathering.inside(ga.embedding, indices, 0, shape_of(weight)[0], 0)
     return apply(ga.embedding, weight, indices, attr=(None if padding_idx < 0 else int(padding_idx), bool(scale_grad_by_freq)))
+
+
+def check_targets(target, classes: int, ignore: int):
+    """Class indices of a loss that are small and known already are checked where the user stands; others by the kernel, at the flush."""
+    found = gathering.known(target)
+    if found is None: return
+    wrong = found[(found != ignore) & ((found < 0) | (found >= classes))]
+    if wrong.size: raise IndexError(f"Target {int(wrong.reshape(-1)[0])} is out of bounds.")
 
 
 # ---------------------------------------------------------------- matrix products with an addend

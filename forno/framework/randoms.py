@@ -115,6 +115,7 @@ def randperm(n, *, generator=None, dtype=dt.int64, layout=None, device=None, req
 
 
 def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None, device=None, requires_grad=False):
+    if not isinstance(std, Tensor) and std < 0: raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     if size is not None: return randn(size, generator=generator, dtype=dtype, requires_grad=requires_grad) * std + mean
     like = mean if isinstance(mean, Tensor) else std
     shape = fn.broadcast(*(shape_of(t) for t in (mean, std) if isinstance(t, Tensor)))

@@ -65,11 +65,11 @@ def ints(args) -> tuple:
 
 # ---------------------------------------------------------------- axes
 def permute(input, *axes, dims=None):
-    p = tuple(normalize_dim(d, len(shape_of(input))) for d in ints(axes if dims is None else (dims,)))
-    n = len(shape_of(input))
+    p, n = ints(axes if dims is None else (dims,)), len(shape_of(input))
     if len(p) != n:
         raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired ordering of dimensions "
                            f"i.e. input.dim() = {n} is not equal to len(dims) = {len(p)}")
+    p = tuple(normalize_dim(d, n) for d in p)
     if len(set(p)) != n: raise RuntimeError("permute(): duplicate dims are not allowed.")
     return through(input, lambda v: View(tuple(v.shape[i] for i in p), tuple(v.strides[i] for i in p), v.offset), ("p", p))
 
@@ -274,6 +274,7 @@ def reshape(input, *sizes, shape=None): return reshaped(input, ints(sizes if sha
 
 
 def view(input, *shape):
+    if not shape: raise TypeError("view() received an invalid combination of arguments - got ()")
     if len(shape) == 1 and isinstance(shape[0], dt.dtype): return view_dtype(input, shape[0])
     return reshaped(input, ints(shape), True)
 
@@ -321,6 +322,7 @@ def split(tensor, split_size_or_sections, dim=0):
 
 def chunk(input, chunks, dim=0):
     if chunks <= 0: raise RuntimeError("chunk expects `chunks` to be greater than 0, got: " + str(chunks))
+    if not shape_of(input): raise RuntimeError("chunk expects at least a 1-dimensional tensor")
     n = shape_of(input)[normalize_dim(dim, len(shape_of(input)))]
     if n == 0: return tuple(narrow(input, dim, 0, 0) for _ in range(chunks))
     return split(input, -(-n // chunks), dim)

@@ -121,7 +121,8 @@ class Layout:
             root, w = root_of(v)
             at = compose(self.laid[id(root)], w) if id(root) in self.laid else w
             if (root.op is None or id(root) in owned) and at is not None: owners[i], values[i] = Owner("alias", root, at), root
-            elif numel(v) > numel(root) and id(root) not in self.laid:         # an expanded value stays as small as it was made
+            elif self.expanded(graph.outputs[i], root):    # an expanded value stays as small as it was made
+                if root.op.name == "full": root, w = Value(root.op, root.ins, ((1,), *root.attr[1:]), root.dtype, (1,)), View(v.shape, (0,) * len(v.shape), 0)
                 base = self.move(root, "a constant in memory", shared=False) if generated(root) else root
                 owners[i], values[i] = Owner("own", base, w), base
                 owned[id(base)] = base
@@ -131,6 +132,11 @@ class Layout:
                 owners[i] = Owner("own", m)
         self.owners = owners
         return values
+
+    def expanded(self, v: Value, root: Value) -> bool:
+        """Does output v repeat a value smaller than itself, which nobody else has in memory?"""
+        if v.op is None or v.op.name != "view" or id(root) in self.laid or numel(v) <= numel(v.ins[0]): return False
+        return root.op is not None and (root.op.name == "full" or numel(v) > numel(root))
 
     def read_in_order(self, outputs) -> set[int]:
         """Roots that someone reads through a view or as a dense buffer: they must stay row-major."""

@@ -18,6 +18,7 @@ def _stand_in():
                 return getattr(home, name)
         raise AttributeError(name)
     api.__getattr__ = find
+    api._check_targets = lambda *args: None
     api.logsigmoid = torch._C._nn.log_sigmoid
     return api
 

@@ -43,6 +43,7 @@ def _class_target(target):
 def _picked(input, target, weight, ignore_index, classes):
     """(-input[target] · weight[target] or 0 where ignored, the weights used): both shaped like target."""
     target = _class_target(target)
+    torch._check_targets(target, input.shape[classes], ignore_index)
     used = target != ignore_index
     index = torch.where(used, target, 0)
     losses = -input.gather(classes, index.unsqueeze(classes)).squeeze(classes)
