@@ -15,7 +15,6 @@ import types
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from forno.core.dtype import dtype
 from forno.framework import api
 from forno.framework.tensor import Tensor
 
@@ -134,10 +133,13 @@ def page() -> str:
         elif isinstance(v, types.FunctionType): functions.append(function(name, v))
         elif isinstance(v, type) and hasattr(v, "__enter__") or name in MODES: modes.append(f"class {name}(_Mode): ...")
         elif isinstance(v, type) and v.__module__.startswith("forno."): homes.setdefault(v.__module__, []).append(f"{v.__name__} as {name}")
-        else: variables.append(f"{name}: {'dtype' if isinstance(v, dtype) else type(v).__name__ if type(v).__module__.startswith('forno.') else '_Any'}")
+        elif type(v).__module__.startswith("forno."):
+            homes.setdefault(type(v).__module__, []).append(f"{type(v).__name__} as _{type(v).__name__}")
+            variables.append(f"{name}: _{type(v).__name__}")
+        else: variables.append(f"{name}: _Any")
     lines = [f"from builtins import {', '.join(f'{b} as _{b}' for b in BUILTINS)}", ""]
     lines += [f"from {relative(home)} import {name} as {name}" for home, _, name in sorted(m.rpartition(".") for m in modules if m)]
-    lines += [f"from {relative(home)} import {', '.join(sorted(homes[home]))}" for home in sorted(homes)]
+    lines += [f"from {relative(home)} import {', '.join(sorted(set(homes[home])))}" for home in sorted(homes)]
     return HEAD + "\n".join([*lines, "", *variables, "", "", *modes, "", "", *tensor_class(), "", "", *functions]) + "\n"
 
 

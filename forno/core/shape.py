@@ -185,7 +185,7 @@ def normalize_dim(dim: int, ndim: int) -> int:
 def as_numpy_strided(array: np.ndarray, view: View) -> np.ndarray:
     """A NumPy window on a flat array through a view (for oracles and tests)."""
     lo, hi = reach(view)
-    if hi >= lo and not (0 <= lo and hi < array.size):
+    if hi >= lo and not (lo >= 0 and hi < array.size):
         raise RuntimeError(f"view {tuple(view)} reaches elements {lo}..{hi} of memory with {array.size}")
     flat = array.reshape(-1)
     return np.lib.stride_tricks.as_strided(flat[min(view.offset, flat.size):], view.shape, [s * array.itemsize for s in view.strides])

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 
-from ..core import dtype as dt
 from ..core.op import Elementwise, Movement
 from ..core.shape import View, as_numpy_strided, contiguous, overlaps, whole
 

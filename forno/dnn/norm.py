@@ -32,7 +32,7 @@ def affine(spec, more):
 def _infer(spec, x, *more):
     need("normalization", x, (dt.FLOAT,))
     for t in more:
-        if t.dtype is not x.dtype and not (t.dtype is x.dtype.opmath):
+        if t.dtype is not x.dtype and t.dtype is not x.dtype.opmath:
             raise RuntimeError(f"expected scalar type {TITLES[x.dtype.name]} but found {TITLES[t.dtype.name]}")
     return x.dtype, x.shape
 

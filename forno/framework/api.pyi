@@ -16,61 +16,61 @@ from builtins import bool as _bool, int as _int, float as _float, complex as _co
 
 from . import autograd as autograd
 from . import linalg as linalg
-from ..core.dtype import dtype as dtype
+from ..core.dtype import dtype as _dtype, dtype as dtype
 from ..core.errors import OutOfMemoryError as OutOfMemoryError
-from .legacy import finfo as finfo, iinfo as iinfo
-from .randoms import Generator as Generator
+from .legacy import TensorType as _TensorType, finfo as finfo, iinfo as iinfo
+from .randoms import Generator as Generator, Generator as _Generator
 from .sharing import TypedStorage as TypedStorage, UntypedStorage as UntypedStorage
-from .size import Size as Size, device as device, layout as layout, memory_format as memory_format
+from .size import Size as Size, device as device, layout as _layout, layout as layout, memory_format as _memory_format, memory_format as memory_format
 
-BFloat16Tensor: TensorType
-BoolTensor: TensorType
-ByteTensor: TensorType
-CharTensor: TensorType
-DoubleTensor: TensorType
-FloatTensor: TensorType
-HalfTensor: TensorType
-IntTensor: TensorType
-LongTensor: TensorType
-ShortTensor: TensorType
-bfloat16: dtype
-bool: dtype
-cdouble: dtype
-cfloat: dtype
-channels_last: memory_format
-channels_last_3d: memory_format
-complex128: dtype
-complex32: dtype
-complex64: dtype
-contiguous_format: memory_format
-default_generator: Generator
-double: dtype
+BFloat16Tensor: _TensorType
+BoolTensor: _TensorType
+ByteTensor: _TensorType
+CharTensor: _TensorType
+DoubleTensor: _TensorType
+FloatTensor: _TensorType
+HalfTensor: _TensorType
+IntTensor: _TensorType
+LongTensor: _TensorType
+ShortTensor: _TensorType
+bfloat16: _dtype
+bool: _dtype
+cdouble: _dtype
+cfloat: _dtype
+channels_last: _memory_format
+channels_last_3d: _memory_format
+complex128: _dtype
+complex32: _dtype
+complex64: _dtype
+contiguous_format: _memory_format
+default_generator: _Generator
+double: _dtype
 e: _Any
-float: dtype
-float16: dtype
-float32: dtype
-float64: dtype
-half: dtype
+float: _dtype
+float16: _dtype
+float32: _dtype
+float64: _dtype
+half: _dtype
 inf: _Any
-int: dtype
-int16: dtype
-int32: dtype
-int64: dtype
-int8: dtype
-long: dtype
+int: _dtype
+int16: _dtype
+int32: _dtype
+int64: _dtype
+int8: _dtype
+long: _dtype
 nan: _Any
 newaxis: _Any
 pi: _Any
-preserve_format: memory_format
-short: dtype
-sparse_coo: layout
-sparse_csr: layout
+preserve_format: _memory_format
+short: _dtype
+sparse_coo: _layout
+sparse_csr: _layout
 special_rows: _Any
-strided: layout
-uint16: dtype
-uint32: dtype
-uint64: dtype
-uint8: dtype
+strided: _layout
+uint16: _dtype
+uint32: _dtype
+uint64: _dtype
+uint8: _dtype
 
 
 class enable_grad(_Mode): ...

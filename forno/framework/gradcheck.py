@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core import dtype as dt
 from . import autograd, data
 from .tensor import Tensor
 from .views import shape_of

@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from ..core.kernels import Host
-from ..core.shape import contiguous
 
 
 def call(kernel: Host, addresses):

@@ -12,7 +12,7 @@ from ..graph.line import record
 from . import functions as fn, views
 from .bind import apply
 from .out import with_out
-from .tensor import Tensor, read
+from .tensor import read
 from .views import shape_of
 
 matmul = fn.matmul
@@ -49,7 +49,7 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None):
 
 def matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None):
     n = len(shape_of(A))
-    if n < 2: raise RuntimeError(f"linalg.matrix_norm: The input tensor A must have at least 2 dimensions.")
+    if n < 2: raise RuntimeError("linalg.matrix_norm: The input tensor A must have at least 2 dimensions.")
     A = typed("linalg.matrix_norm", A, dtype)
     if isinstance(dim, int) or len(dim) != 2: raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {dim}")
     a, b = (normalize_dim(d, n) for d in dim)

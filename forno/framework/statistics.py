@@ -1,19 +1,16 @@
 """Means, spreads, norms, comparisons of whole tensors."""
 from __future__ import annotations
 
-import math
 
 from ..core import dtype as dt
 from ..dnn import elementwise as ew
-from ..dnn import functions as fns
 from ..dnn import movement as mv
 from ..dnn import recipes as rc
-from ..dnn import reduce as rd
 from ..graph.line import record
 from . import data, functions as fn, gathering, views
 from .bind import apply
 from .results import named
-from .tensor import Tensor, owned, read
+from .tensor import read
 from .views import shape_of
 
 
