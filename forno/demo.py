@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from . import nn, optim
+from . import gpu, nn, optim
+from .compiler import compile as compile_model
 from .core.trace import trace
 from .cpu import isa
 from .framework import api as torch
@@ -93,8 +94,8 @@ def where_time_went(wall: float) -> list[str]:
 
 def run(device="cpu", epochs=8, seed=0, compile=False, path="digits.pt", out=None) -> int:
     out = out or sys.stdout
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    print(f"CPU   {isa.describe()}\nGPU   {gpu}", file=out)
+    found = gpu.device_name(0) if gpu.device_count() else "none"
+    print(f"CPU   {isa.describe()}\nGPU   {found}", file=out)
     torch.manual_seed(seed)
     device = torch.device(device)
     images, labels = tensors(True, device)
@@ -102,7 +103,7 @@ def run(device="cpu", epochs=8, seed=0, compile=False, path="digits.pt", out=Non
     loader = DataLoader(TensorDataset(images, labels), batch_size=64, shuffle=True)
     model = Net().to(device)
     optimizer = optim.Adam(model.parameters(), lr=2e-3)
-    step_model = torch.compile(model) if compile else model
+    step_model = compile_model(model) if compile else model
     weights = sum(p.numel() for p in model.parameters())
     print(f"{len(images):,} digits to learn from, {len(test[1])} to test with, {weights:,} weights, on {device}\n", file=out)
     trace.clear()

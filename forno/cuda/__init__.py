@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from ..core.errors import OutOfMemoryError
+from .. import gpu
 from ..framework.legacy import LEGACY, tensor_type
 from . import amp
 
@@ -22,8 +23,8 @@ class DeferredCudaCallError(Exception):
 
 
 # ---------------------------------------------------------------- what asks
-def is_available() -> bool: return False
-def device_count() -> int: return 0
+def is_available() -> bool: return gpu.device_count() > 0
+def device_count() -> int: return gpu.device_count()
 def is_initialized() -> bool: return False
 def is_bf16_supported(including_emulation: bool = True) -> bool: return False
 def is_tf32_supported() -> bool: return False

@@ -18,6 +18,7 @@ from collections import OrderedDict
 
 import numpy as np
 
+from .. import gpu
 from ..core.shape import View, reach
 from . import api as torch, storage as memory
 from .archive import Writer, broken, entries, is_zip
@@ -229,7 +230,7 @@ def _placer(map_location):
     """location in the file -> device"""
     def usual(location):
         device = torch.device(location)
-        if device.type == "cuda" and not torch.cuda.is_available():
+        if device.type == "cuda" and not gpu.device_count():
             raise RuntimeError("Attempting to deserialize object on a CUDA device but torch.cuda.is_available() is False. If you are running on a "
                                "CPU-only machine, please use torch.load with map_location=torch.device('cpu') to map your storages to the CPU.")
         return device

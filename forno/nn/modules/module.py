@@ -5,6 +5,7 @@ import inspect
 import warnings
 from collections import OrderedDict
 
+from ...compiler import compile
 from ...framework import api as torch
 from ..parameter import Buffer, Parameter
 from . import hooks
@@ -70,7 +71,7 @@ class Module(hooks.Hooks, StateDict):
 
     def compile(self, *args, **kwargs):
         """Calls of this module go through `compile` from now on."""
-        self._compiled_call_impl = torch.compile(self._call_impl, *args, **kwargs)
+        self._compiled_call_impl = compile(self._call_impl, *args, **kwargs)
 
     # ---- registering ----
 
