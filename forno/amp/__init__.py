@@ -28,8 +28,8 @@ class autocast:
         if device_type not in AUTOCAST_DTYPES: raise RuntimeError(f"User specified an unsupported autocast device_type '{device_type}'")
         self.device, self.fast_dtype = device_type, dtype or torch.get_autocast_dtype(device_type)
         if enabled and device_type == "cpu" and self.fast_dtype not in (torch.bfloat16, torch.float16):
-            warnings.warn("In CPU autocast, but the target dtype is not supported. Disabling autocast.\nCPU Autocast only supports dtype of torch.bfloat16, torch.float16 currently.",
-                          stacklevel=2)
+            warnings.warn("In CPU autocast, but the target dtype is not supported. Disabling autocast.\n"
+                          "CPU Autocast only supports dtype of torch.bfloat16, torch.float16 currently.", stacklevel=2)
             enabled = False
         if enabled and device_type != "cpu":
             warnings.warn("CUDA is not available or torch_xla is imported. Disabling autocast." if device_type == "cuda" else
