@@ -14,5 +14,6 @@ def _needs(name, call):
 
 
 for _n, _c in dict(synchronize="deviceSynchronize", empty_cache="emptyCache", current_allocated_memory="getCurrentAllocatedMemory",
-                   driver_allocated_memory="getDriverAllocatedMemory", recommended_max_memory="recommendedMaxMemory", set_per_process_memory_fraction="setMemoryFraction", get_rng_state="getRngState",
+                   driver_allocated_memory="getDriverAllocatedMemory", recommended_max_memory="recommendedMaxMemory",
+                   set_per_process_memory_fraction="setMemoryFraction", get_rng_state="getRngState",
                    set_rng_state="setRngState").items(): globals()[_n] = _needs(_n, _c)

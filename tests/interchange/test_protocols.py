@@ -24,7 +24,8 @@ ARRAYS = [lambda t: np.asarray(t.ones(2)), lambda t: np.asarray(t.ones(2, requir
           lambda t: np.add(np.ones(3), t.ones(3)), lambda t: np.sin(t.ones(3)), lambda t: t.ones(3) * np.ones(3), lambda t: np.float64(2) * t.ones(3),
           lambda t: t.ones(3) + np.float32(1), lambda t: np.array([t.tensor(1.0), t.tensor(2.0)]), lambda t: np.array(t.arange(4).reshape(2, 2)),
           lambda t: t.tensor([np.float32(1), np.float32(2)]), lambda t: np.concatenate([t.ones(2), np.zeros(1)]), lambda t: np.array(t.tensor(3)),
-          lambda t: t.tensor(np.arange(3)), lambda t: t.as_tensor(np.arange(3.0)), lambda t: np.isnan(t.tensor([1.0, float("nan")])).dtype, lambda t: list(np.ones(2) @ np.asarray(t.ones(2, 2)))]
+          lambda t: t.tensor(np.arange(3)), lambda t: t.as_tensor(np.arange(3.0)), lambda t: np.isnan(t.tensor([1.0, float("nan")])).dtype,
+          lambda t: list(np.ones(2) @ np.asarray(t.ones(2, 2)))]
 ASARRAY = [lambda t: t.asarray([1, 2], dtype=t.float32), lambda t: t.asarray(t.ones(2), copy=False, dtype=t.int32), lambda t: t.asarray([1], copy=False),
            lambda t: t.asarray(bytearray(b"abcdefgh")), lambda t: t.asarray(bytearray(b"ab")), lambda t: t.asarray(np.float32(2)), lambda t: t.asarray(3.5),
            lambda t: t.asarray(np.arange(3)), lambda t: t.asarray(t.ones(2, requires_grad=True)), lambda t: t.asarray(t.ones(2, requires_grad=True) * 2, requires_grad=False),
@@ -34,7 +35,8 @@ BUFFERS = [lambda t: t.frombuffer(bytearray(b"12345678"), dtype=t.int32), lambda
            lambda t: t.frombuffer(bytearray(8), dtype=t.int32, count=3), lambda t: t.frombuffer(bytearray(9), dtype=t.int32, offset=1),
            lambda t: t.frombuffer(bytearray(8), dtype=t.int32, count=0), lambda t: t.frombuffer(bytearray(b"\x80\x3f\x00\x40"), dtype=t.bfloat16),
            lambda t: t.frombuffer(bytearray(8), dtype=t.float64, requires_grad=True), lambda t: t.frombuffer(bytearray(b"abcd"), dtype=t.uint8, count=2, offset=1)]
-STORAGES = [lambda t: t.ones(2).untyped_storage(), lambda t: t.ones(2).untyped_storage().nbytes(), lambda t: len(t.ones(2, 3)[0].untyped_storage()),
+STORAGES = [lambda t: t.ones(2).untyped_storage(), lambda t: t.ones(2).untyped_storage().nbytes(),
+            lambda t: len(t.ones(2, 3)[0].untyped_storage()),
             lambda t: t.is_storage(t.ones(1).untyped_storage()), lambda t: t.ones(2)[:].is_set_to(t.ones(2)), lambda t: (lambda z: (z.is_set_to(z[:]), z.is_set_to(z[1:])))(t.ones(2)),
             lambda t: t.zeros(1).set_(t.arange(6.0).untyped_storage(), 1, (2, 2), (2, 1)), lambda t: t.zeros(3).set_(), lambda t: t.zeros(2).set_(t.ones(2, dtype=t.int32)),
             lambda t: t.ones(4).resize_(2, 2), lambda t: t.arange(6.0).resize_(2), lambda t: t.arange(2.0).resize_(3)[:2], lambda t: t.ones(2, requires_grad=True).resize_(1),
