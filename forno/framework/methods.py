@@ -10,7 +10,7 @@ from ..dnn import movement as mv
 from ..graph.line import LOCAL, Leaf, Node, record
 from . import autograd, data, functions as fn, gradfn, views
 from .bind import NUMBERS, apply, binary, inplace, land, number, operand, unary
-from .size import CPU, Size, device, on_cpu, strided
+from .size import CPU, Size, on_cpu, strided
 from .tensor import Alias, Tensor, check_write, detached, leaf_on, memory, owned, read, require_grad, share, version, whole_write, wrap, write
 from .views import shape_of
 

@@ -53,7 +53,7 @@ def parse_to(*args, device=None, dtype=None, non_blocking=False, copy=False, ten
     if rest and isinstance(rest[0], bool):
         non_blocking = rest.pop(0)
     if rest and isinstance(rest[0], bool):
-        copy = rest.pop(0)
+        rest.pop(0)                             # copy: a module never keeps the old tensors
     if rest:
         got = ", ".join(type(a).__name__ for a in args)
         raise TypeError(f"to() received an invalid combination of arguments - got ({got}), but expected one of: (device, dtype, non_blocking, copy), "

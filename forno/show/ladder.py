@@ -34,4 +34,5 @@ def loops(kernel) -> str:
 
 def ran(plan: Plan, seconds):
     """How long each step of one run took (level 1)."""
-    print(f"run: {1e6 * sum(seconds):.0f} µs in {len(plan.steps)} steps: " + ", ".join(f"{s.kernel.label} {1e6 * t:.1f}" for t, s in sorted(zip(seconds, plan.steps), key=lambda x: -x[0])[:12]))
+    slowest = sorted(zip(seconds, plan.steps), key=lambda x: -x[0])[:12]
+    print(f"run: {1e6 * sum(seconds):.0f} µs in {len(plan.steps)} steps: " + ", ".join(f"{s.kernel.label} {1e6 * t:.1f}" for t, s in slowest))
