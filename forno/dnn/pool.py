@@ -129,7 +129,7 @@ def _flat(spec, x):
     return flat
 
 
-def _whole(x, n): return x if n == 1 else x.row(trunc_divide, n)
+def _whole(x, n): return x if isinstance(n, int) and n == 1 else x.row(trunc_divide, n)
 
 
 def planes(x): return x.reshape((*x.shape[:2], math.prod(x.shape[2:])))
@@ -171,7 +171,7 @@ def _divisor(spec, x):
 def _average(spec, x):
     w = windows(up(x), spec, 0)
     return (reduced(w, sum_, len(spec.kernel)) / _divisor(spec, x)).to(x.dtype) if x.dtype.category == dt.FLOAT else \
-        reduced(w, sum_, len(spec.kernel)).row(floor_divide, _divisor(spec, x)).to(x.dtype)
+        _whole(reduced(w, sum_, len(spec.kernel)), _divisor(spec, x)).to(x.dtype)
 
 
 def _average_grad(g, o, x, attr):

@@ -6,9 +6,9 @@ import inspect as _inspect
 from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
-from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing,
-               interchange as _interchange, legacy as _legacy, linalg, methods as _methods,
-               neural as _neural, out as _out, printing as _printing, randoms as _randoms, settings as _settings, sharing as _sharing, statistics as _statistics, views as _views)
+from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, creation as _creation, data as _data, functions as _fn, gathering as _gathering, indexing as _indexing,
+               interchange as _interchange, legacy as _legacy, linalg, mathematics as _mathematics, methods as _methods,
+               neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, settings as _settings, sharing as _sharing, statistics as _statistics, views as _views)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
 from .interchange import asarray, from_dlpack, frombuffer, to_dlpack
@@ -73,10 +73,21 @@ _offer(_randoms, fo="rand randn rand_like randn_like randint randint_like randpe
 _offer(_activations, f="silu mish hardsigmoid hardswish relu6 leaky_relu elu celu hardtanh", fo="gelu softplus logsigmoid threshold softshrink", fom="hardshrink", fm="prelu")
 _offer(_arrange, fm="tile flip fliplr flipud rot90 diagflat", fom="repeat_interleave roll diag diag_embed trace kron", fomi="tril triu", m="repeat",
        f="meshgrid cartesian_prod atleast_1d atleast_2d atleast_3d einsum", fo="tril_indices triu_indices hstack vstack row_stack=vstack dstack column_stack tensordot")
-_offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist bincount", fm="isclose allclose equal unique", fomi="round renorm", fo="var_mean std_mean", f="cosine_similarity")
+_offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist bincount", fm="isclose allclose equal", fomi="round renorm", fo="var_mean std_mean", f="cosine_similarity")
 
 _check_targets = _neural.check_targets
+_offer(_complexes, fm="conj adjoint isreal", f="real imag view_as_real view_as_complex", fmi="conj_physical")
+_offer(_calculus, fom="diff quantile nanquantile histc", fm="cov corrcoef histogram", f="gradient trapezoid trapz=trapezoid cumulative_trapezoid cdist")
+_offer(_placing, fm="select_scatter slice_scatter diagonal_scatter as_strided_scatter argwhere unique_consecutive unique", f="isin unravel_index", fmi="masked_scatter put",
+       fomi="index_reduce", fom="msort", m="fill_diagonal_")
+_offer(_mathematics, fomi="nan_to_num logit mvlgamma ldexp float_power", fom="frexp", fm="positive", fo="polygamma", m="sum_to_size polygamma=polygamma_method")
+Tensor.polygamma_ = _bind.inplace(_mathematics.polygamma_method)
+_offer(_products, fom="vdot inner cross", fomi="addr addbmm", fo="chain_matmul block_diag", f="combinations vander")
+_offer(_arrange, fm="hsplit vsplit dsplit")
+_offer(_views, fm="split_with_sizes=split unsafe_split=split unsafe_split_with_sizes=split unsafe_chunk=chunk")
+
 _methods.hang(Tensor)
+_complexes.hang(Tensor)
 fill = _out.with_out(_methods.fill, "fill")
 zero_, fill_, detach_ = _methods.zero_, _methods.fill_, _methods.detach_
 _indexing.hang(Tensor)

@@ -147,7 +147,22 @@ def cartesian_prod(*tensors):
     return fn.stack([views.reshape(t, (-1,)) for t in meshgrid(*tensors)], 1)
 
 
-# ---------------------------------------------------------------- stacking
+# ---------------------------------------------------------------- splitting, stacking
+def _splitter(name, axis, least):
+    def f(input, indices_or_sections):
+        n = len(shape_of(input))
+        if n < least: raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension{'s' if least > 1 else ''}, but got a tensor with {n} dimensions!")
+        d = 0 if n == 1 else axis
+        if isinstance(indices_or_sections, int) and (indices_or_sections == 0 or shape_of(input)[d] % indices_or_sections):
+            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {shape_of(input)[d]} is not divisible by the split_size {indices_or_sections}!")
+        return views.tensor_split(input, indices_or_sections, d)
+    f.__name__ = name
+    return f
+
+
+hsplit, vsplit, dsplit = _splitter("hsplit", 1, 1), _splitter("vsplit", 0, 2), _splitter("dsplit", 2, 3)
+
+
 def _at_least(k):
     def f(*tensors):
         many = len(tensors) != 1 or isinstance(tensors[0], (list, tuple))
@@ -169,6 +184,7 @@ atleast_1d, atleast_2d, atleast_3d = _at_least(1), _at_least(2), _at_least(3)
 
 
 def hstack(tensors):
+    if not len(tensors): raise RuntimeError("hstack expects a non-empty TensorList")
     ts = [_grow(t, 1) for t in tensors]
     return fn.cat(ts, 0 if ts[0].ndim == 1 else 1)
 
@@ -225,7 +241,7 @@ def einsum(equation, *operands):
         parts[:2] = [_contract(s, a, u, b, keep)]
     s, t = parts[0]
     gone = [i for i, c in enumerate(s) if c not in result]
-    if gone: t, s = fn.sum(t, gone), "".join(c for c in s if c in result)
+    if gone: t, s = fn.sum(t, gone, dtype=t.dtype), "".join(c for c in s if c in result)
     return views.permute(t, [s.index(c) for c in result]) if s != result else t
 
 
@@ -241,8 +257,8 @@ def _diagonals(s, t):
 
 
 def _contract(s, a, u, b, keep):
-    for c in set(s) - set(u) - keep: a, s = fn.sum(a, s.index(c)), s.replace(c, "")
-    for c in set(u) - set(s) - keep: b, u = fn.sum(b, u.index(c)), u.replace(c, "")
+    for c in set(s) - set(u) - keep: a, s = fn.sum(a, s.index(c), dtype=a.dtype), s.replace(c, "")
+    for c in set(u) - set(s) - keep: b, u = fn.sum(b, u.index(c), dtype=b.dtype), u.replace(c, "")
     batch = [c for c in s if c in u and c in keep]
     inner = [c for c in s if c in u and c not in keep]
     mine, other = [c for c in s if c not in u], [c for c in u if c not in s]

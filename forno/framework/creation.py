@@ -91,10 +91,11 @@ def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, r
     if dtype is None: dtype = dt.int64 if all(isinstance(x, int) for x in (start, end, step)) else state.default_dtype
     if step == 0: raise RuntimeError("step must be nonzero")
     if not all(math.isfinite(x) for x in (start, end)): raise RuntimeError(f"unsupported range: {start} -> {end}")
-    if dtype.category == dt.INT: start, end, step = int(start), int(end), int(step)
-    if step == 0: raise ValueError("step must be nonzero")
+    if dtype is dt.int64: start, end, step = int(start), int(end), int(step)
     if (end - start) * step < 0: raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if dtype.category == dt.INT and int(step) == 0: raise ValueError("step must be nonzero")
     n = math.ceil((end - start) / step) if not all(isinstance(x, int) for x in (start, end, step)) else -(-(end - start) // step)
+    if dtype.category == dt.INT: start, step = int(start), int(step)               # small integers count as PyTorch does: the length in floats, the steps in integers
     return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad)
 
 
@@ -115,6 +116,7 @@ def linspace(start, end, steps, *, dtype=None, layout=None, device=None, require
     start, end = (data.item(x) if isinstance(x, Tensor) else x for x in (start, end))
     dtype = dtype or (state.default_dtype.to_complex() if isinstance(start, complex) or isinstance(end, complex) else state.default_dtype)
     if steps < 0: raise RuntimeError("number of steps must be non-negative")
+    if dtype.category == dt.INT: start, end = int(start), int(end)
     if steps == 0: return finish(empty(0, dtype=dtype), requires_grad)
     if steps == 1: return finish(full((1,), start, dtype=dtype), requires_grad)
     code = np.float64 if dtype.category < dt.FLOAT else dtype.opmath.code

@@ -138,7 +138,9 @@ def reduce(op, input, dim=None, keepdim=False, dtype=None):
     x = operand(input, op.name)
     if dtype is not None and x.line.dtype is not dtype: x = record(mv.cast, (x,), dtype)
     axes = axes_of(dim, len(x.line.shape))
-    return drop(record(op, (x,), axes), axes, keepdim)
+    n = record(op, (x,), axes)
+    if dtype is not None and n.line.dtype is not dtype: n = record(mv.cast, (n,), dtype)        # small integers are summed as int64
+    return drop(n, axes, keepdim)
 
 
 def sum(input, dim=None, keepdim=False, *, dtype=None): return reduce(rd.sum_, input, dim, keepdim, dtype)

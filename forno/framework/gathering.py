@@ -179,6 +179,10 @@ def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
 
 
 def index_add(input, dim, index, source, *, alpha=1):
+    if shape_of(source) and index.numel() != shape_of(source)[flat_dim(source, dim) if len(shape_of(source)) > dim else 0]:
+        raise RuntimeError(f"index_add_(): Number of indices ({index.numel()}) should be equal to source.size(dim): ({shape_of(source)})")
+    if len(shape_of(source)) != len(shape_of(input)) and shape_of(source) and shape_of(input):
+        raise RuntimeError(f"source tensor shape must match self tensor shape, excluding the specified dimension. Got self.shape = {list(shape_of(input))} source.shape = {list(shape_of(source))}")
     if alpha != 1: source = multiply(source, alpha)
     d = flat_dim(input, dim)
     return along(ga.index_write, input, d, indices_of(index), source, (d, "sum", True))
@@ -267,7 +271,8 @@ max_, min_ = extreme("max", rd.amax, rd.argmax, binary(ew.maximum)), extreme("mi
 def running(row):
     def f(input, dim, *, dtype=None):
         if dtype is not None: input = fn.to(input, dtype)
-        return apply(row, input, attr=(flat_dim(input, dim), False))
+        out = apply(row, input, attr=(flat_dim(input, dim), False))
+        return out if dtype is None else fn.to(out, dtype)
     f.__name__ = row.name
     return f
 

@@ -84,6 +84,7 @@ def cosine_similarity(x1, x2, dim=1, eps=1e-8):
 # ---------------------------------------------------------------- comparisons
 def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
     if input.dtype is not other.dtype: raise RuntimeError(f"{ew.TITLES[input.dtype.name]} did not match {ew.TITLES[other.dtype.name]}")
+    if rtol < 0 or atol < 0: raise RuntimeError("rtol must be greater than or equal to zero, but got " + str(rtol) if rtol < 0 else "atol must be greater than or equal to zero, but got " + str(atol))
     close = apply(ew.eq, input, other)
     if input.dtype.category >= dt.FLOAT:
         if equal_nan: close = apply(ew.logical_or, close, apply(ew.logical_and, apply(ew.isnan, input), apply(ew.isnan, other)))
@@ -119,21 +120,3 @@ def bincount(input, weights=None, minlength=0):
     if weights is None: return gathering.scatter_add(apply(mv.full, attr=((n,), dt.int64, 0)), 0, fn.to(input, dt.int64), apply(mv.full, attr=(shape_of(input), dt.int64, 1)))
     kind = weights.dtype if weights.dtype in (dt.float32, dt.float64) else dt.float64
     return gathering.scatter_add(apply(mv.full, attr=((n,), kind, 0)), 0, fn.to(input, dt.int64), fn.to(weights, kind))
-
-
-def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
-    """Different elements, ascending. Their number is a value, so this runs the window."""
-    if dim is not None: raise NotImplementedError("'unique' along a dim is not implemented on device 'cpu'; use unique(dim=None) or sort rows yourself")
-    flat = views.reshape(input, (-1,))
-    n = flat.numel()
-    values, order = gathering.sort(flat, 0)
-    fresh = fn.cat([apply(mv.full, attr=((min(n, 1),), dt.bool, True)), apply(ew.ne, views.narrow(values, 0, min(n, 1), max(n - 1, 0)), views.narrow(values, 0, 0, max(n - 1, 0)))], 0)
-    starts = gathering.nonzero(fresh, as_tuple=True)[0]
-    out = [gathering.index_select(values, 0, starts)]
-    if return_inverse:
-        rank = fn.sub(gathering.cumsum(fresh, 0), 1)
-        out.append(views.reshape(gathering.scatter(apply(mv.full, attr=((n,), dt.int64, 0)), 0, order, rank), shape_of(input)))
-    if return_counts:
-        ends = fn.cat([views.narrow(starts, 0, 1, max(starts.numel() - 1, 0)), apply(mv.full, attr=((min(n, 1),), dt.int64, n))], 0)
-        out.append(fn.sub(ends, starts))
-    return tuple(out) if len(out) > 1 else out[0]

@@ -138,6 +138,7 @@ def narrow(input, dim, start, length):
     shape = shape_of(input)
     if not shape: raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     d = normalize_dim(dim, len(shape))
+    if isinstance(start, Tensor) and (shape_of(start) or start.dtype.category != dt.INT): raise RuntimeError("start must be an 0-dim integral Tensor.")
     start, length, n = int(start), int(length), shape[d]
     if length < 0: raise RuntimeError("narrow(): length must be non-negative.")
     if not -n <= start <= n: raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n}], but got {start})")
@@ -330,6 +331,10 @@ def chunk(input, chunks, dim=0):
 
 def tensor_split(input, indices_or_sections, dim=0):
     n = shape_of(input)[normalize_dim(dim, len(shape_of(input)))]
+    if isinstance(indices_or_sections, Tensor):
+        if indices_or_sections.dtype is not dt.int64 or len(shape_of(indices_or_sections)) > 1:
+            raise RuntimeError("tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional int64 tensor")
+        indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
         k = indices_or_sections
         if k <= 0: raise RuntimeError(f"number of sections must be larger than 0, got {k}")
