@@ -264,9 +264,10 @@ def advance(run: Run, op, ins: tuple, attr) -> Line:
 def _make(run, cur, op, ins, attr, key) -> Line:
     e = blank(op)
     e.key, e.ins, e.attr, e.prev, e.slot, e.nscal = key, ins, attr, cur, cur.nslots, cur.nscal
-    if ins:
+    e.i, e.j = 0, None                         # what fast paths compare: operand 0's slot, operand 1's slot or type; a number in front matches none
+    if ins and ins[0].__class__ is int:
         e.i = ins[0]
-        e.j = ins[1] if len(ins) > 1 else None
+        if len(ins) > 1: e.j = ins[1]
     e.scal = cur.nscal                         # where this line's first fresh number stands
     e.nscal += sum([c.__class__ is type for c in ins])
     if op is INPUT:
