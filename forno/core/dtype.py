@@ -94,7 +94,7 @@ def result_type(operands, default: dtype) -> dtype:
 
     Three ranks of authority: tensors with dimensions, 0-d tensors, Python numbers; a lower rank counts only when its category is higher.
     """
-    best = [None, None, None]
+    best: list[dtype | None] = [None, None, None]
     for x in operands:
         if isinstance(x, tuple): t, p = x[0], (0 if x[1] else 1)
         else: t, p = default_for(x, default), 2

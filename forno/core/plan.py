@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .shape import View
 
@@ -16,7 +16,7 @@ class Place(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Step:
     """One kernel on its operands. `reason` says in words why these rows share a kernel and a device."""
-    kernel: object                             # core.kernels: Nest, Gemm, Conv, Native, Host
+    kernel: Any                                # core.kernels: Nest, Gemm, Conv, Native, Host
     places: tuple[Place, ...]
     device: str = "cpu"
     reason: str = ""

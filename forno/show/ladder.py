@@ -18,7 +18,7 @@ def planned(plan: Plan, launches):
         print(f"  {i:3} {step.device} {type(step.kernel).__name__.lower():7} {step.kernel.label:44} [{places}]" + (f"  {step.reason}" if level >= 3 else ""))
         if level >= 4: print(loops(step.kernel))
         if level >= 5 and launch is not None: print(launch.program.text)
-        if level >= 6 and launch is not None: print(code.assembly(launch.program.text))
+        if level >= 6 and launch is not None: print(code.assembly(launch.program.text, launch.program.name))
 
 
 def loops(kernel) -> str:
