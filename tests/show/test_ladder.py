@@ -6,7 +6,7 @@ import sys
 import pytest
 
 PROGRAM = "import forno as torch; x = torch.ones(4, 3, requires_grad=True); (x * 2).exp().sum().backward(); print(x.grad.sum().item())"
-SAYS = {1: "run:", 2: "plan:", 3: "values with one index", 4: " = load", 5: "define", 6: ".text"}
+SAYS = {1: "run:", 2: "plan:", 3: "values with one index", 4: " = apply", 5: "define", 6: ".text"}
 
 
 @pytest.mark.parametrize("rung", [0, *SAYS])
