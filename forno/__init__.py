@@ -5,10 +5,9 @@
 runs ordinary PyTorch programs. The names below come from the floors they belong to; nothing is defined here.
 """
 from .framework.api import *
-from .framework import autograd
-from .framework.gradcheck import GradcheckError, gradcheck, gradgradcheck
+from .autograd import GradcheckError, gradcheck, gradgradcheck
 from .framework.serialize import load, save
-from . import (accelerator, amp, backends, compat, compiler, cuda, distributed, hub, jit, linalg, mps, nn, optim, overrides, random, special, types, utils,
+from . import (accelerator, amp, backends, compat, compiler, cuda, distributed, fft, hub, jit, linalg, mps, nn, optim, overrides, random, special, types, utils,
                version, xpu)
 from .amp import autocast
 from .compat import install_as_torch, uninstall_as_torch

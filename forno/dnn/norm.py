@@ -6,6 +6,7 @@ Running statistics of batch_norm: rows `mean` and `var` over the same axes are t
 """
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from ..core import dtype as dt
@@ -40,7 +41,7 @@ def _infer(spec, x, *more):
 # ---- how the three kinds lay out their values: statistics run over `axes` of `fold(x)`
 def fold(spec, x):
     """group_norm as (N, groups, everything else of the group)."""
-    return x.reshape((x.shape[0], spec.groups, -1)) if spec.groups and 0 not in x.shape else x
+    return x.reshape((x.shape[0], spec.groups, math.prod(x.shape[1:]) // spec.groups)) if spec.groups else x
 
 
 def axes_of(spec): return (2,) if spec.groups else spec.axes

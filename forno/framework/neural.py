@@ -10,6 +10,7 @@ from ..core import dtype as dt
 from ..core.shape import normalize_dim, whole
 from ..dnn import contract as ct
 from ..dnn import elementwise as ew
+from ..dnn import functions as fns
 from ..dnn import gather as ga
 from ..dnn import movement as mv
 from ..dnn import norm as nm
@@ -18,7 +19,7 @@ from ..dnn import recipes as rc
 from ..dnn.contract import ConvSpec
 from ..dnn.pool import Window
 from ..graph.line import record
-from . import functions as fn, gathering, randoms, views
+from . import arrange, complexes, functions as fn, gathering, randoms, views
 from .autograd import no_grad
 from .bind import apply, binary
 from .tensor import owned, read
@@ -54,13 +55,64 @@ def unbatch(out): return tuple(views.squeeze(t, 0) for t in out) if isinstance(o
 
 
 # ---------------------------------------------------------------- convolution
+def by_parts(f):
+    """Convolutions of complex tensors from real ones; they are bilinear."""
+    def call(input, weight, bias=None, *args, **kw):
+        if not input.dtype.is_complex or not weight.dtype.is_complex: return f(input, weight, bias, *args, **kw)
+        (a, b), (c, d) = ((complexes.real(t), complexes.imag(t)) for t in (input, weight))
+        re, im = fn.sub(f(a, c, None, *args, **kw), f(b, d, None, *args, **kw)), fn.add(f(a, d, None, *args, **kw), f(b, c, None, *args, **kw))
+        out = apply(fns.complex_, re, im)
+        return out if bias is None else fn.add(out, views.reshape(bias, (1, -1) + (1,) * (out.ndim - 2)))
+    return call
+
+
+def spaced(x, d, step, before, after):
+    """Zeros between the elements of an axis, and around them (negative: cut)."""
+    shape = shape_of(x)
+    n = (shape[d] - 1) * step + 1
+    to = whole((*shape[:d], n, *shape[d + 1:]))
+    if step > 1: x = apply(mv.put, apply(mv.full, attr=(to.shape, x.dtype, 0)), x, attr=to._replace(shape=shape, strides=(*to.strides[:d], to.strides[d] * step, *to.strides[d + 1:])))
+    return pad_constant(x, [0, 0] * (len(shape) - 1 - d) + [before, after])
+
+
+def of_integers(input, weight, bias, spec):
+    """A convolution as one matrix product over all windows: for types the convolution kernels don't have."""
+    k, groups = len(spec.stride), spec.groups
+    x, taps = pad_constant(input, [p for q in reversed(spec.padding) for p in (q, q)]), shape_of(weight)[2:]
+    for i, (t, s, d) in enumerate(zip(taps, spec.stride, spec.dilation)):
+        x = views.slice_(views.unfold(x, 2 + i, d * (t - 1) + 1, s), 2 + k + i, None, None, d)         # (n, c, *out, *taps)
+    n, c, *rest = shape_of(x)
+    out, inner = rest[:k], c // groups * math.prod(taps)
+    x = views.reshape(x, (n, groups, c // groups, *rest))
+    x = views.reshape(views.permute(x, (1, 0, *range(3, 3 + k), 2, *range(3 + k, 3 + 2 * k))), (groups, n * math.prod(out), inner))
+    w = views.transpose(views.reshape(weight, (groups, weight.shape[0] // groups, inner)), 1, 2)
+    y = views.reshape(fn.matmul(x, w), (groups, n, *out, weight.shape[0] // groups))
+    y = views.reshape(views.permute(y, (1, 0, 2 + k, *range(2, 2 + k))), (n, weight.shape[0], *out))
+    return y if bias is None else fn.add(y, views.reshape(bias, (1, -1) + (1,) * k))
+
+
+def transposed_of_integers(input, weight, spec):
+    """The same for a transposed convolution: one of the spaced-out input with the turned weights."""
+    k, groups, taps = len(spec.stride), spec.groups, shape_of(weight)[2:]
+    for i, (n, t, s, p, d) in enumerate(zip(spec.size, taps, spec.stride, spec.padding, spec.dilation)):
+        before = d * (t - 1) - p
+        input = spaced(input, 2 + i, s, before, n + d * (t - 1) - ((shape_of(input)[2 + i] - 1) * s + 1) - before)
+    m, c = shape_of(weight)[:2]
+    w = views.transpose(views.reshape(arrange.flip(weight, tuple(range(2, 2 + k))), (groups, m // groups, c, *taps)), 1, 2)
+    return of_integers(input, views.reshape(w, (groups * c, m // groups, *taps)), None, ConvSpec((1,) * k, (0,) * k, spec.dilation, groups))
+
+
 def convolution(k):
     @batched(k, f"conv{k}d")
+    @by_parts
     def conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         if weight.ndim != k + 2: raise RuntimeError(f"expected weight to be {k + 2}-dimensional for conv{k}d, but got weight of size {list(weight.shape)}")
         stride, dilation = several(stride, k, "stride"), several(dilation, k, "dilation")
         if isinstance(padding, str): input, padding = same_padding(input, shape_of(weight)[2:], stride, padding, dilation)
         spec = ConvSpec(stride, several(padding, k, "padding"), dilation, int(groups))
+        if input.dtype.category == dt.INT and weight.dtype is input.dtype:
+            ct.conv.infer(spec, *(t for t in (input, weight, bias) if t is not None))
+            return of_integers(input, weight, bias, spec)
         operands = (read(input), read(weight)) if bias is None else (read(input), read(weight), read(bias))
         return owned(record(ct.conv, operands, spec))
     return conv
@@ -78,6 +130,7 @@ def same_padding(input, taps, stride, padding, dilation):
 
 def transposed(k):
     @batched(k, f"conv_transpose{k}d")
+    @by_parts
     def conv_transpose(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
         stride, padding, extra, dilation = (several(v, k) for v in (stride, padding, output_padding, dilation))
         for e, s, d in zip(extra, stride, dilation):
@@ -85,7 +138,11 @@ def transposed(k):
                 raise RuntimeError(f"output padding must be smaller than either stride or dilation, but got output_padding={list(extra)}, stride={list(stride)}, dilation={list(dilation)}")
         size = tuple((n - 1) * s - 2 * p + d * (t - 1) + 1 + e for n, s, p, d, t, e in zip(shape_of(input)[2:], stride, padding, dilation, shape_of(weight)[2:], extra))
         if any(n <= 0 for n in size): raise RuntimeError(f"Calculated output size per channel: {size}. Output size is too small")
-        out = apply(ct.conv_input, input, weight, attr=ConvSpec(stride, padding, dilation, int(groups), size=size))
+        spec = ConvSpec(stride, padding, dilation, int(groups), size=size)
+        if input.dtype.category == dt.INT and weight.dtype is input.dtype:
+            ct.conv_input.infer(spec, input, weight)
+            out = transposed_of_integers(input, weight, spec)
+        else: out = apply(ct.conv_input, input, weight, attr=spec)
         return out if bias is None else fn.add(out, views.reshape(bias, (1, -1) + (1,) * k))
     return conv_transpose
 
@@ -147,6 +204,7 @@ def adaptive(k):
     def sizes(input, output_size):
         out = (output_size,) * k if isinstance(output_size, int) or output_size is None else tuple(output_size)
         if len(out) != k: raise RuntimeError(f"adaptive pool: output_size must be {k} numbers, got {list(out)}")
+        if any(m is not None and m < 0 for m in out): raise RuntimeError(f"elements of output_size must be greater than or equal to 0 but received {list(out)}")
         return tuple(n if m is None else int(m) for m, n in zip(out, shape_of(input)[2:]))
 
     @batched(k, f"adaptive_avg_pool{k}d")

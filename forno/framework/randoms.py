@@ -10,7 +10,10 @@ from ..core import dtype as dt
 from ..core.shape import whole
 from ..core.state import state
 from ..cpu import memory as mem
+from ..dnn import movement as mv
 from . import creation, data, functions as fn, gathering, random_core, views
+from .autograd import no_grad
+from .bind import apply
 from .size import CPU, on_cpu
 from .tensor import Tensor, check_write, memory, read, whole_write, wrap, write
 from .views import shape_of
@@ -114,12 +117,22 @@ def randperm(n, *, generator=None, dtype=dt.int64, layout=None, device=None, req
     return creation.finish(drawn((n,), dtype, lambda a, _: engine(generator).permutation(a, n, dtype)), requires_grad)
 
 
-def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None, device=None, requires_grad=False):
+def constant_of(value: Tensor, *sources) -> Tensor:
+    """A drawn value whose gradient with respect to its parameters is zero, as PyTorch defines it."""
+    for s in sources:
+        if isinstance(s, Tensor) and s.requires_grad: value = apply(mv.overwrite, s, value)
+    return value
+
+
+def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
     if not isinstance(std, Tensor) and std < 0: raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-    if size is not None: return randn(size, generator=generator, dtype=dtype, requires_grad=requires_grad) * std + mean
+    if size is not None: return creation.finish(randn(size, generator=generator, dtype=dtype) * std + mean, requires_grad)
     like = mean if isinstance(mean, Tensor) else std
     shape = fn.broadcast(*(shape_of(t) for t in (mean, std) if isinstance(t, Tensor)))
-    return drawn(shape, like.dtype, lambda a, n: engine(generator).normal(a, n, like.dtype)) * std + mean
+    with no_grad():
+        if isinstance(std, Tensor) and std.numel() and not std.dtype.is_complex and float(data.item(fn.reduce(fn.rd.amin, std))) < 0: raise RuntimeError("normal expects all elements of std >= 0.0")
+        out = drawn(shape, like.dtype, lambda a, n: engine(generator).normal(a, n, like.dtype)) * std + mean
+    return constant_of(out, mean, std)
 
 
 def bernoulli_mask(shape, p, dtype) -> Tensor:
@@ -129,7 +142,8 @@ def bernoulli_mask(shape, p, dtype) -> Tensor:
 
 def bernoulli(input, p=None, *, generator=None):
     if p is not None: return drawn(shape_of(input), input.dtype, lambda a, n: engine(generator).bernoulli(a, n, input.dtype, float(p)))
-    return probable(shape_of(input), input.dtype, input, generator)
+    with no_grad(): out = probable(shape_of(input), input.dtype, input, generator)
+    return constant_of(out, input)
 
 
 def probable(shape, dtype, p: Tensor, generator):

@@ -1,0 +1,3 @@
+"""torch.fft."""
+from .framework.fft import *
+from .framework.fft import __all__
