@@ -39,7 +39,7 @@ def gradient(input, *, spacing=1, dim=None, edge_order=1):
     dims = list(range(input.ndim)) if dim is None else [dim] if isinstance(dim, int) else list(dim)
     dims = [normalize_dim(d, input.ndim) for d in dims]
     if len(set(dims)) != len(dims): raise RuntimeError("dim appears multiple times in the list of dims")
-    if edge_order not in (1, 2): raise RuntimeError(f"torch.gradient only supports edge_order=1 and edge_order=2.")
+    if edge_order not in (1, 2): raise RuntimeError("torch.gradient only supports edge_order=1 and edge_order=2.")
     spaces = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)
     if len(spaces) != len(dims): raise RuntimeError(f"torch.gradient expected spacing to be unspecified, a scalar, or a list of length equal to 'self.dim() = {input.ndim}', got {len(spaces)}")
     out = []

@@ -42,7 +42,6 @@ def fill_diagonal_(self, fill_value, wrap=False):
     strides = views.memory(self).strides
     views.as_strided(self, (n,), (sum(strides),)).fill_(fill_value)
     if wrap and len(shape) == 2 and shape[0] > shape[1] + 1:
-        step = strides[0] * (shape[1] + 1)
         count = -(-(shape[0] - shape[1] - 1) // (shape[1] + 1))
         for k in range(count):
             top = (shape[1] + 1) * (k + 1)
