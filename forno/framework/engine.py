@@ -19,6 +19,7 @@ from ..core.state import state
 from ..core.trace import trace
 from ..cpu import memory
 from ..dnn.gather import lookups, out_of_range
+from ..graph import spec
 from ..graph.derive import at
 from ..graph.line import (INPUT, LOCAL, MAX_LINES, History, Leaf, Node, Poison, Run, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
                           runs_lock)
@@ -69,6 +70,7 @@ def flush_run(run: Run):
     if todo is None: todo = plans[key] = prepare(run, counts, own)
     else: trace.counts["plans_hit"] += 1
     run.stats.flushes += 1
+    if flags.CHECK: spec.fits(todo.graph, [nodes[s].buf for s in todo.inputs])
     try:
         t = time.perf_counter()
         buffers = todo.execute([nodes[s].buf for s in todo.inputs], run.scalars)
@@ -131,6 +133,7 @@ def prepare(run: Run, counts, own) -> Prepared:
     if same is not None:
         todo.plan, todo.execute = same.plan, same.execute
         return todo
+    if flags.CHECK: spec.verify(todo.graph)
     run.stats.plans += 1
     trace.counts["plans_made"] += 1
     trace.add("plan", t)
@@ -225,8 +228,8 @@ def failed(run: Run, todo: Prepared, error: Exception):
     nodes = run.nodes
     lines = {l.slot: l for l in run.cur.program() if l.slot >= 0}
     made, spoiled = ({todo.outs[j]: b for j, b in error.made.items()}, {todo.inputs[i] for i in error.spoiled}) if isinstance(error, StepError) else ({}, set())
-    culprit, error = blame(run, lines, error, spoiled)
     for s, b in made.items(): nodes[s].buf = b
+    culprit, error = blame(run, lines, error, spoiled)
     for s in todo.outs:
         if s not in made: nodes[s].buf = rescued(run, lines, s, error, culprit, spoiled)
     for s in todo.outs:
@@ -238,8 +241,8 @@ def failed(run: Run, todo: Prepared, error: Exception):
 def earlier(run, lines, s, culprit, spoiled):
     """The last value of a leaf before the failing line, if there is one."""
     nodes = run.nodes
-    for k in range(min(s, len(nodes) if culprit is None else culprit) - 1, -1, -1):
-        if nodes[k].past is nodes[s].past:
+    for k in range(s - 1, -1, -1):
+        if nodes[k].past is nodes[s].past and (culprit is None or k < culprit or lines[k].op is INPUT):
             buf = rescued(run, lines, k, nodes[s].buf.error, culprit, spoiled)
             if buf.__class__ is not Poison: return buf
     return nodes[s].buf
@@ -262,21 +265,29 @@ def alone(run, lines, s):
 
 
 def blame(run, lines, error, spoiled):
-    """(slot, error) of the first line that can have made a step fail: a row of the step's name that reads an index out of range."""
+    """(slot, error) of the first line whose index is out of range; where none can be looked at any more, the only line that can be meant."""
     if not isinstance(error, StepError): return None, error
     if isinstance(error.cause, Exception): return None, error.cause
     row, index, size = error.cause
+    unseen = []
     for s, line in lines.items():
         if line.op.name != row: continue
-        for k, axis, size, low in lookups(line.op, line.attr, [lines[c] for c in line.ins]):
+        for k, axis, n, low in lookups(line.op, line.attr, [lines[c] for c in line.ins]):
             k = line.ins[k]
-            if needed(lines, [k]) & spoiled: continue
-            values = oracle.load(lines[k], alone(run, lines, k))
-            wrong = values[(values < low) | (values >= size)]
-            if wrong.size:
-                refusal = out_of_range(line.op, line.attr, axis, int(wrong[0]), size)
-                return s, type(refusal)(f"{refusal}{at(line)}")
-    return None, IndexError(str(error))
+            if run.nodes[k].buf is None and needed(lines, [k]) & spoiled:
+                if n == size: unseen.append((s, axis))
+                continue
+            values = oracle.load(lines[k], run.nodes[k].buf or alone(run, lines, k))
+            wrong = values[(values < low) | (values >= n)]
+            if wrong.size: return s, refusal(lines[s], axis, int(wrong[0]), n)
+    if len(unseen) == 1: return unseen[0][0], refusal(lines[unseen[0][0]], unseen[0][1], index, size)
+    return None, IndexError(f"index {index} is out of bounds for dimension with size {size} (in {row})")
+
+
+def refusal(line, axis, index, size):
+    """PyTorch's error with the user's own line."""
+    error = out_of_range(line.op, line.attr, axis, index, size)
+    return type(error)(f"{error}{at(line)}")
 
 
 # ---------------------------------------------------------------- other threads' windows
