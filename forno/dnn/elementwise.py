@@ -196,7 +196,7 @@ addcdiv = row("addcdiv", wide(lambda b, x, y, z, k: b.add(x, b.div(b.mul(k, y), 
               rule=tensors, saves="bc", types="fc", names="",
               refuse=dict.fromkeys((dt.BOOL, dt.INT), "Integer division with addcdiv is no longer supported; use addcmul or make an operand a float"))
 floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g), types="if", kernel="div_floor_cpu")
-trunc_divide = row("trunc_divide", lambda b, x, y: b.truncdiv(x, y) if x.dtype.category == dt.INT else b.trunc(b.div(x, y)), _trunc_divide,
+trunc_divide = row("trunc_divide", wide(lambda b, x, y: b.truncdiv(x, y)), _trunc_divide,
                    lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g),
                    types="if", kernel="div_trunc_cpu", names="")
 remainder = row("remainder", lambda b, x, y: b.mod(x, y), _remainder(np.remainder), lambda g, o, x, y: g,

@@ -241,7 +241,7 @@ def einsum(equation, *operands):
         parts[:2] = [_contract(s, a, u, b, keep)]
     s, t = parts[0]
     gone = [i for i, c in enumerate(s) if c not in result]
-    if gone: t, s = fn.sum(t, gone, dtype=t.dtype), "".join(c for c in s if c in result)
+    if gone: t, s = fn.sum(t, gone), "".join(c for c in s if c in result)
     return views.permute(t, [s.index(c) for c in result]) if s != result else t
 
 
@@ -257,8 +257,8 @@ def _diagonals(s, t):
 
 
 def _contract(s, a, u, b, keep):
-    for c in set(s) - set(u) - keep: a, s = fn.sum(a, s.index(c), dtype=a.dtype), s.replace(c, "")
-    for c in set(u) - set(s) - keep: b, u = fn.sum(b, u.index(c), dtype=b.dtype), u.replace(c, "")
+    for c in set(s) - set(u) - keep: a, s = fn.sum(a, s.index(c)), s.replace(c, "")
+    for c in set(u) - set(s) - keep: b, u = fn.sum(b, u.index(c)), u.replace(c, "")
     batch = [c for c in s if c in u and c in keep]
     inner = [c for c in s if c in u and c not in keep]
     mine, other = [c for c in s if c not in u], [c for c in u if c not in s]
@@ -273,6 +273,7 @@ def _contract(s, a, u, b, keep):
         t = views.permute(t, [letters.index(c) for g in groups for c in g])
         t = views.expand(t, [size[c] for g in groups for c in g])
         return views.reshape(t, [math.prod(size[c] for c in g) for g in groups])
-    out = fn.matmul(group(s, a, batch, mine, inner), group(u, b, batch, inner, other))
+    if inner: out = fn.matmul(group(s, a, batch, mine, inner), group(u, b, batch, inner, other))
+    else: out = multiply(group(s, a, batch, mine, []), group(u, b, batch, [], other))          # nothing to sum: types promote
     names = batch + mine + other
     return "".join(names), views.reshape(out, [size[c] for c in names])
