@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from ..framework import api as torch
-from .optimizer import Rule, check_fused, check_lr, check_not_negative, number, real_views
+from .optimizer import Rule, check_fused, check_lr, check_not_negative, number
 
 
 class Adagrad(Rule):
@@ -40,7 +40,7 @@ class Adagrad(Rule):
             step, total = self._tick(p, state), state["sum"]
             if group["maximize"]: grad = -grad
             if weight_decay: grad = grad.add(p, alpha=weight_decay)
-            if p.is_complex(): p, grad, total = real_views(p, grad, total)
+            if p.is_complex(): p, grad, total = self._reals(p, grad, total)
             total.addcmul_(grad, grad, value=1)
             p.addcdiv_(grad, total.sqrt().add_(eps), value=-(lr / (1 + (step - 1) * lr_decay)))
 
@@ -71,7 +71,7 @@ class RMSprop(Rule):
             state["step"].add_(1)
             if group["maximize"]: grad = -grad
             if weight_decay: grad = grad.add(p, alpha=weight_decay)
-            if p.is_complex(): p, grad, square, mean, velocity = real_views(p, grad, square, mean, velocity)
+            if p.is_complex(): p, grad, square, mean, velocity = self._reals(p, grad, square, mean, velocity)
             square.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
             if centered:
                 mean.lerp_(grad, 1 - alpha)
@@ -108,7 +108,7 @@ class Adadelta(Rule):
             state["step"].add_(1)
             if group["maximize"]: grad = -grad
             if weight_decay: grad = grad.add(p, alpha=weight_decay)
-            if p.is_complex(): p, grad, square, steps = real_views(p, grad, square, steps)
+            if p.is_complex(): p, grad, square, steps = self._reals(p, grad, square, steps)
             square.mul_(rho).addcmul_(grad, grad, value=1 - rho)
             spread = square.add(eps).sqrt_()
             move = steps.add(eps).sqrt_().div_(spread).mul_(grad)

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from ..framework import api as torch
-from .optimizer import Rule, check_betas, check_fused, check_lr, check_not_negative, number, real_views, rounded
+from .optimizer import Rule, check_betas, check_fused, check_lr, check_not_negative, number, rounded
 
 
 class Adam(Rule):
@@ -47,7 +47,7 @@ class Adam(Rule):
             if weight_decay:
                 if decoupled: p.mul_(1 - lr * weight_decay)
                 else: grad = grad.add(p, alpha=weight_decay)
-            if p.is_complex(): p, grad, mean, square, largest = real_views(p, grad, mean, square, largest)
+            if p.is_complex(): p, grad, mean, square, largest = self._reals(p, grad, mean, square, largest)
             mean.lerp_(grad, take1)
             square.mul_(beta2).addcmul_(grad, grad, value=take2)
             if amsgrad: square = largest.copy_(torch.maximum(largest, square))
@@ -104,7 +104,7 @@ class Adamax(Rule):
             step, mean, peak = self._tick(p, state), state["exp_avg"], state["exp_inf"]
             if group["maximize"]: grad = -grad
             if weight_decay: grad = grad.add(p, alpha=weight_decay)
-            if p.is_complex(): p, grad, mean, peak = real_views(p, grad, mean, peak)
+            if p.is_complex(): p, grad, mean, peak = self._reals(p, grad, mean, peak)
             mean.lerp_(grad, 1 - beta1)
             peak.copy_(torch.maximum(peak.mul_(beta2), grad.abs().add_(eps)))
             p.addcdiv_(mean, peak, value=-(lr / (1 - beta1 ** step)))
@@ -136,7 +136,7 @@ class NAdam(Rule):
             step, mean, square = self._tick(p, state), state["exp_avg"], state["exp_avg_sq"]
             q = p
             if group["maximize"]: grad = -grad
-            if p.is_complex(): q, grad, mean, square = real_views(p, grad, mean, square)
+            if p.is_complex(): q, grad, mean, square = self._reals(p, grad, mean, square)
             if weight_decay:
                 if group["decoupled_weight_decay"]: q.mul_(1 - lr * weight_decay)
                 else: grad = grad.add(q, alpha=weight_decay)
@@ -177,7 +177,7 @@ class RAdam(Rule):
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
             step, mean, square = self._tick(p, state), state["exp_avg"], state["exp_avg_sq"]
             if group["maximize"]: grad = -grad
-            if p.is_complex(): p, grad, mean, square = real_views(p, grad, mean, square)
+            if p.is_complex(): p, grad, mean, square = self._reals(p, grad, mean, square)
             if weight_decay:
                 if group["decoupled_weight_decay"]: p.mul_(1 - lr * weight_decay)
                 else: grad = grad.add(p, alpha=weight_decay)

@@ -102,6 +102,7 @@ class LBFGS(Optimizer):
             q = torch.view_as_real(p) if p.is_complex() else p
             n = q.numel()
             q.add_(direction[start:start + n].view(q.shape), alpha=number(t))
+            if p.is_complex(): p.copy_(torch.view_as_complex(q))
             start += n
 
     def step(self, closure):

@@ -80,6 +80,7 @@ class Optimizer:
         self.defaults = defaults
         for table in _HOOK_TABLES: setattr(self, table, OrderedDict())
         self._numbers: dict = {}
+        self._lent: list = []                  # (complex tensor, its parts as reals) during one update
         self.state = defaultdict(dict)
         self.param_groups: list[dict] = []
         groups = list(params)
@@ -91,7 +92,7 @@ class Optimizer:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._numbers = {}
+        self._numbers, self._lent = {}, []
         for table in _HOOK_TABLES:
             if table not in self.__dict__: setattr(self, table, OrderedDict())
         self.defaults.setdefault("differentiable", False)
@@ -230,11 +231,26 @@ class Rule(Optimizer):
             loss = None
             if closure is not None:
                 with torch.enable_grad(): loss = closure()
-            for group in self.param_groups: self._update(group)
+            for group in self.param_groups:
+                self._update(group)
+                self._put_back()
         return loss
 
     def _update(self, group: dict):
         raise NotImplementedError
+
+    # PyTorch's optimizers treat the two parts of a complex number as independent reals
+
+    def _reals(self, *tensors):
+        """Complex tensors as pairs of reals for one update; what it changed is put back when the group is done."""
+        pairs = [(t, None if t is None else torch.view_as_real(t)) for t in tensors]
+        self._lent.extend(pairs)
+        return tuple(real for _, real in pairs)
+
+    def _put_back(self):
+        for t, real in self._lent:
+            if real is not None and real._version: t.copy_(torch.view_as_complex(real))
+        self._lent.clear()
 
     # 0-d state tensors whose values the update needs as numbers. Reading one back would make the lazy engine run at every parameter, so their values
     # are remembered here and the tensor is only written; a tensor that somebody else replaced or changed is read again.
@@ -278,11 +294,6 @@ def number(x):
 def rounded(value: float, like) -> float:
     """What reading `value` back from a tensor of this dtype would give."""
     return value if like.dtype == torch.float64 else struct.unpack("f", struct.pack("f", value))[0]
-
-
-def real_views(*tensors):
-    """Complex tensors as pairs of reals: PyTorch's optimizers treat both parts as independent."""
-    return tuple(None if t is None else torch.view_as_real(t) for t in tensors)
 
 
 def check_lr(lr):

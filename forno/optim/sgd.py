@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from ..framework import api as torch
-from .optimizer import Rule, check_fused, check_lr, check_not_negative, number, real_views, rounded
+from .optimizer import Rule, check_fused, check_lr, check_not_negative, number, rounded
 
 
 class SGD(Rule):
@@ -62,7 +62,7 @@ class ASGD(Rule):
             eta, mu = self._number(p, "eta", state["eta"]), self._number(p, "mu", state["mu"])
             if group["maximize"]: grad = -grad
             q = p
-            if p.is_complex(): q, grad, ax = real_views(p, grad, ax)
+            if p.is_complex(): q, grad, ax = self._reals(p, grad, ax)
             if weight_decay: grad = grad.add(q, alpha=weight_decay)
             q.mul_(1 - lambd * eta)
             q.add_(grad, alpha=-eta)
@@ -98,7 +98,7 @@ class Rprop(Rule):
             if group["maximize"]: grad = -grad
             state["step"].add_(1)
             q = p
-            if p.is_complex(): q, grad, prev, size = real_views(p, grad, prev, size)
+            if p.is_complex(): q, grad, prev, size = self._reals(p, grad, prev, size)
             product = grad.mul(prev)
             flipped = product.lt(0)
             factor = torch.ones_like(size).masked_fill_(product.gt(0), grow).masked_fill_(flipped, shrink)
