@@ -109,3 +109,48 @@ def _values_grad(g, o, x, attr):
 
 
 svdvals = row("svdvals", _values_infer, lambda attr, x: np.linalg.svd(x, compute_uv=False), _values_grad)
+
+
+# ---------------------------------------------------------------- inverse
+def _inverse_infer(attr, x):
+    need_matrix("linalg.inv", x, True)
+    return x.dtype, x.shape
+
+
+def _inverse_host(attr, x):
+    try: return np.linalg.inv(x)
+    except np.linalg.LinAlgError:
+        raise RuntimeError("linalg.inv: The diagonal element of a factor is zero, the inversion could not be completed because the input matrix is singular.") from None
+
+
+inv = row("inv", _inverse_infer, _inverse_host, lambda g, o, x, attr: -mm(mm(H(o), g), H(o)), saves="o")
+
+
+# ---------------------------------------------------------------- QR
+def qr_shapes(x, mode):
+    m, n = x.shape[-2:]
+    k = m if mode == "complete" else min(m, n)
+    return (m, k), (k, n)
+
+
+def _qr_infer(mode, x):
+    need_matrix("linalg.qr", x)
+    return x.dtype, (*x.shape[:-2], sum(math.prod(s) for s in qr_shapes(x, mode)))
+
+
+def _qr_host(mode, x): return pack(*((f, 2) for f in np.linalg.qr(x, mode)))
+
+
+def _qr_grad(g, o, x, attr):
+    m, n = x.shape[-2:]
+    if m < n or (attr == "complete" and m != n):
+        raise RuntimeError("The QR decomposition is not differentiable when mode='complete' and nrows > ncols, nor here for nrows < ncols; use mode='reduced' on tall matrices")
+    (q, r), (gq, gr) = unpack(o, *qr_shapes(x, attr)), unpack(g, *qr_shapes(x, attr))
+    part = mm(r, H(gr)) - mm(H(gq), q)
+    rows, columns = o.ramp(n).reshape((n, 1)), o.ramp(n)
+    lower = part * (rows >= columns)
+    return mm(gq + mm(q, lower + H(part * (rows > columns))), H(r.row(inv)))
+
+
+qr = row("qr", _qr_infer, _qr_host, _qr_grad, saves="ao")
+"""attr = 'reduced' | 'complete'; packs Q, R."""

@@ -9,9 +9,10 @@ from ..dnn import elementwise as ew
 from ..dnn import linalg as la
 from ..dnn import recipes as rc
 from ..graph.line import record
-from . import functions as fn, views
+from . import creation, data, functions as fn, views
 from .bind import apply
 from .out import with_out
+from .results import named
 from .tensor import read
 from .views import shape_of
 
@@ -85,7 +86,30 @@ def norm(A, ord=None, dim=None, keepdim=False, *, dtype=None):
 
 # ---------------------------------------------------------------- decompositions
 def svdvals(A, *, driver=None): return apply(la.svdvals, A)
+def inv(A): return apply(la.inv, A)
 
 
-for _name in ("matmul", "vector_norm", "matrix_norm", "norm", "svdvals"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)
+def matrix_exp(A):
+    """exp of square matrices: a Taylor series where the norm is at most 1/2, squared back up."""
+    la.need_matrix("linalg_matrix_exp", read(A).line, True)
+    if A.numel() == 0: return views.clone(A)
+    size = float(data.item(fn.amax(matrix_norm(views.reshape(A.detach(), (-1, *shape_of(A)[-2:])), 1))))
+    squarings = max(0, math.ceil(math.log2(size)) + 1) if 0 < size < math.inf else 0
+    x = fn.div(A, 2.0 ** squarings)
+    eye = creation.eye(shape_of(A)[-1], dtype=A.dtype)
+    out = eye
+    for k in range(18, 0, -1): out = fn.add(eye, fn.div(fn.matmul(x, out), k))     # Horner; the 19th term is below 1e-22
+    for _ in range(squarings): out = fn.matmul(out, out)
+    return out
+
+
+def qr(A, mode="reduced"):
+    """(Q, R) with Q orthonormal and R upper triangular; mode 'r' gives an empty Q."""
+    if mode not in ("reduced", "complete", "r"): raise RuntimeError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), 'r', or 'complete'")
+    kind = "reduced" if mode == "r" else mode
+    q, r = la.unpack(apply(la.qr, A, attr=kind), *la.qr_shapes(A, kind))
+    return named("linalg_qr", Q=views.narrow(views.reshape(q, (-1,)), 0, 0, 0) if mode == "r" else q, R=r)
+
+
+for _name in ("matmul", "vector_norm", "matrix_norm", "norm", "svdvals", "inv", "qr", "matrix_exp"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)
 __all__ = ["matmul", "vector_norm", "matrix_norm", "norm", "svdvals"]
