@@ -192,7 +192,7 @@ def istft(input, n_fft, hop_length=None, win_length=None, window=None, center=Tr
     one = shape_of(x)[1] != n_fft if onesided is None else onesided
     if shape_of(x)[1] != (n_fft // 2 + 1 if one else n_fft): raise RuntimeError(f"istft: expected the frequency dimension (3rd to the last) of the input tensor to match n_fft={n_fft}, but got {shape_of(x)[1]}")
     if not 0 < hop <= size <= n_fft: raise RuntimeError(f"istft: expected 0 < hop_length <= win_length <= n_fft, but got {hop}, {size}, {n_fft}")
-    if window is not None and shape_of(window) != (size,): raise RuntimeError(f"istft: Invalid window shape. window has to be 1D and length of `win_length`")
+    if window is not None and shape_of(window) != (size,): raise RuntimeError("istft: Invalid window shape. window has to be 1D and length of `win_length`")
     w = centred(window if window is not None else creation.ones(size, dtype=x.dtype.real), n_fft)
     frames = views.transpose(x, 1, 2)                                              # (B, frames, frequencies)
     if normalized: frames = apply(ew.mul, frames, math.sqrt(n_fft))
