@@ -6,6 +6,7 @@ by placeholders and makes one Node and one Tensor per leaf. Backward then costs 
 from __future__ import annotations
 
 import functools
+import inspect as inspect_module
 import math
 import warnings
 
@@ -29,10 +30,28 @@ class _Mode:
     def __call__(self, f):
         if not callable(f): raise TypeError(f"expected a function to decorate, not {type(f).__name__}")
         if isinstance(f, type): return f
+        if inspect_module.isgeneratorfunction(f): return self.resumed(f)
 
         @functools.wraps(f)
         def inside(*args, **kw):
             with self.clone(): return f(*args, **kw)
+        return inside
+
+    def resumed(self, f):
+        """A generator function whose every step runs under the mode; between steps its caller's mode holds."""
+        @functools.wraps(f)
+        def inside(*args, **kw):
+            gen = f(*args, **kw)
+            step, given = gen.send, (None,)
+            try:
+                while True:
+                    with self.clone(): out = step(*given)
+                    try: step, given = gen.send, ((yield out),)
+                    except GeneratorExit:
+                        with self.clone(): gen.close()
+                        raise
+                    except BaseException as error: step, given = gen.throw, (error,)
+            except StopIteration as end: return end.value
         return inside
 
     def clone(self): return type(self)()
@@ -189,6 +208,8 @@ def run_backward(tensors, gradients, retain, create, inputs=None):
     alone = len(tensors) == 1 and gradients[0] is None and inputs is None
     if alone and nodes_in[0].line.grad and replay(run, nodes_in[0], retain, create): return
     for n in nodes_in: needs_grad(n)
+    for x in inputs or ():
+        if read(x).past.__class__ is not Leaf: retain_grad(x)              # backward(inputs=…) fills .grad of any tensor
     was = run.grad
     run.hold += 1
     try:
@@ -206,9 +227,7 @@ def run_backward(tensors, gradients, retain, create, inputs=None):
     if inputs is not None:
         for x in inputs:
             n = read(x)
-            if vertex(n) not in d.got: continue
-            if n.past.__class__ is not Leaf and getattr(x, "kept", None) is None: x.kept = Leaf()      # backward(inputs=…) fills .grad of any tensor
-            accumulate(n.past if n.past.__class__ is Leaf else x.kept, d.got[vertex(n)], create)
+            if vertex(n) in d.got and n.past.__class__ is Leaf: accumulate(n.past, d.got[vertex(n)], create)
     elif alone and d.fresh and not create and not run.unmemo: remember(run, start, nodes_in[0], d, k0, s0, freed0)
 
 
@@ -574,6 +593,29 @@ class _Group:
                                    f"compatible with {list(n.line.shape)}")
             by[id(n)] = (n, by[id(n)][1] + g) if id(n) in by else (n, g)
         return list(by.values())
+
+
+class _Twice(Function):
+    """The gradients of a function that may be differentiated once."""
+
+    @staticmethod
+    def forward(ctx, *xs): return tuple(x * 1 for x in xs)
+
+    @staticmethod
+    def backward(ctx, *grads): raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+
+
+def once_differentiable(f):
+    """Decorates a Function's backward that isn't differentiable itself."""
+    @functools.wraps(f)
+    def backward(ctx, *args):
+        with no_grad(): outs = f(ctx, *args)
+        if not LOCAL.run.grad or not any(isinstance(x, Tensor) and x.requires_grad for x in args): return outs
+        many = outs if isinstance(outs, tuple) else (outs,)
+        found = iter(_Twice.apply(*[o.detach().requires_grad_() for o in many if isinstance(o, Tensor)]))
+        many = tuple(next(found) if isinstance(o, Tensor) else o for o in many)
+        return many if isinstance(outs, tuple) else many[0]
+    return backward
 
 
 def _function_grad(g, o, *xs, attr): return None

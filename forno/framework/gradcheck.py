@@ -80,7 +80,7 @@ def rows(func, inputs, arrays, i, k):
     for j in range(out.numel()):
         parts = []
         for unit in steps(cotangents):
-            v = cotangents[j].copy()
+            v = np.zeros(shape_of(out), cotangents.dtype)
             v.reshape(-1)[j] = unit
             g, = autograd.grad(out, x, data.copy_array(v, out.dtype), retain_graph=True, allow_unused=True)
             g = np.zeros(shape_of(x), x.dtype.code) if g is None else data.values(g)
