@@ -87,8 +87,7 @@ _offer(fft, fm="stft istft", f="hann_window hamming_window blackman_window bartl
 _offer(_arrange, fm="hsplit vsplit dsplit")
 _offer(_views, fm="split_with_sizes=split unsafe_split=split unsafe_split_with_sizes=split unsafe_chunk=chunk")
 
-for _name in ("matrix_exp", "qr"): _export(_name, getattr(linalg, _name))
-_export("inverse", linalg.inv)
+_offer(linalg, fm="matrix_exp qr inverse=inv")
 
 _methods.hang(Tensor)
 _complexes.hang(Tensor)
