@@ -11,7 +11,8 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.op import Opaque
-from .contract import matmul
+from ..core.shape import broadcast
+from .contract import matmul, sum_to
 from .elementwise import TITLES, conjugate
 
 
@@ -124,6 +125,23 @@ def _inverse_host(attr, x):
 
 
 inv = row("inv", _inverse_infer, _inverse_host, lambda g, o, x, attr: -mm(mm(H(o), g), H(o)), saves="o")
+
+
+def _solve_infer(attr, a, b):
+    need_matrix("linalg.solve", a, True)
+    if a.dtype is not b.dtype: raise RuntimeError(f"linalg.solve: Expected A and B to have the same dtype, but found A of type {TITLES[a.dtype.name]} and B of type {TITLES[b.dtype.name]} instead")
+    if b.shape[-2] != a.shape[-1]: raise RuntimeError(f"linalg.solve: Incompatible shapes of A and B for the equation AX = B ({a.shape[-2]}x{a.shape[-1]} and {b.shape[-2]}x{b.shape[-1]})")
+    return b.dtype, (*broadcast(a.shape[:-2], b.shape[:-2]), *b.shape[-2:])
+
+
+def _solve_host(attr, a, b):
+    try: return np.linalg.solve(a, b)
+    except np.linalg.LinAlgError: raise RuntimeError("torch.linalg.solve: The solver failed because the input matrix is singular.") from None
+
+
+solve = row("solve", _solve_infer, _solve_host, lambda g, o, a, b, attr: sum_to(-mm(H(a).row(solve, g), H(o)), a.shape),
+            lambda g, o, a, b, attr: sum_to(H(a).row(solve, g), b.shape), saves="ao")
+"""X with A X = B; B is a matrix."""
 
 
 # ---------------------------------------------------------------- QR

@@ -89,6 +89,14 @@ def svdvals(A, *, driver=None): return apply(la.svdvals, A)
 def inv(A): return apply(la.inv, A)
 
 
+def solve(A, B, *, left=True):
+    """X with A X = B (or X A = B when not left); B is a vector, a matrix, or batches of either."""
+    a, b = shape_of(A), shape_of(B)
+    vector = len(b) == 1 or len(a) - 1 == len(b) and b == a[:-1]
+    if not left: return views.transpose(solve(views.transpose(A, -2, -1), views.transpose(B, -2, -1)), -2, -1)
+    return views.squeeze(apply(la.solve, A, views.unsqueeze(B, -1)), -1) if vector else apply(la.solve, A, B)
+
+
 def matrix_exp(A):
     """exp of square matrices: a Taylor series where the norm is at most 1/2, squared back up."""
     la.need_matrix("linalg_matrix_exp", read(A).line, True)
@@ -111,5 +119,5 @@ def qr(A, mode="reduced"):
     return named("linalg_qr", Q=views.narrow(views.reshape(q, (-1,)), 0, 0, 0) if mode == "r" else q, R=r)
 
 
-for _name in ("matmul", "vector_norm", "matrix_norm", "norm", "svdvals", "inv", "qr", "matrix_exp"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)
+for _name in ("matmul", "vector_norm", "matrix_norm", "norm", "svdvals", "inv", "solve", "qr", "matrix_exp"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)
 __all__ = ["matmul", "vector_norm", "matrix_norm", "norm", "svdvals"]
