@@ -176,7 +176,7 @@ class Table:
 
     def frame(self, vals: bytes) -> Frame:
         """Values with their arena. A plan that stops for host steps makes one frame and runs its parts on it."""
-        if not self.arena_bytes: return Frame(vals, None)
+        if not self.arena_offsets: return Frame(vals, None)
         arena = memory.empty(self.arena_bytes)
         base = arena.address
         if base != self._tail_base:            # mostly the block of last time
@@ -186,7 +186,7 @@ class Table:
     def run(self, vals: bytes) -> Error | None:
         """All steps; `vals` are struct.pack'ed 8-byte words. None, or what went wrong first."""
         if len(vals) != self._nbytes: raise RuntimeError(f"{len(vals)} bytes of values for a plan that takes {self.nvals} words")
-        if self.arena_bytes: vals, _arena = self.frame(vals)         # _arena lives until the end of this call
+        if self.arena_offsets: vals, _arena = self.frame(vals)         # _arena lives until the end of this call
         with threads.lock: return self._walk(vals)
 
     def run_part(self, frame: Frame, first: int, last: int) -> Error | None:
