@@ -73,10 +73,10 @@ def _svd_host(full, x):
 
 
 def _svd_grad(g, o, x, attr):
-    if attr: raise RuntimeError("svd_backward: The derivative of svd with full_matrices=True is not defined; use full_matrices=False")
-    (u, s, v), (gu, gs, gv) = unpack(o, *svd_shapes(x)), unpack(g, *svd_shapes(x))
     m, n = x.shape[-2:]
     k = min(m, n)
+    (u, s, v), (gu, gs, gv) = unpack(o, *svd_shapes(x, attr)), unpack(g, *svd_shapes(x, attr))
+    if attr: u, gu, v, gv = u.narrow(-1, 0, k), gu.narrow(-1, 0, k), v.narrow(-2, 0, k), gv.narrow(-2, 0, k)      # the rest of a full basis is arbitrary
 
     def skew(y): return y - H(y)
     squares = s * s

@@ -6,7 +6,7 @@ import inspect as _inspect
 from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
-from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, creation as _creation, data as _data, fft, functions as _fn, gathering as _gathering, indexing as _indexing,
+from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gathering as _gathering, indexing as _indexing,
                interchange as _interchange, legacy as _legacy, linalg, mathematics as _mathematics, methods as _methods,
                neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, settings as _settings, sharing as _sharing, statistics as _statistics, views as _views)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
@@ -84,6 +84,10 @@ _offer(_mathematics, fomi="nan_to_num logit mvlgamma ldexp float_power", fom="fr
 Tensor.polygamma_ = _bind.inplace(_mathematics.polygamma_method)
 _offer(_products, fom="vdot inner cross", fomi="addr addbmm", fo="chain_matmul block_diag", f="combinations vander")
 _offer(fft, fm="stft istft", f="hann_window hamming_window blackman_window bartlett_window kaiser_window")
+_offer(_factors, fm="det logdet svd=old_svd", fom="slogdet cholesky=old_cholesky cholesky_inverse cholesky_solve matrix_power triangular_solve lu_solve=old_lu_solve qr=old_qr",
+       fo="lu_unpack", f="pinverse orgqr=householder_product", m="pinverse orgqr=householder_product")
+_hang("inverse", linalg.inv, "fm")
+_hang("matrix_exp", linalg.matrix_exp, "fm")
 _offer(_arrange, fm="hsplit vsplit dsplit")
 _offer(_views, fm="split_with_sizes=split unsafe_split=split unsafe_split_with_sizes=split unsafe_chunk=chunk")
 

@@ -9,8 +9,10 @@ from ..dnn import elementwise as ew
 from ..dnn import linalg as la
 from ..dnn import recipes as rc
 from ..graph.line import record
-from . import creation, data, functions as fn, views
+from . import creation, data, functions as fn, products, views
 from .bind import apply
+from .factors import (cholesky, cholesky_ex, det, diagonal, eig, eigh, eigvals, eigvalsh, householder_product, inv_ex, lstsq, lu, lu_factor, lu_factor_ex, lu_solve,
+                      matrix_power, matrix_rank, multi_dot, pinv, slogdet, solve_triangular, svd, tensorinv, tensorsolve, vander, vecdot)
 from .out import with_out
 from .results import named
 from .tensor import read
@@ -119,5 +121,29 @@ def qr(A, mode="reduced"):
     return named("linalg_qr", Q=views.narrow(views.reshape(q, (-1,)), 0, 0, 0) if mode == "r" else q, R=r)
 
 
-for _name in ("matmul", "vector_norm", "matrix_norm", "norm", "svdvals", "inv", "solve", "qr", "matrix_exp"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)
-__all__ = ["matmul", "vector_norm", "matrix_norm", "norm", "svdvals"]
+def solve_ex(A, B, *, left=True, check_errors=False):
+    return named("linalg_solve_ex", result=solve(A, B, left=left), info=creation.zeros(shape_of(A)[:-2], dtype=dt.int32))
+
+
+def cond(A, p=None):
+    """How much a relative error grows: the norm of A times the norm of its inverse."""
+    if A.ndim < 2: raise RuntimeError("linalg.cond: The input tensor must have at least 2 dimensions.")
+    if p in (None, 2, -2):
+        s = svdvals(A)
+        if not A.numel(): return creation.zeros(shape_of(A)[:-2], dtype=A.dtype.real)
+        high, low = views.select(s, -1, 0), views.select(s, -1, shape_of(s)[-1] - 1)
+        return fn.div(low, high) if p == -2 else fn.div(high, low)
+    if not A.numel(): return creation.zeros(shape_of(A)[:-2], dtype=A.dtype.real)
+    return apply(ew.mul, matrix_norm(A, p), matrix_norm(inv(A), p))
+
+
+def cross(input, other, *, dim=-1):
+    if input.ndim != other.ndim: raise RuntimeError(f"linalg.cross: inputs must have the same number of dimensions.")
+    return products.cross(input, other, dim)
+
+
+__all__ = ["matmul", "vector_norm", "matrix_norm", "norm", "svdvals", "inv", "solve", "solve_ex", "qr", "matrix_exp", "cond", "cross", "det", "slogdet", "cholesky", "cholesky_ex",
+           "eigh", "eigvalsh", "eig", "eigvals", "svd", "solve_triangular", "lu_factor", "lu_factor_ex", "lu", "lu_solve", "pinv", "matrix_rank", "matrix_power", "lstsq", "multi_dot",
+           "vecdot", "tensorinv", "tensorsolve", "vander", "householder_product", "inv_ex", "diagonal"]
+for _name in __all__:
+    if _name not in ("matrix_exp", "vander", "diagonal"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)
