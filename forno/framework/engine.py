@@ -20,7 +20,7 @@ from ..core.trace import trace
 from ..cpu import memory
 from ..dnn.gather import lookups, out_of_range
 from ..graph import spec
-from ..graph.derive import at
+from ..graph.derive import at, keeps
 from ..graph.line import (INPUT, LOCAL, MAX_LINES, History, Leaf, Node, Poison, Run, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
                           runs_lock)
 from . import native, oracle
@@ -71,24 +71,24 @@ def flush_run(run: Run):
     else: trace.counts["plans_hit"] += 1
     run.stats.flushes += 1
     if flags.CHECK: spec.fits(todo.graph, [nodes[s].buf for s in todo.inputs])
+    buffers = None
     try:
         t = time.perf_counter()
         buffers = todo.execute([nodes[s].buf for s in todo.inputs], run.scalars)
         trace.seconds["run"] += time.perf_counter() - t
+        close(run, todo, nodes, buffers)
     except BaseException as error:
-        buffers = getattr(error, "buffers", None)
+        if buffers is None: buffers = getattr(error, "buffers", None)
         if buffers is None:
             if not isinstance(error, Exception): raise         # an interrupt before anything ran: the window is as it was
             failed(run, todo, error)
-        for s, b in zip(todo.outs, buffers): nodes[s].buf = b
-        close(run, todo, nodes)
+        close(run, todo, nodes, buffers)       # the results are there: nothing may run twice on inputs that were written over
         raise
+
+
+def close(run, todo, nodes, buffers):
+    """Give the nodes their values, leave the history that a later backward needs on those that live on, and open a fresh window."""
     for s, b in zip(todo.outs, buffers): nodes[s].buf = b
-    close(run, todo, nodes)
-
-
-def close(run, todo, nodes):
-    """Leave the history that a later backward needs on the nodes that live on, and open a fresh window."""
     scalars = run.scalars
     for s in todo.keep:
         n = nodes[s]
@@ -179,7 +179,7 @@ def saved(run, lines, keep) -> set:
         if not uses or any([s in f for f in run.freed]): continue
         if "o" in uses: out.add(s)
         for i, c in enumerate(line.ins):
-            if c.__class__ is int and ("abcdefgh"[i] in uses or line.op.kind == "composite") and lines[c].op is not INPUT: out.add(c)
+            if c.__class__ is int and keeps(line.op, i) and lines[c].op is not INPUT: out.add(c)
     return out
 
 
@@ -234,7 +234,7 @@ def failed(run: Run, todo: Prepared, error: Exception):
         if s not in made: nodes[s].buf = rescued(run, lines, s, error, culprit, spoiled)
     for s in todo.outs:
         if nodes[s].buf.__class__ is Poison and nodes[s].past.__class__ is Leaf: nodes[s].buf = earlier(run, lines, s, culprit, spoiled)
-    close(run, todo, nodes)
+    close(run, todo, nodes, [nodes[s].buf for s in todo.outs])
     raise error
 
 

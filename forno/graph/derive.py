@@ -151,7 +151,7 @@ class Derivation:
                                    f"The operation is {op.name}{at(line)}.")
             self.freed.add(n)
         uses = op.saves
-        args = [face.wrap(self.available(x) if "abcdefgh"[i] in uses or op.kind == "composite" else x) if x.__class__ is Node else x for i, x in enumerate(ins)]
+        args = [face.wrap(self.available(x) if keeps(op, i) else x) if x.__class__ is Node else x for i, x in enumerate(ins)]
         o = face.wrap(self.available(n) if "o" in uses else n)
         for i in needed:
             gi = rules[i](g, o, *args, attr=line.attr)
@@ -188,6 +188,11 @@ class Derivation:
             if past.__class__ is History and past.run is not None: past.freed = True
             else: here.append(n.line.slot)
         self.run.freed.append(frozenset(here))
+
+
+def keeps(op, i: int) -> bool:
+    """Does backward read operand i? Composite rows may read any; a row keeps at most its first eight."""
+    return op.kind == "composite" or i < 8 and "abcdefgh"[i] in op.saves
 
 
 def vertex(n: Node) -> int:
