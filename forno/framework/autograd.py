@@ -364,13 +364,24 @@ def play(run, n: Node, m: Memo) -> bool:
         inputs.append((p, x))
     for had, leaf in zip(m.had, leaves):
         if had and (leaf.grad.alias is not None or leaf.grad.node.past is not None): return False
-    k0 = len(nodes)
+    k0, s0, freed0, cur = len(nodes), len(run.scalars), len(run.freed), run.cur
     run.stats.remembered += 1
+    try: commit(run, m, got, leaves, inputs, k0, s0)
+    except KeyboardInterrupt:                  # all of it or nothing: begin again, then let the interrupt go on
+        run.cur = cur
+        del nodes[k0:], run.scalars[s0:], run.freed[freed0:]
+        commit(run, m, got, leaves, inputs, k0, s0)
+        raise
+    return True
+
+
+def commit(run, m: Memo, got, leaves, inputs, k0, s0):
+    """Append a remembered backward to the window and give the leaves their gradients."""
+    nodes = run.nodes
     nodes.extend(m.holes)
     for p, x in inputs:
         nodes[k0 + p] = x
         run.inputs[id(x)] = k0 + p
-    s0 = len(run.scalars)
     run.scalars.extend(m.scalars)
     for p, w, i in m.numbers: run.scalars[s0 + p] = got[w].past.ins[i]
     run.cur = m.end
@@ -386,7 +397,6 @@ def play(run, n: Node, m: Memo) -> bool:
         t = new(Tensor)
         t.node, t.alias = g, None
         leaf.grad = t
-    return True
 
 
 # ---------------------------------------------------------------- public functions

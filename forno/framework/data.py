@@ -130,6 +130,7 @@ def settle(n: Node, holders: int = 1):
     fresh = mem.empty(math.prod(n.line.shape) * n.line.dtype.size)
     copy = node_of(fresh, n.line.dtype, n.line.shape, n.line.strides)
     if fresh.nbytes: np.copyto(array_of(copy), array_of(n))
+    if b.__class__ is mem.Block and b.size == fresh.size: b.address, fresh.address = fresh.address, b.address      # the tensor stays where it is: the others move
     n.buf = fresh
 
 

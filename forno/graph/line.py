@@ -53,14 +53,16 @@ class Node:
 class Slice:
     """A node's value inside memory that it doesn't own alone: `view`, in elements of `size` bytes, of a buffer. Kernels are given its address and
     `shape`, the view without its offset, so that programs which differ only in where a slice starts are one program."""
-    __slots__ = ("buffer", "view", "address", "shape")
+    __slots__ = ("buffer", "view", "start", "shape")
 
     def __init__(self, buffer, view: View, size: int):
-        self.buffer, self.view, self.shape = buffer, view, view._replace(offset=0)
-        self.address = buffer.address + view.offset * size
+        self.buffer, self.view, self.shape, self.start = buffer, view, view._replace(offset=0), view.offset * size
 
     @property
     def exposed(self): return self.buffer.exposed
+
+    @property
+    def address(self): return self.buffer.address + self.start
 
 
 class Leaf:
