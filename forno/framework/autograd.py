@@ -130,15 +130,15 @@ def accumulate(leaf: Leaf, g: Tensor, create: bool):
     n = read(g)
     if leaf.grad is None:
         leaf.grad = wrap(n if LOCAL.run.grad or not n.line.grad else record(mv.detach, (n,)))
-        if leaf.grad.node.line.strides is not None: leaf.grad.node = record(mv.copy, (n,))
+        if leaf.grad.node.line.memory is not None: leaf.grad.node = record(mv.copy, (leaf.grad.node,), "dense")     # laid out as its leaf
         return leaf.grad.node
     if create:
         leaf.grad = leaf.grad + g
         return None
-    have = leaf.grad
+    have, window = leaf.grad, LOCAL.run.id
     plain = have.alias is None and have.node.past is None
     write(have, read(have + g), tracked=False)
-    return have.node if plain and have.alias is None else None
+    return have.node if plain and have.alias is None and LOCAL.run.id == window else None     # a write into shared memory ran the window
 
 
 def inspect(line, i, g: Tensor):
@@ -439,7 +439,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
         d.go([(n, root_gradient(t, n, g)) for t, n, g in zip(outputs, nodes_in, grads)])
         run.stats.derived += 1
         got = [d.got.get(vertex(n)) for n in wanted]
-        got = [None if g is None else wrap(read(g)) for g in got]
+        got = [None if g is None else owned(read(g)) for g in got]
     finally:
         run.grad = was
         ambient(("end", was))
