@@ -100,7 +100,8 @@ def _eigh_host(lower, x):
 def _eigh_grad(g, o, x, attr):
     (w, v), (gw, gv) = unpack(o, *eigh_shapes(x)), unpack(g, *eigh_shapes(x))
     eye = diagonal_of(v, x.shape[-1])
-    core = mm(H(v), gv) / select(eye, 1, row_vector(w) - column(w))
+    along = mm(H(v), gv)
+    core = (along - H(along)) * 0.5 / select(eye, 1, row_vector(w) - column(w))
     return mm(mm(v, select(eye, column(gw), core)), H(v))
 
 

@@ -14,6 +14,7 @@ from ..core.op import Opaque
 from ..core.shape import broadcast
 from .contract import matmul, sum_to
 from .elementwise import TITLES, conjugate
+from .movement import cat
 
 
 # ---------------------------------------------------------------- what rows and rules are written with
@@ -24,7 +25,7 @@ def H(x): return conjugate(x).transpose(-1, -2)
 
 
 def pack(*factors):
-    return np.concatenate([f.reshape(*f.shape[:f.ndim - k], -1) for f, k in factors], -1)
+    return np.concatenate([f.reshape(*f.shape[:f.ndim - k], math.prod(f.shape[f.ndim - k:])) for f, k in factors], -1)
 
 
 def unpack(packed, *shapes):
@@ -144,6 +145,18 @@ solve = row("solve", _solve_infer, _solve_host, lambda g, o, a, b, attr: sum_to(
 """X with A X = B; B is a matrix."""
 
 
+def _pseudo_grad(g, o, a, p, attr):
+    """Golub and Pereyra's: through the inverse's part, and through the spaces that A doesn't reach."""
+    ph, gh = H(p), H(g)
+    out = -mm(mm(ph, g), ph)
+    out = out + mm(gh - mm(a, mm(p, gh)), mm(p, ph))
+    return out + mm(mm(ph, p), gh - mm(mm(gh, p), a))
+
+
+pseudo_inverse = row("pinv", lambda attr, a, p: (p.dtype, p.shape), lambda attr, a, p: p, _pseudo_grad, None, saves="ab")
+"""Its operands are A and the pseudo-inverse already found: the row is there for its gradient."""
+
+
 # ---------------------------------------------------------------- QR
 def qr_shapes(x, mode):
     m, n = x.shape[-2:]
@@ -161,9 +174,15 @@ def _qr_host(mode, x): return pack(*((f, 2) for f in np.linalg.qr(x, mode)))
 
 def _qr_grad(g, o, x, attr):
     m, n = x.shape[-2:]
-    if m < n or (attr == "complete" and m != n):
-        raise RuntimeError("The QR decomposition is not differentiable when mode='complete' and nrows > ncols, nor here for nrows < ncols; use mode='reduced' on tall matrices")
+    if attr == "complete" and m > n: raise RuntimeError("The QR decomposition is not differentiable when mode='complete' and nrows > ncols")
     (q, r), (gq, gr) = unpack(o, *qr_shapes(x, attr)), unpack(g, *qr_shapes(x, attr))
+    if m < n:                                  # A = Q [U V]: what V asks of Q is in gR Rᴴ
+        rows, columns = o.ramp(m).reshape((m, 1)), o.ramp(m)
+        part = mm(H(q), gq) - mm(gr, H(r))
+        part = part - H(part)
+        low = part * (rows > columns) + (part * (rows == columns) * 0.5 if x.dtype.is_complex else 0)
+        head = mm(low, H(r.narrow(-1, 0, m).row(inv)))
+        return mm(q, gr + head.row(cat, g.filled((*head.shape[:-1], n - m), 0, g.dtype), attr=len(head.shape) - 1))
     part = mm(r, H(gr)) - mm(H(gq), q)
     rows, columns = o.ramp(n).reshape((n, 1)), o.ramp(n)
     lower = part * (rows >= columns)

@@ -11,6 +11,7 @@ from ..dnn import functions as fns
 from ..dnn import linalg as la
 from ..dnn import movement as mv
 from . import arrange, complexes, creation, data, functions as fn, gathering, views
+from .autograd import no_grad
 from .bind import apply, binary
 from .results import named
 from .tensor import Tensor
@@ -153,6 +154,7 @@ def lu(A, *, pivot=True):
 
 def order_of(pivots, m):
     """The order of rows that a row of pivots makes."""
+    if not pivots.numel(): return views.expand(creation.arange(m), (*shape_of(pivots)[:-1], m))
     rows = pivots.reshape(-1, pivots.shape[-1]).tolist()
     out = []
     for row in rows:
@@ -181,7 +183,12 @@ def old_lu_solve(b, LU_data, LU_pivots): return lu_solve(LU_data, LU_pivots, b)
 
 # ---------------------------------------------------------------- inverses and powers
 def pinv(A, rcond=None, hermitian=False, *, atol=None, rtol=None):
-    if not A.numel(): return creation.zeros(*shape_of(A)[:-2], A.shape[-1], A.shape[-2], dtype=A.dtype)
+    if not A.numel(): return views.clone(H(A))
+    with no_grad(): found = _pinv(A, rcond, hermitian, atol, rtol)
+    return apply(la.pseudo_inverse, A, found)
+
+
+def _pinv(A, rcond, hermitian, atol, rtol):
     rtol = rcond if rtol is None else rtol
     if hermitian:
         w, v = eigh(A)
@@ -215,7 +222,7 @@ def matrix_rank(A, tol=None, hermitian=False, *, atol=None, rtol=None):
 
 def matrix_power(A, n):
     need("linalg.matrix_power", A)
-    if n == 0: return views.clone(views.expand(eye_like(A), shape_of(A)))
+    if n == 0: return apply(mv.overwrite, A, views.clone(views.expand(eye_like(A), shape_of(A))))
     if n < 0: A, n = apply(la.inv, A), -n
     out = None
     while n:
@@ -227,6 +234,8 @@ def matrix_power(A, n):
 
 def lstsq(A, B, rcond=None, *, driver=None):
     """Least squares by the pseudo-inverse."""
+    if A.ndim < 2: raise RuntimeError("torch.linalg.lstsq: input must have at least 2 dimensions.")
+    if B.ndim < 1: raise RuntimeError("torch.linalg.lstsq: other must have at least 1 dimension.")
     vector = B.ndim == A.ndim - 1 and shape_of(A)[:-1] == shape_of(B)
     right = views.unsqueeze(B, -1) if vector else B
     X = fn.matmul(pinv(A, rtol=rcond), right)
@@ -235,7 +244,7 @@ def lstsq(A, B, rcond=None, *, driver=None):
     rank = matrix_rank(A.detach(), rtol=rcond) if driver != "gels" and driver is not None or driver is None else creation.empty(0, dtype=dt.int64)
     gap = fn.sub(fn.matmul(A, X), right)
     full = m > n and driver != "gelsy" and bool(fn.all(apply(ew.eq, matrix_rank(A.detach()), n)).item())
-    rest = real(fn.sum(multiply(gap, complexes.conj(gap)), -2)) if full else creation.empty(0, dtype=A.dtype.real)
+    rest = real(fn.sum(multiply(gap, complexes.conj(gap)), -2)) if full else views.clone(views.narrow(views.reshape(real(A), (-1,)), 0, 0, 0))
     values = apply(la.svdvals, A) if driver in ("gelsd", "gelss") else creation.empty(0, dtype=A.dtype.real)
     return named("linalg_lstsq", solution=views.squeeze(X, -1) if vector else X, residuals=rest, rank=rank if nothing is not None else rank, singular_values=values)
 
@@ -296,8 +305,9 @@ def tensorsolve(A, B, dims=None):
 
 
 def vander(x, *, N=None):
-    if x.ndim < 1: raise RuntimeError("Expected dim of x to be at least 1")
+    if x.ndim < 1 and N is None: raise RuntimeError("Expected dim of x to be at least 1")
     n = x.shape[-1] if N is None else N
+    if not x.ndim: x = views.unsqueeze(x, 0)
     if n <= 1: raise RuntimeError(f"N must be greater than 1, but got {n}")
     kind = x if x.dtype.category >= dt.FLOAT else fn.to(x, dt.int64)
     steps = views.expand(views.unsqueeze(kind, -1), (*shape_of(x), n - 1))
@@ -310,7 +320,7 @@ def householder_product(A, tau):
     if m < n: raise RuntimeError("torch.linalg.householder_product: input.shape[-2] must be greater than or equal to input.shape[-1]")
     if tau.shape[-1] > n: raise RuntimeError("torch.linalg.householder_product: input.shape[-1] must be greater than or equal to tau.shape[-1]")
     v = fn.add(arrange.tril(A, -1), creation.eye(m, n, dtype=A.dtype))
-    out = views.expand(creation.eye(m, n, dtype=A.dtype), shape_of(A))
+    out = apply(mv.overwrite, A, views.clone(views.expand(creation.eye(m, n, dtype=A.dtype), shape_of(A))))
     for i in range(tau.shape[-1] - 1, -1, -1):
         column = views.narrow(v, -1, i, 1)
         out = fn.sub(out, multiply(fn.matmul(column, fn.matmul(H(column), out)), views.unsqueeze(views.narrow(tau, -1, i, 1), -1)))

@@ -138,7 +138,8 @@ def cond(A, p=None):
 
 
 def cross(input, other, *, dim=-1):
-    if input.ndim != other.ndim: raise RuntimeError(f"linalg.cross: inputs must have the same number of dimensions.")
+    if input.ndim != other.ndim: raise RuntimeError(f"linalg.cross: inputs must have the same number of dimensions, got {input.ndim} and {other.ndim}.")
+    if 1 in (input.shape[dim], other.shape[dim]): raise RuntimeError(f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[dim]} and {other.shape[dim]}")
     return products.cross(input, other, dim)
 
 

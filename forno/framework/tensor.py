@@ -11,7 +11,9 @@ import math
 import weakref
 from sys import getrefcount
 
-from ..core.shape import View, compose, contiguous, whole
+import numpy as np
+
+from ..core.shape import View, as_numpy_strided, compose, contiguous, whole
 from ..cpu import memory as memory_floor
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, History, Leaf, Node, Poison, Slice, given, record, varying
@@ -225,7 +227,7 @@ def land(old: Node, t: Tensor):
     if any(n.buf is target for n in mine): return          # it was written in place already
     now = mine[0] if a is None else a.store.node
     source = now.buf
-    if source.__class__ is Slice: source = copied(now).buf
+    if source.__class__ is Slice: source = gathered(source, now.line)
     keep = memory_floor.empty(target.nbytes)
     ctypes.memmove(keep.address, target.address, target.nbytes)
     ctypes.memmove(target.address, source.address, target.nbytes)
@@ -233,12 +235,13 @@ def land(old: Node, t: Tensor):
     for n in mine: n.buf = target
 
 
-def copied(n: Node) -> Node:
-    """A node with the same value in dense memory of its own."""
-    m = record(mv.view, (n,), whole(n.line.shape))
-    m = record(mv.put, (m, m), whole(n.line.shape))
-    flush()
-    return m
+def gathered(source: Slice, line):
+    """A value that lies scattered in some buffer, row-major in one of its own."""
+    out = memory_floor.empty(math.prod(line.shape) * line.dtype.size)
+
+    def flat(b): return np.frombuffer((ctypes.c_char * b.nbytes).from_address(b.address), line.dtype.code)
+    if out.nbytes: flat(out).reshape(line.shape)[...] = as_numpy_strided(flat(source.buffer), source.view)
+    return out
 
 
 def settle_alone(t: Tensor):
