@@ -294,21 +294,29 @@ def refusal(line, axis, index, size):
 def hand_over(n: Node):
     """Run the window of the thread that recorded n, so that this thread can use its value.
 
-    That thread may be anywhere in Python, but must not be inside forno: windows are not locked, because their hot path is a few bytecodes.
+    That thread may be anywhere in Python, but not inside forno: windows are not locked, because their hot path is a few bytecodes. It goes on in a
+    fresh window at once, because running the old one lets go of the GIL.
     """
     deadline = time.monotonic() + 60
     me = threading.get_ident()
     while n.buf is None:
         with runs_lock: found = [(i, r) for i, r in runs if i != me and 0 <= n.line.slot < len(r.nodes) and r.nodes[n.line.slot] is n]
-        if not found: raise RuntimeError(f"the value of {n.line} was lost: its thread ended before the value was computed")
+        if not found:
+            if n.buf is not None: return       # its own thread was faster
+            raise RuntimeError(f"the value of {n.line} was lost: its thread ended before the value was computed")
         ident, run = found[0]
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1000)            # from the look at that thread's frames to the end of the flush nothing else may run Python
+        interval, mine = sys.getswitchinterval(), None
+        sys.setswitchinterval(1000)            # between the look at that thread's frames and the taking of its window nothing else may run Python
         try:
             if not inside_forno(sys._current_frames().get(ident)):
-                flush_run(run)
-                return
+                mine = me, run.detach()
+                runs.append(mine)              # who needs a value of it meanwhile finds it here, and waits
         finally: sys.setswitchinterval(interval)
+        if mine is not None:
+            try: flush_run(mine[1])
+            finally:
+                with runs_lock: runs.remove(mine)
+            return
         if time.monotonic() > deadline: raise RuntimeError("another thread kept its tensors busy for a minute; synchronize the threads before sharing tensors")
         time.sleep(0.0005)
 

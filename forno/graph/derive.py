@@ -28,6 +28,7 @@ class Derivation:
     def __init__(self, face: Face, retain: bool, create: bool, wanted: dict | None = None):
         self.face, self.retain, self.create, self.wanted = face, retain, create, wanted
         self.run = LOCAL.run
+        self.window = self.run.id              # a gradient written into memory that something outside sees runs the window
         self.grads: dict = {}                  # vertex key -> [node, gradient Tensor]
         self.heap: list = []
         self.leaves: list = []                 # (leaf node, gradient node) in the order reached
@@ -186,7 +187,7 @@ class Derivation:
         for n in self.freed:
             past = n.past
             if past.__class__ is History and past.run is not None: past.freed = True
-            else: here.append(n.line.slot)
+            elif self.run.id == self.window: here.append(n.line.slot)
         self.run.freed.append(frozenset(here))
 
 

@@ -116,6 +116,13 @@ class Run:
         self.id = next_id()
         self.unmemo = self.eager = False
 
+    def detach(self) -> Run:
+        """The window as it stands, for another thread to run; this one goes on in a fresh window."""
+        old = new(Run)
+        for name in Run.__slots__: setattr(old, name, getattr(self, name))
+        self.open(self.grad, self.inference)
+        return old
+
 
 class Stats:
     """Counters the budget tests read: nothing on the hit path touches them."""

@@ -151,6 +151,7 @@ def test_interrupts_lose_nothing():
         w, m = torch.zeros(64, requires_grad=True), torch.zeros(64)
 
         def step():
+            torch.set_grad_enabled(True)       # an interrupt inside no_grad's __exit__ leaves the mode, as in PyTorch
             loss = ((w + 1) * torch.ones(64) * 2.0).sum()
             w.grad = None
             loss.backward()
@@ -168,12 +169,18 @@ def test_interrupts_lose_nothing():
             done.append(True)
         random.seed(0)
         threading.Thread(target=pester, daemon=True).start()
-        while not done:
-            try:
+
+        def train():
+            while not done:
                 before = w.tolist()
                 step()
                 after = w.tolist()
                 assert len(set(after)) == 1 and after[0] == before[0] - 1, (before, after)
+        while not done:                        # every way into the except leads through here again
+            try:
+                while not done:
+                    try: train()
+                    except KeyboardInterrupt: pass
             except KeyboardInterrupt: pass
         try: time.sleep(0.2)
         except KeyboardInterrupt: pass
