@@ -24,9 +24,9 @@ def diff(input, n=1, dim=-1, prepend=None, append=None):
     d = normalize_dim(dim, len(shape_of(input)))
     for t in (prepend, append):
         if t is not None and len(shape_of(t)) != len(shape_of(input)): raise RuntimeError("diff expects prepend or append to be the same dimension as input")
+    if n == 0: return views.clone(input)
     parts = [t for t in (prepend, input, append) if t is not None]
     if len(parts) > 1: input = fn.cat(parts, d)
-    if n == 0: return views.clone(input)
     for _ in range(min(n, shape_of(input)[d])):
         k = max(shape_of(input)[d] - 1, 0)
         after, before = views.narrow(input, d, shape_of(input)[d] - k, k), views.narrow(input, d, 0, k)
