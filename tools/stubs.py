@@ -56,7 +56,8 @@ RETURNS = {
             "untyped_storage __deepcopy__ __reduce_ex__ __reduce__ __torch_function__ __dlpack__ __dlpack_device__ __setstate__ storage_type where norm "
             "lstm gru rnn_tanh rnn_relu max_pool1d max_pool2d max_pool3d compile finfo iinfo adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
             "max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices histogram histogramdd atleast_1d atleast_2d atleast_3d vmap "
-            "save load gradcheck unravel_index lobpcg svd eig lu lu_factor lstsq geqrf triangular_solve lu_unpack __getstate__ __dir__ __cuda_array_interface__ __array_interface__ __array_priority__ __init__",
+            "save load gradcheck unravel_index lobpcg svd eig lu lu_factor lstsq geqrf triangular_solve lu_unpack __getstate__ __dir__ "
+            "__cuda_array_interface__ __array_interface__ __array_priority__ __init__",
 }
 RETURN_OF = {name: kind for kind, names in RETURNS.items() for name in names.split()}
 PROPERTIES = {

@@ -130,8 +130,12 @@ inv = row("inv", _inverse_infer, _inverse_host, lambda g, o, x, attr: -mm(mm(H(o
 
 def _solve_infer(attr, a, b):
     need_matrix("linalg.solve", a, True)
-    if a.dtype is not b.dtype: raise RuntimeError(f"linalg.solve: Expected A and B to have the same dtype, but found A of type {TITLES[a.dtype.name]} and B of type {TITLES[b.dtype.name]} instead")
-    if b.shape[-2] != a.shape[-1]: raise RuntimeError(f"linalg.solve: Incompatible shapes of A and B for the equation AX = B ({a.shape[-2]}x{a.shape[-1]} and {b.shape[-2]}x{b.shape[-1]})")
+    if a.dtype is not b.dtype:
+        raise RuntimeError(f"linalg.solve: Expected A and B to have the same dtype, but found A of type {TITLES[a.dtype.name]} "
+                           f"and B of type {TITLES[b.dtype.name]} instead")
+    if b.shape[-2] != a.shape[-1]:
+        raise RuntimeError(f"linalg.solve: Incompatible shapes of A and B for the equation AX = B ({a.shape[-2]}x{a.shape[-1]} "
+                           f"and {b.shape[-2]}x{b.shape[-1]})")
     return b.dtype, (*broadcast(a.shape[:-2], b.shape[:-2]), *b.shape[-2:])
 
 

@@ -34,7 +34,9 @@ def test_like_torch_without_cuda():
     for text in SAME: assert outcome(text, forno) == outcome(text, torch), text
 
 
-def test_the_usual_idioms():
+def test_the_usual_idioms(monkeypatch):
+    # PyTorch's own test helpers, which other tests import, forbid changing its flags from then on
+    monkeypatch.setitem(torch.backends.flags_frozen.__globals__, "__allow_nonbracketed_mutation_flag", True)
     for lib in (torch, forno):
         device = lib.device("cuda" if lib.cuda.is_available() else "mps" if lib.backends.mps.is_available() else "cpu")
         assert lib.ones(1, device=device).device.type == "cpu" == lib.nn.Linear(1, 1).to(device).weight.device.type
