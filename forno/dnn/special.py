@@ -95,14 +95,24 @@ digamma = fn("digamma", lambda b, x: b.digamma(x), f64(_np_digamma), lambda g, o
              names="digamma special.digamma special.psi")
 zeta = special("zeta", _zeta, f64(_np_zeta), None, lambda g, o, s, q: g * -s * (s + 1).row(zeta, q), saves="ab")
 # (n, x), n a whole number: (-1)^(n+1) n! ζ(n + 1, x); the zeroth is digamma, a row of its own
-polygamma = special("polygamma", lambda b, n, x: _polygamma(b, n, x), f64(lambda n, x: (-1) ** (n + 1) * math.gamma(n + 1) * _np_zeta(n + 1, x)),
+polygamma = special("polygamma", lambda b, n, x: _polygamma(b, n, x), f64(lambda n, x: _np_polygamma(n, x)),
                     None,
                     lambda g, o, n, x: g * (as_tensor(n, x) + 1).row(polygamma, x), saves="ab", names="")
 
 
 def _polygamma(b, n, x):
-    size = b.mul(b.exp(b.lgamma(b.add(n, 1.0))), _zeta(b, b.add(n, 1.0), x))
-    return b.select(b.eq(b.rem(n, 2.0), 0.0), b.neg(size), size)
+    """The first one is reflected to the right half, as PyTorch does; the others aren't."""
+    mirrored = b.and_(b.eq(n, 1.0), b.lt(x, 0.5))
+    z = _zeta(b, b.add(n, 1.0), b.select(mirrored, b.sub(1.0, x), x))
+    size = b.mul(b.exp(b.lgamma(b.add(n, 1.0))), z)
+    sine = b.div(b.sin(b.mul(x, math.pi)), math.pi)
+    out = b.select(b.eq(b.rem(n, 2.0), 0.0), b.neg(size), size)
+    return b.select(mirrored, b.sub(b.div(1.0, b.mul(sine, sine)), z), out)
+
+
+def _np_polygamma(n, x):
+    if n == 1 and x < 0.5: return (math.pi / math.sin(math.pi * x)) ** 2 - _np_zeta(2, 1 - x) if x != math.trunc(x) else INF
+    return (-1) ** (n + 1) * math.gamma(n + 1) * _np_zeta(n + 1, x)
 
 
 # ---- Bessel functions of the first kind, modified: ∫ exp(x cos θ) cos kθ dθ / π by a rule that is exact for periodic functions

@@ -76,10 +76,10 @@ _offer(_arrange, fm="tile flip fliplr flipud rot90 diagflat", fom="repeat_interl
 _offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist bincount", fm="isclose allclose equal", fomi="round renorm", fo="var_mean std_mean", f="cosine_similarity")
 
 _check_targets = _neural.check_targets
-_offer(_complexes, fm="conj adjoint isreal", f="real imag view_as_real view_as_complex", fmi="conj_physical")
-_offer(_calculus, fom="diff quantile nanquantile histc", fm="cov corrcoef histogram", f="gradient trapezoid trapz=trapezoid cumulative_trapezoid cdist")
-_offer(_placing, fm="select_scatter slice_scatter diagonal_scatter as_strided_scatter argwhere unique_consecutive unique", f="isin unravel_index", fmi="masked_scatter put",
-       fomi="index_reduce", fom="msort", m="fill_diagonal_")
+_offer(_complexes, fm="conj adjoint isreal", f="real imag view_as_real view_as_complex", fomi="conj_physical")
+_offer(_calculus, fom="diff quantile nanquantile histc histogram", fm="cov corrcoef", f="gradient trapezoid trapz=trapezoid cumulative_trapezoid cdist")
+_offer(_placing, fom="msort select_scatter slice_scatter diagonal_scatter as_strided_scatter", fm="argwhere unique_consecutive unique", f="unravel_index", fo="isin", fmi="masked_scatter put",
+       fomi="index_reduce", m="fill_diagonal_")
 _offer(_mathematics, fomi="nan_to_num logit mvlgamma ldexp float_power", fom="frexp", fm="positive", fo="polygamma", m="sum_to_size polygamma=polygamma_method")
 Tensor.polygamma_ = _bind.inplace(_mathematics.polygamma_method)
 _offer(_products, fom="vdot inner cross", fomi="addr addbmm", fo="chain_matmul block_diag", f="combinations vander")
@@ -112,7 +112,11 @@ def _operators(cls):
         setattr(cls, f"__r{name}__", f if row in ("add", "mul") else b(rows[row], reflected=True, operator=True))
         setattr(cls, f"__i{name}__", _bind.inplace(f))
     for name, row in dict(lt="lt", le="le", gt="gt", ge="ge", eq="eq", ne="ne", lshift="bitwise_left_shift", rshift="bitwise_right_shift").items():
-        setattr(cls, f"__{name}__", b(rows[row], operator=True))
+        f = b(rows[row], operator=True)
+        setattr(cls, f"__{name}__", f)
+        if name.endswith("shift"):
+            setattr(cls, f"__i{name}__", _bind.inplace(f))
+            setattr(cls, f"__r{name}__", b(rows[row], reflected=True, operator=True))
     cls.__rdiv__ = cls.__rtruediv__
     cls.__hash__ = object.__hash__
     cls.__neg__ = _bind.unary(rows["neg"])

@@ -58,8 +58,14 @@ def flip(input, *axes, dims=None):
     return owned(record(mv.view, (read(input),), v)) if 0 not in shape else views.clone(input)
 
 
-def fliplr(input): return flip(input, 1)
-def flipud(input): return flip(input, 0)
+def fliplr(input):
+    if input.ndim < 2: raise RuntimeError("Input must be >= 2-d.")
+    return flip(input, 1)
+
+
+def flipud(input):
+    if input.ndim < 1: raise RuntimeError("Input must be >= 1-d.")
+    return flip(input, 0)
 
 
 def roll(input, shifts, dims=None):
@@ -75,7 +81,10 @@ def roll(input, shifts, dims=None):
 
 
 def rot90(input, k=1, dims=(0, 1)):
-    a, b = dims
+    if len(dims) != 2: raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    if input.ndim < 2: raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.ndim}")
+    a, b = (normalize_dim(d, input.ndim) for d in dims)
+    if a == b: raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
     k %= 4
     if k == 1: return flip(views.transpose(input, a, b), a)
     if k == 2: return flip(input, (a, b))
@@ -128,7 +137,9 @@ def diag_embed(input, offset=0, dim1=-2, dim2=-1):
 def diagflat(input, offset=0): return diag_embed(views.reshape(input, (-1,)), offset)
 
 
-def trace(input): return fn.sum(views.diagonal(input))
+def trace(input):
+    if input.ndim != 2: raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input.ndim}")
+    return fn.sum(views.diagonal(input))
 
 
 def meshgrid(*tensors, indexing="ij"):
@@ -152,7 +163,8 @@ def _splitter(name, axis, least):
     def f(input, indices_or_sections):
         n = len(shape_of(input))
         if n < least: raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension{'s' if least > 1 else ''}, but got a tensor with {n} dimensions!")
-        d = 0 if n == 1 else axis
+        if isinstance(indices_or_sections, str): raise TypeError(f"{name}(): argument 'indices_or_sections' (position 2) must be tuple of ints or int, not str")
+        d = 0 if n == 1 and axis == 1 else axis
         if isinstance(indices_or_sections, int) and (indices_or_sections == 0 or shape_of(input)[d] % indices_or_sections):
             raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {shape_of(input)[d]} is not divisible by the split_size {indices_or_sections}!")
         return views.tensor_split(input, indices_or_sections, d)
@@ -189,8 +201,12 @@ def hstack(tensors):
     return fn.cat(ts, 0 if ts[0].ndim == 1 else 1)
 
 
-def vstack(tensors): return fn.cat([_grow(t, 2) for t in tensors], 0)
-def dstack(tensors): return fn.cat([_grow(t, 3) for t in tensors], 2)
+def vstack(tensors):
+    if not len(tensors): raise RuntimeError("vstack expects a non-empty TensorList")
+    return fn.cat([_grow(t, 2) for t in tensors], 0)
+def dstack(tensors):
+    if not len(tensors): raise RuntimeError("dstack expects a non-empty TensorList")
+    return fn.cat([_grow(t, 3) for t in tensors], 2)
 def column_stack(tensors): return hstack([views.reshape(t, (t.numel(), 1)) if t.ndim <= 1 else t for t in tensors])
 
 

@@ -36,6 +36,7 @@ def diff(input, n=1, dim=-1, prepend=None, append=None):
 
 def gradient(input, *, spacing=1, dim=None, edge_order=1):
     """Second-order differences inside, first or second order at the edges; one tensor per axis."""
+    spacing = 1 if spacing is None else spacing
     dims = list(range(input.ndim)) if dim is None else [dim] if isinstance(dim, int) else list(dim)
     dims = [normalize_dim(d, input.ndim) for d in dims]
     if len(set(dims)) != len(dims): raise RuntimeError("dim appears multiple times in the list of dims")
@@ -110,6 +111,8 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
     for name, t in (("fweights", fweights), ("aweights", aweights)):
         if t is None: continue
         if t.ndim > 1: raise RuntimeError(f"cov(): expected {name} to have one or fewer dimensions but got {name} with {t.ndim} dimensions")
+        if name == "fweights" and t.dtype.category != dt.INT: raise RuntimeError(f"cov(): expected fweights to have integral dtype but got fweights with {ew.TITLES[t.dtype.name]} dtype")
+        if name == "aweights" and t.dtype.category != dt.FLOAT: raise RuntimeError(f"cov(): expected aweights to have floating point dtype but got aweights with {ew.TITLES[t.dtype.name]} dtype")
         if t.numel() != n: raise RuntimeError(f"cov(): expected {name} to have the same numel as there are observations in the input but got {t.numel()} != {n}")
         w = t if w is None else multiply(w, t)
     total = n if w is None else fn.sum(w)

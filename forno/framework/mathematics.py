@@ -49,7 +49,10 @@ def polygamma(n, input):
 def polygamma_method(self, n): return polygamma(n, self)
 
 
-def ldexp(input, other): return apply(ew.mul, input, fn.pow(2.0, other))
+def ldexp(input, other):
+    if not isinstance(input, Tensor): raise TypeError(f"ldexp(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    if not isinstance(other, Tensor): raise TypeError(f"ldexp(): argument 'other' (position 2) must be Tensor, not {type(other).__name__}")
+    return apply(ew.mul, input, fn.pow(2.0, other))
 
 
 def frexp(input):

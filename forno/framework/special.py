@@ -6,6 +6,7 @@ from . import api, neural
 globals().update(api.special_rows)
 expit, exp2, expm1, log1p = api.sigmoid, api.exp2, api.expm1, api.log1p
 logsumexp, round, sinc = api.logsumexp, api.round, api.sinc
+logit, multigammaln, polygamma = api.logit, api.mvlgamma, api.polygamma
 
 
 def softmax(input, dim, dtype=None): return neural.softmax(input, dim, dtype)

@@ -70,6 +70,9 @@ def dist(input, other, p=2): return vector_norm(fn.sub(input, other), p)
 
 def renorm(input, p, dim, maxnorm):
     n = input.ndim
+    if n < 2: raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {n} dimensions")
+    if p <= 0: raise RuntimeError("renorm: non-positive-norm not supported")
+    if maxnorm < 0: raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     d = views.normalize_dim(dim, n)
     size = vector_norm(input, p, tuple(i for i in range(n) if i != d), True)
     scale = apply(ew.where, apply(ew.gt, size, maxnorm), apply(ew.div, apply(mv.full, attr=((), input.dtype, maxnorm)), apply(ew.add, size, 1e-7)), 1.0)
