@@ -90,7 +90,7 @@ def own_memory(t: Tensor):
     if s.node.buf is None: flush()
     if s.node.buf is None: hand_over(s.node)
     if s.node.buf.__class__ is Poison: raise s.node.buf.error
-    settle(s.node, sum(p.node.buf is s.node.buf for p in s.peers or (s,)))
+    settle(s.node, len({id(p.node) for p in s.peers or (s,) if p.node.buf is s.node.buf}))
     for p in s.peers or ():
         if p is not s: p.node = shared_value(p.node, s.node)
     a.seen = None                              # views of the old buffer are read again
@@ -99,6 +99,7 @@ def own_memory(t: Tensor):
 
 def shown(t: Tensor):
     """own_memory for somebody outside to see: aliases that cached a value read the memory again (they compare nodes)."""
+    flush()                                    # pending readers of this memory have their values before anybody else can write it
     own = own_memory(t)
     a = t.alias
     if a is not None:

@@ -74,6 +74,15 @@ def test_a_clone_and_a_saved_value_are_not_shared():
     assert c.tolist() == [1] * 4 and t.tolist() == [5] * 4 and w.grad.tolist() == [5] * 4     # what backward needs of t is t's memory, as in PyTorch
 
 
+@pytest.mark.parametrize("see", [lambda t: t, lambda t: t.detach(), lambda t: t[:]], ids=["itself", "detached", "a view"])
+def test_pending_readers_have_their_values_before_memory_is_shown(see):
+    t = forno.ones(4)
+    t.tolist()
+    readers = [t * 1, t.clone(), t[1:] + 0, t.reshape(2, 2).clone()]
+    see(t).numpy()[:] = 5
+    assert [r.sum().item() for r in readers] == [4, 4, 3, 4] and t.tolist() == [5] * 4
+
+
 def test_private_again_when_the_array_dies():
     t = forno.ones(1000)
     a = t.numpy()
