@@ -13,7 +13,7 @@ from sys import getrefcount
 
 import numpy as np
 
-from ..core.shape import View, as_numpy_strided, compose, contiguous, whole
+from ..core.shape import View, as_numpy_strided, compose, contiguous, permutation, whole
 from ..cpu import memory as memory_floor
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, History, Leaf, Node, Poison, Slice, given, record, varying
@@ -326,8 +326,14 @@ def require_grad(t: Tensor):
         a.store.node = a.cache = leaf_on(n, leaf)
         a.seen = a.store.node
     else:
-        a.leaf = leaf
-        a.cache, a.seen = leaf_node(n, leaf), a.store.node
+        a.leaf, a.cache = leaf, leaf_node(n, leaf)
+        shape, strides, offset = a.view
+        order = permutation(strides, shape) if offset == 0 and math.prod(shape) == math.prod(a.store.shape) else None
+        if order is not None:                  # all of the memory in another order of axes: other views of it see the leaf, too
+            mine = contiguous(shape)
+            flat = record(mv.view, (a.cache,), View(tuple([shape[d] for d in order]), tuple([mine[d] for d in order]), 0))
+            a.store.node = flat if flat.line.shape == a.store.shape else record(mv.view, (flat,), whole(a.store.shape))
+        a.seen = a.store.node
 
 
 def history(n: Node) -> History:
