@@ -10,8 +10,8 @@ import numpy as np
 from ..core.op import Op
 from ..dnn.elementwise import TITLES
 from ..dnn.movement import cast as CAST
-from ..graph.line import LOCAL, Node, Ref, new, record
-from .tensor import Tensor, check_write, owned, permuted, read, version, write
+from ..graph.line import LOCAL, Leaf, Node, Ref, new, record
+from .tensor import Tensor, check_write, leaf_node, owned, permuted, read, version, write
 
 NUMBERS = frozenset((int, float, bool, complex))
 
@@ -156,13 +156,15 @@ def inplace(f):
         if self.alias is None:
             m = self.node
             line = m.line
-            if m.past is None and (m.buf is None or not m.buf.exposed):
+            past = m.past
+            update = past.__class__ is Leaf and not LOCAL.run.grad         # what an optimizer does to a parameter
+            if (past is None or update) and (m.buf is None or not m.buf.exposed):
                 r = f(self, *args, **kw)
                 n = r.node
                 if n is not None and self.alias is None:
                     l = n.line
-                    if l.dtype is line.dtype and l.shape == line.shape and l.strides is None and (not line.grad or LOCAL.run.grad):
-                        self.node = n
+                    if l.dtype is line.dtype and l.shape == line.shape and l.memory is None and (update and not l.grad or not line.grad or LOCAL.run.grad):
+                        self.node = leaf_node(n, past) if update else n
                         self.ver = version(self) + 1
                         return self
                 check_write(self)
