@@ -15,9 +15,6 @@ from .tensor import Alias, Tensor, check_write, detached, leaf_on, memory, owned
 from .views import shape_of
 
 
-def prop(f): return property(f)
-
-
 # ---------------------------------------------------------------- metadata
 def size(self, dim=None): return Size(shape_of(self)) if dim is None else shape_of(self)[views.normalize_dim(dim, len(shape_of(self)))]
 def dim(self): return len(shape_of(self))

@@ -46,8 +46,6 @@ class Alias:
 class Tensor:
     __slots__ = ("node", "alias", "ver", "kept", "__dict__", "__weakref__")
 
-    def __init_subclass__(cls, **kw): super().__init_subclass__(**kw)
-
 
 def wrap(node: Node) -> Tensor:
     """A tensor that owns `node`."""
@@ -141,9 +139,6 @@ def memory(t: Tensor) -> View:
     """How the tensor lies in its storage."""
     if t.alias is None: return whole(t.node.line.shape)
     return whole(t.alias.store.shape) if t.alias.view is None else t.alias.view
-
-
-def has_history(n: Node) -> bool: return n.line.grad
 
 
 def view_of(t: Tensor, mem: View, rel: View | None, frozen: bool | None = None) -> Tensor:

@@ -220,8 +220,3 @@ def to_dtype(g, dtype):
 def at(line) -> str:
     """The user's own line, for messages."""
     return f", recorded at {line.where[0]}:{line.where[1]}" if line.where else ""
-
-
-def check(n: Node):
-    """Raise the error that poisoned this value."""
-    if n.buf.__class__ is Poison: raise n.buf.error
