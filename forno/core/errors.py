@@ -8,7 +8,7 @@ class OutOfMemoryError(RuntimeError):
 class StepError(Exception):
     """A step of a plan failed; the engine turns it into PyTorch's error at the user's line.
 
-    `cause`: the host's exception, or (row, index, size) of an index out of range. `made`: outputs complete by then; `spoiled`: inputs written over.
+    `cause`: the host's exception, or (row, index, size) of an index out of range; size is None where a row's check failed. `made`: outputs complete by then; `spoiled`: inputs written over.
     """
 
     def __init__(self, cause, made: dict, spoiled: set):

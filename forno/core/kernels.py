@@ -113,6 +113,11 @@ class Nest:
     body: tuple
     label: str = ""
 
+    @property
+    def checks(self) -> bool:
+        """Can values make it fail?"""
+        return any([v.__class__ is Apply and v.op.checks(v.dtype) for v in self.body])
+
 
 # ---- tile programs
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from . import dtype as dt
 
 TABLE: dict[str, Op] = {}
+
+
+class Check(NamedTuple):
+    """What a row demands of its operands' values. Kernels test it in passing and go on; the run's next value raises `error(*arrays)`."""
+    applies: Callable                          # is there anything to test, if this is the result's dtype?
+    violated: Callable                         # (b, *xs) -> lanes that break it, or None where none can
+    oracle: Callable                           # (*arrays) -> where it is broken
+    error: Callable                            # (*arrays) -> PyTorch's exception
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,6 +47,8 @@ class Op:
     history: str | None = field(default=None, kw_only=True)   # 'leaf' | 'keep' | 'cut' | 'copy': rows that pass a value on and only change its history
     pointwise: bool = field(default=False, kw_only=True)      # one result per element of the broadcast operands: their order of axes in memory is kept
     kind: ClassVar[str] = "op"
+
+    def checks(self, dtype) -> bool: return False
 
     def rules(self, n: int):
         """Gradient rules for n operands: a row with one rule marked variadic (cat) uses it for each."""
@@ -62,8 +72,13 @@ class Elementwise(Op):
     compute: Callable = None                   # (operand dtypes/categories, default) -> compute dtype of the operands
     result: Callable = None                    # compute dtype -> result dtype
     names: tuple[str, ...] = ()                # PyTorch functions and methods that are exactly this row
+    check: Check | None = field(default=None, kw_only=True)
     pointwise: bool = field(default=True, kw_only=True)
     kind: ClassVar[str] = "elementwise"
+
+    def checks(self, dtype) -> bool:
+        """Can values break what this row demands?"""
+        return self.check is not None and self.check.applies(dtype)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -121,7 +121,7 @@ class Frame(NamedTuple):
 
 
 class Error(NamedTuple):
-    code: int                                  # 1: index out of range
+    code: int                                  # 1: index out of range; 2: a row's check failed, `index` says which
     index: int
     size: int
     step: int

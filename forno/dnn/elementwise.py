@@ -12,14 +12,14 @@ Rules of types (`rule`):   promote   PyTorch's result type of all operands
 `result` maps the compute type to the result's: same, boolean, part (of a complex number), complexed.
 
 Gradient rules are `(g, o, *operands)`. Numbers in them are references to run-time numbers, so a number is only ever an operand of an
-operator next to a tensor. Integer division by zero gives 0 here; PyTorch raises RuntimeError "ZeroDivisionError".
+operator next to a tensor. `check` names what a row demands of values (core.op.Check), such as divisors that aren't zero.
 """
 from __future__ import annotations
 
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.op import Elementwise, dtype_of
+from ..core.op import Check, Elementwise, dtype_of
 from ..core.shape import broadcast
 from ..core.state import state
 
@@ -91,7 +91,7 @@ def infer_elementwise(row_compute, row_result, operands):
     return row_result(t[-1] if isinstance(t, tuple) else t), broadcast(*(x.shape for x in operands if not isinstance(x, type)))
 
 
-def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", saves="", names=None, kernel=None, refuse=None) -> Elementwise:
+def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", saves="", names=None, kernel=None, refuse=None, check=None) -> Elementwise:
     """Make one row. `kernel` is PyTorch's name for it in "not implemented for" errors; `refuse` maps a category to another error text."""
     allowed = {"bifc".index(c) for c in types}
 
@@ -103,10 +103,15 @@ def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", sav
             raise NotImplementedError(f"\"{kernel or name + '_cpu'}\" not implemented for '{TITLES[t.name]}'")
         return out
 
-    return Elementwise(name, lambda attr, *xs: infer_elementwise(compute, result, xs),
+    return Elementwise(name, lambda attr, *xs: infer_elementwise(compute, result, xs), check=check,
                        grads=tuple(g and (lambda g_, o, *xs, attr=None, rule_=g: rule_(g_, o, *xs)) for g in grads), saves=saves,
                        oracle=lambda attr, *xs: _quiet(oracle, xs), emit=emit, compute=compute, result=result,
                        names=(name,) if names is None else tuple(names.split()))
+
+
+# division of integers; a constant divisor can be looked at when the kernel is written, a float's zero gives an infinity
+DIVISOR = Check(lambda dtype: dtype.category == dt.INT, lambda b, x, y: None if y.const else b.eq(y, 0), lambda x, y: y == 0,
+                lambda *arrays: RuntimeError("ZeroDivisionError"))
 
 
 def _quiet(oracle, xs):
@@ -195,14 +200,14 @@ addcdiv = row("addcdiv", wide(lambda b, x, y, z, k: b.add(x, b.div(b.mul(k, y), 
               lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: over(times(g, k), z), lambda g, o, x, y, z, k: -times(g, y * k / (z * z)),
               rule=tensors, saves="bc", types="fc", names="",
               refuse=dict.fromkeys((dt.BOOL, dt.INT), "Integer division with addcdiv is no longer supported; use addcmul or make an operand a float"))
-floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g), types="if", kernel="div_floor_cpu")
+floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g), types="if", kernel="div_floor_cpu", check=DIVISOR)
 trunc_divide = row("trunc_divide", wide(lambda b, x, y: b.truncdiv(x, y)), _trunc_divide,
                    lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g),
-                   types="if", kernel="div_trunc_cpu", names="")
+                   types="if", kernel="div_trunc_cpu", names="", check=DIVISOR)
 remainder = row("remainder", lambda b, x, y: b.mod(x, y), _remainder(np.remainder), lambda g, o, x, y: g,
-                lambda g, o, x, y: -g * as_tensor(x, y).row(floor_divide, y), types="if", saves="ab")
+                lambda g, o, x, y: -g * as_tensor(x, y).row(floor_divide, y), types="if", saves="ab", check=DIVISOR)
 fmod = row("fmod", lambda b, x, y: b.rem(x, y), _remainder(np.fmod), lambda g, o, x, y: g,
-           lambda g, o, x, y: -g * as_tensor(x, y).row(trunc_divide, y), types="if", saves="ab")
+           lambda g, o, x, y: -g * as_tensor(x, y).row(trunc_divide, y), types="if", saves="ab", check=DIVISOR)
 neg = row("neg", lambda b, x: b.neg(x), np.negative, lambda g, o, x: -g, types="ifc", refuse={dt.BOOL: BOOL_NEG}, names="neg negative")
 reciprocal = row("reciprocal", lambda b, x: b.div(1, x), lambda x: 1 / x, lambda g, o, x: -times(g, o * o), rule=inexact, types="fc", saves="o")
 square = row("square", lambda b, x: b.mul(x, x), np.square, lambda g, o, x: times(g, 2 * x), rule=integral, saves="a")

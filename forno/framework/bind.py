@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core.dtype import INT, SCALAR_CATEGORY
 from ..core.op import Op
 from ..dnn.elementwise import TITLES
 from ..dnn.movement import cast as CAST
@@ -140,7 +141,30 @@ def binary(op: Op, reflected: bool = False, operator: bool = False):
                 return t
         return slow(input, other)
     fast.__name__ = fast.__qualname__ = name
-    return fast
+    return fast if op.check is None else dividing(fast)
+
+
+def dividing(f):
+    """`f` with a Python zero refused at the user's line; a divisor that is a tensor is tested by the kernel."""
+    def checked(input, other):
+        if other.__class__ is not Tensor: check_divisor(input, other)
+        return f(input, other)
+    checked.__name__ = checked.__qualname__ = f.__name__
+    return checked
+
+
+def check_divisor(a, b):
+    """PyTorch's error for an integer divided by the number 0."""
+    x, y = dtype_category(a), dtype_category(b)
+    if isinstance(b, Tensor) or x is None or y is None or b != 0 or max(x, y) != INT: return
+    if not isinstance(a, Tensor) or a.numel(): raise RuntimeError("ZeroDivisionError")
+
+
+def dtype_category(x):
+    """BOOL, INT, FLOAT or COMPLEX of a tensor or number; None of anything else."""
+    if isinstance(x, Tensor): return read(x).line.dtype.category
+    n = number(x)
+    return None if n is None or n.__class__ is Ref else SCALAR_CATEGORY[n.__class__]
 
 
 def nary(op: Op):

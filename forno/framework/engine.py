@@ -11,13 +11,17 @@ import threading
 import time
 from sys import getrefcount
 
+import numpy as np
+
 from ..core.errors import StepError
 from ..core.graph import Graph, Scalar, Value
 from ..core.flags import flags
+from ..core.op import TABLE
 from ..core.shape import View
 from ..core.state import state
 from ..core.trace import trace
 from ..cpu import memory
+from ..dnn.elementwise import operand_dtypes
 from ..dnn.gather import lookups, out_of_range
 from ..graph import spec
 from ..graph.derive import at, keeps
@@ -124,6 +128,8 @@ def prepare(run: Run, counts, own) -> Prepared:
     keep = kept(run, lines, nodes, outs)
     outs |= saved(run, lines, keep)
     if keep: outs |= {s for s, l in lines.items() if l.op.history == "leaf" and nodes[s].past.__class__ is Leaf and s in keep[1]}
+    checked = {s for s, l in lines.items() if l.op.checks(l.dtype) and nodes[s].past is not HOLE}
+    if checked: outs |= checked - needed(lines, outs)      # PyTorch raises though nobody wants the result
     todo.keep = sorted(remade(run, lines, keep[0], outs)) if keep else []
     todo.outs = sorted(outs)
     held = {c for s in todo.keep for c in lines[s].ins if c.__class__ is int}      # a later backward reads these: nobody may write over them
@@ -265,10 +271,11 @@ def alone(run, lines, s):
 
 
 def blame(run, lines, error, spoiled):
-    """(slot, error) of the first line whose index is out of range; where none can be looked at any more, the only line that can be meant."""
+    """(slot, error) of the first line whose values PyTorch refuses; where none can be looked at any more, the only line that can be meant."""
     if not isinstance(error, StepError): return None, error
     if isinstance(error.cause, Exception): return None, error.cause
     row, index, size = error.cause
+    if size is None: return broken_check(run, lines, TABLE[row], spoiled)
     unseen = []
     for s, line in lines.items():
         if line.op.name != row: continue
@@ -284,10 +291,33 @@ def blame(run, lines, error, spoiled):
     return None, IndexError(f"index {index} is out of bounds for dimension with size {size} (in {row})")
 
 
+def broken_check(run, lines, row, spoiled):
+    """The same for a row's check."""
+    mine = [s for s, line in lines.items() if line.op is row]
+    for s in mine:
+        if needed(lines, [c for c in lines[s].ins if c.__class__ is int]) & spoiled: continue
+        arrays = operands(run, lines, s)
+        if row.check.oracle(*arrays).any(): return s, located(row.check.error(*arrays), lines[s])
+    return (mine[0], located(row.check.error(), lines[mine[0]])) if len(mine) == 1 else (None, row.check.error())
+
+
+def operands(run, lines, s) -> list:
+    """A line's operands as arrays of the types it computes in."""
+    line, out, k = lines[s], [], lines[s].scal
+    for c in line.ins:
+        if c.__class__ is int: out.append(oracle.load(lines[c], run.nodes[c].buf or alone(run, lines, c)))
+        elif c.__class__ is type: out.append(run.scalars[k]); k += 1
+        else: out.append(run.scalars[c[1]])
+    types = operand_dtypes(line.op, [lines[c] if c.__class__ is int else c if c.__class__ is type else c[0] for c in line.ins])
+    return [np.asarray(x).astype(t.opmath.code) for x, t in zip(out, types)]
+
+
 def refusal(line, axis, index, size):
     """PyTorch's error with the user's own line."""
-    error = out_of_range(line.op, line.attr, axis, index, size)
-    return type(error)(f"{error}{at(line)}")
+    return located(out_of_range(line.op, line.attr, axis, index, size), line)
+
+
+def located(error, line): return type(error)(f"{error}{at(line)}")
 
 
 # ---------------------------------------------------------------- other threads' windows

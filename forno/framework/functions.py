@@ -18,7 +18,7 @@ from ..dnn import recipes as rc
 from ..dnn import reduce as rd
 from ..graph.line import LOCAL, Node, Ref, new, record
 from . import views
-from .bind import NUMBERS, apply, binary, check_numbers, number, operand
+from .bind import NUMBERS, apply, binary, check_divisor, check_numbers, number, operand
 from .tensor import Tensor, owned, read
 from .views import shape_of
 
@@ -45,8 +45,9 @@ def rsub(input, other, *, alpha=1):
 
 def div(input, other, *, rounding_mode=None):
     if rounding_mode is None: return _div(input, other)
-    if rounding_mode == "floor": return owned(record(ew.floor_divide, (operand(input, "div"), operand(other, "div"))))
-    if rounding_mode == "trunc": return owned(record(ew.trunc_divide, (operand(input, "div"), operand(other, "div"))))
+    if rounding_mode == "floor" or rounding_mode == "trunc":
+        check_divisor(input, other)
+        return owned(record(ew.floor_divide if rounding_mode == "floor" else ew.trunc_divide, (operand(input, "div"), operand(other, "div"))))
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
 
 

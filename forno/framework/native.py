@@ -18,6 +18,7 @@ from ..core.trace import trace
 from ..cpu import launch, memory
 from ..graph.line import Slice
 from ..kernel import gemm
+from ..kernel.abi import CHECK_ERROR
 from ..kernel.build import build, compile_all
 from ..plan import make
 from ..show import ladder
@@ -153,7 +154,8 @@ class Runner:
 
     def refuse(self, error, buffers, result):
         step = [s for s in self.plan.steps if not isinstance(s.kernel, Host)][error.step]
-        self.fail((step.kernel.label, error.index, error.size), step, buffers, result)
+        broken = error.code == CHECK_ERROR
+        self.fail((step.kernel.body[error.index].op.name, None, None) if broken else (step.kernel.label, error.index, error.size), step, buffers, result)
 
     def fail(self, cause, step, buffers, result):
         """Say which outputs are complete and which inputs are lost after a failure in `step`."""

@@ -12,7 +12,7 @@ from ..core import dtype as dt
 from .builder import PTR, Builder, Val
 
 TID, THREADS, PRIVATE, SHARED, BARRIER, ERROR, STEP = range(7)
-INDEX_ERROR = 1
+INDEX_ERROR, CHECK_ERROR = 1, 2                # codes of the error record
 
 
 class Kernel(Builder):
@@ -65,10 +65,10 @@ class Kernel(Builder):
         """x // y for x >= 0 and y > 0: one instruction."""
         return self.emit(f"udiv i64 {x.text}, {y.text}", dt.int64)
 
-    def report(self, index: Val, size: Val):
-        """Write an index error; the run goes on."""
+    def report(self, index: Val, size: Val, code: int = INDEX_ERROR):
+        """Write an error; the run goes on. Of a check: its row's position in the nest's body instead of an index."""
         record = self.context(ERROR, PTR)
-        for i, x in enumerate((self.index(INDEX_ERROR), index, size, self.context(STEP))): self.store(x, self.offset(record, 8 * i))
+        for i, x in enumerate((self.index(code), index, size, self.context(STEP))): self.store(x, self.offset(record, 8 * i))
 
 
 def float_word(x: float) -> int: return struct.unpack("<q", struct.pack("<d", x))[0]

@@ -23,7 +23,7 @@ class _Tail(Program, Kernel):
 
 def accepts(nest: Nest) -> bool:
     """Can `build` of a Gemm with this epilogue work?"""
-    if nest.window or any(o.dtype.category == dt.COMPLEX for o in nest.operands): return False
+    if nest.checks or nest.window or any(o.dtype.category == dt.COMPLEX for o in nest.operands): return False
     if not any(isinstance(v, Store) and v.operand == 1 for v in nest.body): return False
     for v in nest.body:
         if not isinstance(v, (Load, Const, Number, Apply, Cast, Store)): return False

@@ -14,7 +14,7 @@ import math
 from ..core import dtype as dt
 from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Store
 from ..cpu import isa
-from .abi import PRIVATE, SHARED, THREADS, TID, Kernel, float_word
+from .abi import CHECK_ERROR, PRIVATE, SHARED, THREADS, TID, Kernel, float_word
 from .builder import PTR, Val
 from .schedule import BLOCK, FIXED_STRIDE, TILE, TILE_LANES, Schedule, arguments, sequence, value_type
 
@@ -84,6 +84,7 @@ class Lowering(Kernel):
         self.store_pass = max([self.passes - 1, *(s.depth[i] for i in self.inner_stores)]) if self.inner_stores else -1
         self.walks = max(self.passes, self.store_pass + 1)
         self.first_use: dict[int, int] = {}
+        self.broken: dict = {}                     # (value, lanes) -> where its row's check found fault so far
         self.needs = [self._needed(p) for p in range(self.walks)]
         self.needed = set().union(*self.needs, self._closure(self.outer_stores, -1))
 
@@ -174,7 +175,23 @@ class Lowering(Kernel):
         if isinstance(v, Number): return self.hoisted(lambda: self.number(v.operand, v.dtype))
         if isinstance(v, Cast): return self.cast(scope.find(v.arg), v.dtype)
         assert isinstance(v, Apply), v
-        return self.value(v.op.emit(self, *(scope.find(a) for a in v.args)), v.dtype)
+        args = [scope.find(a) for a in v.args]
+        if v.op.checks(v.dtype): self.check(scope, i, v.op.check.violated(self, *args))
+        return self.value(v.op.emit(self, *args), v.dtype)
+
+    def check(self, scope: Scope, i: int, bad: Val | None):
+        """Remember lanes that break what value i's row demands; `report_checks` tells, once."""
+        if bad is None: return
+        live = self.active(scope) if bad.n > 1 else None
+        if live is not None: bad = self.and_(bad, live)
+        place = self.broken.get((i, bad.n))
+        if place is None: place = self.broken[i, bad.n] = self.hoisted(lambda: self.variable(self.const(False, dt.bool, bad.n)))
+        self.set(place, self.or_(self.get(place), bad))
+
+    def report_checks(self):
+        """The first value of the body whose row found fault is written last."""
+        for (i, _), place in sorted(self.broken.items(), reverse=True, key=lambda x: x[0]):
+            with self.if_(self.any_lane(self.get(place))): self.report(self.index(i), self.index(0), CHECK_ERROR)
 
     def _constant(self, i: int, v: Const) -> Val:
         if i not in self.s.constants: return self.const(v.value, v.dtype)
@@ -451,6 +468,7 @@ class Lowering(Kernel):
             if s.form == "map": self.units(False, self._map_unit)
             elif s.split < 0: self.units(False, self._whole_unit)
             else: self._split()
+            self.report_checks()
         return self.module(), tuple(self.keys)
 
     def _map_unit(self, scope, _, block, __):
