@@ -5,6 +5,7 @@
 runs ordinary PyTorch programs. The names below come from the floors they belong to; nothing is defined here.
 """
 from .framework.api import *
+from .framework.api import _dirichlet_grad, _sample_dirichlet, _standard_gamma, _standard_gamma_grad
 from .autograd import GradcheckError, gradcheck, gradgradcheck
 from .framework.serialize import load, save
 from . import (accelerator, amp, backends, compat, compiler, cuda, distributed, fft, hub, jit, linalg, mps, nn, optim, overrides, random, special, types, utils,

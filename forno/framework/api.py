@@ -8,7 +8,7 @@ from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
 from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gathering as _gathering, indexing as _indexing,
                interchange as _interchange, legacy as _legacy, linalg, mathematics as _mathematics, methods as _methods,
-               neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, settings as _settings, sharing as _sharing, statistics as _statistics, views as _views)
+               neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, settings as _settings, sharing as _sharing, statistics as _statistics, variates as _variates, views as _views)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
 from .interchange import asarray, from_dlpack, frombuffer, to_dlpack
@@ -70,6 +70,7 @@ for _k in "123":
 _offer(_randoms, fo="rand randn rand_like randn_like randint randint_like randperm normal poisson", fom="bernoulli multinomial",
        f="Generator default_generator manual_seed seed initial_seed get_rng_state set_rng_state",
        m="uniform_ normal_ exponential_ geometric_ cauchy_ log_normal_ random_ bernoulli_")
+_offer(_variates, f="binomial _standard_gamma=standard_gamma _standard_gamma_grad=standard_gamma_grad _sample_dirichlet=sample_dirichlet _dirichlet_grad=dirichlet_grad")
 _offer(_activations, f="silu mish hardsigmoid hardswish relu6 leaky_relu elu celu hardtanh", fo="gelu softplus logsigmoid threshold softshrink", fom="hardshrink", fm="prelu")
 _offer(_arrange, fm="tile flip fliplr flipud rot90 diagflat", fom="repeat_interleave roll diag diag_embed trace kron", fomi="tril triu", m="repeat",
        f="meshgrid cartesian_prod atleast_1d atleast_2d atleast_3d einsum", fo="tril_indices triu_indices hstack vstack row_stack=vstack dstack column_stack tensordot")

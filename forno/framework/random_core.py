@@ -191,6 +191,13 @@ class Engine:
         self._run("poisson", (dtype,), address, rates, 0, words=(n,))
         if self._status(): raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
 
+    def gamma(self, address: int, n: int, dtype, shapes: int):
+        """Standard gamma numbers; `shapes`: the address of their n shape parameters."""
+        if n: self._run("gamma", (dtype,), address, shapes, 0, words=(n,))
+
+    def binomial(self, address: int, n: int, dtype, counts: int, probabilities: int):
+        if n: self._run("binomial", (dtype,), address, counts, probabilities, words=(n,))
+
     def multinomial(self, address: int, weights: int, rows: int, categories: int, samples: int, dtype):
         """With replacement: (rows, samples) int64 at `address` from contiguous (rows, categories) weights."""
         sums = (ctypes.c_char * (8 * categories))()

@@ -35,6 +35,7 @@ DTYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.i
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.25, 2.0, -2.0, 3.0, -3.0, 6.0, 1.5, -1.5, 2.5, 0.7, 1e-3, -1e-3, 10.0, -10.0, 30.0, -30.0,
            float("inf"), -float("inf"), float("nan")]
 INTS = [0, 1, -1, 2, -2, 3, 5, -7, 11, 40, 100, -100]
+INEXACT = {"igamma": 40, "igammac": 40}         # PyTorch's own are good to 4e-10 between 20 and 200
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.float32: 2e-5, torch.float64: 1e-11, torch.complex64: 5e-5, torch.complex128: 1e-10}
 
 
@@ -119,7 +120,7 @@ def agree(name, xs, rough=1.0):
         raise AssertionError(f"{name} {given}: no exception; PyTorch: {type(error).__name__} {error}")
     got = Duck.record(TABLE[name], *ducks, *numbers)
     assert (got.dtype.name, got.shape) == (str(want.dtype)[6:], tuple(want.shape)), f"{name} {xs}"
-    tolerance = rough * TOLERANCE.get(want.dtype, 0)
+    tolerance = rough * TOLERANCE.get(want.dtype, 0) * INEXACT.get(name, 1)
     torch.testing.assert_close(to_torch(got), want, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
@@ -174,7 +175,7 @@ def smooth(name, count=9):
     return x
 
 
-DIFFERENTIABLE = [n for n in ROWS if TABLE[n].grads and any(TABLE[n].grads) and n not in ("floor_divide", "trunc_divide", "zeta")]
+DIFFERENTIABLE = [n for n in ROWS if TABLE[n].grads and any(TABLE[n].grads) and n not in ("floor_divide", "trunc_divide", "zeta", "igamma", "igammac")]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])

@@ -146,3 +146,21 @@ def test_errors_are_torchs():
         with pytest.raises(RuntimeError) as a: ours()
         with pytest.raises(RuntimeError) as b: theirs()
         assert a.value.args[0].split("=")[0][:30] == b.value.args[0].split("=")[0][:30]
+
+
+@pytest.mark.parametrize("n", [1, 5, 1000, 20000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gamma_and_binomial(n, dtype):
+    """Both of the binomial's algorithms, shapes on both sides of 1."""
+    g, t = torch.Generator().manual_seed(n), DTYPES[dtype]
+    rand = lambda scale: (torch.rand(n, generator=g, dtype=torch.float64) * scale).to(dtype)
+    shapes, counts, p = rand(5), rand(60).floor(), rand(1)
+    shapes[::7], counts[::3] = shapes[::7] * 100, counts[::3] * 1000
+    compare(lambda e, a: e.gamma(a, n, t, shapes.data_ptr()), lambda x: torch._standard_gamma(shapes), n, dtype)
+    compare(lambda e, a: e.binomial(a, n, t, counts.data_ptr(), p.data_ptr()), lambda x: torch.binomial(counts, p), n, dtype)
+
+
+def test_gamma_and_binomial_at_the_edges():
+    shapes, counts, p = torch.tensor([0.0, 1e-3, 1.0, 1e-30, 3e8]), torch.tensor([0.0, 10, 10, 10, -1]), torch.tensor([0.5, 0, 1, 2, 0.5])
+    compare(lambda e, a: e.gamma(a, 5, dt.float32, shapes.data_ptr()), lambda x: torch._standard_gamma(shapes), 5, torch.float32)
+    compare(lambda e, a: e.binomial(a, 5, dt.float32, counts.data_ptr(), p.data_ptr()), lambda x: torch.binomial(counts, p), 5, torch.float32)

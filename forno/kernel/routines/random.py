@@ -10,6 +10,8 @@ carries the functions' addresses, since machine code has no other way out.
 """
 from __future__ import annotations
 
+import struct
+
 from ...core import dtype as dt
 from ...cpu import isa
 from ..builder import PTR, Val
@@ -18,7 +20,7 @@ from .code import Code, X
 N, M, CHUNK = 624, 397, 4096
 # byte offsets in an engine
 RAW, TEMPERED, NEXT, FRESH, HAS_NORMAL, NORMAL, STATUS, LIBM, BUFFER = 0, 5056, 7552, 7560, 7568, 7576, 7584, 7616, 7680
-FUNCTIONS = ("log", "log1p", "exp", "sin", "cos", "tan", "lgamma")
+FUNCTIONS = ("log", "log1p", "exp", "sin", "cos", "tan", "lgamma", "pow")
 SIZE = BUFFER + 4 * CHUNK + 64
 WIDE = isa.vector_bytes // 4                   # lanes of 32 bits; divides 624
 
@@ -98,10 +100,10 @@ def _uniform64(c, buffer, i, w=1) -> X: return (_bits64(c, buffer, i, w) & ((1 <
 def _uniform32(c, buffer, i, w=1) -> X: return (c.load(buffer, dt.uint32, i, w) & 0xFFFFFF).bits(dt.int32).to(dt.float32) * 2.0 ** -24
 
 
-def _libm(c: Code, name: str, x: X) -> X:
+def _libm(c: Code, name: str, *xs: X) -> X:
     """The C library's float64 function."""
     f = c.load(c.at(c.operand(0), LIBM + 8 * FUNCTIONS.index(name)), PTR)
-    return X(c, c.b.emit(f"call double {f.v.text}({x.v})", dt.float64))
+    return X(c, c.b.emit(f"call double {f.v.text}({', '.join(str(x.v) for x in xs)})", dt.float64))
 
 
 # ---- distributions; each is a function that writes the body of a kernel
@@ -338,14 +340,17 @@ def multinomial(c: Code, t: dt.dtype):
     c.store(status.now, c.at(engine, STATUS))
 
 
+def _uniform_sample(c: Code) -> X:
+    """One float64 in [0, 1)."""
+    c.call("mt_stream", None, c.operand(0), c.const(2))
+    return _uniform64(c, c.at(c.operand(0), BUFFER), 0)
+
+
 def poisson(c: Code, t: dt.dtype):
     """Operand 2: rates. Below 10 by counting uniforms, above by transformed rejection (Hörmann 1993), as PyTorch and NumPy do."""
     engine, out, rates, status = c.operand(0), c.operand(1), c.operand(2), c.var(0)
     f = lambda name, x: _libm(c, name, x)
-
-    def uniform():
-        c.call("mt_stream", None, engine, c.const(2))
-        return _uniform64(c, c.at(engine, BUFFER), 0)
+    uniform = lambda: _uniform_sample(c)
     with c.loop(0, c.word(4)) as i:
         rate, k = c.load(rates, t, i).to(dt.float64), c.var(0)
         with c.when(~(rate >= 0.0)): status.set(1)
@@ -373,8 +378,100 @@ def poisson(c: Code, t: dt.dtype):
     c.store(status.now, c.at(engine, STATUS))
 
 
+def gamma(c: Code, t: dt.dtype):
+    """Operand 2: shapes. Rejection from a cubed normal (Marsaglia and Tsang 2000); shapes below 1 through shape + 1 and a power of a uniform.
+
+    Constants with an f in PyTorch's code are float32 numbers; arithmetic on the shape alone has its type.
+    """
+    engine, out, shapes = c.operand(0), c.operand(1), c.operand(2)
+    single = lambda x: struct.unpack("f", struct.pack("f", x))[0]
+    f = lambda name, *xs: _libm(c, name, *xs)
+    with c.loop(0, c.word(4)) as i:
+        given, z = c.load(shapes, t, i), c.var(0.0, dt.float64)
+        with c.when(given.ne(0.0)):
+            shape, scale = c.var(given), c.var(1.0, dt.float64)
+            with c.when(given < 1.0):
+                scale.set(f("pow", 1.0 - _uniform_sample(c), (1.0 / given).to(dt.float64)))
+                shape.set(given + 1.0)
+            d = (shape.now - c.const(single(1 / 3), t)).to(dt.float64)
+            slope = 1.0 / (d * 9.0).sqrt()
+            with c.forever() as leave:
+                x, y = c.var(0.0, dt.float64), c.var(0.0, dt.float64)
+                with c.forever() as positive:
+                    x.set(_normal_sample(c, engine))
+                    y.set(x.now * slope + 1.0)
+                    positive(~(y.now <= 0.0))
+                v, u, xx = y.now * y.now * y.now, 1.0 - _uniform_sample(c), x.now * x.now
+                z.set(scale.now * d * v)
+                leave((u < 1.0 - xx * single(0.0331) * xx) | z.now.isnan())
+                leave(f("log", u) < xx * 0.5 + d * (1.0 - v + f("log", v)))
+        least = 2.0 ** (-1022 if t is dt.float64 else -126)
+        z = z.now.to(t)
+        c.store((z > least).where(z, c.const(least, t)), out, i)
+
+
+# log k! minus Stirling's formula without its tail, for k < 10
+STIRLING = (0.0810614667953272, 0.0413406959554092, 0.0276779256849983, 0.02079067210376509, 0.0166446911898211, 0.0138761288230707,
+            0.0118967099458917, 0.0104112652619720, 0.00925546218271273, 0.00833056343336287)
+
+
+def _stirling(c: Code, k: X) -> X:
+    square = (k + 1.0) * (k + 1.0)
+    out = (1 / 12 - (1 / 360 - 1 / 1260 / square) / square) / (k + 1.0)
+    for n, value in enumerate(STIRLING): out = k.eq(float(n)).where(c.const(value, dt.float64), out)
+    return out
+
+
+def binomial(c: Code, t: dt.dtype):
+    """Operands 2 and 3: counts and probabilities. With few successes expected, by adding geometric steps; else by transformed rejection (BTRS,
+    Hörmann 1993). A probability above one half draws failures. Arithmetic on the parameters alone has their type."""
+    out, counts, probabilities = c.operand(1), c.operand(2), c.operand(3)
+    wide = lambda x: x.to(dt.float64)
+    log = lambda x: _libm(c, "log", x)
+
+    def by_steps(n, p, k):
+        rate, total = wide(_libm(c, "log1p", -wide(p)).to(t)), c.var(0.0, dt.float64)
+        with c.forever() as leave:
+            total.set(total.now + (log(_uniform_sample(c)) / rate)._("ceil"))
+            leave(~(total.now <= wide(n)))
+            k.set(k.now + 1.0)
+
+    def by_rejection(n, p, k):
+        spread, r = wide((n * p * (1.0 - p)).sqrt()), wide(p / (1.0 - p))
+        b = spread * 2.53 + 1.15
+        a = b * 0.0248 + -0.0873 + wide(p) * 0.01
+        middle, tight = wide(n * p) + 0.5, 0.92 - 4.2 / b
+        alpha, m = (5.1 / b + 2.83) * spread, wide(((n + 1.0) * p)._("floor"))
+        n64 = wide(n)
+        rest = n64 - m + 1.0
+        peak = (m + 0.5) * log((m + 1.0) / (r * rest))
+        with c.forever() as leave:
+            u, v = _uniform_sample(c) - 0.5, _uniform_sample(c)
+            us = 0.5 - X(c, c.b.abs(u.v))
+            k.set(((a * 2.0 / us + b) * u + middle)._("floor").to(t))
+            x = wide(k.now)
+            inside = (k.now >= 0.0) & (k.now <= n)
+            leave(inside & (us >= 0.07) & (v <= tight))
+            over = wide(n - k.now + 1.0)
+            bound = (peak + wide(n + 1.0) * log(rest / over) + (x + 0.5) * log(r * over / (x + 1.0)) + _stirling(c, m) + _stirling(c, n64 - m)
+                     - _stirling(c, x) - _stirling(c, n64 - x))
+            leave(inside & (log(v * alpha / (a / (us * us) + b)) <= bound))
+    with c.loop(0, c.word(4)) as i:
+        n, p, k = c.load(counts, t, i), c.load(probabilities, t, i), c.var(0.0, t)
+        with c.either((n <= 0.0) | (p <= 0.0) | (p >= 1.0) | p.isnan()) as otherwise:
+            k.set((p >= 1.0).where(n.max(0.0), ((n <= 0.0) | (p <= 0.0)).where(c.const(0.0, t), p)))
+            otherwise()
+            rare = (p <= 0.5).where(p, 1.0 - p)
+            with c.either(n * rare >= 10.0) as otherwise_steps:
+                by_rejection(n, rare, k)
+                otherwise_steps()
+                by_steps(n, rare, k)
+            with c.when(p > 0.5): k.set(n - k.now)
+        c.store(k.now, out, i)
+
+
 KINDS = {f.__name__: f for f in (temper, random32, uniform, normal, normal_serial, log_normal, bernoulli, bernoulli_each, integers, permutation,
-                                 multinomial, poisson)} | {"exponential": exponential, "cauchy": cauchy, "geometric": geometric}
+                                 multinomial, poisson, gamma, binomial)} | {"exponential": exponential, "cauchy": cauchy, "geometric": geometric}
 
 
 def text(kind: str, *spec) -> str:
