@@ -67,6 +67,15 @@ FROM_NUMPY = {t.code: t for t in ALL if t is not bfloat16}
 SCALAR_CATEGORY = {__builtins__["bool"] if isinstance(__builtins__, dict) else __builtins__.bool: BOOL, int: INT, float: FLOAT, complex: COMPLEX}
 
 
+def limits(t: dtype) -> tuple:
+    """The least and the greatest finite number that an integer or float type holds."""
+    if t.category == FLOAT:
+        high = {float16: 65504.0, bfloat16: 2.0**128 - 2.0**120, float32: 2.0**128 - 2.0**104, float64: float.fromhex("0x1.fffffffffffffp+1023")}[t]
+        return -high, high
+    bits = 8 * t.size
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if t.signed else (0, (1 << bits) - 1)
+
+
 def promote_types(a: dtype, b: dtype) -> dtype:
     """The smallest type that holds both, by PyTorch's table (uint8 with a signed type gives the next signed one)."""
     if a is b: return a

@@ -58,7 +58,7 @@ _offer(_views, fm="permute transpose swapaxes=transpose swapdims=transpose t mov
        "split chunk tensor_split unbind clone broadcast_to", m="unfold expand expand_as view view_as reshape_as")
 for _name in ("squeeze", "unsqueeze", "t", "transpose", "swapaxes", "swapdims", "as_strided"): setattr(Tensor, _name + "_", _bind.view_inplace(getattr(Tensor, _name)))
 _offer(_creation, fo="zeros ones empty full zeros_like ones_like empty_like full_like arange eye linspace logspace",
-       f="tensor as_tensor empty_strided set_default_dtype get_default_dtype")
+       f="tensor as_tensor scalar_tensor empty_strided set_default_dtype get_default_dtype")
 from_numpy = _data.from_numpy
 _offer(_gathering, fom="gather take_along_dim index_select take masked_select nonzero sort argsort topk kthvalue median nanmedian mode logcumsumexp cummax cummin max=max_ min=min_",
        fomi="scatter scatter_add scatter_reduce index_add index_copy index_fill cumsum cumprod", fm="index_put", m="index_put_", fo="searchsorted bucketize")
@@ -123,12 +123,12 @@ def _operators(cls):
     cls.__neg__ = _bind.unary(rows["neg"])
     cls.__pos__ = lambda self: self
     cls.__abs__ = _bind.unary(rows["abs"])
-    cls.__invert__ = _bind.unary(rows["bitwise_not"])
-    cls.__pow__ = _fn.pow
-    cls.__rpow__ = lambda self, other: _bind.binary(rows["pow"], reflected=True)(self, other)
-    cls.__ipow__ = _bind.inplace(_fn.pow)
-    cls.__matmul__ = _fn.matmul
-    cls.__rmatmul__ = lambda self, other: _fn.matmul(other, self)
+    cls.__invert__ = _methods.invert
+    cls.__pow__ = _bind.giving_way(_fn.pow)
+    cls.__rpow__ = _bind.giving_way(_bind.binary(rows["pow"], reflected=True))
+    cls.__ipow__ = _bind.inplace(cls.__pow__)
+    cls.__matmul__ = _bind.giving_way(_fn.matmul)
+    cls.__rmatmul__ = _bind.giving_way(lambda self, other: _fn.matmul(other, self))
 
 
 _operators(Tensor)

@@ -5,13 +5,17 @@ The functions made here are the hot path: on a repeated program an operation che
 """
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from ..core import dtype as dt
 from ..core.dtype import INT, SCALAR_CATEGORY
 from ..core.op import Op
 from ..dnn.elementwise import TITLES
-from ..dnn.movement import cast as CAST
+from ..dnn.movement import cast as CAST, full as FULL
 from ..graph.line import LOCAL, Leaf, Node, Ref, new, record
+from .data import from_numpy
 from .tensor import Tensor, check_write, leaf_node, owned, permuted, read, version, write
 
 NUMBERS = frozenset((int, float, bool, complex))
@@ -20,12 +24,57 @@ NUMBERS = frozenset((int, float, bool, complex))
 def number(x):
     """A Python number of exactly these four types, from NumPy scalars and subclasses too; None when x is no number."""
     c = x.__class__
-    if c in NUMBERS or c is Ref: return x
+    if c in NUMBERS or c is Ref:
+        if c is int and not -1 << 63 <= x < 1 << 64: raise OverflowError("int too big to convert")
+        return x
     if isinstance(x, (bool, np.bool_)): return bool(x)
-    if isinstance(x, (int, np.integer)): return int(x)
+    if isinstance(x, (int, np.integer)): return number(int(x))
     if isinstance(x, (float, np.floating)): return float(x)
     if isinstance(x, (complex, np.complexfloating)): return complex(x)
     return None
+
+
+_ELEMENT_TYPES = {None: None, bool: dt.bool, int: dt.int64, float: dt.float64, complex: dt.complex128}
+
+
+def element_type(x):
+    """A dtype argument: None, a dtype, or the Python type that stands for one."""
+    if x.__class__ is dt.dtype: return x
+    try: return _ELEMENT_TYPES[x]
+    except (KeyError, TypeError): raise TypeError(f"argument 'dtype' must be torch.dtype, not {type(x).__name__}") from None
+
+
+_C_TYPES = dict(int32="int", float16="c10::Half", bfloat16="c10::BFloat16", float32="float", float64="double", complex64="c10::complex<float>", complex128="c10::complex<double>")
+
+
+def held(value, dtype: dt.dtype):
+    """A number that is to become an element of this type, if it fits; negative integers wrap around in unsigned types."""
+    c = value.__class__
+    if c is Ref or dtype is dt.bool: return value
+    x = value
+    if c is complex and dtype.category < dt.COMPLEX: fits, x = value.imag == 0, value.real
+    else: fits = True
+    if dtype.category == dt.INT:
+        low, high = dt.limits(dtype)
+        fits = fits and x == x and (low if dtype.signed or x.__class__ is float else -high) <= x <= high
+    else:
+        low, high = dt.limits(dtype.real)
+        fits = fits and all(not math.isfinite(part) or low <= part <= high for part in ((x.real, x.imag) if x.__class__ is complex else (x,)))
+    if not fits: raise RuntimeError(f"value cannot be converted to type {_C_TYPES.get(dtype.name, dtype.name + '_t')} without overflow")
+    return value
+
+
+def typed(x) -> str:
+    """The name of a value's type, with its module where that isn't Python."""
+    t = type(x)
+    return t.__name__ if t.__module__ == "builtins" else f"{t.__module__}.{t.__name__}"
+
+
+def constant(value, dtype: dt.dtype, shape=()) -> Node:
+    """A number as a value of its own. Which number is no part of the program."""
+    v = number(value)
+    if v is None or isinstance(value, np.floating) and not isinstance(value, float): raise TypeError(f"can't assign a {typed(value)} to a torch.{TITLES[dtype.name]}Tensor")
+    return record(FULL, (held(v, dtype),), (shape, dtype, None))
 
 
 def operand(x, name: str):
@@ -90,15 +139,21 @@ def check_numbers(name, a, b, x, y):
         raise TypeError(f"{name}(): argument 'other' (position 2) must be Tensor{'' if name in TENSORS_ONLY else ' or Number'}, not {type(b).__name__}")
 
 
+WITH_ARRAYS = {("eq", False), ("div", True)}   # operators that take NumPy's arrays; the others leave the operation to NumPy, which gives a tensor back
+
+
 def binary(op: Op, reflected: bool = False, operator: bool = False):
     """A function of two operands, the second a tensor or a number. An operator gives way to other types (NotImplemented)."""
     name = op.name
 
     def slow(a, b):
         x, y = (read(a) if isinstance(a, Tensor) else number(a)), (read(b) if isinstance(b, Tensor) else number(b))
+        if y.__class__ is int and y >= 1 << 63 and x.__class__ is Node and x.line.dtype.category >= dt.FLOAT: y = float(y)
         if operator:
             if not isinstance(a, Tensor): raise TypeError(f"descriptor '__{name}__' for 'Tensor' objects doesn't apply to a '{type(a).__name__}' object")
-            if y is None: return NotImplemented
+            if y is None:
+                if not isinstance(b, np.ndarray) or (name, reflected) not in WITH_ARRAYS: return NotImplemented
+                y = read(from_numpy(b))
         else: check_numbers(name, a, b, x, y)
         return owned(record(op, (y, x) if reflected else (x, y)))
 
@@ -167,6 +222,17 @@ def dtype_category(x):
     return None if n is None or n.__class__ is Ref else SCALAR_CATEGORY[n.__class__]
 
 
+def giving_way(f):
+    """An operator made from a function: types it refuses may know what to do (NotImplemented)."""
+    def operator(self, other):
+        try: return f(self, other)
+        except TypeError:
+            if isinstance(other, Tensor) or number(other) is not None: raise
+            return NotImplemented
+    operator.__name__ = operator.__qualname__ = f.__name__
+    return operator
+
+
 def nary(op: Op):
     """A function of any other number of operands."""
     def call(*args): return owned(record(op, [operand(x, op.name) for x in args]))
@@ -184,17 +250,22 @@ def inplace(f):
             update = past.__class__ is Leaf and not LOCAL.run.grad         # what an optimizer does to a parameter
             if (past is None or update) and (m.buf is None or not m.buf.exposed):
                 r = f(self, *args, **kw)
+                if r is NotImplemented: return r
                 n = r.node
                 if n is not None and self.alias is None:
                     l = n.line
                     if l.dtype is line.dtype and l.shape == line.shape and l.memory is None and (update and not l.grad or not line.grad or LOCAL.run.grad):
-                        self.node = leaf_node(n, past) if update else n
+                        if update: self.node = leaf_node(n, past)
+                        else:
+                            self.node = n
+                            LOCAL.run.over[id(n)] = id(m)      # what a tensor goes back to if the new value can't be computed
                         self.ver = version(self) + 1
                         return self
                 check_write(self)
                 return land(self, read(r))
         check_write(self)
-        return land(self, read(f(self, *args, **kw)))
+        r = f(self, *args, **kw)
+        return r if r is NotImplemented else land(self, read(r))
     method.__name__ = method.__qualname__ = f.__name__ + "_"
     return method
 

@@ -12,7 +12,8 @@ from ..cpu import memory as mem
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, ambient, record
 from . import data, functions as fn, views
-from .bind import apply, number
+from .data import from_data, from_numpy
+from .bind import apply, element_type, held, number
 from .size import on_cpu
 from .tensor import Tensor, owned, read, require_grad, wrap
 from .views import ints, shape_of
@@ -23,20 +24,26 @@ def finish(t: Tensor, requires_grad) -> Tensor:
     return t
 
 
-def tensor(data_, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
+def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """A tensor with its own copy of the data."""
     on_cpu(device)
-    return finish(data.from_data(data_, dtype), requires_grad)
+    return finish(from_data(data, element_type(dtype)), requires_grad)
 
 
-def as_tensor(data_, dtype=None, device=None):
+def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    """A 0-d tensor of a number, by default of the default dtype."""
+    return full((), s, dtype=dtype or state.default_dtype, device=device, requires_grad=requires_grad)
+
+
+def as_tensor(data, dtype=None, device=None):
     """The data as a tensor, sharing memory where it can."""
     on_cpu(device)
-    if isinstance(data_, Tensor): return data_ if dtype is None else fn.to(data_, dtype)
-    if isinstance(data_, np.ndarray):
-        t = data.from_numpy(data_)
+    dtype = element_type(dtype)
+    if isinstance(data, Tensor): return data if dtype is None else fn.to(data, dtype)
+    if isinstance(data, np.ndarray):
+        t = from_numpy(data)
         return t if dtype is None else fn.to(t, dtype)
-    return data.from_data(data_, dtype)
+    return from_data(data, dtype)
 
 
 def size_of(args, size) -> tuple:
@@ -51,7 +58,7 @@ def size_of(args, size) -> tuple:
 def constant(value):
     def make(*args, size=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, names=None):
         on_cpu(device)
-        if dtype is not None and dtype.__class__ is not dt.dtype: raise TypeError(f"argument 'dtype' must be torch.dtype, not {type(dtype).__name__}")
+        dtype = element_type(dtype)
         return finish(apply(mv.full, attr=(size_of(args, size), dtype or state.default_dtype, value)), requires_grad)
     return make
 
@@ -62,7 +69,7 @@ zeros, ones = constant(0), constant(1)
 def empty(*args, size=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None):
     """Uninitialised memory (its values are whatever was there)."""
     on_cpu(device)
-    shape, dtype = size_of(args, size), dtype or state.default_dtype
+    shape, dtype = size_of(args, size), element_type(dtype) or state.default_dtype
     return finish(wrap(data.node_of(mem.empty(math.prod(shape) * dtype.size), dtype, shape)), requires_grad)
 
 
@@ -71,7 +78,8 @@ def full(size, fill_value, *, dtype=None, layout=None, device=None, requires_gra
     if isinstance(fill_value, Tensor): fill_value = data.item(fill_value)
     v = number(fill_value)
     if v is None: raise TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}")
-    dtype = dtype or dt.default_for(dt.SCALAR_CATEGORY[type(v)], state.default_dtype)
+    dtype = element_type(dtype) or dt.default_for(dt.SCALAR_CATEGORY[type(v)], state.default_dtype)
+    held(v, dtype)
     return finish(owned(record(mv.full, (v,), (size_of((size,), None), dtype, None))), requires_grad)
 
 
@@ -91,13 +99,15 @@ def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, r
     if dtype is None: dtype = dt.int64 if all(isinstance(x, int) for x in (start, end, step)) else state.default_dtype
     if step == 0: raise RuntimeError("step must be nonzero")
     if not all(math.isfinite(x) for x in (start, end)): raise RuntimeError(f"unsupported range: {start} -> {end}")
+    dtype = element_type(dtype)
+    if dtype is dt.bool: raise NotImplementedError("\"arange_cpu\" not implemented for 'Bool'")
     if dtype is dt.int64: start, end, step = int(start), int(end), int(step)
     if (end - start) * step < 0: raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    if dtype.category == dt.INT and int(step) == 0: raise ValueError("step must be nonzero")
     n = math.ceil((end - start) / step) if not all(isinstance(x, int) for x in (start, end, step)) else -(-(end - start) // step)
     if dtype.category == dt.INT: start, step = int(start), int(step)               # small integers count as PyTorch does: the length in floats, the steps in integers
     return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad)
 
+    if n >= 1 << 63: raise RuntimeError("invalid size, possible overflow?")
 
 def eye(n, m=None, *, dtype=None, layout=None, device=None, requires_grad=False):
     on_cpu(device)
@@ -114,9 +124,9 @@ def linspace(start, end, steps, *, dtype=None, layout=None, device=None, require
     for x in (start, end):
         if isinstance(x, Tensor) and shape_of(x): raise RuntimeError(f"linspace only supports 0-dimensional start and end tensors, but got a tensor with {len(shape_of(x))} dimension(s).")
     start, end = (data.item(x) if isinstance(x, Tensor) else x for x in (start, end))
-    dtype = dtype or (state.default_dtype.to_complex() if isinstance(start, complex) or isinstance(end, complex) else state.default_dtype)
+    dtype = element_type(dtype) or (state.default_dtype.to_complex() if isinstance(start, complex) or isinstance(end, complex) else state.default_dtype)
     if steps < 0: raise RuntimeError("number of steps must be non-negative")
-    if dtype.category == dt.INT: start, end = int(start), int(end)
+    if dtype.category == dt.INT: start, end = int(held(start, dtype)), int(held(end, dtype))
     if steps == 0: return finish(empty(0, dtype=dtype), requires_grad)
     if steps == 1: return finish(full((1,), start, dtype=dtype), requires_grad)
     code = np.float64 if dtype.category < dt.FLOAT else dtype.opmath.code
@@ -138,7 +148,7 @@ def empty_strided(size, stride, *, dtype=None, layout=None, device=None, require
 
 def set_default_dtype(d):
     """Which float type bare Python floats become."""
-    if d.category != dt.FLOAT: raise TypeError("only floating-point types are supported as the default type")
+    if d.__class__ is not dt.dtype or d.category != dt.FLOAT: raise TypeError("invalid dtype object: only floating-point types are supported as the default type")
     if d is not state.default_dtype:
         ambient(("default dtype", d))
         state.default_dtype = d

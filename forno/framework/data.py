@@ -5,6 +5,7 @@ graph.line.enter snapshots it or makes the window run early, tensor.write lands 
 """
 from __future__ import annotations
 
+import collections
 import ctypes
 import math
 from sys import getrefcount
@@ -17,7 +18,7 @@ from ..core.state import state
 from ..cpu import memory as mem
 from ..graph.line import Leaf, Node, Poison, Slice, given, new, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
-from .tensor import Tensor, memory, read, share, wrap
+from .tensor import Tensor, memory, read, root, share, wrap
 
 
 class Foreign(mem.Buffer):
@@ -213,55 +214,131 @@ def tolist(t: Tensor): return values(t).tolist()
 
 
 # ---------------------------------------------------------------- from Python data
-def shape_of_list(data) -> tuple:
-    shape = []
-    while isinstance(data, (list, tuple)):
-        shape.append(len(data))
-        if not data: break
-        data = data[0]
-    return tuple(shape) + (tuple(data.shape) if hasattr(data, "shape") else ())
-
-
-def infer_dtype(array: np.ndarray, data) -> dt.dtype:
-    if array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)): return state.default_dtype
-    if array.dtype == np.complex128 and not isinstance(data, (np.ndarray, np.generic)): return state.default_dtype.to_complex()
-    out = dt.FROM_NUMPY.get(array.dtype)
-    if out is None: raise TypeError(f"can't convert np.ndarray of type {array.dtype}")
-    return out
+SEQUENCES = (list, tuple, range, collections.deque)
 
 
 def from_data(data, dtype=None) -> Tensor:
     """torch.tensor's reading of Python data: always a copy, dtype inferred as PyTorch does."""
-    if isinstance(data, Tensor):
-        src = values(data)
-        return copy_array(src, dtype or data.dtype)
-    if isinstance(data, (list, tuple)): data = unwrap_tensors(data)
-    if isinstance(data, (list, tuple)) and len(data) == 0: return copy_array(np.empty((0,) if not data else np.shape(data)), dtype or state.default_dtype)
-    try: array = np.array(data)
-    except ValueError as e:
-        raise ValueError(f"expected sequence of equal length at every dimension: {e}") from None
-    if array.dtype == object:
-        if isinstance(data, np.ndarray): raise TypeError("can't convert np.ndarray of type numpy.object_.")
-        bad = next((x for x in np.ravel(array) if not isinstance(x, (int, float, complex, bool))), 0)
-        if isinstance(bad, int): raise ValueError("Overflow when unpacking long long")
-        if isinstance(bad, (list, tuple)): raise ValueError(f"expected sequence of length {len(array)} at dim {array.ndim} (got {len(bad)})")
-        raise RuntimeError(f"Could not infer dtype of {type(bad).__name__}")
-    if array.dtype.kind in "US": raise TypeError("new(): invalid data type 'str'")
-    if array.size == 0 and not isinstance(data, (np.ndarray, np.generic)): return copy_array(array, dtype or state.default_dtype)
-    if array.dtype == np.uint64 and not isinstance(data, (np.ndarray, np.generic)): raise ValueError("Overflow when unpacking long long")
-    if dtype is not None and dtype.category <= dt.INT and not isinstance(data, (np.ndarray, np.generic)): check_range(array, dtype)
-    return copy_array(array, dtype or infer_dtype(array, data))
+    if isinstance(data, Tensor): return copy_array(values(data), dtype or data.dtype)
+    if isinstance(data, np.ndarray): return copy_array(data, dtype or readable(data))
+    if isinstance(data, np.generic): return from_number(data, dtype)
+    if not isinstance(data, SEQUENCES): data = scalar(data)
+    types = element_types(data)
+    kind = dtype or inferred(types)
+    try: array = np.array(data if not types & {Tensor} else unwrapped(data))
+    except ValueError: raise ragged(data) from None
+    if not array.size: return copy_array(array, kind)
+    if array.dtype == object and all(isinstance(x, SEQUENCES) or isinstance(x, np.ndarray) and x.ndim for x in array.flat): raise ragged(data)
+    if all(issubclass(t, int) for t in types): array = whole_numbers(array, data, kind)
+    elif array.dtype.kind == "c" and kind.category in (dt.INT, dt.FLOAT):
+        raise TypeError("'complex' object cannot be interpreted as an integer" if kind.category == dt.INT else "must be real number, not complex")
+    elif array.dtype == object: array = np.array(data, kind.code if kind is not dt.bfloat16 else np.float32)      # whole numbers beyond 64 bits among others
+    if kind.category == dt.INT: check_range(array, kind)
+    return copy_array(array, kind)
+
+
+def from_number(x, dtype) -> Tensor:
+    """NumPy's scalars keep their type."""
+    if dtype is not None and dtype.category == dt.INT and isinstance(x, np.floating) and not isinstance(x, float):
+        raise TypeError(f"'numpy.{x.dtype}' object cannot be interpreted as an integer")
+    array = np.asarray(x)
+    kind = dtype or readable(array)
+    if kind.category == dt.INT: check_range(array, kind)
+    return copy_array(array, kind)
+
+
+def readable(array: np.ndarray) -> dt.dtype:
+    """The dtype of an array that PyTorch reads."""
+    if not array.dtype.isnative:
+        raise ValueError("given numpy array has byte order different from the native byte order. Conversion between byte orders is currently not supported.")
+    out = dt.FROM_NUMPY.get(array.dtype)
+    if out is None:
+        raise TypeError(f"can't convert np.ndarray of type {array.dtype.type.__module__}.{array.dtype.type.__name__}. The only supported types are: float64, float32, float16, "
+                        "complex64, complex128, int64, int32, int16, int8, uint64, uint32, uint16, uint8, and bool.")
+    if any(s < 0 for s in array.strides):
+        raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are not currently supported. "
+                         "(You can probably work around this by making a copy of your array  with array.copy().) ")
+    return out
+
+
+def scalar(x):
+    """A single Python value as data: a number, or PyTorch's refusal."""
+    if isinstance(x, (str, bytes)): raise TypeError(f"new(): invalid data type '{type(x).__name__}'")
+    if isinstance(x, (int, float, complex)): return x
+    if hasattr(x, "__array__"): return np.asarray(x)
+    try: return list(memoryview(x))
+    except TypeError: raise RuntimeError(f"Could not infer dtype of {type(x).__name__}") from None
+
+
+def element_types(data) -> set:
+    """The types of all numbers in nested sequences; arrays count as sequences."""
+    types, todo = set(), [data] if isinstance(data, SEQUENCES) else []
+    if not todo: types.add(type(data))
+    while todo:
+        x = todo.pop()
+        if isinstance(x, np.ndarray): types.add(x.dtype.type); continue
+        here = set(map(type, x))
+        deeper = tuple(t for t in here if issubclass(t, (*SEQUENCES, np.ndarray)))
+        if deeper: todo.extend(y for y in x if isinstance(y, deeper))
+        for t in here.difference(deeper):
+            if issubclass(t, Tensor): types.update((Tensor, *(y.dtype.code.type for y in x if isinstance(y, Tensor))))
+            else: types.add(t)
+    return types
+
+
+def inferred(types: set) -> dt.dtype:
+    """PyTorch's dtype for numbers of these types: all promoted together."""
+    out = None
+    for t in types - {Tensor}:
+        if issubclass(t, np.generic):
+            kind = dt.FROM_NUMPY.get(np.dtype(t))
+            if kind is None: raise TypeError(f"can't convert np.ndarray of type numpy.{t.__name__}")
+        elif issubclass(t, bool): kind = dt.bool
+        elif issubclass(t, int): kind = dt.int64
+        elif issubclass(t, float): kind = state.default_dtype
+        elif issubclass(t, complex): kind = state.default_dtype.to_complex()
+        elif issubclass(t, str): raise ValueError(f"too many dimensions '{t.__name__}'")
+        else: raise RuntimeError(f"Could not infer dtype of {t.__name__}")
+        out = kind if out is None else dt.promote_types(out, kind)
+    return out or state.default_dtype
+
+
+def ragged(data) -> Exception:
+    """Why nested sequences are no array, as PyTorch says it."""
+    shape, x = [], data
+    while isinstance(x, SEQUENCES) and len(x): shape.append(len(x)); x = x[0]
+
+    def wrong(x, d):
+        if d == len(shape): return TypeError(f"'{type(x).__name__}' object cannot be interpreted as an integer") if isinstance(x, SEQUENCES) else None
+        if not isinstance(x, (*SEQUENCES, np.ndarray)): return TypeError("not a sequence")
+        if len(x) != shape[d]: return ValueError(f"expected sequence of length {shape[d]} at dim {d} (got {len(x)})")
+        return next((e for e in (wrong(y, d + 1) for y in x) if e is not None), None) if d + 1 < len(shape) or not isinstance(x, np.ndarray) else None
+    return wrong(data, 0) or ValueError("expected sequences of equal length at every dimension")
+
+
+def whole_numbers(array, data, kind):
+    """Python's integers may be longer than 64 bits."""
+    if array.dtype.kind in "bi" and kind is not dt.uint64: return array
+    if kind.category >= dt.FLOAT: return np.array(data, np.complex128 if kind.category == dt.COMPLEX else np.float64)
+    if kind is dt.bool: return array != 0
+    if kind is not dt.uint64: raise ValueError("Overflow when unpacking long long")
+    try: return np.array(data, np.uint64)
+    except OverflowError: raise OverflowError("int too big to convert" if array.max() > 0 else "can't convert negative int to unsigned") from None
 
 
 def check_range(array, dtype):
-    """Python numbers must fit an integer type; negative ones wrap around in unsigned types."""
-    if array.dtype.kind not in "iuf" or not array.size or dtype is dt.bool: return
-    lo, hi, bound = array.min(), array.max(), np.iinfo(dtype.code)
-    if np.isnan(lo) or hi > bound.max or lo < (bound.min if dtype.signed else -int(bound.max)):
-        raise RuntimeError(f"value cannot be converted to type {dtype.name}_t without overflow")
+    """Numbers must fit an integer type; negative integers wrap around in unsigned types."""
+    if array.dtype.kind not in "iuf" or not array.size: return
+    lo, hi = array.min(), array.max()
+    low, high = dt.limits(dtype)
+    if np.isnan(lo) or hi > high or lo < (low if dtype.signed or array.dtype.kind == "f" else -high):
+        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
 
 
-def unwrap_tensors(data):
+def unwrapped(data):
     """Nested sequences may hold tensors of one element."""
-    if isinstance(data, (list, tuple)): return [unwrap_tensors(x) for x in data]
-    return item(data) if isinstance(data, Tensor) and math.prod(data.shape) == 1 else values(data) if isinstance(data, Tensor) else data
+    if isinstance(data, SEQUENCES): return [unwrapped(x) for x in data]
+    if not isinstance(data, Tensor): return data
+    if math.prod(data.shape) == 1: return item(data)
+    if data.dtype.category <= dt.INT: raise TypeError("only integer tensors of a single element can be converted to an index")
+    raise ValueError("only one element tensors can be converted to Python scalars")

@@ -30,12 +30,19 @@ _radd, _rsub = binary(ew.add, reflected=True, operator=True), binary(ew.sub, ref
 
 def add(input, other, *, alpha=1):
     if alpha == 1 and alpha is not True: return _add(input, other)
-    return owned(record(ew.add_scaled, (operand(input, "add"), operand(other, "add"), alpha)))
+    return scaled(operand(input, "add"), operand(other, "add"), alpha)
 
 
 def sub(input, other, *, alpha=1):
     if alpha == 1 and alpha is not True: return _sub(input, other)
-    return owned(record(ew.add_scaled, (operand(input, "sub"), operand(other, "sub"), -alpha)))
+    return scaled(operand(input, "sub"), operand(other, "sub"), -alpha)
+
+
+def scaled(x, y, alpha) -> Tensor:
+    """x + alpha·y; alpha must be a number of the result's type."""
+    n = record(ew.add_scaled, (x, y, alpha))
+    held(alpha, n.line.dtype)
+    return owned(n)
 
 
 def rsub(input, other, *, alpha=1):
@@ -77,6 +84,7 @@ def pow(input, exponent):
     check_numbers("pow", input, exponent, x, y)
     if y.__class__ is int and y < 0 and x.__class__ is Node and x.line.dtype.category == dt.INT:
         raise RuntimeError("Integers to negative integer powers are not allowed.")
+    if y.__class__ is int and x.__class__ is Node and x.line.dtype.category == dt.INT: held(y, x.line.dtype)
     return owned(record(fns.pow_, (x, y)))
 
 
@@ -88,7 +96,10 @@ def where(condition, input=None, other=None):
     if condition.dtype is not dt.bool:
         if condition.dtype is not dt.uint8: raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor with dtype " + ew.TITLES[condition.dtype.name])
         condition = to(condition, dt.bool)
-    return owned(record(ew.where, (read(condition), operand(input, "where"), operand(other, "where"))))
+    x, y = operand(input, "where"), operand(other, "where")
+    for number_, tensor in ((x, y), (y, x)):
+        if tensor.__class__ is Node and number_.__class__ is int: held(number_, tensor.line.dtype)
+    return owned(record(ew.where, (read(condition), x, y)))
 
 
 def where_method(self, condition, other): return where(condition, self, other)
@@ -99,12 +110,14 @@ def masked_fill(input, mask, value):
     if isinstance(value, Tensor):
         if shape_of(value): raise RuntimeError(f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(shape_of(value))} dimension(s).")
         if value.dtype.category > input.dtype.category: raise RuntimeError(f"result type {ew.TITLES[value.dtype.name]} can't be cast to the desired output type {ew.TITLES[input.dtype.name]}")
-    elif isinstance(value, complex) and input.dtype.category < dt.COMPLEX: raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow")
+    elif (v := number(value)) is not None: held(v, input.dtype)
     return owned(record(ew.masked_fill, (read(input), read(mask), operand(value, "masked_fill"))))
 
 
 def clamp(input, min=None, max=None):
     if min is None and max is None: raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    for bound in (min, max):
+        if bound.__class__ is int or bound.__class__ is float and input.dtype.category >= dt.FLOAT: held(bound, input.dtype)
     if max is None: return owned(record(ew.clamp_min, (read(input), operand(min, "clamp"))))
     if min is None: return owned(record(ew.clamp_max, (read(input), operand(max, "clamp"))))
     return owned(record(ew.clamp, (read(input), operand(min, "clamp"), operand(max, "clamp"))))
@@ -144,10 +157,10 @@ def reduce(op, input, dim=None, keepdim=False, dtype=None):
     return drop(n, axes, keepdim)
 
 
-def sum(input, dim=None, keepdim=False, *, dtype=None): return reduce(rd.sum_, input, dim, keepdim, dtype)
+def sum(input, dim=None, keepdim=False, *, dtype=None): return reduce(rd.sum_, input, dim, keepdim, element_type(dtype))
 
 
-def prod(input, dim=None, keepdim=False, *, dtype=None): return reduce(rd.prod, input, dim, keepdim, dtype)
+def prod(input, dim=None, keepdim=False, *, dtype=None): return reduce(rd.prod, input, dim, keepdim, element_type(dtype))
 
 
 def mean(input, dim=None, keepdim=False, *, dtype=None):

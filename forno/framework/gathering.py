@@ -15,7 +15,7 @@ from ..dnn import scan as sc
 from ..dnn import sort as so
 from ..graph.line import Poison, record
 from . import data, functions as fn, views
-from .bind import apply, binary, land, number
+from .bind import apply, binary, constant, land, number
 from .results import named
 from .tensor import Tensor, check_write, owned, read
 from .views import shape_of
@@ -160,7 +160,7 @@ MODES = {None: "set", "add": "sum", "sum": "sum", "multiply": "prod", "prod": "p
 
 def scatter(input, dim, index, src=None, *, value=None, reduce=None):
     src = value if src is None else src
-    if not isinstance(src, Tensor): src = apply(mv.full, attr=((), input.dtype, number(src)))
+    if not isinstance(src, Tensor): src = owned(constant(src, input.dtype))
     index = positions("scatter", index)
     d = flat_dim(input, dim)
     if reduce in ("multiply", "prod"): return apply(ga.scatter_reduce, input, index, src if shape_of(src) else views.expand(src, shape_of(index)), attr=(d, "prod", True))
@@ -194,7 +194,7 @@ def index_copy(input, dim, index, source):
 
 
 def index_fill(input, dim, index, value):
-    v = value if isinstance(value, Tensor) else apply(mv.full, attr=((), input.dtype, number(value)))
+    v = value if isinstance(value, Tensor) else owned(constant(value, input.dtype))
     d = flat_dim(input, dim)
     n = shape_of(input)[d] if shape_of(input) else 1
     inside(ga.index, indices_of(index), d, n, -n)

@@ -4,16 +4,17 @@ from __future__ import annotations
 import numpy as np
 
 from ..core import dtype as dt
-from ..dnn import movement as mv
-from ..graph.line import record
 from . import data, functions as fn, gathering, views
-from .bind import apply, number
+from .bind import constant
 from .methods import copy_
 from .tensor import Tensor, check_write, memory, owned, read, write
 from .views import shape_of
 
 
-def parts(index) -> tuple: return index if isinstance(index, tuple) else (index,)
+def parts(index) -> tuple:
+    """An index as a tuple; NumPy's arrays are tensors from here on."""
+    index = index if isinstance(index, tuple) else (index,)
+    return tuple([data.from_data(x) if isinstance(x, np.ndarray) else x for x in index]) if any([isinstance(x, np.ndarray) for x in index]) else index
 
 
 def is_advanced(x) -> bool: return isinstance(x, (Tensor, list, np.ndarray)) and not (isinstance(x, Tensor) and x.dtype.category == dt.INT and not shape_of(x))
@@ -79,9 +80,7 @@ def getitem(self, index):
 def setitem(self, index, value):
     index = parts(index)
     t, picks = viewed(self, index)
-    if not isinstance(value, Tensor):
-        if number(value) is None: value = data.from_data(value, self.dtype)
-        else: value = apply(mv.full, attr=((), self.dtype, number(value)))
+    if not isinstance(value, Tensor): value = owned(constant(value, self.dtype))
     if all(p is None for p in picks):
         shape, have = shape_of(t), shape_of(value)
         k = 0

@@ -52,7 +52,7 @@ def deep_memory(t: Tensor, memo: dict) -> Tensor:
     key = "storage", id(a.store if a.store.peers is None else a.store.peers)
     base = memo.get(key)
     if base is None:
-        base = memo[key] = wrap(record(mv.copy, (cut(a.store.node),)))
+        base = memo[key] = wrap(record(mv.copy, (cut(store.node),)))
         if a.view is None: return base
     mem = memory(t)
     return views.as_strided(detached(base), mem.shape, mem.strides, mem.offset)
@@ -196,6 +196,8 @@ def asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=None) -> T
     if copy is False and not shares: raise ValueError("can't alias arbitrary sequence into a tensor.")
     if dtype is not None and t.dtype is not dtype:
         if copy is False: raise ValueError(f"can't alias tensor with dtype '{fn.ew.TITLES[t.dtype.name]}' into dtype '{fn.ew.TITLES[dtype.name]}'.")
+    on_cpu(device)
+    dtype = element_type(dtype)
         t = fn.to(t, dtype)
     elif copy and shares: t = views.clone(t)
     if requires_grad is None: return t

@@ -14,7 +14,7 @@ from ..core.state import state
 from ..cpu import threads
 from ..dnn.elementwise import TITLES
 from . import creation, data, methods, views
-from .bind import number
+from .bind import element_type, number
 from .sharing import TypedStorage, UntypedStorage
 from .size import Size, on_cpu
 from .tensor import Tensor, detached
@@ -52,7 +52,10 @@ class TensorType(type):
     """torch.FloatTensor and its like: constructors and isinstance checks of one dtype."""
 
     def __instancecheck__(cls, x): return isinstance(x, Tensor) and x.dtype is cls.dtype and x.device.type == cls.device_type
-    def __call__(cls, *args, device=None): return built(args, cls.dtype, device)
+    def __call__(cls, *args, device=None):
+        if cls.device_type != "cpu": raise TypeError(f"type {cls.__module__}.{cls.__name__} not available. Torch not compiled with CUDA enabled.")
+        return built(args, cls.dtype, device)
+
     def __repr__(cls): return f"<class '{cls.__module__}.{cls.__name__}'>"
 
     @property
@@ -82,7 +85,7 @@ def new(t: Tensor, *args, device=None): return built(args, t.dtype, device)
 
 
 def new_tensor(t, data, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
-    return creation.tensor(data, dtype=dtype or t.dtype, device=device, requires_grad=requires_grad)
+    return creation.tensor(data, dtype=element_type(dtype) or t.dtype, device=device, requires_grad=requires_grad)
 
 
 def new_full(t, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
@@ -189,7 +192,7 @@ class iinfo(info):
         if type is dt.bool: raise TypeError("torch.bool is not supported by torch.iinfo")
         if type.category != dt.INT: raise TypeError("torch.iinfo() requires an integer input type. Use torch.finfo to handle 'torch.iinfo'")
         self.kind, self.bits = type, type.size * 8
-        self.min, self.max = (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if type.signed else (0, (1 << self.bits) - 1)
+        self.min, self.max = dt.limits(type)
 
 
 _FLOATS = {"float16": (10, -14, 15, 1e-3), "bfloat16": (7, -126, 127, 1e-2), "float32": (23, -126, 127, 1e-6), "float64": (52, -1022, 1023, 1e-15)}
@@ -227,8 +230,8 @@ def set_num_interop_threads(n: int):
     _Interop.threads = n
 
 
-def cuda(t, device=None, non_blocking=False, memory_format=None): raise AssertionError("Torch not compiled with CUDA enabled")
-def xpu(t, device=None, non_blocking=False, memory_format=None): raise AssertionError("Torch not compiled with XPU enabled")
+def cuda(t, device=None, non_blocking=False, memory_format=None): on_cpu("cuda")
+def xpu(t, device=None, non_blocking=False, memory_format=None): on_cpu("xpu")
 
 
 def as_subclass(t: Tensor, cls) -> Tensor: return methods.make_subclass(cls, t, t.requires_grad and t.is_leaf)

@@ -9,7 +9,7 @@ from ..dnn import elementwise as ew
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, Leaf, Node, record
 from . import autograd, data, functions as fn, gradfn, views
-from .bind import NUMBERS, apply, binary, inplace, land, number, operand, unary
+from .bind import NUMBERS, apply, binary, constant, element_type, inplace, land, number, operand, unary
 from .size import CPU, Size, on_cpu, strided
 from .tensor import Alias, Tensor, check_write, detached, leaf_on, memory, owned, read, require_grad, share, version, whole_write, wrap, write
 from .views import shape_of
@@ -156,8 +156,7 @@ def make_subclass(cls, data, require_grad=False):
 def copy_(self, src, non_blocking=False):
     check_write(self)
     line = read(self).line
-    if not isinstance(src, Tensor): src = apply(mv.full, attr=(line.shape, line.dtype, src)) if number(src) is not None else bad("copy_", src)
-    n = read(src)
+    n = read(src) if isinstance(src, Tensor) else constant(src, line.dtype, line.shape) if number(src) is not None else bad("copy_", src)
     if n.line.dtype is not line.dtype: n = record(mv.cast, (n,), line.dtype)
     if n.line.shape != line.shape: n = read(views.expand(owned(n), line.shape))
     write(self, whole_write(self, record(mv.copy, (n,))))
@@ -180,9 +179,8 @@ def fill_(self, value):
     if isinstance(value, Tensor):
         if shape_of(value): raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {len(shape_of(value))} dimensions.")
         return copy_(self, value)
-    v = number(value)
-    if v is None: bad("fill_", value)
-    write(self, whole_write(self, record(mv.full, (v,), (line.shape, line.dtype, None))))
+    if number(value) is None: bad("fill_", value)
+    write(self, whole_write(self, constant(value, line.dtype, line.shape)))
     return self
 
 
@@ -196,12 +194,12 @@ def zero_(self):
 # ---------------------------------------------------------------- conversion
 def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
     for a in args:
-        if isinstance(a, dt.dtype): dtype = a
+        if isinstance(a, (dt.dtype, type)): dtype = a
         elif isinstance(a, Tensor): dtype = a.dtype
         elif isinstance(a, (str, type(CPU), int)) and not isinstance(a, bool): device = a
         elif a is not None and not isinstance(a, bool): raise TypeError(f"to() received an invalid combination of arguments - got {type(a).__name__}")
     if device is not None: on_cpu(device)
-    if dtype is not None and dtype.__class__ is not dt.dtype: raise TypeError(f"to() received an invalid combination of arguments - got (dtype={type(dtype).__name__})")
+    dtype = element_type(dtype)
     t = fn.to(self, dtype or self.dtype, copy)
     return t if memory_format is None or memory_format.name == "preserve_format" else views.contiguous_(t, memory_format)
 
@@ -213,8 +211,12 @@ def caster(dtype):
 
 def type_(self, dtype=None, non_blocking=False):
     if dtype is None: return f"torch.{ew.TITLES[self.dtype.name].replace('Complex', 'Complex')}Tensor"
-    if isinstance(dtype, str): dtype = {f"torch.{v}Tensor": dt.BY_NAME[k] for k, v in ew.TITLES.items()}[dtype]
-    return fn.to(self, getattr(dtype, "dtype", dtype))
+    if isinstance(dtype, str):
+        if dtype.startswith("torch.cuda."): on_cpu("cuda")
+        dtype = {f"torch.{v}Tensor": dt.BY_NAME[k] for k, v in ew.TITLES.items()}.get(dtype, dtype)
+    dtype = getattr(dtype, "dtype", dtype)
+    if dtype.__class__ is not dt.dtype: raise ValueError(f"invalid type: '{getattr(dtype, '__name__', dtype)}'")
+    return fn.to(self, dtype)
 
 
 def to_bool(self):
@@ -228,7 +230,11 @@ def scalar(kind):
     """float(t), int(t), complex(t)."""
     def method(self):
         if numel(self) != 1: raise ValueError("only one element tensors can be converted to Python scalars")
-        return kind(data.item(self))
+        x = data.item(self)
+        if x.__class__ is complex and kind is not complex:
+            if x.imag: raise RuntimeError(f"value cannot be converted to type {'double' if kind is float else 'int64_t'} without overflow")
+            x = x.real
+        return kind(x)
     return method
 
 
@@ -245,6 +251,23 @@ def to_array(self, dtype=None, copy=None):
 
 def length(self):
     shape = shape_of(self)
+def invert(self):
+    if self.dtype.category > dt.INT: raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+    return _invert(self)
+
+
+_invert = unary(ew.bitwise_not)
+
+
+def contains(self, element):
+    if not isinstance(element, Tensor) and number(element) is None:
+        raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
+    return bool(data.item(fn.any(element == self)))
+
+
+def reverse(self): return self.flip(0) if shape_of(self) else self
+
+
     if not shape: raise TypeError("len() of a 0-d tensor")
     return shape[0]
 
@@ -267,7 +290,7 @@ def hang(cls):
                         is_quantized=lambda s: False, is_meta=lambda s: False, is_mkldnn=lambda s: False, itemsize=element_size,
                         nbytes=lambda s: numel(s) * s.dtype.size, T=lambda s: views.permute(s, tuple(range(dim(s)))[::-1]), mT=lambda s: views.transpose(s, -2, -1),
                         _base=lambda s: None, output_nr=lambda s: 0, retains_grad=lambda s: getattr(s, "kept", None) is not None, is_nested=lambda s: False,
-                        is_cpu=lambda s: True, is_xpu=lambda s: False, is_mps=lambda s: False, names=lambda s: (None,) * dim(s)).items():
+                        is_cpu=lambda s: True, is_xpu=lambda s: False, is_mps=lambda s: False).items():
         if f is not None: setattr(cls, name, property(f))
     cls._make_subclass = staticmethod(make_subclass)
     cls.requires_grad = property(requires_grad, set_requires_grad)
@@ -276,7 +299,7 @@ def hang(cls):
     for name, f in dict(size=size, dim=dim, ndimension=dim, numel=numel, nelement=numel, stride=stride, storage_offset=storage_offset, is_contiguous=views.is_contiguous_in,
                         element_size=element_size, requires_grad_=requires_grad_, backward=backward, register_hook=register_hook, detach=detach, detach_=detach_,
                         register_post_accumulate_grad_hook=register_post_accumulate_grad_hook, retain_grad=autograd.retain_grad, copy_=copy_, fill_=fill_, zero_=zero_,
-                        to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length,
+                        to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length, __contains__=contains, __reversed__=reverse,
                         __iter__=iterate, __array__=to_array, row=row, filled=filled, ramp=ramp, type_as=lambda s, o: fn.to(s, o.dtype), contiguous=views.contiguous_,
                         is_floating_point=lambda s: s.dtype.category == dt.FLOAT, is_complex=lambda s: s.dtype.category == dt.COMPLEX, is_signed=lambda s: s.dtype.signed,
                         cpu=lambda s, memory_format=None: s, data_ptr=data_ptr, is_inference=lambda s: False, is_shared=lambda s: False, get_device=lambda s: -1,

@@ -11,8 +11,8 @@ import time
 from ..core.errors import StepError
 from ..core.flags import flags
 from ..core.graph import Graph, Scalar
-from ..core.kernels import Host
-from ..core.plan import Plan
+from ..core.kernels import Host, Native, Nest
+from ..core.plan import Place, Plan
 from ..core.shape import contiguous
 from ..core.trace import trace
 from ..cpu import launch, memory
@@ -30,12 +30,53 @@ _FORMAT = {int: "q", bool: "q", float: "d", complex: "dd"}
 def prepare(graph: Graph, lines):
     t = time.perf_counter()
     plan = make(graph, gemm.accepts)
+    lost = endangered(plan)
+    if lost: plan = make(graph._replace(donated=graph.donated - lost, prefer={j: k for j, k in graph.prefer.items() if k not in lost}), gemm.accepts)
     t = trace.add("plan", t)
     compile_all([s.kernel for s in plan.steps])
     run = Runner(graph, plan, lines)
     trace.add("compile", t)
     if flags.SHOW >= 2: ladder.planned(plan, run.launches)
     return plan, run
+
+
+def fails(kernel) -> bool:
+    """Can values make a step fail?"""
+    if kernel.__class__ is Native: return kernel.name in ("take", "scatter")
+    return kernel.__class__ is Host or kernel.__class__ is Nest and kernel.checks
+
+
+def intact(kernel) -> bool:
+    """Does a step that fails leave alone what it would have written? A scatter looks at every index first."""
+    return kernel.__class__ is Native and kernel.name == "scatter"
+
+
+def writers(plan: Plan) -> dict:
+    """Place -> the steps that write there."""
+    wrote: dict = {}
+    for k, s in enumerate(plan.steps):
+        for p, o in zip(s.places, s.kernel.operands):
+            if "w" in o.mode: wrote.setdefault(p, []).append(k)
+    return wrote
+
+
+def endangered(plan: Plan) -> frozenset:
+    """Inputs to be written over that would be lost, half written, if a step failed: state must survive that, so such a plan is made without them."""
+    risky = [k for k, s in enumerate(plan.steps) if fails(s.kernel)]
+    if not risky or not any(o.kind == "donated" for o in plan.outs): return frozenset()
+    wrote, out = writers(plan), set()
+    for j, o in enumerate(plan.outs):
+        if o.kind != "donated": continue
+        mine = wrote.get(o.source, []) + wrote.get(Place("out", j), [])
+        if any(min(mine) < k <= max(mine) or k == min(mine) and not intact(plan.steps[k].kernel) for k in risky if mine): out.add(o.source.index)
+    return frozenset(out)
+
+
+def word(x):
+    """A number as a 64-bit word: whole numbers up to 2^64 wrap around, as in PyTorch."""
+    if x.__class__ is not int or -1 << 63 <= x < 1 << 63: return x
+    if 0 < x < 1 << 64: return x - (1 << 64)
+    raise OverflowError("int too big to convert")
 
 
 class Runner:
@@ -101,7 +142,7 @@ class Runner:
             numbers = [scalars[k] for k in self.numbers]
             if self.complex: numbers = [y for x in numbers for y in ((x.real, x.imag) if x.__class__ is complex else (x,))]
             try: vals = self.pack(*words, *address, *numbers)
-            except struct.error: raise RuntimeError("value cannot be converted to type int64_t without overflow") from None
+            except struct.error: vals = self.pack(*words, *address, *map(word, numbers))
             trace.counts["launches"] += 1
             if flags.SHOW and not self.stops:
                 error, seconds = self.table.timed(vals)
@@ -160,15 +201,12 @@ class Runner:
     def fail(self, cause, step, buffers, result):
         """Say which outputs are complete and which inputs are lost after a failure in `step`."""
         at = next(k for k, s in enumerate(self.plan.steps) if s is step)
-        wrote: dict = {}                       # place -> its last writer
-        for k, s in enumerate(self.plan.steps):
-            for p, o in zip(s.places, s.kernel.operands):
-                if "w" in o.mode: wrote.setdefault(p, []).append(k)
+        wrote, clean = writers(self.plan), intact(step.kernel)
         spoiled, made = set(), {}
         for j, i in self.taken:
-            writers = wrote.get(("in", i), []) + wrote.get(("out", j), [])
-            if min(writers, default=at + 1) <= at: spoiled.add(i)
-            if max(writers, default=-1) < at: made[j] = buffers[i]
+            mine = wrote.get(("in", i), []) + wrote.get(("out", j), [])
+            if min(mine, default=at + 1) <= at - clean: spoiled.add(i)
+            if max(mine, default=-1) < at: made[j] = buffers[i]
         for j, _ in self.made:
             if max(wrote.get(("out", j), []), default=-1) < at: made[j] = result[j]
         shown = self.shown(buffers, list(result))

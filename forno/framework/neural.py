@@ -21,7 +21,7 @@ from ..dnn.pool import Window
 from ..graph.line import record
 from . import arrange, complexes, functions as fn, gathering, randoms, views
 from .autograd import no_grad
-from .bind import apply, binary
+from .bind import apply, binary, constant
 from .tensor import owned, read
 from .views import shape_of
 
@@ -166,7 +166,7 @@ def pad_constant(input, pad, value=0):
     if out == inner: return views.clone(input)
     step = whole(out)
     window = step._replace(shape=inner, offset=sum(b * s for b, s in zip(before, step.strides)))
-    return apply(mv.put, apply(mv.full, attr=(out, input.dtype, value)), input, attr=window)
+    return apply(mv.put, owned(constant(value, input.dtype, out)), input, attr=window)
 
 
 # ---------------------------------------------------------------- pooling

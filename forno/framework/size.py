@@ -28,6 +28,7 @@ class device:
         if isinstance(type, device): return type
         self = object.__new__(cls)
         if isinstance(type, int): type, index = "cuda", type
+        if index is not None and index < 0: raise RuntimeError("Device index must not be negative")
         if not isinstance(type, str): raise TypeError(f"device(): argument 'type' must be str, not {type.__class__.__name__}")
         if index is None:
             m = re.fullmatch(r"([a-z]+)(?::(\d+))?", type)
@@ -52,8 +53,9 @@ CPU = device("cpu")
 def on_cpu(where) -> device:
     """The device an argument names, if this build has it."""
     d = CPU if where is None else device(where)
-    if d.type in ("cpu", "meta") and d.type == "cpu": return d
-    if d.type == "cuda": raise RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and installed a driver; use device='cpu' meanwhile")
+    if d.type == "cpu": return d
+    if where.__class__ is int: raise RuntimeError("Cannot access accelerator device when none is available.")
+    if d.type in ("cuda", "xpu"): raise AssertionError(f"Torch not compiled with {d.type.upper()} enabled")
     raise NotImplementedError(f"device '{d}' is not implemented; use device='cpu'")
 
 
