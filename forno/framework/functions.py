@@ -18,7 +18,7 @@ from ..dnn import recipes as rc
 from ..dnn import reduce as rd
 from ..graph.line import LOCAL, Node, Ref, new, record
 from . import views
-from .bind import NUMBERS, apply, binary, check_divisor, check_numbers, number, operand
+from .bind import NUMBERS, apply, binary, check_divisor, check_numbers, element_type, held, number, operand
 from .tensor import Tensor, owned, read
 from .views import shape_of
 
