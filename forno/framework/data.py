@@ -18,7 +18,7 @@ from ..core.state import state
 from ..cpu import memory as mem
 from ..graph.line import Leaf, Node, Poison, Slice, given, new, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
-from .tensor import Tensor, memory, read, root, share, wrap
+from .tensor import Tensor, memory, read, share, wrap
 
 
 class Foreign(mem.Buffer):
