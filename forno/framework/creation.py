@@ -96,18 +96,18 @@ def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, r
     on_cpu(device)
     if end is None: start, end = 0, start
     start, end, step = (data.item(x) if isinstance(x, Tensor) else number(x) for x in (start, end, step))
+    dtype = element_type(dtype)
+    if dtype is dt.bool: raise NotImplementedError("\"arange_cpu\" not implemented for 'Bool'")
     if dtype is None: dtype = dt.int64 if all(isinstance(x, int) for x in (start, end, step)) else state.default_dtype
     if step == 0: raise RuntimeError("step must be nonzero")
     if not all(math.isfinite(x) for x in (start, end)): raise RuntimeError(f"unsupported range: {start} -> {end}")
-    dtype = element_type(dtype)
-    if dtype is dt.bool: raise NotImplementedError("\"arange_cpu\" not implemented for 'Bool'")
     if dtype is dt.int64: start, end, step = int(start), int(end), int(step)
     if (end - start) * step < 0: raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     n = math.ceil((end - start) / step) if not all(isinstance(x, int) for x in (start, end, step)) else -(-(end - start) // step)
+    if n >= 1 << 63: raise RuntimeError("invalid size, possible overflow?")
     if dtype.category == dt.INT: start, step = int(start), int(step)               # small integers count as PyTorch does: the length in floats, the steps in integers
     return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad)
 
-    if n >= 1 << 63: raise RuntimeError("invalid size, possible overflow?")
 
 def eye(n, m=None, *, dtype=None, layout=None, device=None, requires_grad=False):
     on_cpu(device)

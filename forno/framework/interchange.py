@@ -192,12 +192,12 @@ def to_dlpack(t: Tensor): return export(t)
 # ---------------------------------------------------------------- asarray
 def asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=None) -> Tensor:
     """Anything as a tensor, on the same memory where that is possible; copy=False insists on it, copy=True forbids it."""
+    on_cpu(device)
+    dtype = element_type(dtype)
     t, shares = interpreted(obj, dtype)
     if copy is False and not shares: raise ValueError("can't alias arbitrary sequence into a tensor.")
     if dtype is not None and t.dtype is not dtype:
         if copy is False: raise ValueError(f"can't alias tensor with dtype '{fn.ew.TITLES[t.dtype.name]}' into dtype '{fn.ew.TITLES[dtype.name]}'.")
-    on_cpu(device)
-    dtype = element_type(dtype)
         t = fn.to(t, dtype)
     elif copy and shares: t = views.clone(t)
     if requires_grad is None: return t

@@ -249,8 +249,6 @@ def to_array(self, dtype=None, copy=None):
     return a if dtype is None else a.astype(dtype, copy=False)
 
 
-def length(self):
-    shape = shape_of(self)
 def invert(self):
     if self.dtype.category > dt.INT: raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
     return _invert(self)
@@ -268,6 +266,8 @@ def contains(self, element):
 def reverse(self): return self.flip(0) if shape_of(self) else self
 
 
+def length(self):
+    shape = shape_of(self)
     if not shape: raise TypeError("len() of a 0-d tensor")
     return shape[0]
 
