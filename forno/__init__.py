@@ -8,11 +8,12 @@ from .framework.api import *
 from .framework.api import _dirichlet_grad, _sample_dirichlet, _standard_gamma, _standard_gamma_grad
 from .autograd import GradcheckError, gradcheck, gradgradcheck
 from .framework.serialize import load, save
-from . import (accelerator, amp, backends, compat, compiler, cuda, distributed, fft, hub, jit, linalg, mps, nn, optim, overrides, random, special, types, utils,
+from . import (accelerator, amp, backends, compat, compiler, cuda, distributed, fft, func, hub, jit, linalg, mps, nn, optim, overrides, random, special, types, utils,
                version, xpu)
 from .amp import autocast
 from .compat import install_as_torch, uninstall_as_torch
 from .compiler import compile
+from .func import vmap
 
 __version__ = "0.1.0"
 __version__, torch_version = compat.versions(__version__)

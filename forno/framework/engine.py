@@ -58,7 +58,8 @@ class Prepared:
 
 def flush():
     """Run this thread's window and open the next one."""
-    flush_run(LOCAL.run)
+    if LOCAL.run.level is None: flush_run(LOCAL.run)
+    else: LOCAL.run.level.settle()
 
 
 def flush_run(run: Run):

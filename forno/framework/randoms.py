@@ -11,6 +11,7 @@ from ..core.shape import whole
 from ..core.state import state
 from ..cpu import memory as mem
 from ..dnn import movement as mv
+from ..graph.line import LOCAL
 from . import creation, data, functions as fn, gathering, random_core, views
 from .autograd import no_grad
 from .bind import apply
@@ -75,8 +76,9 @@ class fork_rng:
         if self.enabled: default_generator.engine.set_state(self.state)
 
 
-def drawn(shape, dtype, fill) -> Tensor:
-    """A tensor whose memory `fill(address, count)` has filled."""
+def drawn(shape, dtype, fill, each: bool = False) -> Tensor:
+    """A tensor whose memory `fill(address, count)` has filled; `each`: one call fills one tensor, whatever the count."""
+    if LOCAL.run.level is not None: return LOCAL.run.level.drawn(shape, dtype, fill, each)
     n = math.prod(shape)
     buffer = mem.empty(n * dtype.size)
     fill(buffer.address, n)
@@ -114,7 +116,7 @@ def randint_like(input, low, high=None, *, dtype=None, **kw): return randint(*((
 
 def randperm(n, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
     on_cpu(device)
-    return creation.finish(drawn((n,), dtype, lambda a, _: engine(generator).permutation(a, n, dtype)), requires_grad)
+    return creation.finish(drawn((n,), dtype, lambda a, _: engine(generator).permutation(a, n, dtype), each=True), requires_grad)
 
 
 def constant_of(value: Tensor, *sources) -> Tensor:
@@ -179,7 +181,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None):
         return gathering.topk(ratio, num_samples)[1]
     n = data.realize(views.contiguous_(input))
     data.settle(n)
-    return drawn((*shape[:-1], num_samples), dt.int64, lambda a, _: engine(generator).multinomial(a, n.buf.address, rows, shape[-1], num_samples, input.dtype))
+    return drawn((*shape[:-1], num_samples), dt.int64, lambda a, _: engine(generator).multinomial(a, n.buf.address, rows, shape[-1], num_samples, input.dtype), each=True)
 
 
 # ---------------------------------------------------------------- in place

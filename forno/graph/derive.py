@@ -45,8 +45,16 @@ class Derivation:
         if past.__class__ is Leaf: return 0, id(past)
         if not n.line.grad: return None
         if past.__class__ is History and past.run is not None: return past.run, n.line.slot
-        s = n.line.slot
-        return (self.run.id, s) if 0 <= s < len(self.run.nodes) and self.run.nodes[s] is n else None
+        home = self.home(n)
+        return None if home is None else (home.id, n.line.slot)
+
+    def home(self, n: Node):
+        """The open window that n was recorded in: this one, or one around it (a function under vmap has its own). None: it came from elsewhere."""
+        run, s = self.run, n.line.slot
+        while not (0 <= s < len(run.nodes) and run.nodes[s] is n and id(n) not in run.inputs):
+            if run.level is None: return None
+            run = run.level.outer
+        return run
 
     def operands(self, n: Node) -> list:
         """Nodes and numbers a vertex was made from (numbers of this window as Refs)."""
@@ -60,11 +68,11 @@ class Derivation:
                     self.numbers.append((n, i, x))
                 out.append(x)
             return out
-        run, out, k = self.run, [], n.line.scal
+        run, out, k = self.home(n), [], n.line.scal
         for c in n.line.ins:
             if c.__class__ is int: out.append(run.nodes[c])
-            elif c.__class__ is type: out.append(Ref(c, k, run.scalars[k])); k += 1
-            else: out.append(Ref(c[0], c[1], run.scalars[c[1]]))
+            elif c.__class__ is type: out.append(Ref(c, k if run is self.run else None, run.scalars[k])); k += 1
+            else: out.append(Ref(c[0], c[1] if run is self.run else None, run.scalars[c[1]]))
         return out
 
     def reaches(self, n: Node) -> bool:
@@ -172,7 +180,7 @@ class Derivation:
     def is_freed(self, n: Node) -> bool:
         past = n.past
         if past.__class__ is History and past.run is not None: return past.freed
-        return any([n.line.slot in f for f in self.run.freed])
+        return any([n.line.slot in f for f in self.home(n).freed])
 
     def go(self, roots):
         for n, g in roots: self.send(n, g)

@@ -102,10 +102,10 @@ LEAF, HISTORY, PLAIN = 2, 1, 0                 # what an input line says of its 
 
 
 class Run:
-    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "id", "unmemo", "grad", "inference", "hold", "stats", "eager")
+    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "id", "unmemo", "grad", "inference", "hold", "stats", "eager", "level")
 
     def __init__(self):
-        self.stats = Stats()
+        self.stats, self.level = Stats(), None             # level: a function under vmap records here (framework.batching)
         self.id, self.hold = 0, 0
         self.open(True, False)
 
@@ -203,6 +203,7 @@ def slot_of(run: Run, n: Node) -> int:
 
 def enter(run: Run, n: Node) -> int:
     """A value from outside becomes an input line of this window."""
+    if run.level is not None: return run.level.enter(n)
     buf = n.buf
     if buf is None:                            # pending in another thread's window: that window runs first
         hand_over_hook[0](n)
