@@ -6,6 +6,7 @@
 """
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ from ..core.errors import StepError
 from ..core.graph import Graph, Scalar, Value
 from ..core.flags import flags
 from ..core.op import TABLE
-from ..core.shape import View
+from ..core.shape import View, compose, contiguous
 from ..core.state import state
 from ..core.trace import trace
 from ..cpu import memory
@@ -25,7 +26,7 @@ from ..dnn.elementwise import operand_dtypes
 from ..dnn.gather import lookups, out_of_range
 from ..graph import spec
 from ..graph.derive import at, keeps
-from ..graph.line import (INPUT, LOCAL, MAX_LINES, History, Leaf, Node, Poison, Run, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
+from ..graph.line import (INPUT, LOCAL, MAX_LINES, History, Leaf, Node, Poison, Run, Slice, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
                           runs_lock)
 from . import native, oracle
 
@@ -230,7 +231,7 @@ def failed(run: Run, todo: Prepared, error: Exception):
     """Close a window whose plan failed, and raise PyTorch's error.
 
     PyTorch would have stopped at the failing line. So a value that doesn't depend on it is computed now, on its own; one that does raises the
-    error again whoever reads it; and a leaf that such a value was written into keeps its old value.
+    error again whoever reads it; and a tensor that such a value was written into keeps its old value.
     """
     nodes = run.nodes
     lines = {l.slot: l for l in run.cur.program() if l.slot >= 0}
@@ -239,20 +240,54 @@ def failed(run: Run, todo: Prepared, error: Exception):
     culprit, error = blame(run, lines, error, spoiled)
     for s in todo.outs:
         if s not in made: nodes[s].buf = rescued(run, lines, s, error, culprit, spoiled)
-    for s in todo.outs:
-        if nodes[s].buf.__class__ is Poison and nodes[s].past.__class__ is Leaf: nodes[s].buf = earlier(run, lines, s, culprit, spoiled)
+    slots = {id(n): s for s, n in enumerate(nodes)}
+    lost = [s for s in todo.outs if nodes[s].buf.__class__ is Poison]
+    for s, buf in [(s, former(run, lines, slots, s, error, culprit, spoiled)) for s in lost]:
+        if buf is not None: nodes[s].buf = buf
+    for n in nodes:                            # a gradient that is lost was never accumulated
+        if n.past.__class__ is Leaf and n.past.grad is not None and gradient(n.past).buf.__class__ is Poison: n.past.grad = None
     close(run, todo, nodes, [nodes[s].buf for s in todo.outs])
     raise error
 
 
-def earlier(run, lines, s, culprit, spoiled):
+def gradient(leaf: Leaf) -> Node: return leaf.grad.node if leaf.grad.alias is None else leaf.grad.alias.store.node
+
+
+def former(run, lines, slots, s, error, culprit, spoiled):
+    """What the memory of slot s held before the write that failed; None if it was no write, has a history of its own, or its old value is lost."""
+    n, line = run.nodes[s], lines[s]
+    if n.past.__class__ is Leaf: return earlier(run, lines, s, error, culprit, spoiled)
+    if line.grad or line.op is INPUT: return None
+    old = run.over.get(id(n))
+    if old.__class__ is Node: return old.buf
+    k = slots.get(old)
+    if k is not None and k < s:
+        before = culprit is None or k < culprit or lines[k].op is INPUT        # a first half of an update is none
+        buf = rescued(run, lines, k, error, culprit, spoiled) if before else None
+        return former(run, lines, slots, k, error, culprit, spoiled) if buf is None or buf.__class__ is Poison else buf
+    if line.op.history is not None: return former(run, lines, slots, line.ins[-1], error, culprit, spoiled)
+    if line.op.name != "view": return None
+    buf = former(run, lines, slots, line.ins[0], error, culprit, spoiled)
+    return None if buf is None else through(buf, lines[line.ins[0]], line)
+
+
+def earlier(run, lines, s, error, culprit, spoiled):
     """The last value of a leaf before the failing line, if there is one."""
     nodes = run.nodes
     for k in range(s - 1, -1, -1):
         if nodes[k].past is nodes[s].past and (culprit is None or k < culprit or lines[k].op is INPUT):
-            buf = rescued(run, lines, k, nodes[s].buf.error, culprit, spoiled)
+            buf = rescued(run, lines, k, error, culprit, spoiled)
             if buf.__class__ is not Poison: return buf
-    return nodes[s].buf
+    return None
+
+
+def through(buf, below, line):
+    """A buffer, laid out as line `below` says, seen through the view `line`; None if no view shows it."""
+    base, memory_of = (buf.view, buf.buffer) if buf.__class__ is Slice else (View(below.shape, below.strides or contiguous(below.shape), 0), buf)
+    view = compose(base, line.attr)
+    if view is None: return None
+    whole = view == View(line.shape, line.strides or contiguous(line.shape), 0) and memory_of.nbytes == math.prod(line.shape) * line.dtype.size
+    return memory_of if whole else Slice(memory_of, view, line.dtype.size)
 
 
 def rescued(run, lines, s, error, culprit, spoiled):
@@ -274,7 +309,7 @@ def alone(run, lines, s):
 def blame(run, lines, error, spoiled):
     """(slot, error) of the first line whose values PyTorch refuses; where none can be looked at any more, the only line that can be meant."""
     if not isinstance(error, StepError): return None, error
-    if isinstance(error.cause, Exception): return None, error.cause
+    if isinstance(error.cause, Exception): return refused(run, lines, error, spoiled), error.cause
     row, index, size = error.cause
     if size is None: return broken_check(run, lines, TABLE[row], spoiled)
     unseen = []
@@ -290,6 +325,16 @@ def blame(run, lines, error, spoiled):
             if wrong.size: return s, refusal(lines[s], axis, int(wrong[0]), n)
     if len(unseen) == 1: return unseen[0][0], refusal(lines[unseen[0][0]], unseen[0][1], index, size)
     return None, IndexError(f"index {index} is out of bounds for dimension with size {size} (in {row})")
+
+
+def refused(run, lines, error, spoiled):
+    """The slot of the line whose library call raised, or None."""
+    mine = [s for s, line in lines.items() if line.op is error.row]
+    for s in mine if len(mine) > 1 else ():
+        if needed(lines, [s]) & spoiled: continue
+        try: alone(run, lines, s)
+        except StepError: return s
+    return mine[0] if len(mine) == 1 else None
 
 
 def broken_check(run, lines, row, spoiled):

@@ -267,6 +267,7 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
     a = t.alias
     if a is None:
         t.node = v if tracked or not n.line.grad else straight(n, v)
+        replaced(n, t.node, v)
         t.ver = version(t) + 1
         return
     s, view = a.store, a.view
@@ -276,6 +277,7 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
         w = v if v.line.shape == s.shape else record(mv.view, (v,), whole(s.shape))
     else: w = record(mv.put, (old if tracked else cut(old), v), view)
     if not tracked and old.line.grad: w = straight(old, w)
+    replaced(old, w, v)
     s.node = w
     s.version += 1
     if s.peers is not None:
@@ -284,6 +286,13 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
             d = cut(w)
             p.node = straight(p.node, d) if p.node.line.grad else d
             p.version = s.version
+
+
+def replaced(old: Node, now: Node, v: Node):
+    """`now`, which contains v, takes old's place: should v fail, the tensor keeps its old value."""
+    if v.buf is not None or v.line.op.name == "full": return      # these can't
+    run = LOCAL.run
+    run.over[id(now)] = old if old.buf is not None and not old.buf.exposed and id(old) not in run.inputs else id(old)
 
 
 def whole_write(t: Tensor, v: Node) -> Node:

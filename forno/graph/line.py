@@ -102,7 +102,7 @@ LEAF, HISTORY, PLAIN = 2, 1, 0                 # what an input line says of its 
 
 
 class Run:
-    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "id", "unmemo", "grad", "inference", "hold", "stats", "eager", "level")
+    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "over", "id", "unmemo", "grad", "inference", "hold", "stats", "eager", "level")
 
     def __init__(self):
         self.stats, self.level = Stats(), None             # level: a function under vmap records here (framework.batching)
@@ -113,6 +113,7 @@ class Run:
         """Start a fresh window under these modes."""
         self.cur, self.grad, self.inference = _root(grad), grad, inference
         self.nodes, self.scalars, self.inputs, self.freed = [], [], {}, []
+        self.over = {}                         # id of a value written in place -> id of the value it replaced (or that node, if this window doesn't hold it)
         self.id = next_id()
         self.unmemo = self.eager = False
 

@@ -90,11 +90,25 @@ def sweep(c: Code, lo, hi, width: int, body):
     with c.loop(whole, hi) as i: body(i, 1)
 
 
-def _picked(c: Code, pointers, types, picks, offsets, start: X) -> X:
-    """start + the sum of index·stride."""
+def _picked(c: Code, pointers, types, picks, offsets, start: X, tested=False) -> X:
+    """start + the sum of index·stride. `tested`: the indices are known to be in range."""
     for p, t, (size, stride, low), at in zip(pointers, types, picks, offsets):
-        start = start + c.checked(c.load(p, t, at).to(dt.int64), size, low) * stride
+        index = c.load(p, t, at).to(dt.int64)
+        start = start + (index + (index < 0).where(size, 0) if tested else c.checked(index, size, low)) * stride
     return start
+
+
+def _tested(c: Code, pointers, types, picks, lengths, strides, count) -> X:
+    """Are all indices in range? The last that isn't goes into the error record."""
+    bad = c.var(False, dt.bool)
+
+    def test(_, offsets):
+        for p, t, (size, _, low), at in zip(pointers, types, picks, offsets):
+            index = c.load(p, t, at).to(dt.int64)
+            bad.set(bad.now | (index < low) | (index >= size))
+    walk(c, lengths, strides, c.const(0), count, test)
+    with c.when(bad.now): walk(c, lengths, strides, c.const(0), count, lambda _, offsets: _picked(c, pointers, types, picks, offsets, c.const(0)))
+    return ~bad.now
 
 
 # ---- reads: operands data, K index tensors, result
@@ -184,14 +198,16 @@ def _scatter(c: Code, axes: int, types: tuple, t: dt.dtype, mode: str, start: st
 
     def combined(combine):
         def one(_, offsets):
-            at = _picked(c, pointers, types, picks, offsets[2:], offsets[0])
+            at = _picked(c, pointers, types, picks, offsets[2:], offsets[0], start != "zero")
             with c.when((at >= first_mine) & (at < last_mine)):
                 if not run: return c.store(combine(c.load(out, t, at), c.load(values, t, offsets[1])), out, at)
                 source, target = c.at(values, offsets[1], t), c.at(out, at, t)
                 sweep(c, lo, hi, width, lambda i, n: c.store(combine(c.load(target, t, i, n), c.load(source, t, i, n)), target, i))
         walk(c, lengths, strides, c.const(0), count, one)
-    if start == "fresh": combined(lambda old, new: c.splat(c.const(IDENTITY[mode](t), t), old.v.n))
-    combined(_COMBINE[mode])
+    if start == "zero": return combined(_COMBINE[mode])
+    with c.when(_tested(c, pointers, types, picks, lengths, strides[2:], count)):      # what is written in place stays as it was if an index is wrong
+        if start == "fresh": combined(lambda old, new: c.splat(c.const(IDENTITY[mode](t), t), old.v.n))
+        combined(_COMBINE[mode])
 
 
 def scatter(n: Native) -> Launch: return launch(n, program("scatter", _scatter, *n.spec), n.words)
