@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from ..core import dtype as dt
 from ..core.op import Elementwise, Movement
 from ..core.shape import View, as_numpy_strided, contiguous, overlaps, whole
 
@@ -105,6 +106,21 @@ def _addput_oracle(attr, base, v):
 addput = Movement("addput", same, oracle=_addput_oracle,
                   grads=(lambda g, o, a, v, attr: g, lambda g, o, a, v, attr: g.row(view, attr=attr)))
 """base with `v` added through a View that may reach an element twice (the gradient of unfold)."""
+
+
+def _bitcast_oracle(attr, a):
+    source, to = attr
+    if source is dt.bfloat16: a = (np.ascontiguousarray(a, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    flat = np.ascontiguousarray(a, source.code).reshape(-1).view(np.uint8)
+    out = flat[:flat.size // to.size * to.size].view(to.code)
+    return (out.astype(np.uint32) << 16).view(np.float32) if to is dt.bfloat16 else out
+
+
+bitcast = Movement("bitcast", lambda attr, a: (attr[1], (math.prod(a.shape) * a.dtype.size // attr[1].size,)), oracle=_bitcast_oracle,
+                   grads=(lambda g, o, a, attr: g.row(bitcast, attr=attr[::-1]).row(view, attr=whole(a.shape)) if attr[0].real is attr[1].real else None,))
+"""attr = (dtype, new dtype): the bytes of a contiguous value as one row of another type; bytes at the end that fill no element are left out.
+
+Only between complex numbers and their parts is it a map that has a derivative."""
 
 
 def _cat_infer(attr, *xs):

@@ -1,32 +1,36 @@
-"""Complex tensors' parts and conjugates. The parts are values of their own: writing into one doesn't reach the complex tensor."""
+"""Complex tensors' parts, which are views of their memory, and conjugates, which are computed."""
 from __future__ import annotations
 
 from ..core import dtype as dt
+from ..core.errors import unsupported
+from ..core.shape import View, contiguous, whole
 from ..dnn import elementwise as ew
 from ..dnn import functions as fns
-from . import functions as fn, views
+from . import methods, views
 from .bind import apply, unary
-from .tensor import Tensor
+from .tensor import Tensor, memory, recast
 from .views import shape_of
 
-_real, _imag, _conj = unary(fns.real), unary(fns.imag), unary(ew.conj_)
+_imag, _conj = unary(fns.imag), unary(ew.conj_)
 
 
-def real(input): return _real(input) if input.dtype.is_complex else input
+def real(input): return part(input, 0) if input.dtype.is_complex else input
 
 
 def imag(input):
     if not input.dtype.is_complex: raise RuntimeError("imag is not implemented for tensors with non-complex dtypes.")
-    return _imag(input)
+    return part(input, 1)
 
 
-def set_real(self, value): self.copy_(apply(fns.complex_, spread(self, value), imag(self)) if self.dtype.is_complex else value)
+def part(x: Tensor, which: int) -> Tensor:
+    """The real (0) or imaginary (1) parts where they lie in x's memory."""
+    shape, strides, offset = memory(x)
+    def twice(steps): return tuple([2 * s for s in steps])
+    return recast(x, x.dtype.real, View(shape, twice(strides), 2 * offset + which), View(shape, twice(contiguous(shape)), which))
 
 
-def set_imag(self, value): self.copy_(apply(fns.complex_, real(self), spread(self, value)))
-
-
-def spread(t: Tensor, value): return fn.to(views.expand(fn.as_tensor(value, t), shape_of(t)), t.dtype.real)
+def set_real(self, value): methods.copy_(real(self), value)
+def set_imag(self, value): methods.copy_(imag(self), value)
 
 
 def conj(input): return _conj(input) if input.dtype.is_complex else input
@@ -37,15 +41,21 @@ def resolve(input): return input
 
 def view_as_real(input):
     if not input.dtype.is_complex: raise RuntimeError("view_as_real is only supported for complex tensors")
-    return fn.stack([_real(input), _imag(input)], -1)
+    shape, strides, offset = memory(input)
+    return recast(input, input.dtype.real, View((*shape, 2), (*[2 * s for s in strides], 1), 2 * offset), whole((*shape, 2)))
 
 
 def view_as_complex(input):
-    if input.dtype.category != dt.FLOAT: raise RuntimeError("view_as_complex is only supported for half, float and double tensors, but got a tensor of scalar type: " +
-                                                            ew.TITLES[input.dtype.name])
-    if not shape_of(input): raise RuntimeError("Input tensor must have one or more dimensions")
-    if shape_of(input)[-1] != 2: raise RuntimeError("Tensor must have a last dimension of size 2")
-    return apply(fns.complex_, views.select(input, -1, 0), views.select(input, -1, 1))
+    dtype, (shape, strides, offset) = input.dtype, memory(input)
+    if dtype.category != dt.FLOAT or dtype is dt.bfloat16:
+        raise RuntimeError(f"view_as_complex is only supported for half, float and double tensors, but got a tensor of scalar type: {ew.TITLES[dtype.name]}")
+    if dtype is dt.float16: raise unsupported("view_as_complex", dtype, "cpu", "convert to torch.float32 first")
+    if not shape: raise RuntimeError("Input tensor must have one or more dimensions")
+    if shape[-1] != 2: raise RuntimeError("Tensor must have a last dimension of size 2")
+    if strides[-1] != 1: raise RuntimeError("Tensor must have a last dimension with stride 1")
+    if any(s % 2 for s in strides[:-1]): raise RuntimeError("Tensor must have a stride divisible by 2 for all but last dimension")
+    if offset % 2: raise RuntimeError("Tensor must have a storage_offset divisible by 2")
+    return recast(input, dtype.to_complex(), View(shape[:-1], tuple([s // 2 for s in strides[:-1]]), offset // 2), whole(shape[:-1]))
 
 
 def isreal(input): return apply(ew.eq, _imag(input), 0) if input.dtype.is_complex else apply(ew.logical_or, apply(ew.eq, input, input), True)

@@ -18,7 +18,7 @@ from ..core.state import state
 from ..cpu import memory as mem
 from ..graph.line import Leaf, Node, Poison, Slice, given, new, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
-from .tensor import Tensor, memory, read, share, wrap
+from .tensor import Tensor, memory, read, root, share, wrap
 
 
 class Foreign(mem.Buffer):
@@ -87,7 +87,8 @@ def own_memory(t: Tensor):
         n = realize(t)
         settle(n)
         return place(n)
-    s = a.store
+    s = root(a.store)
+    if s is not a.store: a.store.content = a.store.seen = None
     if s.node.buf is None: flush()
     if s.node.buf is None: hand_over(s.node)
     if s.node.buf.__class__ is Poison: raise s.node.buf.error
@@ -104,7 +105,7 @@ def shown(t: Tensor):
     own = own_memory(t)
     a = t.alias
     if a is not None:
-        for p in a.store.peers or (a.store,):
+        for p in a.store.peers or (root(a.store),):
             if not p.node.line.grad or p.node.past.__class__ is Leaf: p.node = renewed(p.node, own[0])
         a.seen = a.cache = None
     return own

@@ -48,10 +48,17 @@ def class_name(n: Node) -> str:
 def view_name(line, source: Node) -> str:
     """By the geometry the line remembers; axes of length 1 that a row left behind belong to that row."""
     key, op = (line.memo[0][0] if line.memo is not None else None), source.line.op
+    if op is not None and op.name == "bitcast": return part_name(line)
     if key is None: return reduced(source) if op.kind in ("reduce", "composite") or op.name == "div_count" else "ViewBackward0"
     if op.name in ("amax", "amin") and key == "s": return reduced(source)
     if op.name == "matmul" and key in ("s", "r"): return "DotBackward0" if line.shape == () else "MvBackward0" if key == "s" else "ViewBackward0"
     return _VIEWS.get(key, "ViewBackward0")
+
+
+def part_name(line) -> str:
+    """Complex numbers seen as real ones or back: PyTorch takes one part as a selection from both."""
+    if line.dtype.is_complex: return "ViewAsComplexBackward0"
+    return "ViewAsRealBackward0" if line.shape[-1:] == (2,) and line.attr.strides[-1] == 1 else "SelectBackward0"
 
 
 def layer(ins) -> bool:

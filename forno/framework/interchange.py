@@ -16,7 +16,9 @@ from ..core.shape import View, is_contiguous
 from ..dnn import movement as mv
 from ..graph.line import Leaf, record
 from . import creation, data, functions as fn, methods, storage, views
-from .tensor import Tensor, cut, detached, memory, read, wrap
+from .bind import element_type
+from .size import on_cpu
+from .tensor import Tensor, cut, detached, memory, read, recast, root, wrap
 
 NON_LEAF = ("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you were attempting to deepcopy a module, "
             "this may be because of a torch.nn.utils.weight_norm usage, see https://github.com/pytorch/pytorch/pull/103001")
@@ -49,12 +51,14 @@ def deep(t: Tensor, memo: dict) -> Tensor:
 def deep_memory(t: Tensor, memo: dict) -> Tensor:
     a = t.alias
     if a is None: return wrap(record(mv.copy, (cut(t.node),)))
-    key = "storage", id(a.store if a.store.peers is None else a.store.peers)
+    store = root(a.store)
+    key = "storage", id(store if store.peers is None else store.peers)
     base = memo.get(key)
     if base is None:
         base = memo[key] = wrap(record(mv.copy, (cut(store.node),)))
         if a.view is None: return base
     mem = memory(t)
+    if store is not a.store: return recast(base, t.dtype, mem, mem)
     return views.as_strided(detached(base), mem.shape, mem.strides, mem.offset)
 
 

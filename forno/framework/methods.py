@@ -11,7 +11,7 @@ from ..graph.line import LOCAL, Leaf, Node, record
 from . import autograd, data, functions as fn, gradfn, views
 from .bind import NUMBERS, apply, binary, constant, element_type, inplace, land, number, operand, unary
 from .size import CPU, Size, on_cpu, strided
-from .tensor import Alias, Tensor, check_write, detached, leaf_on, memory, owned, read, require_grad, share, version, whole_write, wrap, write
+from .tensor import Alias, Lens, Tensor, check_write, detached, leaf_on, memory, owned, read, require_grad, share, version, whole_write, wrap, write
 from .views import shape_of
 
 
@@ -26,7 +26,9 @@ def element_size(self): return self.dtype.size
 
 def dtype_of(self):
     n = self.node
-    return (n if n is not None else self.alias.store.node).line.dtype
+    if n is not None: return n.line.dtype
+    s = self.alias.store
+    return s.dtype if s.__class__ is Lens else s.node.line.dtype
 
 
 # ---------------------------------------------------------------- autograd attributes

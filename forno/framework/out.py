@@ -14,7 +14,7 @@ from ..graph.line import LOCAL
 from . import views
 from .bind import land
 from .sharing import resize_
-from .tensor import Tensor, check_write, memory, read
+from .tensor import Tensor, check_write, memory, read, root
 
 MAKERS = frozenset(("arange", "range", "empty", "eye", "full", "linspace", "logspace", "ones", "zeros", "rand", "randn", "randint", "randperm"))
 ACCUMULATORS = frozenset(("sum", "prod", "mean", "nansum", "nanmean", "cumsum", "cumprod"))          # compute in the type of `out`
@@ -70,10 +70,10 @@ def written(f, name, args, kw, out):
 def apart(out: Tensor, t: Tensor, wholly: bool):
     """Refuse results that would be written over what is still read."""
     a, b = out.alias, t.alias
-    if out is not t and (a is None or b is None or a.store is not b.store and b.store not in (a.store.peers or ())): return
+    if out is not t and (a is None or b is None or root(a.store) is not root(b.store) and root(b.store) not in (a.store.peers or ())): return
     mine, other = memory(out), memory(t)
-    if mine == other and not wholly: return
-    (low, high), (first, last) = reach(mine), reach(other)
+    if mine == other and out.dtype is t.dtype and not wholly: return
+    (low, high), (first, last) = [(lo * x.dtype.size, (hi + 1) * x.dtype.size - 1) for x, (lo, hi) in ((out, reach(mine)), (t, reach(other)))]
     if out is t or low <= last and first <= high and low <= high and first <= last:
         raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory location. "
                            "Please clone() the tensor before performing the operation.")

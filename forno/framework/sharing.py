@@ -17,7 +17,7 @@ from ..core import dtype as dt
 from ..core.shape import contiguous
 from ..cpu import memory as mem
 from . import creation, data, methods, views
-from .tensor import Tensor, detached, memory, share, wrap
+from .tensor import Lens, Tensor, detached, memory, root, share, wrap
 from .views import shape_of
 
 
@@ -74,7 +74,12 @@ def flat(t: Tensor) -> Tensor:
     return views.as_strided(detached(t), (n,), (1,), 0)
 
 
-def untyped_storage(t: Tensor) -> UntypedStorage: return UntypedStorage(flat(t))
+def untyped_storage(t: Tensor) -> UntypedStorage:
+    r = detached(t)
+    if r.alias.store.__class__ is Lens: r.alias.store = r.alias.store.base
+    return UntypedStorage(flat(r))
+
+
 def storage(t: Tensor) -> TypedStorage: return TypedStorage(flat(t))
 
 
@@ -83,7 +88,7 @@ def is_set_to(t: Tensor, other: Tensor) -> bool:
     a, b = t.alias, other.alias
     if t is other: return True
     if a is None or b is None or memory(t) != memory(other): return False
-    return a.store is b.store or (a.store.peers is not None and a.store.peers is b.store.peers)
+    return root(a.store) is root(b.store) or (a.store.peers is not None and a.store.peers is b.store.peers)
 
 
 def set_(t: Tensor, source=None, storage_offset=0, size=None, stride=None) -> Tensor:
@@ -145,7 +150,7 @@ def anonymous(nbytes: int) -> int:
 
 
 def shared_buffer(t: Tensor) -> Shared | None:
-    n = t.node if t.alias is None else t.alias.store.node
+    n = t.node if t.alias is None else root(t.alias.store).node
     return n.buf if n.buf.__class__ is Shared else None
 
 
@@ -157,9 +162,9 @@ def share_memory_(t: Tensor) -> Tensor:
     if is_shared(t): return t
     share(t)
     old, _ = data.own_memory(t)
-    new = Shared(math.prod(t.alias.store.shape) * t.dtype.size)
+    store = root(t.alias.store)
+    new = Shared(math.prod(store.shape) * store.node.line.dtype.size)
     ctypes.memmove(new.address, old.address, new.nbytes)
-    store = t.alias.store
     for s in store.peers or (store,): s.node = data.renewed(s.node, new)
     return t
 

@@ -16,7 +16,7 @@ from ..core.shape import View, contiguous
 from ..cpu import memory as mem
 from . import views
 from .data import array_of, node_of, own_memory, realize
-from .tensor import Tensor, memory, wrap
+from .tensor import Tensor, memory, root, wrap
 
 
 class Memories:
@@ -33,7 +33,7 @@ class Memories:
     def of(self, t: Tensor) -> tuple[int, View]:
         """The number of t's storage, and how t lies in it."""
         a = t.alias
-        sharers = [t] if a is None else [a.store, *(a.store.peers or ())]
+        sharers = [t] if a is None else [root(a.store), *(a.store.peers or ())]
         number = next((self._number[id(s)] for s in sharers if id(s) in self._number), None)
         if number is None:
             buffer, view = own_memory(t)
@@ -90,6 +90,8 @@ class Base:
 
     def tensor(self, dtype: dt.dtype, view: View) -> Tensor:
         """The tensor that `view` shows; the caller has checked that it stays inside."""
+        if self.first is None:
+            if self.nbytes % dtype.size: self.first = adopt(self.memory, dt.uint8, (self.nbytes,)).to(self.device)
         if self.first is None:
             whole = view.offset == 0 and view.strides == contiguous(view.shape) and math.prod(view.shape) * dtype.size == self.nbytes
             self.first = adopt(self.memory, dtype, view.shape if whole else (self.nbytes // dtype.size,)).to(self.device)

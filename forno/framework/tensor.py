@@ -33,6 +33,46 @@ class Storage:
         self.node, self.version, self.shape, self.peers, self.exposed = node, version, node.line.shape, None, None
 
 
+class Lens:
+    """A Storage read as elements of another dtype. It answers as a Storage does: reads, writes and views through it need not know."""
+    __slots__ = ("base", "dtype", "content", "seen", "__weakref__")
+
+    def __init__(self, base: Storage, dtype): self.base, self.dtype, self.content, self.seen = base, dtype, None, None
+
+    @property
+    def node(self) -> Node:
+        n = self.base.node
+        if self.seen is not n: self.content, self.seen = bits(n, self.dtype), n
+        return self.content
+
+    @property
+    def shape(self): return (math.prod(self.base.shape) * self.base.node.line.dtype.size // self.dtype.size,)
+
+    @property
+    def version(self): return self.base.version
+
+    @property
+    def peers(self): return self.base.peers
+
+    def back(self, content: Node, tracked: bool) -> Node:
+        """The storage's own content after this one was written."""
+        n = self.base.node
+        flat = bits(content, n.line.dtype)
+        if flat.line.shape[0] == math.prod(n.line.shape): return record(mv.view, (flat,), whole(n.line.shape))
+        return record(mv.put, (n if tracked else cut(n), flat), whole(flat.line.shape))        # bytes at the end fill no element of this type
+
+
+def bits(n: Node, dtype) -> Node:
+    """The bytes of a value as one row of another type. Memory that lies ready is looked at as it is."""
+    line, buf = n.line, n.buf
+    if not (buf is None or buf.__class__ is Slice or buf.__class__ is Poison or line.grad or n.past is not None or line.strides is not None):
+        return given(buf, dtype, (math.prod(line.shape) * line.dtype.size // dtype.size,))
+    return record(mv.bitcast, (n,), (line.dtype, dtype))
+
+
+def root(s: Storage | Lens) -> Storage: return s.base if s.__class__ is Lens else s
+
+
 class Alias:
     """How a tensor sees a Storage. `view` None: all of it. (`seen`, `cache`): content node last read, and the node read from it."""
     __slots__ = ("store", "view", "cache", "seen", "leaf", "frozen", "sized")
@@ -178,6 +218,21 @@ def shown(n: Node, mem: View, rel: View) -> Node | None:
     return given(Slice(buf.buffer if buf.__class__ is Slice else buf, view, line.dtype.size), line.dtype, rel.shape, None, seen_as(mem))
 
 
+def recast(t: Tensor, dtype, mem: View, rel: View) -> Tensor:
+    """A tensor that sees t's memory through `mem` as another type; `rel` is the same view of the bytes of t's own contiguous value."""
+    n = read(t)
+    a = share(t)
+    freeze = a.frozen or (not LOCAL.run.grad and n.line.grad)
+    base = root(a.store)
+    if freeze and not a.frozen and a.leaf is None: base = peer(base)
+    r = new(Tensor)
+    r.node = None
+    store = base if base.node.line.dtype is dtype else Lens(base, dtype)
+    r.alias = Alias(store, mem, None, None, frozen=freeze)
+    if n.line.grad and (a.leaf is not None or not freeze): r.alias.cache, r.alias.seen = record(mv.view, (bits(n, dtype),), rel), store.node
+    return r
+
+
 def detached(t: Tensor) -> Tensor:
     """The same memory with a history of its own (detach, .data)."""
     read(t)
@@ -188,8 +243,9 @@ def detached(t: Tensor) -> Tensor:
     return r
 
 
-def peer(s: Storage) -> Storage:
+def peer(s: Storage | Lens) -> Storage | Lens:
     """Another storage of the same memory, without history."""
+    if s.__class__ is Lens: return Lens(peer(s.base), s.dtype)
     if s.peers is None: s.peers = weakref.WeakSet([s])
     p = Storage(bare(s.node) if s.node.line.grad and outside(s.node) else cut(s.node), s.version)
     p.shape, p.peers, p.exposed = s.shape, s.peers, s.exposed
@@ -208,7 +264,7 @@ def straight(old: Node, v: Node) -> Node:
 
 def write(t: Tensor, v: Node, tracked: bool | None = None):
     """t's memory takes value v (t's shape and dtype): all of it, or through the view. tracked=False: autograd must not see it."""
-    old = read(t) if t.alias is None else t.alias.store.node
+    old = read(t) if t.alias is None else root(t.alias.store).node
     record_write(t, v, tracked)
     if old.buf is not None and old.buf.exposed: land(old, t)
 
@@ -217,10 +273,10 @@ def land(old: Node, t: Tensor):
     """Memory that something outside sees is written at once, where it lies; whoever still needs the old value gets a copy of it."""
     flush()
     target = old.buf
-    a = t.alias
-    mine = [t.node] if a is None else [p.node for p in a.store.peers or (a.store,)]
+    s = None if t.alias is None else root(t.alias.store)
+    mine = [t.node] if s is None else [p.node for p in s.peers or (s,)]
     if any(n.buf is target for n in mine): return          # it was written in place already
-    now = mine[0] if a is None else a.store.node
+    now = mine[0] if s is None else s.node
     source = now.buf
     if source.__class__ is Slice: source = gathered(source, now.line)
     keep = memory_floor.empty(target.nbytes)
@@ -276,6 +332,7 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
     if view is None or (not tracked and view.offset == 0 and view.strides == contiguous(view.shape) and math.prod(view.shape) == math.prod(s.shape)):
         w = v if v.line.shape == s.shape else record(mv.view, (v,), whole(s.shape))
     else: w = record(mv.put, (old if tracked else cut(old), v), view)
+    if s.__class__ is Lens: w, s, old = s.back(w, tracked), s.base, s.base.node
     if not tracked and old.line.grad: w = straight(old, w)
     replaced(old, w, v)
     s.node = w
@@ -316,7 +373,7 @@ def check_write(t: Tensor, overlap: bool = True):
                 raise RuntimeError("A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is "
                                    "ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either "
                                    "both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked).")
-            if a.leaf is None and a.store.node.past.__class__ is Leaf:
+            if a.leaf is None and root(a.store).node.past.__class__ is Leaf:
                 raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
 
 
@@ -333,7 +390,7 @@ def require_grad(t: Tensor):
         a.leaf, a.cache = leaf, leaf_node(n, leaf)
         shape, strides, offset = a.view
         order = permutation(strides, shape) if offset == 0 and math.prod(shape) == math.prod(a.store.shape) else None
-        if order is not None:                  # all of the memory in another order of axes: other views of it see the leaf, too
+        if order is not None and a.store.__class__ is Storage:     # all of the memory in another order of axes: other views of it see the leaf, too
             mine = contiguous(shape)
             flat = record(mv.view, (a.cache,), View(tuple([shape[d] for d in order]), tuple([mine[d] for d in order]), 0))
             a.store.node = flat if flat.line.shape == a.store.shape else record(mv.view, (flat,), whole(a.store.shape))

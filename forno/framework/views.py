@@ -9,10 +9,12 @@ import math
 import operator
 
 from ..core import dtype as dt
+from ..core.errors import unsupported
 from ..core.shape import View, broadcast_layout, contiguous, is_contiguous, normalize_dim, restride, whole
 from ..dnn import movement as mv
+from ..dnn.elementwise import TITLES
 from ..graph.line import LOCAL, Node, new, record
-from .tensor import Alias, Tensor, memory, owned, read, share, view_of
+from .tensor import Alias, Tensor, detached, memory, owned, read, recast, share, view_of
 
 
 def shape_of(t: Tensor) -> tuple:
@@ -274,7 +276,8 @@ def reshaped(input, shape, must_view):
 def reshape(input, *sizes, shape=None): return reshaped(input, ints(sizes if shape is None else (shape,)), False)
 
 
-def view(input, *shape):
+def view(input, *shape, dtype=None):
+    if dtype is not None and not shape: shape = (dtype,)
     if not shape: raise TypeError("view() received an invalid combination of arguments - got ()")
     if len(shape) == 1 and isinstance(shape[0], dt.dtype): return view_dtype(input, shape[0])
     return reshaped(input, ints(shape), True)
@@ -285,9 +288,29 @@ def reshape_as(input, other): return reshape(input, shape_of(other))
 
 
 def view_dtype(input, dtype):
-    """Reinterpret the bits: only equal sizes share memory here; the value is read through a cast of bits."""
-    if dtype is input.dtype: return through(input, lambda v: v, ("bits", dtype))
-    raise NotImplementedError(f"'view(dtype)' from {input.dtype!r} to {dtype!r} is not implemented on device 'cpu'; use .to({dtype!r}) for values or numpy().view() for bits")
+    """The same bytes as another type, in memory and nowhere else: gradients don't pass."""
+    if dt.complex32 in (dtype, input.dtype): raise unsupported("view(dtype)", dtype, "cpu", "torch.complex64")
+    old, mem = input.dtype, memory(input)
+    to = retyped(mem, old, dtype)
+    history = read(input).line.grad or dtype.category >= dt.FLOAT          # a write through the result may have a gradient, which isn't the input's
+    return recast(detached(input) if history else input, dtype, to, whole(to.shape))
+
+
+def retyped(mem: View, old, dtype) -> View:
+    """How memory lies when its elements of one type are read as another: the last axis takes the difference in size."""
+    shape, strides, offset = mem
+    if old.size == dtype.size: return mem
+    wide, k = dtype.size > old.size, max(dtype.size, old.size) // min(dtype.size, old.size)
+
+    def refuse(what, but=""): raise RuntimeError(f"self.{what} to view {TITLES[old.name]} as {TITLES[dtype.name]} (different element sizes){but}")
+    if not shape: refuse("dim() cannot be 0")
+    for what, n in (("size(-1)", shape[-1]), ("storage_offset()", offset)):
+        if wide and n % k: refuse(f"{what} must be divisible by {k}", f", but got {n}")
+    if strides[-1] != 1: refuse("stride(-1) must be 1", f", but got {strides[-1]}")
+    if not wide: return View((*shape[:-1], shape[-1] * k), (*[s * k for s in strides[:-1]], 1), offset * k)
+    for d, s in enumerate(strides[:-1]):
+        if s % k: refuse(f"stride({d}) must be divisible by {k}", f", but got {s}")
+    return View((*shape[:-1], shape[-1] // k), (*[s // k for s in strides[:-1]], 1), offset // k)
 
 
 def flatten(input, start_dim=0, end_dim=-1):

@@ -21,7 +21,7 @@ from . import explain
 from .epilogue import epilogues
 from .expand import expand, share, topological
 from .fuse import Fusion, current
-from .layout import Layout, root_of
+from .layout import Layout, held, root_of
 from .loops import Draft, Writer, written_in_place
 from .memory import Memory
 from .order import Task, order
@@ -64,7 +64,7 @@ def write(fusion: Fusion) -> list[Task]:
     for g in reversed(fusion.groups):
         if g.solo is not None:
             kernel, values = kernel_of(g.solo, layout)
-            needed.update(id(root_of(x)[0]) for x in g.solo.ins if x.__class__ is Value)
+            needed.update(id(held(root_of(x)[0])) for x in g.solo.ins if x.__class__ is Value)
             operands = [fusion.buffer(root_of(x)[0]) if x.__class__ is Value else x for x in values]
             tasks[id(g)] = Task(kernel, operands, [o.mode for o in kernel.operands], g.last, g, explain.label(g.nodes), explain.reason(g))
             continue

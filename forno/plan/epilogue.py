@@ -32,6 +32,7 @@ def epilogues(tasks: list[Task], owned: set[int], accepts: Callable[[Nest], bool
         if v.op.name != "matmul" or id(v) in owned or len(readers.get(id(v), ())) != 1: continue
         chain = readers[id(v)][0]
         if chain.kernel.__class__ is not Draft or id(chain) in gone or chain.kernel.window or "rw" in chain.modes: continue
+        if [t for x, t in zip(chain.operands, chain.kernel.dtypes) if x is v] != [v.dtype]: continue     # its bytes are read as another type
         made = taken_in(product.kernel, chain, v) or taken_in(unfolded(v), chain, v)
         if made is None or made[0].epilogue is not None and (accepts is None or not accepts(made[0].epilogue)): continue
         kernel, operands = made

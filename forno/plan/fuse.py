@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..core.graph import Scalar, Value
 from ..core.shape import View, compose, contiguous, expand_strides
 from . import frame
-from .layout import ALIASING, GENERATORS, SOLO, Layout, root_of
+from .layout import ALIASING, GENERATORS, SOLO, Layout, held, root_of
 from .values import ASSEMBLE, MOVE, SINK, is_identity, numel
 
 MAX_NODES = 64                                    # values in a body: past this, registers spill and compile times grow faster than traffic shrinks
@@ -55,14 +55,14 @@ class Fusion:
         self.stored: set[int] = set()             # values known to be in memory so far
         self.inlined: set[int] = set()            # absorbed values: computed wherever they are read
         self.uses = count_uses(layout, order)
-        self.owned = {id(o.root) for o in layout.owners}
+        self.owned = {id(held(o.root)) for o in layout.owners}
         self.size: dict[int, int] = {}
         self.is_free: dict[int, bool] = {}
         self.number = 0
         for v in order:
             if v.op is not None: self.visit(v)
         for o in layout.owners:
-            if o.kind == "own": self.materialise(o.root)
+            if o.kind == "own": self.materialise(held(o.root))
         self.siblings()
         self.groups = sorted((g for g in self.groups if g.into is None), key=lambda g: g.before.bit_count())
 
@@ -70,7 +70,7 @@ class Fusion:
     def visit(self, v: Value):
         self.number += 1
         name, kind = v.op.name, v.op.kind
-        if name == "view" or self.free(v) or v.op is MOVE and 0 in v.shape: return
+        if name in ("view", "bitcast") or self.free(v) or v.op is MOVE and 0 in v.shape: return
         if name == "put":
             self.sink(v, v.ins[1], v.attr, after=v.ins[0])
         elif name == "cat":
@@ -119,7 +119,7 @@ class Fusion:
 
     def buffer(self, root: Value) -> Value:
         """The value under whose name root's memory goes: results that take over an operand's buffer share its name."""
-        while root.op is not None and (root.op.name in ALIASING or id(root) in self.layout.takes):
+        while (root := held(root)).op is not None and (root.op.name in ALIASING or id(root) in self.layout.takes):
             root = root.ins[self.layout.takes.get(id(root), 0)]
         return root
 
@@ -135,6 +135,7 @@ class Fusion:
 
     def read(self, root: Value, g: Group, hard=True):
         """g reads root's buffer."""
+        root = held(root)
         g.reads.add(id(root))
         self.size[id(root)] = numel(root)
         if root.op is None or 0 in root.shape: return
@@ -290,7 +291,8 @@ class Fusion:
         leaves = [r for r in leaves.values() if not self.free(r)]
         if sum([8 * numel(r) > full and id(r) not in g.reads for r in leaves]) > (AGAIN_READS if self.uses[id(root)] == 1 else 1): return False
         for r in leaves:                          # g must come after all of them
-            if r.op is not None and id(r) in self.home | self.sinks and any([h is g or h.before & g.mask for h in self.writers(r)]): return False
+            m = held(r)
+            if m.op is not None and id(m) in self.home | self.sinks and any([h is g or h.before & g.mask for h in self.writers(m)]): return False
         g.again |= nodes
         g.cuts = cuts
         for r in leaves: self.read(r, g)

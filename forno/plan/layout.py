@@ -14,7 +14,7 @@ from ..core.graph import Graph, Value
 from ..core.kernels import Native
 from ..core.shape import View, compose, is_contiguous, whole
 from .expand import replaced, rewrite
-from .values import MOVE, is_identity, numel
+from .values import MOVE, is_identity, nbytes, numel
 
 GENERATORS = ("full", "iota")
 SOLO = ("contract", "routine", "opaque")          # kinds that run as kernels of their own on operands in memory
@@ -25,6 +25,12 @@ ALIASING = ("put", "addput")                      # results that take over the f
 def root_of(x: Value) -> tuple[Value, View]:
     """The value that x shows, and how."""
     return (x.ins[0], x.attr) if x.op is not None and x.op.name == "view" else (x, whole(x.shape))
+
+
+def held(root: Value) -> Value:
+    """The value in whose buffer root's elements lie: the same bytes read as another type have no buffer of their own."""
+    while root.op is not None and root.op.name == "bitcast": root = root_of(root.ins[0])[0]
+    return root
 
 
 class Owner(NamedTuple):
@@ -71,7 +77,7 @@ class Layout:
             if x.op is not None and x.op.name == "view" or not composed: ins = (self.move(x, "no affine view shows it"),)
         elif name in ALIASING: ins = (self.move(ins[0], "written through a view next", shared=False), ins[1] if name == "put" else self.dense(ins[1]))
         elif name == "matmul": ins = tuple([x if self.is_matrix(x) else self.move(x, "no axis is contiguous") for x in ins])
-        elif kind in SOLO: ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
+        elif kind in SOLO or name == "bitcast": ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
         new = replaced(v, ins)
         if kind == "routine":
             native = new.op.plan(new.attr, new, *new.ins)
@@ -108,24 +114,27 @@ class Layout:
         values = list(outputs)
         for i, v in enumerate(outputs):           # first those that are a root's whole value, in order
             root, w = root_of(v)
-            if root.op is None or id(root) in owned or not is_identity(w, numel(root)): continue
+            mine = held(root)
+            if mine.op is None or id(mine) in owned or not is_identity(w, numel(root)) or nbytes(mine) != nbytes(root): continue
             strides = wanted[i]
             plain = strides is None or is_contiguous(v.shape, strides)
-            fixed = root.shape != v.shape or root.op.kind in SOLO or root.op.name in (*FILLED, *ALIASING) or id(root) in need_order
+            fixed = root.shape != v.shape or root.op.kind in SOLO or root.op.name in (*FILLED, *ALIASING, "bitcast") or id(root) in need_order
             if generated(root) or not plain and fixed: continue
             if not plain: self.laid[id(root)] = View(v.shape, tuple(strides), 0)
-            owned[id(root)] = root
+            owned[id(mine)] = root
             owners[i], values[i] = Owner("own", root), root
         for i, v in enumerate(outputs):
             if owners[i] is not None: continue
             root, w = root_of(v)
+            mine = held(root)
             at = compose(self.laid[id(root)], w) if id(root) in self.laid else w
-            if (root.op is None or id(root) in owned) and at is not None: owners[i], values[i] = Owner("alias", root, at), root
+            there = id(mine) in owned or mine.op is None and (mine is root or mine.view is None)      # where a slice starts is told in its own elements
+            if there and at is not None: owners[i], values[i] = Owner("alias", root, at), root
             elif self.expanded(graph.outputs[i], root):    # an expanded value stays as small as it was made
                 if root.op.name == "full": root, w = Value(root.op, root.ins, ((1,), *root.attr[1:]), root.dtype, (1,)), View(v.shape, (0,) * len(v.shape), 0)
                 base = self.move(root, "a constant in memory", shared=False) if generated(root) else root
                 owners[i], values[i] = Owner("own", base, w), base
-                owned[id(base)] = base
+                owned[id(held(base))] = base
             else:
                 values[i] = m = self.move(v, "an output of its own", shared=False)
                 if wanted[i] is not None and not is_contiguous(v.shape, wanted[i]): self.laid[id(m)] = View(v.shape, tuple(wanted[i]), 0)
@@ -148,7 +157,7 @@ class Layout:
             if id(v) in seen: continue
             seen.add(id(v))
             tensors = [x for x in v.ins if x.__class__ is Value]
-            if v.op is not None and (v.op.name in ("view", *FILLED, *ALIASING) or v.op.kind in SOLO): out.update(id(root_of(x)[0]) for x in tensors)
+            if v.op is not None and (v.op.name in ("view", "bitcast", *FILLED, *ALIASING) or v.op.kind in SOLO): out.update(id(root_of(x)[0]) for x in tensors)
             stack.extend(tensors)
         return out
 

@@ -17,7 +17,7 @@ from ..core.op import TABLE
 from ..core.shape import View, compose, expand_strides
 from . import frame
 from .fuse import Fusion, Group
-from .layout import root_of
+from .layout import held, root_of
 from .values import MOVE, SINK, Literal, is_identity, numel, operand_dtypes
 
 NUMBER_DTYPE = {bool: dt.int64, int: dt.int64, float: dt.float64, complex: dt.complex128}
@@ -96,7 +96,7 @@ class Writer:
         args = [self.value(n, self.outer if id(n) in self.g.outer else self.inner) for _, n, _ in stores]
         for (buffer, n, to), arg in zip(stores, args):                # after every load: a store may go where a load came from
             if to is None: raise AssertionError(f"no affine place for {n!r}")
-            self.add(k.Store(self.operand(buffer, "w"), arg, self.ordered(to), to.offset, n.dtype), n.dtype)
+            self.add(k.Store(self.operand(buffer, "w", n.dtype), arg, self.ordered(to), to.offset, n.dtype), n.dtype)
         d = Draft()
         d.axes, d.window = tuple(self.lengths[:self.split]), tuple(self.lengths[self.split:])
         d.operands, d.modes, d.dtypes, d.body, d.levels = self.operands, self.modes, self.operand_dtypes, self.body, self.levels
@@ -113,14 +113,16 @@ class Writer:
             self.body.append(entry); self.dtypes.append(dtype); self.levels.append(level); self.varies.append(varies)
         return at
 
-    def operand(self, x, mode: str) -> int:
-        key = id(x) if x.__class__ is Value else x
+    def operand(self, x, mode: str, dtype=None) -> int:
+        """`dtype`: the type its bytes are read as, if it isn't its own."""
+        if dtype is None: dtype = x.dtype if x.__class__ is Value else NUMBER_DTYPE[x.type]
+        key = (id(x), dtype) if x.__class__ is Value else x
         at = self.operand_at.get(key)
         if at is None:
             at = self.operand_at[key] = len(self.operands)
             self.operands.append(x)
             self.modes.append(mode)
-            self.operand_dtypes.append(x.dtype if x.__class__ is Value else NUMBER_DTYPE[x.type])
+            self.operand_dtypes.append(dtype)
         elif mode not in self.modes[at]: self.modes[at] = "rw"
         return at
 
@@ -167,9 +169,9 @@ class Writer:
         laid = self.layout.laid.get(id(r))
         if laid is not None: at = compose(laid, at)
         if at is None: raise AssertionError(f"no affine order for reading {r!r}")
-        self.read.add(id(r))
+        self.read.add(id(held(r)))
         strides = self.ordered(at)
-        return self.add(k.Load(self.operand(self.fusion.buffer(r), "r"), r.dtype, strides, at.offset), r.dtype, 0, any(strides[self.split:]))
+        return self.add(k.Load(self.operand(self.fusion.buffer(r), "r", r.dtype), r.dtype, strides, at.offset), r.dtype, 0, any(strides[self.split:]))
 
     def argument(self, shape, x: Value, at: View) -> int:
         """Operand x of a value of this shape, whose element lies at `at`."""
@@ -226,7 +228,7 @@ class Writer:
 def written_in_place(draft: Draft, base: Value, target: Value, laid: dict):
     """A put of what was computed from the very elements it overwrites reads them from the result's buffer, which starts as the base's copy."""
     if id(base) in laid: return
-    at = {id(x): i for i, x in enumerate(draft.operands) if x.__class__ is Value}
+    at = {id(x): i for i, x in enumerate(draft.operands) if x.__class__ is Value and draft.dtypes[i] is target.dtype}
     old, new = at.get(id(base)), at.get(id(target))
     if old is None or new is None or draft.modes[old] != "r": return
     stores = draft.accesses(new, k.Store)

@@ -86,7 +86,8 @@ class Memory:
         if len(stores) != 1: return None
         to, found = stores[0], None
         for j, (y, mode) in enumerate(zip(task.operands, task.modes)):
-            if mode != "r" or y.__class__ is Scalar or y.dtype is not x.dtype or nbytes(y) != nbytes(x) or not self.ends_here(t, y, x): continue
+            if mode != "r" or y.__class__ is Scalar or draft.dtypes[j] is not draft.dtypes[i] or nbytes(y) != nbytes(x): continue
+            if not self.ends_here(t, y, x) or sum([z is y for z in task.operands]) > 1: continue                # bytes read as two types: more than these loads
             loads = draft.accesses(j, k.Load)
             if any([(e.strides, e.offset) != (to.strides, to.offset) for e in loads]): continue
             if any(to.strides[len(draft.axes):]) and draft.levels[to.arg] < draft.last_pass(): continue    # read again by a later pass

@@ -11,7 +11,7 @@ from ..core.graph import Value
 from ..core.op import TABLE
 from ..core.shape import View, compose, contiguous, overlaps, whole
 from .expand import replaced, rewrite
-from .values import ASSEMBLE, Literal, is_identity, numel
+from .values import ASSEMBLE, Literal, is_identity, nbytes, numel
 
 
 def simplify(outputs: list[Value]) -> list[Value]:
@@ -49,6 +49,28 @@ def view(v):
     if x.op.name == "view":
         both = compose(x.attr, w)
         if both is not None: return view(Value(v.op, x.ins, both, v.dtype, v.shape))
+    return part(v) if x.op.name == "bitcast" else v
+
+
+def part(v):
+    """The real or imaginary parts of what a loop computes, seen in its bytes: taken in that loop."""
+    x, w = v.ins[0].ins[0], v.attr
+    while x.op is not None and x.op.name == "view": x = x.ins[0]
+    strides = [s for n, s in zip(w.shape, w.strides) if n > 1]
+    if x.dtype.real is not v.dtype or x.dtype is v.dtype or x.op is None or x.op.kind != "elementwise" or any([s % 2 for s in strides]): return v
+    half = View(w.shape, tuple([s // 2 for s in w.strides]), w.offset // 2)
+    seen = make("view", v.ins[0].ins[0], attr=half, shape=w.shape)
+    return Value(TABLE["imag" if w.offset % 2 else "real"], (seen,), None, v.dtype, v.shape)
+
+
+def bitcast(v):
+    """Bytes have no shape, and their type back is what they were."""
+    x, (source, to) = v.ins[0], v.attr
+    if to is source: return make("view", x, attr=whole(v.shape), shape=v.shape)
+    if x.op is not None and x.op.name == "view" and is_identity(x.attr, numel(x.ins[0])): return bitcast(replaced(v, x.ins))
+    if x.op is not None and x.op.name == "bitcast":
+        below = x.ins[0]
+        return make("view", make("bitcast", below, attr=(below.dtype, to), dtype=to, shape=(nbytes(below) // to.size,)), attr=whole(v.shape), shape=v.shape)
     return v
 
 
@@ -152,4 +174,4 @@ def conv(v):
     return v
 
 
-RULES = {"add": add, "cast": cast, "view": view, "put": put, "addput": addput, "cat": cat, "matmul": matmul, "conv_input": conv, "conv_weight": conv}
+RULES = {"add": add, "cast": cast, "view": view, "bitcast": bitcast, "put": put, "addput": addput, "cat": cat, "matmul": matmul, "conv_input": conv, "conv_weight": conv}
