@@ -46,6 +46,7 @@ class Op:
     oracle: Callable | None = None
     history: str | None = field(default=None, kw_only=True)   # 'leaf' | 'keep' | 'cut' | 'copy': rows that pass a value on and only change its history
     pointwise: bool = field(default=False, kw_only=True)      # one result per element of the broadcast operands: their order of axes in memory is kept
+    layout: Callable | None = field(default=None, kw_only=True)       # (attr, shape, *operands) -> the result's strides, or None for row-major
     kind: ClassVar[str] = "op"
 
     def checks(self, dtype) -> bool: return False
@@ -72,6 +73,7 @@ class Elementwise(Op):
     compute: Callable = None                   # (operand dtypes/categories, default) -> compute dtype of the operands
     result: Callable = None                    # compute dtype -> result dtype
     names: tuple[str, ...] = ()                # PyTorch functions and methods that are exactly this row
+    wraps: int = 0                             # so many operands are 0-d tensors to PyTorch when they are numbers; any further number is a parameter
     check: Check | None = field(default=None, kw_only=True)
     pointwise: bool = field(default=True, kw_only=True)
     kind: ClassVar[str] = "elementwise"
@@ -121,6 +123,11 @@ class Opaque(Op):
     host: Callable = None
     library: str = "numpy"
     kind: ClassVar[str] = "opaque"
+
+
+def keeps(op: Op, i: int) -> bool:
+    """Does backward read operand i? Composite rows may read any; a row keeps at most its first eight."""
+    return op.kind == "composite" or i < 8 and "abcdefgh"[i] in op.saves
 
 
 def dtype_of(x):

@@ -58,36 +58,107 @@ def expand_strides(shape, strides, to) -> tuple[int, ...]:
     return (0,) * lead + tuple(s if n == m else 0 for n, s, m in zip(shape, strides, to[lead:]))
 
 
+def dense_layout(shape, strides) -> tuple[int, ...]:
+    """The strides that PyTorch's preserve_format gives a copy: the same where they are dense, else dense in the same order of axes."""
+    return tuple(strides) if dense(shape, strides) else packed(shape, by_strides(shape, [strides]))
+
+
 def broadcast_layout(shape, operands) -> tuple[int, ...] | None:
-    """Dense strides PyTorch gives an elementwise result: axes ordered by the operands' strides (TensorIterator); None for row-major.
+    """Strides that PyTorch gives an elementwise result (aten's TensorIterator), to the letter; None for row-major.
 
-    `operands`: (shape, strides or None) pairs. The first operand whose strides tell two axes apart decides their order.
+    `operands`: (shape, strides or None) pairs in PyTorch's order. Operands that all lie alike decide at once, also about axes of length 1;
+    else axes are ordered by all operands' strides.
     """
+    seen = [(tuple(n), contiguous(n) if st is None else st) for n, st in operands]
+    if all([n == shape for n, _ in seen]):
+        if all([is_contiguous(shape, st) for _, st in seen]): return None
+        if all([is_channels_last(shape, st) for _, st in seen]): return named_layout(shape, CHANNELS_LAST)
+        first = seen[0][1]
+        if all([st == first for _, st in seen]) and dense(shape, first): return exactly(shape, first)
     ndim = len(shape)
-    seen = []
-    for n, st in operands:
-        st = contiguous(n) if st is None else st
+    steps = []
+    for n, st in seen:
         lead = ndim - len(n)
-        seen.append((0,) * lead + tuple(0 if k == 1 and shape[lead + i] != 1 else s for i, (k, s) in enumerate(zip(n, st))))
+        steps.append((0,) * lead + tuple(0 if k == 1 and shape[lead + i] != 1 else s for i, (k, s) in enumerate(zip(n, st))))
+    order = by_strides(shape, steps)
+    return None if order == list(range(ndim - 1, -1, -1)) else exactly(shape, packed(shape, order, 0))
 
+
+def exactly(shape, strides) -> tuple[int, ...] | None:
+    """These strides, or None when row-major strides are the very same numbers."""
+    return None if strides == contiguous(shape) else tuple(strides)
+
+
+def by_strides(shape, steps) -> list[int]:
+    """Axes, fastest first. The first operand whose strides tell two axes apart decides their order; axes that none tells apart stay row-major.
+
+    `steps`: strides over `shape` per operand, 0 where it is broadcast. (An insertion sort as in aten: the comparison isn't transitive.)
+    """
     def order(a, b):
-        for st in seen:
+        for st in steps:
             if st[a] == 0 or st[b] == 0: continue
             if st[a] != st[b]: return -1 if st[a] < st[b] else 1
             if shape[a] > shape[b]: return 1
         return 0
-    perm = list(range(ndim - 1, -1, -1))       # fastest axis first
-    for i in range(1, ndim):
+    perm = list(range(len(shape) - 1, -1, -1))
+    for i in range(1, len(shape)):
         here = i
         for j in range(i - 1, -1, -1):
             c = order(perm[j], perm[here])
             if c > 0: perm[j], perm[here] = perm[here], perm[j]; here = j
             elif c < 0: break
-    strides, step = [0] * ndim, 1
-    for d in perm:
+    return perm
+
+
+def packed(shape, fastest_first, least=1) -> tuple[int, ...]:
+    """Dense strides with the axes in this order. `least`: what an axis of length 0 counts as."""
+    strides, step = [0] * len(shape), 1
+    for d in fastest_first:
         strides[d] = step
-        step *= shape[d] if shape[d] > 1 else 1
-    return None if is_contiguous(shape, strides) else tuple(strides)
+        step *= max(shape[d], least)
+    return tuple(strides)
+
+
+CHANNELS_LAST = {4: (1, 3, 2, 0), 5: (1, 4, 3, 2, 0)}      # axes of images and volumes, fastest first
+
+
+def named_layout(shape, formats) -> tuple[int, ...] | None:
+    """Strides of a shape in a format that says an order of axes per rank; None for row-major."""
+    return exactly(shape, packed(shape, formats[len(shape)])) if len(shape) in formats else None
+
+
+def is_channels_last(shape, strides) -> bool:
+    """Are these strides those of channels_last images (not volumes: PyTorch's iterators don't ask)?"""
+    if len(shape) != 4: return False
+    step = 1
+    for d in CHANNELS_LAST[4]:
+        if shape[d] == 1: continue
+        if strides[d] != step: return False
+        step *= shape[d]
+    return True
+
+
+def suggests_channels_last(shape, strides) -> bool:
+    """Would PyTorch go on in channels_last after an operand that lies so (suggest_memory_format)? Sliced operands count; ambiguous ones don't."""
+    if len(shape) not in CHANNELS_LAST or strides is None: strides = contiguous(shape)
+    if len(shape) not in CHANNELS_LAST or strides[1] == 0: return False
+    least = 0
+    for d in CHANNELS_LAST[len(shape)]:
+        if shape[d] == 0 or strides[d] < least or d == 0 and least == strides[1]: return False
+        least = strides[d] * max(shape[d], 1)
+    return True
+
+
+def follows(attr, shape, *operands) -> tuple[int, ...] | None:
+    """Layout rule of rows on images: channels_last when the first operand suggests it."""
+    x = operands[0]
+    return named_layout(shape, CHANNELS_LAST) if x.memory is not None and suggests_channels_last(x.shape, x.memory) else None
+
+
+def preserves(attr, shape, *operands) -> tuple[int, ...] | None:
+    """Layout rule of rows whose result PyTorch makes with empty_like of the first operand."""
+    x = operands[0]
+    return None if x.memory is None else exactly(shape, dense_layout(shape, x.memory))
 
 
 def overlaps(view: View) -> bool:
@@ -161,7 +232,7 @@ def compose(outer: View, inner: View) -> View | None:
 def dense(shape, strides) -> bool:
     """Do these strides reach every element of their range exactly once, in some order of axes?"""
     step = 1
-    for s, n in sorted((s, n) for s, n in zip(strides, shape) if n != 1):
+    for s, n in sorted((s, n) for s, n in zip(strides, shape) if n > 1):
         if s != step: return False
         step *= n
     return True

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from ..core import dtype as dt
+from ..core.shape import preserves
 from .elementwise import abs_, clamp_min, row, select, sign, tensors, tensors_inexact, times, wide
 from .functions import erf, exp, libm, log, log1p, sigmoid, tanh
 
@@ -32,9 +33,9 @@ BOOL_HARDTANH = {dt.BOOL: "Bool inputs not supported for hardtanh"}
 relu = row("relu", lambda b, x: b.max(x, 0), lambda x: np.maximum(x, np.zeros_like(x)), lambda g, o, x: select(o <= 0, 0, g), types="if", saves="o",
            refuse={dt.BOOL: "Boolean inputs not supported for relu"}, kernel="clamp_min_scalar_cpu")
 relu6 = act("relu6", lambda b, x: _clamp(b, x, 0, 6), lambda x: np.clip(x, 0, 6), lambda g, o, x: select((x <= 0) | (x >= 6), 0, g), types="if",
-            refuse=BOOL_HARDTANH)
+            refuse=BOOL_HARDTANH, layout=preserves)
 hardtanh = act("hardtanh", _clamp, lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi), lambda g, o, x, lo, hi: select((x <= lo) | (x >= hi), 0, g),
-               types="if", refuse=BOOL_HARDTANH)
+               types="if", refuse=BOOL_HARDTANH, layout=preserves)
 leaky_relu = act("leaky_relu", lambda b, x, k: b.select(b.gt(x, 0), x, b.mul(x, k)), lambda x, k: np.where(x > 0, x, x * k),
                  lambda g, o, x, k: select(x > 0, g, g * k))
 prelu = act("prelu", lambda b, x, w: b.select(b.gt(x, 0), x, b.mul(x, w)), lambda x, w: np.where(x > 0, x, x * w),

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.op import Contract
-from ..core.shape import broadcast
+from ..core.shape import broadcast, follows
 from .elementwise import TITLES, conjugate
 
 C_NAMES = {"uint8": "unsigned char", "int8": "signed char", "int16": "short", "int32": "int", "int64": "long int", "uint16": "unsigned short",
@@ -176,10 +176,10 @@ def _cropped(g, shape):
 conv = Contract("conv", _conv_infer, (
     lambda g, o, x, w, bias=None, *, attr: g.row(conv_input, conjugate(w), attr=attr._replace(size=tuple(x.shape[2:]))),
     lambda g, o, x, w, bias=None, *, attr: g.row(conv_weight, conjugate(x), attr=attr._replace(taps=tuple(w.shape[2:]))),
-    lambda g, o, x, w, bias, attr: g.sum((0, *range(2, len(g.shape))))), "ab", _conv_oracle)
+    lambda g, o, x, w, bias, attr: g.sum((0, *range(2, len(g.shape))))), "ab", _conv_oracle, layout=lambda attr, shape, x, w, *bias: follows(attr, shape, x) or follows(attr, shape, w))
 conv_input = Contract("conv_input", _conv_input_infer, (
     lambda g, o, dy, w, attr: _cropped(g.row(conv, conjugate(w), attr=_bare(attr)), dy.shape),
-    lambda g, o, dy, w, attr: conjugate(dy).row(conv_weight, g, attr=_bare(attr)._replace(taps=tuple(w.shape[2:])))), "ab", _conv_input_oracle)
+    lambda g, o, dy, w, attr: conjugate(dy).row(conv_weight, g, attr=_bare(attr)._replace(taps=tuple(w.shape[2:])))), "ab", _conv_input_oracle, layout=lambda attr, shape, dy, w: follows(attr, shape, dy) or follows(attr, shape, w))
 conv_weight = Contract("conv_weight", _conv_weight_infer, (
     lambda g, o, dy, x, attr: conjugate(x).row(conv, g, attr=_bare(attr)),
     lambda g, o, dy, x, attr: conjugate(dy).row(conv_input, g, attr=_bare(attr)._replace(size=tuple(x.shape[2:])))), "ab", _conv_weight_oracle)

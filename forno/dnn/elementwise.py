@@ -20,7 +20,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.op import Check, Elementwise, dtype_of
-from ..core.shape import broadcast
+from ..core.shape import broadcast, preserves
 from ..core.state import state
 
 # ---- rules of types
@@ -91,8 +91,10 @@ def infer_elementwise(row_compute, row_result, operands):
     return row_result(t[-1] if isinstance(t, tuple) else t), broadcast(*(x.shape for x in operands if not isinstance(x, type)))
 
 
-def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", saves="", names=None, kernel=None, refuse=None, check=None) -> Elementwise:
-    """Make one row. `kernel` is PyTorch's name for it in "not implemented for" errors; `refuse` maps a category to another error text."""
+def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", saves="", names=None, kernel=None, refuse=None, check=None, wraps=None,
+        layout=None) -> Elementwise:
+    """Make one row. `kernel` is PyTorch's name for it in "not implemented for" errors; `refuse` maps a category to another error text; `wraps`: numbers
+    that PyTorch turns into tensors (usually both operands)."""
     allowed = {"bifc".index(c) for c in types}
 
     def compute(kinds, default):
@@ -106,7 +108,8 @@ def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", sav
     return Elementwise(name, lambda attr, *xs: infer_elementwise(compute, result, xs), check=check,
                        grads=tuple(g and (lambda g_, o, *xs, attr=None, rule_=g: rule_(g_, o, *xs)) for g in grads), saves=saves,
                        oracle=lambda attr, *xs: _quiet(oracle, xs), emit=emit, compute=compute, result=result,
-                       names=(name,) if names is None else tuple(names.split()))
+                       names=(name,) if names is None else tuple(names.split()), layout=layout,
+                       wraps=wraps if wraps is not None else 0 if rule in (tensors, tensors_inexact) else 2)
 
 
 # division of integers; a constant divisor can be looked at when the kernel is written, a float's zero gives an infinity
@@ -189,7 +192,7 @@ mul = row("mul", lambda b, x, y: b.mul(x, y), np.multiply, lambda g, o, x, y: ti
 div = row("div", lambda b, x, y: b.div(x, y), np.divide, lambda g, o, x, y: over(g, y), lambda g, o, x, y: -times(g, x / y / y),
           rule=inexact, types="fc", saves="ab", names="true_divide")
 # a sum divided by how many were summed: unlike div it keeps nothing for backward
-div_count = row("div_count", lambda b, x, y: b.div(x, y), np.divide, lambda g, o, x, n: g.row(div_count, n), rule=inexact, types="fc", names="")
+div_count = row("div_count", lambda b, x, y: b.div(x, y), np.divide, lambda g, o, x, n: g.row(div_count, n), rule=inexact, types="fc", names="", wraps=0)
 # x + alpha·y with alpha a run-time number: add(alpha=), and sub(alpha=) with -alpha
 add_scaled = row("add_scaled", lambda b, x, y, k: b.fma(y, k, x), lambda x, y, k: x + y * k,
                  lambda g, o, x, y, k: g, lambda g, o, x, y, k: times(g, k), rule=scaled, names="")
@@ -319,20 +322,21 @@ fmin = row("fmin", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), 
 clamp = row("clamp", lambda b, x, lo, hi: b.min(b.max(x, lo), hi), lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi),
             lambda g, o, x, lo, hi: select((x >= lo) & (x <= hi), g, 0),
             lambda g, o, x, lo, hi: select((lo < as_tensor(hi, lo)) & (as_tensor(x, lo) < lo), g, 0),
-            lambda g, o, x, lo, hi: select((as_tensor(x, hi) > hi) | (as_tensor(lo, hi) > hi), g, 0), types="bif", saves="abc", names="")
+            lambda g, o, x, lo, hi: select((as_tensor(x, hi) > hi) | (as_tensor(lo, hi) > hi), g, 0), types="bif", saves="abc", names="", wraps=0)
 clamp_min = row("clamp_min", lambda b, x, lo: b.max(x, lo), np.maximum, lambda g, o, x, lo: select(x >= lo, g, 0),
                 lambda g, o, x, lo: select(x < lo, g, 0),
-                types="bif", saves="ab")
+                types="bif", saves="ab", wraps=0)
 clamp_max = row("clamp_max", lambda b, x, hi: b.min(x, hi), np.minimum, lambda g, o, x, hi: select(x <= hi, g, 0),
                 lambda g, o, x, hi: select(x > hi, g, 0),
-                types="bif", saves="ab")
+                types="bif", saves="ab", wraps=0)
 where = row("where", lambda b, c, x, y: b.select(c, x, y), np.where, None, lambda g, o, c, x, y: select(c, g, 0),
             lambda g, o, c, x, y: select(c, 0, g),
-            rule=choose, saves="a", names="")
+            rule=choose, saves="a", names="", wraps=3)
 masked_fill = row("masked_fill", lambda b, x, m, v: b.select(m, v, x), lambda x, m, v: np.where(m, v, x),
-                  lambda g, o, x, m, v: select(m, 0, g), None, lambda g, o, x, m, v: select(m, g, 0), rule=fill, saves="b")
+                  lambda g, o, x, m, v: select(m, 0, g), None, lambda g, o, x, m, v: select(m, g, 0), rule=fill, saves="b",
+                  layout=lambda attr, shape, *operands: None)
 nan_to_num = row("nan_to_num", lambda b, x, nan, high, low: _nan_to_num(b, x, nan, high, low), lambda x, nan, high, low: _numbers(x, nan, high, low),
-                 lambda g, o, x, nan, high, low: select(x.row(isfinite), g, 0), rule=tensors, saves="a", names="")
+                 lambda g, o, x, nan, high, low: select(x.row(isfinite), g, 0), rule=tensors, saves="a", names="", layout=preserves)
 heaviside = row("heaviside", lambda b, x, y: b.select(b.eq(x, 0), y, b.cast(b.gt(x, 0), x.dtype)), lambda x, y: np.where(x == 0, y, x > 0),
                 rule=alike, types="bif")
 

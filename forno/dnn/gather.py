@@ -20,7 +20,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.kernels import Native, Operand
 from ..core.op import TABLE, Composite, Routine
-from ..core.shape import broadcast, contiguous, expand_strides
+from ..core.shape import broadcast, broadcast_layout, contiguous, exactly, expand_strides, restride
 from .elementwise import TITLES, select
 
 BLOCKS = 64                                    # parts that nonzero counts apart; the kernel floor's number
@@ -204,7 +204,7 @@ class _Write(Routine):
     def rules(self, n): return (self.grads[0], *(None,) * (n - 2), self.grads[1])
 
 
-def _read(name, places, saves="b", grad=None) -> Routine:
+def _read(name, places, saves="b", grad=None, layout=None) -> Routine:
     def infer(attr, x, *indices):
         _check_indices(name, indices)
         p = places(attr, x.shape, indices)
@@ -213,7 +213,7 @@ def _read(name, places, saves="b", grad=None) -> Routine:
 
     def back_to(g, o, x, *i, attr): return g.row(TABLE[f"{name}_back"], *i, attr=(attr, x.shape))
     return Routine(name, infer, (grad or back_to,), saves, lambda attr, x, *i: np.ascontiguousarray(x).reshape(-1)[_flat(places(attr, x.shape, i), i)],
-                   plan=lambda attr, result, x, *i: read_kernel(name, places(attr, x.shape, i), x, i, result))
+                   plan=lambda attr, result, x, *i: read_kernel(name, places(attr, x.shape, i), x, i, result), layout=layout)
 
 
 def _back(read, places) -> Routine:
@@ -315,13 +315,28 @@ def _reducing_rules(name):
     return make
 
 
-def access(names, places, saves="b", larger=False, grad=None) -> Access:
+def access(names, places, saves="b", larger=False, grad=None, layout=None) -> Access:
     read, write = names
-    reader = _read(read, places, saves, grad)
+    reader = _read(read, places, saves, grad, layout)
     return Access(reader, _write(write, places, _plain_rules(write)(reader), saves, larger), _back(reader, places))
 
 
-index, index_put, index_back = access(("index", "index_put"), at_index, saves="bcdefgh")
+def _index_layout(axes, shape, x, *indices):
+    """x with strides 0 where indices pick, and the indices, each where its own axes lie, are the operands of one elementwise step."""
+    rest = [d for d in range(len(x.shape)) if d not in axes]
+    before = [d for d in rest if d < axes[0]] if axes[-1] - axes[0] == len(axes) - 1 else []
+    after = [d for d in rest if d not in before]
+    picked = shape[len(before):len(shape) - len(after)]
+    own = x.memory or contiguous(x.shape)
+    operands = [(shape, (*(own[d] for d in before), *(0,) * len(picked), *(own[d] for d in after)))]
+    for i in indices:
+        st = expand_strides(i.shape, i.memory or contiguous(i.shape), picked)
+        ones = (*(1,) * len(before), *picked, *(1,) * len(after))
+        operands.append((ones, restride(picked, st, ones) or contiguous(ones)))
+    return broadcast_layout(shape, operands)
+
+
+index, index_put, index_back = access(("index", "index_put"), at_index, saves="bcdefgh", layout=_index_layout)
 """attr of index = the axes indexed, one per index tensor. Masks come as the columns of nonzero."""
 
 gather, scatter, gather_back = access(("gather", "scatter"), at_gather, larger=True)
@@ -434,5 +449,5 @@ nonzero_count = Routine("nonzero_count", lambda attr, x: (dt.int64, (BLOCKS,)), 
 """How many elements aren't zero, in each of BLOCKS equal parts: the caller adds them up and asks nonzero_fill for that many positions."""
 
 nonzero_fill = Routine("nonzero_fill", lambda attr, x, counts: (dt.int64, (attr, len(x.shape))),
-                       oracle=lambda attr, x, counts: np.argwhere(x).astype(np.int64), plan=_fill_plan)
+                       oracle=lambda attr, x, counts: np.argwhere(x).astype(np.int64), plan=_fill_plan, layout=lambda attr, shape, *operands: exactly(shape, (1, attr)))
 """attr = their number. Operands x and its counts; the positions, row-major, one per row."""

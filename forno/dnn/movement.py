@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.op import Elementwise, Movement
-from ..core.shape import View, as_numpy_strided, contiguous, overlaps, whole
+from ..core.shape import View, as_numpy_strided, contiguous, follows, overlaps, whole
 
 
 def same(attr, a, *rest): return a.dtype, a.shape
@@ -142,12 +142,15 @@ def _cat_rule(i):
     return rule
 
 
-cat = _Cat("cat", _cat_infer, grads=(_cat_rule(0),), oracle=lambda attr, *xs: np.concatenate(xs, axis=attr))
+def _cat_layout(attr, shape, *xs): return follows(attr, shape, xs[0]) if all([follows(attr, shape, x) for x in xs]) else None
+
+
+cat = _Cat("cat", _cat_infer, grads=(_cat_rule(0),), oracle=lambda attr, *xs: np.concatenate(xs, axis=attr), layout=_cat_layout)
 """attr = axis. Operands have one dtype and shapes that agree elsewhere."""
 
 # ---------------------------------------------------------------- history
 copy = Movement("copy", same, grads=(lambda g, o, a, attr: g,), oracle=lambda attr, a: a, history="copy")
-"""The same value as a new vertex of the graph: the result of copy_, clone, alias-making operations."""
+"""The same value as a new vertex of the graph: the result of copy_, clone, alias-making operations. attr: how it lies ("dense" or strides), None for as before."""
 
 detach = Movement("detach", same, oracle=lambda attr, a: a, history="cut")
 gradleaf = Movement("gradleaf", same, oracle=lambda attr, a: a, history="leaf")

@@ -10,6 +10,7 @@ import math
 from typing import NamedTuple
 
 from ..core import dtype as dt
+from ..core.shape import CHANNELS_LAST, follows, is_channels_last, is_contiguous, named_layout
 from .elementwise import TITLES
 from .functions import rsqrt
 from .recipes import average, centred, need, recipe, total, up
@@ -102,9 +103,14 @@ def _weight_grad(g, o, x, *more, attr):
 def _bias_grad(g, o, x, *more, attr): return collect(up(g), affine(attr, more)[1], x, attr)
 
 
+def _images(attr, shape, x, *more):
+    if x.memory is None or is_contiguous(shape, x.memory): return None
+    return named_layout(shape, CHANNELS_LAST) if is_channels_last(shape, x.memory) else follows(attr, shape, x)
+
+
 layer_norm = recipe("layer_norm", _infer, _expand, _input_grad, _weight_grad, _bias_grad)
-group_norm = recipe("group_norm", _infer, _expand, _input_grad, _weight_grad, _bias_grad)
-batch_norm = recipe("batch_norm", _infer, _expand, _input_grad, _weight_grad, _bias_grad)
+group_norm = recipe("group_norm", _infer, _expand, _input_grad, _weight_grad, _bias_grad, layout=follows)
+batch_norm = recipe("batch_norm", _infer, _expand, _input_grad, _weight_grad, _bias_grad, layout=_images)
 
 
 # ---- batch norm with given statistics: (x, mean, var[, weight][, bias])
@@ -132,7 +138,7 @@ def _given_weight_grad(g, o, x, mean, var, *more, attr):
 
 
 batch_norm_given = recipe("batch_norm_given", _infer, _given_expand, _given_input_grad, None, None, _given_weight_grad,
-                          lambda g, o, x, mean, var, *more, attr: collect(up(g), affine(attr, more)[1], x, attr))
+                          lambda g, o, x, mean, var, *more, attr: collect(up(g), affine(attr, more)[1], x, attr), layout=_images)
 
 
 # ---- root mean square

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.shape import View, contiguous
+from ..core.shape import View, contiguous, follows
 from .contract import matmul
 from .elementwise import floor_divide, maximum, minimum, select, trunc_divide
 from .gather import gather, gather_back
@@ -145,8 +145,8 @@ def _max_grad(g, o, x, attr):
     return planes(g).row(gather_back, planes(x.row(max_pool_indices, attr=attr)), attr=(2, planes(x).shape)).reshape(x.shape)
 
 
-max_pool = recipe("max_pool", _infer("max_pool2d"), _largest, _max_grad)
-max_pool_indices = recipe("max_pool_indices", _infer("max_pool2d", dt.int64), _flat)
+max_pool = recipe("max_pool", _infer("max_pool2d"), _largest, _max_grad, layout=follows)
+max_pool_indices = recipe("max_pool_indices", _infer("max_pool2d", dt.int64), _flat, layout=follows)
 
 
 # ---- average
@@ -179,7 +179,7 @@ def _average_grad(g, o, x, attr):
     return unwindowed(share.expand((*g.shape, *attr.kernel)), attr, x.shape).to(x.dtype)
 
 
-avg_pool = recipe("avg_pool", _infer("avg_pool2d"), _average, _average_grad, saves="")
+avg_pool = recipe("avg_pool", _infer("avg_pool2d"), _average, _average_grad, saves="", layout=follows)
 
 
 # ---- adaptive
@@ -234,7 +234,7 @@ def _adaptive_average_grad(g, o, x, attr):
     return g.to(x.dtype)
 
 
-adaptive_avg_pool = recipe("adaptive_avg_pool", _adaptive_infer("adaptive_avg_pool2d"), _adaptive_average, _adaptive_average_grad, saves="")
+adaptive_avg_pool = recipe("adaptive_avg_pool", _adaptive_infer("adaptive_avg_pool2d"), _adaptive_average, _adaptive_average_grad, saves="", layout=follows)
 
 
 def _bins(out, x):
@@ -276,5 +276,5 @@ def _adaptive_largest_grad(g, o, x, attr):
     return planes(g).row(gather_back, where, attr=(2, planes(x).shape)).reshape(x.shape)
 
 
-adaptive_max_pool = recipe("adaptive_max_pool", _adaptive_infer("adaptive_max_pool2d"), _adaptive_largest, _adaptive_largest_grad)
-adaptive_max_pool_indices = recipe("adaptive_max_pool_indices", _adaptive_infer("adaptive_max_pool2d", dt.int64), _adaptive_where)
+adaptive_max_pool = recipe("adaptive_max_pool", _adaptive_infer("adaptive_max_pool2d"), _adaptive_largest, _adaptive_largest_grad, layout=follows)
+adaptive_max_pool_indices = recipe("adaptive_max_pool_indices", _adaptive_infer("adaptive_max_pool2d", dt.int64), _adaptive_where, layout=follows)

@@ -44,8 +44,8 @@ def need(kernel, x, categories):
     if x.dtype.category not in categories: raise NotImplementedError(f"\"{kernel}\" not implemented for '{TITLES[x.dtype.name]}'")
 
 
-def recipe(name, infer, expand, *grads, saves="a", pointwise=False) -> Composite:
-    return Composite(name, infer, grads, saves, expand=expand, pointwise=pointwise)
+def recipe(name, infer, expand, *grads, saves="a", pointwise=False, layout=None) -> Composite:
+    return Composite(name, infer, grads, saves, expand=expand, pointwise=pointwise, layout=layout)
 
 
 # ---- mean, variance

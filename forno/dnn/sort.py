@@ -13,6 +13,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.kernels import Native, Operand
 from ..core.op import Routine
+from ..core.shape import preserves
 from .elementwise import TITLES
 from .scan import lines
 
@@ -32,12 +33,12 @@ def _sorted(x, dim, descending=False) -> np.ndarray:
     return x.shape[dim] - 1 - np.flip(back, dim)
 
 
-def _order(name, infer, k, oracle) -> Routine:
+def _order(name, infer, k, oracle, layout=None) -> Routine:
     """attr = (dim, descending, …); k(attr, n): how many positions."""
     def plan(attr, out, x):
         outer, n, inner = lines(x.shape, attr[0])
         return Native("order", (x.dtype, attr[1]), (outer, n, inner, k(attr, n)), (Operand(x.dtype, "r"), Operand(dt.int64, "w")), math.prod(x.shape) * 8, name)
-    return Routine(name, infer, oracle=oracle, plan=plan)
+    return Routine(name, infer, oracle=oracle, plan=plan, layout=layout)
 
 
 def _argsort_infer(attr, x):
@@ -53,7 +54,7 @@ def _topk_infer(attr, x):
     return dt.int64, _resized(x.shape, dim, k)
 
 
-argsort = _order("argsort", _argsort_infer, lambda attr, n: n, lambda attr, x: _sorted(x, *attr))
+argsort = _order("argsort", _argsort_infer, lambda attr, n: n, lambda attr, x: _sorted(x, *attr), preserves)
 """attr = (dim, descending)."""
 
 topk = _order("topk", _topk_infer, lambda attr, n: attr[2], lambda attr, x: _sorted(x, *attr[:2]).take(range(attr[2]), attr[0]) if x.ndim else np.zeros((), np.int64))

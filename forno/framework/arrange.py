@@ -25,7 +25,7 @@ def repeat(input, *sizes, repeats=None):
     shape = (1,) * (len(sizes) - len(shape)) + shape
     x = views.reshape(input, tuple(n for s in shape for n in (1, s)))
     x = views.expand(x, tuple(n for r, s in zip(sizes, shape) for n in (r, s)))
-    return views.clone(views.reshape(x, tuple(r * s for r, s in zip(sizes, shape)))) if all(r == 1 for r in sizes) else views.reshape(x, tuple(r * s for r, s in zip(sizes, shape)))
+    return views.fresh(views.reshape(x, tuple(r * s for r, s in zip(sizes, shape))))
 
 
 def tile(input, *counts, dims=None):
@@ -41,7 +41,7 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
         d = normalize_dim(dim, len(shape_of(input)))
         shape = shape_of(input)
         x = views.expand(views.unsqueeze(input, d + 1), (*shape[:d + 1], k, *shape[d + 1:]))
-        return views.reshape(x, (*shape[:d], shape[d] * k, *shape[d + 1:]))
+        return views.fresh(views.reshape(x, (*shape[:d], shape[d] * k, *shape[d + 1:])))
     ends = gathering.cumsum(repeats, 0)
     total = int(ends[-1]) if shape_of(repeats)[0] else 0
     where = gathering.searchsorted(ends, creation.arange(total, dtype=ends.dtype), right=True)
@@ -55,7 +55,7 @@ def flip(input, *axes, dims=None):
     if len(dims) != len(axes): raise RuntimeError(f"dim {next(d for d in axes if axes.count(d) > 1)} appears multiple times in the list of dims")
     st = contiguous(shape)
     v = View(shape, tuple(-s if d in dims else s for d, s in enumerate(st)), sum((n - 1) * s for d, (n, s) in enumerate(zip(shape, st)) if d in dims and n))
-    return owned(record(mv.view, (read(input),), v)) if 0 not in shape else views.clone(input)
+    return views.as_preserved(owned(record(mv.view, (read(input),), v)), input) if 0 not in shape else views.clone(input)
 
 
 def fliplr(input):
@@ -73,11 +73,12 @@ def roll(input, shifts, dims=None):
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
     if len(shifts) != len(dims): raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    if 0 in shape_of(input): return views.clone(input)
     for s, d in zip(shifts, dims):
         n = shape_of(input)[d]
-        k = -s % n if n else 0
-        if k: input = fn.cat([views.narrow(input, d, k, n - k), views.narrow(input, d, 0, k)], d)
-    return views.clone(input) if all(s == 0 for s in shifts) else input
+        k = -s % n
+        input = fn.cat([views.narrow(input, d, k, n - k), views.narrow(input, d, 0, k)], d) if k else views.dense_copy(input)
+    return input
 
 
 def rot90(input, k=1, dims=(0, 1)):
@@ -86,9 +87,9 @@ def rot90(input, k=1, dims=(0, 1)):
     a, b = (normalize_dim(d, input.ndim) for d in dims)
     if a == b: raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
     k %= 4
-    if k == 1: return flip(views.transpose(input, a, b), a)
+    if k == 1: return views.transpose(flip(input, b), a, b)
     if k == 2: return flip(input, (a, b))
-    if k == 3: return flip(views.transpose(input, a, b), b)
+    if k == 3: return views.transpose(flip(input, a), a, b)
     return views.clone(input)
 
 

@@ -85,7 +85,10 @@ def full(size, fill_value, *, dtype=None, layout=None, device=None, requires_gra
 
 def like(make):
     def f(input, *args, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
-        return make(shape_of(input), *args, dtype=dtype or input.dtype, device=device, requires_grad=requires_grad)
+        def made(shape): return make(shape, *args, dtype=dtype or input.dtype, device=device)
+        if memory_format is None or memory_format.name == "preserve_format": t = views.made_like(made, input)
+        else: t = views.contiguous_(made(shape_of(input)), memory_format)
+        return finish(t, requires_grad)
     return f
 
 

@@ -8,7 +8,7 @@ import math
 from operator import index
 
 from ..core import dtype as dt
-from ..core.shape import View, broadcast, contiguous, normalize_dim, whole
+from ..core.shape import View, broadcast, contiguous, exactly, normalize_dim, restride, whole
 from ..core.state import state
 from ..dnn import contract as ct
 from ..dnn import elementwise as ew
@@ -265,7 +265,12 @@ def stack(tensors, dim=0):
     for i, t in enumerate(tensors):
         if shape_of(t) != shape: raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(shape_of(t))} at entry {i}")
     d = normalize_dim(dim, len(shape) + 1)
-    return cat([views.unsqueeze(t, d) for t in tensors], d)
+    r = cat([views.unsqueeze(t, d) for t in tensors], d)
+    if d == len(shape) or {None} == {read(t).line.memory for t in tensors}: return r
+    joined = shape[:d] + (shape[d] * len(tensors),) + shape[d + 1:]        # PyTorch joins along the present axis d and splits it: formats stay what they are
+    strides = mv.cat.layout(d, joined, *[read(t).line for t in tensors])
+    r = read(r)
+    return owned(views.lay(r, strides and exactly(r.line.shape, restride(joined, strides, r.line.shape))))
 
 
 # ---------------------------------------------------------------- broadcasting

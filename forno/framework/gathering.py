@@ -199,7 +199,7 @@ def index_fill(input, dim, index, value):
     n = shape_of(input)[d] if shape_of(input) else 1
     inside(ga.index, indices_of(index), d, n, -n)
     index = fn.where(index < 0, index + n, index)                # this one of the family counts from the end too
-    return apply(ga.index_write, input, index, v, attr=(d, "set", True))
+    return views.as_preserved(apply(ga.index_write, input, index, v, attr=(d, "set", True)), input)
 
 
 # ---------------------------------------------------------------- order
@@ -213,7 +213,7 @@ def picked(input, where, dim, keepdim):
 def sort(input, dim=-1, descending=False, stable=False):
     d = flat_dim(input, dim)
     where = apply(so.argsort, input, attr=(d, bool(descending)))
-    return named("sort", values=gather(input, d, where) if shape_of(input) else views.clone(input), indices=where)
+    return named("sort", values=views.as_preserved(gather(input, d, where), input) if shape_of(input) else views.clone(input), indices=where)
 
 
 def argsort(input, dim=-1, descending=False, stable=False): return apply(so.argsort, input, attr=(flat_dim(input, dim), bool(descending)))

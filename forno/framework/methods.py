@@ -203,7 +203,7 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
     if device is not None: on_cpu(device)
     dtype = element_type(dtype)
     t = fn.to(self, dtype or self.dtype, copy)
-    return t if memory_format is None or memory_format.name == "preserve_format" else views.contiguous_(t, memory_format)
+    return t if memory_format is None or memory_format.name == "preserve_format" else views.converted(t, memory_format)
 
 
 def caster(dtype):

@@ -301,7 +301,8 @@ def dropout(input, p, train):
     if not train or p == 0 or input.numel() == 0: return input
     if p == 1: return multiply(input, apply(mv.full, attr=(shape_of(input), input.dtype, 0)))
     keep = 1.0 - p
-    return multiply(multiply(input, randoms.bernoulli_mask(shape_of(input), keep, input.dtype)), 1.0 / keep)
+    mask = views.made_like(lambda shape: randoms.bernoulli_mask(shape, keep, input.dtype), input)
+    return multiply(multiply(input, mask), 1.0 / keep)
 
 
 def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False):

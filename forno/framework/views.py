@@ -10,7 +10,7 @@ import operator
 
 from ..core import dtype as dt
 from ..core.errors import unsupported
-from ..core.shape import View, broadcast_layout, contiguous, is_contiguous, normalize_dim, restride, whole
+from ..core.shape import View, contiguous, dense_layout, exactly, follows, is_contiguous, normalize_dim, restride, suggests_channels_last, whole
 from ..dnn import movement as mv
 from ..dnn.elementwise import TITLES
 from ..graph.line import LOCAL, Node, new, record
@@ -237,7 +237,10 @@ def expand(input, *sizes, size=None, implicit=False):
         elif n < -1: raise RuntimeError(f"expand: invalid size {n} at dimension {i}")
     to = tuple(to)
 
-    def geom(v): return View(to, (0,) * lead + tuple(s if n == m else 0 for n, m, s in zip(to[lead:], v.shape, v.strides)), v.offset)
+    def geom(v):
+        st = [s if n == m else 0 for n, m, s in zip(to[lead:], v.shape, v.strides)]
+        for d in range(lead - 1, -1, -1): st.insert(0, 0 if to[d] != 1 else to[d + 1] * st[0] if st else 1)       # a new axis of length 1 gets a row's stride
+        return View(to, tuple(st), v.offset)
     return through(input, geom, ("e", to))
 
 
@@ -396,34 +399,65 @@ def is_contiguous_in(input, memory_format=None) -> bool:
     return len(mem.shape) == len(FORMATS[memory_format.name]) and same_layout(mem.shape, mem.strides, laid(mem.shape, memory_format))
 
 
+def converted(input, memory_format):
+    """Tensor.to with a memory format: unlike contiguous it copies what only passes for the format because of axes of length 1."""
+    mem = memory(input)
+    images = suggests_channels_last(mem.shape, mem.strides)
+    same = images and len(mem.shape) == len(FORMATS[memory_format.name]) if memory_format.name in FORMATS else not images
+    return input if same and is_contiguous_in(input, memory_format) else dense_copy(input, memory_format)
+
+
 def contiguous_(input, memory_format=None):
     """Tensor.contiguous: itself when it already lies so."""
     if is_contiguous_in(input, memory_format): return input
     return dense_copy(input, memory_format)
 
 
+def lay(n: Node, strides) -> Node:
+    """The same value with these strides in memory (None: row-major)."""
+    return record(mv.copy, (n,), "dense" if strides is None else strides)
+
+
 def dense_copy(input, memory_format=None):
     """A copy in a memory format (row-major by default)."""
     n = read(input)
-    order = None if memory_format is None else FORMATS.get(memory_format.name)
-    if order is None: return owned(record(mv.copy, (n,), "dense"))
-    laid(n.line.shape, memory_format)
-    turned = owned(record(mv.copy, (read(permute(input, order)),), "dense"))
-    return permute(turned, tuple(order.index(d) for d in range(len(order))))
+    return owned(lay(n, None if memory_format is None else exactly(n.line.shape, laid(n.line.shape, memory_format))))
 
 
 def clone(input, *, memory_format=None):
     if memory_format is not None and memory_format.name != "preserve_format": return dense_copy(input, memory_format)
     n = read(input)
-    return owned(record(mv.copy, (n,))) if n.line.memory is None else like_memory(input, n)
+    return owned(record(mv.copy, (n,)) if n.line.memory is None else lay(n, preserved(n)))
 
 
-def like_memory(input, n):
-    """A copy that keeps the order of axes in memory (PyTorch's preserve_format)."""
-    mem = memory(input)
-    strides = broadcast_layout(mem.shape, [(mem.shape, mem.strides)])
-    if strides is None: return owned(record(mv.copy, (n,), "dense"))
-    order = sorted(range(len(mem.shape)), key=lambda d: (-strides[d], mem.shape[d] == 1))
-    mine = contiguous(mem.shape)
-    flat = owned(record(mv.view, (n,), View(tuple(mem.shape[d] for d in order), tuple(mine[d] for d in order), 0)))
-    return permute(flat, tuple(order.index(d) for d in range(len(order))))
+def as_preserved(result, input):
+    """A fresh result, laid out as a copy of input would be."""
+    n, strides = read(result), preserved(read(input))
+    return result if n.line.memory == strides else owned(lay(n, strides))
+
+
+def made_like(make, input):
+    """make(shape), laid out as a copy of input would be. What fills its elements one after the other (random numbers) goes in the order of memory."""
+    n = read(input)
+    shape, strides = n.line.shape, preserved(n)
+    if strides is None: return make(shape)
+    order = sorted(range(len(shape)), key=lambda d: -strides[d])
+    return owned(lay(read(permute(make(tuple([shape[d] for d in order])), tuple([order.index(d) for d in range(len(order))]))), strides))
+
+
+def channels_like(result, input):
+    """A fresh result, in channels_last when input suggests it."""
+    n = read(result)
+    strides = follows(None, n.line.shape, read(input).line)
+    return result if n.line.memory == strides else owned(lay(n, strides))
+
+
+def fresh(t):
+    """A result with memory of its own: a copy where t is a view."""
+    return t if t.alias is None else dense_copy(t)
+
+
+def preserved(n: Node):
+    """Strides of a copy that keeps the order of axes in memory (PyTorch's preserve_format); None for row-major."""
+    line = n.line
+    return None if line.memory is None else exactly(line.shape, dense_layout(line.shape, line.memory))

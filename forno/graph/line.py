@@ -18,9 +18,9 @@ import threading
 from ..core.dtype import FLOAT
 from ..core.errors import OutOfMemoryError
 from ..core.flags import flags
-from ..core.op import Op, dtype_of
+from ..core.op import Op, dtype_of, keeps
 from ..core.state import state
-from ..core.shape import View, broadcast_layout, dense
+from ..core.shape import View, broadcast_layout, dense_layout, exactly
 
 new = object.__new__
 
@@ -28,7 +28,7 @@ new = object.__new__
 class Line:
     """`ins` codes operands: a slot (int), a fresh number (its type) or an earlier number of this run ((type, position))."""
     __slots__ = ("op", "key", "ins", "i", "j", "attr", "dtype", "shape", "strides", "grad", "slot", "nslots", "nscal", "scal", "prev", "next", "alts",
-                 "plans", "memo", "where", "memory", "bytes", "loose", "crowded")
+                 "plans", "memo", "where", "memory", "bytes", "loose", "crowded", "inference")
 
     def __repr__(self):
         args = ", ".join(f"%{c}" if c.__class__ is int else c.__name__ if isinstance(c, type) else f"{c[0].__name__}#{c[1]}" for c in self.ins or ())
@@ -99,6 +99,7 @@ def _marker(name): m = object.__new__(Marker); object.__setattr__(m, "name", nam
 
 INPUT, MODE, BACKWARD, ROOT = map(_marker, ("input", "mode", "backward", "root"))
 LEAF, HISTORY, PLAIN = 2, 1, 0                 # what an input line says of its node's gradient
+INFERENCE = 4                                  # … and that its node was made in inference mode
 
 
 class Run:
@@ -111,7 +112,7 @@ class Run:
 
     def open(self, grad: bool, inference: bool):
         """Start a fresh window under these modes."""
-        self.cur, self.grad, self.inference = _root(grad), grad, inference
+        self.cur, self.grad, self.inference = _root(grad, inference), grad, inference
         self.nodes, self.scalars, self.inputs, self.freed = [], [], {}, []
         self.over = {}                         # id of a value written in place -> id of the value it replaced (or that node, if this window doesn't hold it)
         self.id = next_id()
@@ -147,7 +148,7 @@ def blank(op) -> Line:
     e.op, e.key, e.ins, e.attr, e.dtype, e.shape, e.strides, e.grad, e.slot = op, None, (), None, None, None, None, False, -1
     e.i = e.j = e.scal = e.where = e.prev = e.memo = e.memory = None
     e.nslots = e.nscal = e.bytes = 0
-    e.next, e.alts, e.plans, e.loose, e.crowded = END, {}, {}, False, False
+    e.next, e.alts, e.plans, e.loose, e.crowded, e.inference = END, {}, {}, False, False, False
     return e
 
 
@@ -156,8 +157,8 @@ END = blank(None)
 _roots: dict[tuple, Line] = {}
 
 
-def _root(grad: bool) -> Line:
-    key = grad, state.default_dtype            # a window starts in the ambient state that the one before it ended in
+def _root(grad: bool, inference: bool) -> Line:
+    key = grad, inference, state.default_dtype            # a window starts in the ambient state that the one before it ended in
     if key not in _roots: _roots[key] = blank(ROOT)
     return _roots[key]
 
@@ -215,6 +216,7 @@ def enter(run: Run, n: Node) -> int:
         else: return enter(run, snapshot_hook[0](n))
     line = n.line
     kind = PLAIN if not line.grad else LEAF if n.past.__class__ is Leaf else HISTORY
+    if line.inference: kind |= INFERENCE
     key = id(n)
     e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.shape if buf.__class__ is Slice else None, line.memory))
     s = run.inputs[key] = e.slot               # no call from here on: an interrupt finds the input entered, or not at all
@@ -233,14 +235,16 @@ def buf_bytes(n: Node) -> int: return math.prod(n.line.shape) * n.line.dtype.siz
 _given: dict = {}
 
 
-def given(buf, dtype, shape, strides=None, memory=None, grad=False) -> Node:
-    """A node for memory that exists already; it owes nothing to any window."""
-    key = dtype, shape, strides, memory, grad
+def given(buf, dtype, shape, strides=None, memory=None, grad=False, inference: bool | None = None) -> Node:
+    """A node for memory that exists already; it owes nothing to any window. `inference` None: as the mode is."""
+    if inference is None: inference = LOCAL.run.inference
+    key = dtype, shape, strides, memory, grad, inference
     line = _given.get(key)
     if line is None:
         if len(_given) > 10000: _given.clear()
         line = _given[key] = blank(INPUT)
         line.dtype, line.shape, line.strides, line.memory, line.grad = dtype, shape, strides, memory if memory is not None else strides, grad
+        line.inference = inference
     n = new(Node)
     n.line, n.buf, n.past = line, buf, None
     return n
@@ -283,7 +287,7 @@ def _make(run, cur, op, ins, attr, key) -> Line:
     e.nscal += sum([c.__class__ is type for c in ins])
     if op is INPUT:
         e.dtype, e.shape, kind, e.strides, _, e.memory = attr
-        e.grad, e.bytes = kind != PLAIN, cur.bytes
+        e.grad, e.inference, e.bytes = kind & ~INFERENCE != PLAIN, kind >= INFERENCE, cur.bytes
     elif op is MODE or op is BACKWARD:
         e.slot, e.bytes = -1, cur.bytes
     else:
@@ -293,8 +297,10 @@ def _make(run, cur, op, ins, attr, key) -> Line:
         e.strides, e.memory = layout(op, attr, e.shape, lines)
         if op.history == "leaf": e.grad = True
         elif op.history == "keep": e.grad = lines[0].grad
-        elif op.grads and run.grad and e.dtype.category >= FLOAT:
+        elif op.grads and run.grad and not run.inference and e.dtype.category >= FLOAT:
             e.grad = any([l.grad for l, g in zip(lines, op.rules(len(lines))) if g is not None and l.__class__ is Line])
+            if e.grad and run.hold == 0: refuse_inference(op, lines)
+        e.inference = run.inference if op.history not in OWN and op.name not in ("view", "put") else attr != "normal" and lines[0].inference
         if op.history is None and op.name != "view":
             size = math.prod(e.shape) * e.dtype.size
             if size > state.memory: raise too_large(op, e, size)
@@ -309,34 +315,44 @@ def _make(run, cur, op, ins, attr, key) -> Line:
     return e
 
 
+OWN = ("leaf", "keep", "cut")                  # rows whose result is the tensor that their operand was
+
+
+def refuse_inference(op, lines):
+    """PyTorch keeps no value for a backward that was made in inference mode."""
+    if any([l.__class__ is Line and l.inference and keeps(op, i) for i, l in enumerate(lines)]): raise RuntimeError(NOT_SAVED)
+
+
+NOT_SAVED = ("Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, "
+             "you can make a clone to get a normal tensor and use it in autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`.")
+
+
 def too_large(op, line, size) -> OutOfMemoryError:
     return OutOfMemoryError(f"[enforce fail at alloc_cpu.cpp] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate {size} bytes. Error code 12 "
                             f"(Cannot allocate memory). '{op}' would make {line.dtype.name}{list(line.shape)}; the machine has {state.memory} bytes.")
 
 
-def converted(l: Line):
-    """Strides after a conversion to another dtype: kept where dense, else row-major in the order of axes."""
-    if l.memory is None or dense(l.shape, l.memory): return l.memory
-    return broadcast_layout(l.shape, [(l.shape, l.memory)])
-
-
 def layout(op, attr, shape, lines):
     """(strides of the line's own dense buffer, strides a user sees), None for row-major: elementwise rows keep their operands' axis order."""
-    if op.pointwise:
-        seen = [l for l in lines if l.__class__ is Line]
-        if all([l.memory is None for l in seen]): return None, None
-        if op.kind == "elementwise" and op.name != "cast":     # operands of another type are converted first, which may change how they lie
-            kinds = op.compute([dtype_of(l) for l in lines], state.default_dtype)
-            kinds = kinds if isinstance(kinds, tuple) else (kinds,) * len(lines)
-            seen = [(l.shape, converted(l) if l.dtype is not t and l.shape else l.memory) for l, t in zip(lines, kinds) if l.__class__ is Line]
-            strides = broadcast_layout(shape, seen)
-            return strides, strides
-        if op.name == "cast" and dense(shape, seen[0].memory): return seen[0].memory, seen[0].memory      # conversions keep strides to the letter
-        strides = broadcast_layout(shape, [(l.shape, l.memory) for l in seen])
-        return strides, strides
-    if attr == "dense": return None, None
-    if op.history is not None: return lines[-1].strides, lines[-1].memory
-    return None, None
+    if op.layout is not None: strides = op.layout(attr, shape, *lines)
+    elif op.pointwise: strides = None if all([l.__class__ is type or l.memory is None for l in lines]) else elementwise_layout(op, shape, lines)
+    elif op.name == "copy" and attr is not None: strides = None if attr == "dense" else attr
+    elif op.history is not None: return lines[-1].strides, lines[-1].memory
+    else: strides = None
+    return strides, strides
+
+
+def elementwise_layout(op, shape, lines):
+    if op.kind != "elementwise": return broadcast_layout(shape, [(l.shape, l.memory) for l in lines if l.__class__ is Line])
+    if op.name == "cast": return exactly(shape, dense_layout(shape, lines[0].memory))
+    kinds = op.compute([dtype_of(l) for l in lines], state.default_dtype)      # operands of another type are converted first, which may change how they lie
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,) * len(lines)
+    operands = []
+    for i, (l, t) in enumerate(zip(lines, kinds)):
+        if l.__class__ is not Line:
+            if i < op.wraps: operands.append(((), None))
+        else: operands.append((l.shape, l.memory if l.memory is None or l.dtype is t or not l.shape else dense_layout(l.shape, l.memory)))
+    return broadcast_layout(shape, operands)
 
 
 _HERE = __file__[:-len("graph/line.py")]
@@ -392,6 +408,13 @@ flush_hook = [None]                            # the engine's flush; a list so t
 def ambient(attr):
     """A change of ambient state is a line, so that equal places in the trie mean equal state."""
     advance(LOCAL.run, MODE, (), attr)
+
+
+def set_inference_mode(on: bool):
+    run = LOCAL.run
+    if run.inference != on:
+        ambient(("inference", on))
+        run.inference = on
 
 
 def set_grad_mode(on: bool):

@@ -3,14 +3,14 @@ from __future__ import annotations
 
 import math
 
-from ...framework import api as torch
+from ...framework import api as torch, views
 from .._arguments import _pair
 
 _PADDED_AXES = {2: (2, 3), 4: (3, 4), 6: (4, 5)}          # length of `pad` -> input dimensions for which the non-constant modes are defined
 
 
 def _pad_constant(input, pad, value):
-    start, length, shape = [], [], list(input.shape)
+    start, length, shape, given = [], [], list(input.shape), input
     for axis in range(input.dim()):
         i = 2 * (input.dim() - 1 - axis)
         low, high = (pad[i], pad[i + 1]) if i < len(pad) else (0, 0)
@@ -25,7 +25,7 @@ def _pad_constant(input, pad, value):
         length.append(input.size(axis))
     out = torch.full(shape, value, dtype=input.dtype, device=input.device)
     out[tuple(slice(s, s + n) for s, n in zip(start, length))] = input
-    return out
+    return views.channels_like(out, given)
 
 
 def _pad_axis(x, axis, low, high, mode):
@@ -96,7 +96,8 @@ def pixel_shuffle(input, upscale_factor):
                            f"input.size(-3)={c} is not divisible by {r * r}")
     x = input.reshape(*lead, c // (r * r), r, r, h, w)
     n = len(lead)
-    return x.permute(*range(n + 1), n + 3, n + 1, n + 4, n + 2).reshape(*lead, c // (r * r), h * r, w * r)     # (*, C, H, r, W, r)
+    x = x.permute(*range(n + 1), n + 3, n + 1, n + 4, n + 2).reshape(*lead, c // (r * r), h * r, w * r)     # (*, C, H, r, W, r)
+    return views.channels_like(x, input)
 
 
 def pixel_unshuffle(input, downscale_factor):
@@ -112,7 +113,8 @@ def pixel_unshuffle(input, downscale_factor):
             raise RuntimeError(f"pixel_unshuffle expects {name} to be divisible by downscale_factor, but {size} is not divisible by {r}")
     x = input.reshape(*lead, c, h // r, r, w // r, r)
     n = len(lead)
-    return x.permute(*range(n + 1), n + 2, n + 4, n + 1, n + 3).reshape(*lead, c * r * r, h // r, w // r)      # (*, C, r, r, H, W)
+    x = x.permute(*range(n + 1), n + 2, n + 4, n + 1, n + 3).reshape(*lead, c * r * r, h // r, w // r)      # (*, C, r, r, H, W)
+    return views.channels_like(x, input)
 
 
 def channel_shuffle(input, groups):

@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import warnings
 
-from ...framework import api as torch
+from ...framework import api as torch, views
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 GRID_SAMPLE_INTERPOLATION_MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
@@ -127,7 +127,7 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
     if mode in ("nearest", "area", "nearest-exact"):
         if align_corners is not None:
             raise ValueError("align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | trilinear")
-    dim = input.dim()
+    dim, given = input.dim(), input
     out, factors = _sizes(input, size, scale_factor, recompute_scale_factor or (mode == "area" and size is None))
     if antialias and not (mode in _FILTERS and dim == 4):
         raise ValueError("Anti-alias option is restricted to bilinear, bicubic, and lanczos modes and requires a 4-D tensor as input")
@@ -151,7 +151,7 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
             input = _nearest_axis(input, axis, n, factor, mode == "nearest-exact")
         else:
             input = (_cubic_axis if mode == "bicubic" else _linear_axis)(input, axis, n, factor, bool(align_corners))
-    return input
+    return views.channels_like(input, given)
 
 
 def upsample(input, size=None, scale_factor=None, mode="nearest", align_corners=None):
