@@ -4,5 +4,6 @@ from ..framework import functional_autograd as functional
 from ..framework import gradcheck as _checks
 from ..framework.autograd import (Function, Variable, backward, detect_anomaly, enable_grad, grad, inference_mode, is_grad_enabled, no_grad,
                                   set_detect_anomaly, set_grad_enabled)
+from . import forward_ad
 
 gradcheck, gradgradcheck, GradcheckError = _checks.gradcheck, _checks.gradgradcheck, _checks.GradcheckError

@@ -62,7 +62,17 @@ class Tracked:
 
     def tangents(self, outs, inputs, tangents) -> list:
         """Directional derivatives of the outputs, zeros where an output depends on none of the inputs."""
-        return directional(outs, {vertex(read(x)): t for x, t in zip(inputs, tangents)})
+        found = self.pushed(outs, {self.vertex(x): t for x, t in zip(inputs, tangents)})
+        return [zeros(read(o)) if t is None else t for t, o in zip(found, outs)]
+
+    def vertex(self, t: Tensor) -> int: return vertex(read(t))
+
+    def pushed(self, outs, seeds: dict) -> list:
+        """Tangents of tensors, given those of vertices they depend on; None where they depend on none."""
+        with held(("forward", True)):
+            walk = Forward(FACE, ungiven, seeds)
+            found = [walk.of(read(o)) for o in outs]
+            return [None if t is None else owned(read(t)) for t in found]
 
     def released(self, t):
         """A result for whoever called: without history, unless that leads to something outside this transform."""
@@ -101,14 +111,6 @@ class held:
     def __exit__(self, *error):
         ambient(("end", self.run.grad))
         self.run.hold -= 1
-
-
-def directional(outs, seeds: dict) -> list:
-    """Tangents of tensors, given those of vertices they depend on; zeros where they depend on none."""
-    with held(("forward", True)):
-        walk = Forward(FACE, ungiven, dict(seeds))
-        found = [walk.of(read(o)) for o in outs]
-        return [zeros(read(o)) if t is None else owned(read(t)) for t, o in zip(found, outs)]
 
 
 def ungiven(like: Tensor) -> Tensor:
