@@ -20,7 +20,7 @@ from ..graph.line import BACKWARD, LOCAL, History, Leaf, Node, Poison, Slice, ad
 from .bind import apply
 from .data import item
 from .engine import HOLE
-from .tensor import Tensor, history, owned, read, version, wrap, write
+from .tensor import Tensor, history, is_inference, owned, read, version, wrap, write
 
 
 # ---------------------------------------------------------------- modes
@@ -95,7 +95,7 @@ class set_grad_enabled(_Mode):
 
 
 class inference_mode(_Mode):
-    """no_grad that also marks its results; forno keeps no version counters for them that could be saved, so it costs the same."""
+    """no_grad that also marks its results: backward may not need them, and only inference mode may write over them."""
 
     def __new__(cls, mode=True):
         self = object.__new__(cls)
@@ -107,12 +107,12 @@ class inference_mode(_Mode):
         self.was = run.grad, run.inference
         if self.mode:
             set_grad_mode(False)
-            run.inference = True
-        else: run.inference = False
+            set_inference_mode(True)
+        else: set_inference_mode(False)
 
     def __exit__(self, *error):
+        set_inference_mode(self.was[1])
         set_grad_mode(self.was[0])
-        LOCAL.run.inference = self.was[1]
 
     def clone(self): return inference_mode(self.mode)
 
@@ -418,7 +418,6 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
 def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=False, only_inputs=True, allow_unused=None, is_grads_batched=False,
          materialize_grads=False):
     """Gradients of `outputs` with respect to `inputs`, returned instead of accumulated (torch.autograd.grad)."""
-    if is_grads_batched: raise NotImplementedError("'is_grads_batched' is not implemented; call grad() once per row or use torch.func.vmap")
     outputs, inputs = _tuple(outputs), _tuple(inputs)
     grads = (None,) * len(outputs) if grad_outputs is None else _tuple(grad_outputs)
     if len(grads) != len(outputs): raise RuntimeError(f"got {len(outputs)} outputs and {len(grads)} gradients")
@@ -553,6 +552,7 @@ class Function:
             out = cls.forward(*args) if cls.setup_context is not None else cls.forward(ctx, *args)
             if cls.setup_context is not None: cls.setup_context(ctx, args, out)
         if not tracked: return out
+        if not LOCAL.run.inference and any([isinstance(x, Tensor) and is_inference(x) for x in ctx._saved]): raise RuntimeError(NOT_SAVED)
         many = isinstance(out, tuple)
         outs = out if many else (out,)
         group = _Group(cls, ctx, args, before, outs)

@@ -74,7 +74,8 @@ def constant(value, dtype: dt.dtype, shape=()) -> Node:
     """A number as a value of its own. Which number is no part of the program."""
     v = number(value)
     if v is None or isinstance(value, np.floating) and not isinstance(value, float): raise TypeError(f"can't assign a {typed(value)} to a torch.{TITLES[dtype.name]}Tensor")
-    return record(FULL, (held(v, dtype),), (shape, dtype, None))
+    if dtype.size != 2 or dtype.category != dt.FLOAT or math.prod(shape) != 1 or v.__class__ is complex: held(v, dtype)      # PyTorch writes a single half without a look at it
+    return record(FULL, (v,), (shape, dtype, None))
 
 
 def operand(x, name: str):
@@ -254,12 +255,13 @@ def inplace(f):
                 n = r.node
                 if n is not None and self.alias is None:
                     l = n.line
-                    if l.dtype is line.dtype and l.shape == line.shape and l.memory is None and (update and not l.grad or not line.grad or LOCAL.run.grad):
+                    v = version(self)
+                    if l.dtype is line.dtype and l.shape == line.shape and l.memory is None and v >= 0 and not l.inference and (update and not l.grad or not line.grad or LOCAL.run.grad):
                         if update: self.node = leaf_node(n, past)
                         else:
                             self.node = n
                             LOCAL.run.over[id(n)] = id(m)      # what a tensor goes back to if the new value can't be computed
-                        self.ver = version(self) + 1
+                        self.ver = v + 1
                         return self
                 check_write(self)
                 return land(self, read(r))

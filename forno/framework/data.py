@@ -199,7 +199,7 @@ def values(t: Tensor) -> np.ndarray:
     """t's values as a NumPy array of their own (bfloat16 as float32)."""
     n = realize(t)
     a = array_of(n)
-    return bfloat_values(np.ascontiguousarray(a)) if n.line.dtype is dt.bfloat16 else a.copy()
+    return bfloat_values(np.ascontiguousarray(a)).reshape(a.shape) if n.line.dtype is dt.bfloat16 else a.copy()
 
 
 def item(t: Tensor):

@@ -17,7 +17,7 @@ import numpy as np
 from ..core.errors import StepError
 from ..core.graph import Graph, Scalar, Value
 from ..core.flags import flags
-from ..core.op import TABLE
+from ..core.op import TABLE, keeps
 from ..core.shape import View, compose, contiguous
 from ..core.state import state
 from ..core.trace import trace
@@ -25,7 +25,7 @@ from ..cpu import memory
 from ..dnn.elementwise import operand_dtypes
 from ..dnn.gather import lookups, out_of_range
 from ..graph import spec
-from ..graph.derive import at, keeps
+from ..graph.derive import at
 from ..graph.line import (INPUT, LOCAL, MAX_LINES, History, Leaf, Node, Poison, Run, Slice, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
                           runs_lock)
 from . import native, oracle

@@ -17,7 +17,7 @@ from . import creation, data, methods, views
 from .bind import element_type, number
 from .sharing import TypedStorage, UntypedStorage
 from .size import Size, on_cpu
-from .tensor import Tensor, detached
+from .tensor import Tensor, detached, is_inference
 
 
 # ---------------------------------------------------------------- torch.Tensor(…)
@@ -126,7 +126,7 @@ def nonzero_number(t: Tensor) -> bool:
 
 QUESTIONS = {name: question(name, ask) for name, ask in dict(
     numel=methods.numel, is_floating_point=lambda t: t.dtype.category == dt.FLOAT, is_complex=lambda t: t.dtype.category == dt.COMPLEX, is_signed=lambda t: t.dtype.signed,
-    is_nonzero=nonzero_number, is_conj=lambda t: False, is_neg=lambda t: False, is_inference=lambda t: False, get_device=lambda t: -1,
+    is_nonzero=nonzero_number, is_conj=lambda t: False, is_neg=lambda t: False, is_inference=is_inference, get_device=lambda t: -1,
     resolve_conj=lambda t: t, resolve_neg=lambda t: t, detach=detached).items()}
 
 

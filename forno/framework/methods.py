@@ -24,6 +24,13 @@ def storage_offset(self): return memory(self).offset
 def element_size(self): return self.dtype.size
 
 
+def counted(self) -> int:
+    """Tensor._version."""
+    v = version(self)
+    if v < 0: raise RuntimeError("Inference tensors do not track version counter.")
+    return v
+
+
 def dtype_of(self):
     n = self.node
     if n is not None: return n.line.dtype
@@ -288,7 +295,7 @@ def ramp(self, n, start=0, step=1, dtype=dt.int64): return apply(mv.iota, attr=(
 def hang(cls):
     """Every name of this file on the class."""
     for name, f in dict(shape=lambda s: Size(shape_of(s)), ndim=dim, dtype=dtype_of, requires_grad=None, is_leaf=is_leaf, grad_fn=grad_fn, grad=None,
-                        device=lambda s: CPU, layout=lambda s: strided, _version=version, is_cuda=lambda s: False, is_sparse=lambda s: False,
+                        device=lambda s: CPU, layout=lambda s: strided, _version=counted, is_cuda=lambda s: False, is_sparse=lambda s: False,
                         is_quantized=lambda s: False, is_meta=lambda s: False, is_mkldnn=lambda s: False, itemsize=element_size,
                         nbytes=lambda s: numel(s) * s.dtype.size, T=lambda s: views.permute(s, tuple(range(dim(s)))[::-1]), mT=lambda s: views.transpose(s, -2, -1),
                         _base=lambda s: None, output_nr=lambda s: 0, retains_grad=lambda s: getattr(s, "kept", None) is not None, is_nested=lambda s: False,
@@ -304,7 +311,7 @@ def hang(cls):
                         to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length, __contains__=contains, __reversed__=reverse,
                         __iter__=iterate, __array__=to_array, row=row, filled=filled, ramp=ramp, type_as=lambda s, o: fn.to(s, o.dtype), contiguous=views.contiguous_,
                         is_floating_point=lambda s: s.dtype.category == dt.FLOAT, is_complex=lambda s: s.dtype.category == dt.COMPLEX, is_signed=lambda s: s.dtype.signed,
-                        cpu=lambda s, memory_format=None: s, data_ptr=data_ptr, is_inference=lambda s: False, is_shared=lambda s: False, get_device=lambda s: -1,
+                        cpu=lambda s, memory_format=None: s, data_ptr=data_ptr, is_shared=lambda s: False, get_device=lambda s: -1,
                         pin_memory=lambda s, device=None: s, is_pinned=lambda s, device=None: False, numpy=lambda s, *, force=False: data.to_numpy(s, force),
                         __float__=scalar(float), __int__=scalar(int), __complex__=scalar(complex),
                         __hash__=object.__hash__).items():

@@ -155,7 +155,7 @@ def outside(n: Node) -> bool: return n.buf is not None and n.buf.exposed
 def bare(n: Node, grad: bool = False, leaf: Leaf | None = None) -> Node:
     """n's memory as a value of its own, which owes nothing to the window."""
     l = n.line
-    m = given(n.buf, l.dtype, l.shape, l.strides, l.memory, grad)
+    m = given(n.buf, l.dtype, l.shape, l.strides, l.memory, grad, l.inference)
     m.past = leaf
     return m
 
@@ -172,7 +172,13 @@ def share(t: Tensor) -> Alias:
 def version(t: Tensor) -> int:
     if t.alias is not None: return t.alias.store.version
     try: return t.ver
-    except AttributeError: return 0
+    except AttributeError: return INFERENCE if t.node.line.inference else 0
+
+
+INFERENCE = -(1 << 60)                         # versions of tensors made in inference mode count from here: below 0 they are nobody's business
+
+
+def is_inference(t: Tensor) -> bool: return version(t) < 0
 
 
 def memory(t: Tensor) -> View:
@@ -215,7 +221,7 @@ def shown(n: Node, mem: View, rel: View) -> Node | None:
     base = buf.view if buf.__class__ is Slice else View(line.shape, line.strides or contiguous(line.shape), 0)
     view = compose(base, rel)
     if view is None: return None
-    return given(Slice(buf.buffer if buf.__class__ is Slice else buf, view, line.dtype.size), line.dtype, rel.shape, None, seen_as(mem))
+    return given(Slice(buf.buffer if buf.__class__ is Slice else buf, view, line.dtype.size), line.dtype, rel.shape, None, seen_as(mem), False, line.inference)
 
 
 def recast(t: Tensor, dtype, mem: View, rel: View) -> Tensor:
@@ -319,6 +325,7 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
     if t.alias is not None: settle_alone(t)
     n = read(t)
     if v.line.memory is not None: v = record(mv.copy, (v,), "dense")     # the order of axes in memory stays t's
+    if v.line.inference and not is_inference(t): v = record(mv.detach, (v,), "normal")
     if tracked is None: tracked = LOCAL.run.grad and (v.line.grad or n.line.grad)
     a = t.alias
     if a is None:
@@ -365,6 +372,9 @@ def check_write(t: Tensor, overlap: bool = True):
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
                            "Please clone() the tensor before performing the operation.")
     run = LOCAL.run
+    if not run.inference and is_inference(t):
+        raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not allowed.You can make a clone to get a normal tensor before doing inplace update."
+                           "See https://github.com/pytorch/rfcs/pull/17 for more details.")
     if run.grad:
         n = read(t)
         if n.past.__class__ is Leaf: raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
@@ -379,6 +389,7 @@ def check_write(t: Tensor, overlap: bool = True):
 
 def require_grad(t: Tensor):
     """Turn t into a leaf."""
+    if is_inference(t) and not LOCAL.run.inference: raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
     n = read(t)
     leaf = Leaf()
     a = t.alias

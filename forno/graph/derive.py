@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..core.dtype import COMPLEX
+from ..core.op import keeps
 from ..core.state import state
 from .line import LOCAL, History, Leaf, Node, Poison, Ref, record
 
@@ -197,11 +198,6 @@ class Derivation:
             if past.__class__ is History and past.run is not None: past.freed = True
             elif self.run.id == self.window: here.append(n.line.slot)
         self.run.freed.append(frozenset(here))
-
-
-def keeps(op, i: int) -> bool:
-    """Does backward read operand i? Composite rows may read any; a row keeps at most its first eight."""
-    return op.kind == "composite" or i < 8 and "abcdefgh"[i] in op.saves
 
 
 def vertex(n: Node) -> int:

@@ -11,7 +11,8 @@ rule is a linear function of the gradient it is given, J^T g, and J t is what tr
 from __future__ import annotations
 
 from ..core.dtype import COMPLEX, FLOAT
-from .derive import Derivation, keeps, to_dtype, vertex
+from ..core.op import keeps
+from .derive import Derivation, to_dtype, vertex
 from .line import Leaf, Node
 
 LINEAR = frozenset(("view", "put", "addput", "cat", "copy", "sum", "bitcast"))

@@ -319,8 +319,9 @@ OWN = ("leaf", "keep", "cut")                  # rows whose result is the tensor
 
 
 def refuse_inference(op, lines):
-    """PyTorch keeps no value for a backward that was made in inference mode."""
-    if any([l.__class__ is Line and l.inference and keeps(op, i) for i, l in enumerate(lines)]): raise RuntimeError(NOT_SAVED)
+    """PyTorch keeps no value for a backward that was made in inference mode. An operand is kept for the gradients of the others."""
+    for i, l in enumerate(lines):
+        if l.__class__ is Line and l.inference and keeps(op, i) and any([x.__class__ is Line and x.grad for x in lines[:i] + lines[i + 1:]]): raise RuntimeError(NOT_SAVED)
 
 
 NOT_SAVED = ("Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in computation tracked by autograd. To work around this, "
