@@ -16,7 +16,8 @@ from ..dnn import movement as mv
 from ..dnn.elementwise import isnan
 from ..dnn.reduce import any_
 from ..graph.derive import Derivation, Face, vertex
-from ..graph.line import BACKWARD, LOCAL, History, Leaf, Node, Poison, Slice, advance, ambient, new, record, set_grad_mode, slot_of
+from ..graph.line import BACKWARD, LOCAL, NOT_SAVED, History, Leaf, Node, Poison, Slice, advance, ambient, new, record, set_grad_mode, set_inference_mode, slot_of
+from .batching import Level
 from .bind import apply
 from .data import item
 from .engine import HOLE
@@ -420,6 +421,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     """Gradients of `outputs` with respect to `inputs`, returned instead of accumulated (torch.autograd.grad)."""
     outputs, inputs = _tuple(outputs), _tuple(inputs)
     grads = (None,) * len(outputs) if grad_outputs is None else _tuple(grad_outputs)
+    if is_grads_batched: return rows_of_grads(outputs, inputs, grads, create_graph, allow_unused, materialize_grads)
     if len(grads) != len(outputs): raise RuntimeError(f"got {len(outputs)} outputs and {len(grads)} gradients")
     retain = create_graph if retain_graph is None else retain_graph
     if allow_unused is False and materialize_grads:
@@ -448,6 +450,15 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     elif not allow_unused and any([g is None for g in got]):
         raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.")
     return tuple(got)
+
+
+def rows_of_grads(outputs, inputs, grads, create_graph, allow_unused, materialize_grads):
+    """grad() for every row of the cotangents at once; each gradient has their first axis in front."""
+    size = next(g.shape[0] for g in grads if g is not None)
+    with Level(size) as level:
+        one = tuple(None if g is None else level.stand_in(g, 0) for g in grads)
+        found = [None if g is None else level.results(g) for g in grad(outputs, inputs, one, True, create_graph, True, allow_unused, False, materialize_grads)]
+    return tuple(None if f is None else f[0] if f[1] else f[0].expand(size, *f[0].shape) for f in found)
 
 
 # ---------------------------------------------------------------- hooks
@@ -539,6 +550,9 @@ class Function:
     @staticmethod
     def backward(ctx, *grads): raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function to use it with backward mode AD.")
 
+    @staticmethod
+    def jvp(ctx, *tangents): raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward mode AD.")
+
     setup_context = None
 
     @classmethod
@@ -560,6 +574,13 @@ class Function:
         return made if many else made[0]
 
 
+class _Vertex:
+    """What a vertex of a custom function does in a backward (called with node and gradient), and in forward mode."""
+
+    def __init__(self, back, push=None): self.back, self.push = back, push
+    def __call__(self, node, g): return self.back(node, g)
+
+
 class _Group:
     """The outputs of one apply(). A vertex before them all collects their gradients, so that backward runs once."""
 
@@ -571,12 +592,12 @@ class _Group:
         first = next((read(o) for o in outs if isinstance(o, Tensor)), None)
         self.root = None if first is None else record(FUNCTION, (*self.anchors, first if first.line.dtype.category >= FLOAT else self.anchors[0]), (cls.__name__, -1))
         self.grads = [None] * len(outs)
-        if self.root is not None: history(self.root).ctx = self.back
+        if self.root is not None: history(self.root).ctx = _Vertex(self.back)
 
     def attach(self, i, out):
         if any(out is p for p in self.ctx._plain) or out.dtype.category < FLOAT: return out
         joint = record(FUNCTION, (self.root, read(out)), (self.cls.__name__, i))
-        history(joint).ctx = functools.partial(self.collect, i)
+        history(joint).ctx = _Vertex(functools.partial(self.collect, i), functools.partial(self.push, i))
         if any(out is d for d in self.ctx._dirty):
             write(out, joint, tracked=True)
             return out
@@ -585,6 +606,12 @@ class _Group:
     def collect(self, i, node, g):
         self.grads[i] = g if self.grads[i] is None else self.grads[i] + g
         return [(self.root, g.filled((), 0))]
+
+    def push(self, i, tangent_of):
+        """The tangent of output i, by the function's own jvp."""
+        nodes = iter(self.before)
+        moved = self.cls.jvp(self.ctx, *(tangent_of(next(nodes)) if isinstance(x, Tensor) else None for x in self.args))
+        return moved[i] if isinstance(moved, tuple) else moved
 
     def back(self, node, _):
         grads, self.grads = self.grads, [None] * len(self.grads)

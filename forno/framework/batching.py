@@ -126,6 +126,9 @@ class Level:
             elif c.__class__ is type: args.append(self.run.scalars[k]); k += 1
             else: args.append(self.run.scalars[c[1]])
         slots = [c for c in line.ins if c.__class__ is int]
+        if line.op.name == "function" and any([self.done[c][0].line.grad for c in slots]):
+            raise NotImplementedError(f"a gradient through vmap of the autograd.Function {line.attr[0]} is not implemented; take it inside (vmap(grad(f))), "
+                                      "or write the function with tensor operations")
         if line.op.history == "leaf" or line.op.name == "function": return self.done[slots[-1]][0]      # gradients were taken inside already
         set_grad_mode(line.grad)
         if not self.differs(s): return record(line.op, [self.done[c][0] if isinstance(code, int) else c for c, code in zip(args, line.ins)], line.attr)

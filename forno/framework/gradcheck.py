@@ -4,7 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from . import autograd, data
-from .tensor import Tensor
+from .tensor import Tensor, read, wrap
+from .tracking import Tracked
 from .views import shape_of
 
 
@@ -31,13 +32,13 @@ def gradcheck(func, inputs, *, eps=1e-6, atol=1e-5, rtol=1e-3, raise_exception=T
               check_batched_grad=False, check_batched_forward_grad=False, check_forward_ad=False, check_backward_ad=True, fast_mode=False, masked=None) -> bool:
     """True when Jacobians agree; inputs should be float64 (or complex128, checked through real and imaginary steps)."""
     inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-    try: return _check(func, inputs, eps, atol, rtol)
+    try: return _check(func, inputs, eps, atol, rtol, check_backward_ad, check_forward_ad)
     except GradcheckError:
         if raise_exception: raise
         return False
 
 
-def _check(func, inputs, eps, atol, rtol) -> bool:
+def _check(func, inputs, eps, atol, rtol, backward=True, forward=False) -> bool:
     checked = [x for x in inputs if differentiable(x)]
     if not checked: raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True.")
     arrays = [data.values(x) for x in checked]
@@ -45,9 +46,11 @@ def _check(func, inputs, eps, atol, rtol) -> bool:
     for k in range(len(outs)):
         for i, x in enumerate(arrays):
             numeric = slopes(func, inputs, arrays, i, k, eps)
-            exact = rows(func, inputs, arrays, i, k)
-            if not np.allclose(exact, numeric, rtol, atol, equal_nan=True):
-                raise GradcheckError(f"Jacobian mismatch for output {k} with respect to input {i},\nnumerical:{numeric.T}\nanalytical:{exact.T}")
+            for how in (rows,) * backward + (columns,) * forward:
+                exact = how(func, inputs, arrays, i, k)
+                if not np.allclose(exact, numeric, rtol, atol, equal_nan=True):
+                    mode = " computed with forward mode" if how is columns else ""
+                    raise GradcheckError(f"Jacobian{mode} mismatch for output {k} with respect to input {i},\nnumerical:{numeric.T}\nanalytical:{exact.T}")
     return True
 
 
@@ -87,6 +90,22 @@ def rows(func, inputs, arrays, i, k):
             parts.append(np.stack([g.real, g.imag], -1).reshape(-1) if np.iscomplexobj(g) else g.reshape(-1))
         result.append(parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1])
     return np.stack(result) if result else np.zeros((0, 0))
+
+
+def columns(func, inputs, arrays, i, k):
+    """The same by forward mode, one column of the Jacobian at a time."""
+    result = []
+    for j in range(arrays[i].size):
+        for unit in steps(arrays[i]):
+            t = np.zeros(arrays[i].shape, arrays[i].dtype)
+            t.reshape(-1)[j] = unit
+            with Tracked() as level:
+                leaves = [level.copy(x) if differentiable(x) else x for x in fresh(inputs, arrays)]
+                x = [t for t in leaves if differentiable(t)][i]
+                mine = wrap(read(x))
+                moved, = level.tangents([outputs_of(func, leaves)[k]], [mine], [data.copy_array(t, x.dtype)])
+                result.append(data.values(moved).reshape(-1))
+    return np.stack(result, 1) if result else np.zeros((0, 0))
 
 
 def gradgradcheck(func, inputs, grad_outputs=None, *, eps=1e-6, atol=1e-5, rtol=1e-3, gen_non_contig_grad_outputs=False, raise_exception=True, nondet_tol=0.0,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from ..core.dtype import COMPLEX, FLOAT
 from ..core.op import keeps
 from .derive import Derivation, to_dtype, vertex
-from .line import Leaf, Node
+from .line import History, Leaf, Node
 
 LINEAR = frozenset(("view", "put", "addput", "cat", "copy", "sum", "bitcast"))
 PRODUCTS = frozenset(("matmul",))
@@ -43,7 +43,8 @@ class Forward(Derivation):
 
     def pushed(self, n: Node):
         """The tangent of a vertex from those of its operands."""
-        if n.past is not None and n.past.__class__ is not Leaf and n.past.ctx is not None: return self.custom(n)
+        if n.past.__class__ is History and n.past.ctx is not None:             # a custom function says itself what it does to tangents
+            return None if n.past.ctx.push is None else n.past.ctx.push(lambda x: self.tangents.get(vertex(x)))
         op, line, ins, face = n.line.op, n.line, self.operands(n), self.face
         rules = op.rules(len(ins))
         moving = {i: self.tangents[vertex(x)] for i, x in enumerate(ins)
@@ -73,11 +74,6 @@ class Forward(Derivation):
             if rn.line.grad: roots.append((rn, t))
         back.go(roots)
         return back.got.get(vertex(gn))
-
-    def custom(self, n: Node):
-        """A user's Function says itself what it does to tangents: its `jvp`."""
-        raise NotImplementedError("forward-mode derivatives of a custom autograd.Function are not implemented; use reverse mode (grad, vjp, jacrev), "
-                                  "or write the function with tensor operations")
 
 
 def row(face, op, operands, attr):
