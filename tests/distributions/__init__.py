@@ -1,0 +1,1 @@
+"""forno.distributions against torch.distributions."""
