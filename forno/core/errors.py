@@ -5,6 +5,10 @@ class OutOfMemoryError(RuntimeError):
     """Memory ran out; the message names the bytes wanted, held and free, and the operation at the peak (torch.OutOfMemoryError)."""
 
 
+class LinAlgError(RuntimeError):
+    """A matrix has no factorization or inverse (torch.linalg.LinAlgError)."""
+
+
 class StepError(Exception):
     """A step of a plan failed; the engine turns it into PyTorch's error at the user's line.
 

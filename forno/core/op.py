@@ -25,11 +25,11 @@ TABLE: dict[str, Op] = {}
 
 
 class Check(NamedTuple):
-    """What a row demands of its operands' values. Kernels test it in passing and go on; the run's next value raises `error(*arrays)`."""
+    """What a row demands of its operands' values. Kernels test it in passing and go on; the run's next value raises `error(attr, *arrays)`."""
     applies: Callable                          # is there anything to test, if this is the result's dtype?
     violated: Callable                         # (b, *xs) -> lanes that break it, or None where none can
     oracle: Callable                           # (*arrays) -> where it is broken
-    error: Callable                            # (*arrays) -> PyTorch's exception
+    error: Callable                            # (attr, *arrays) -> PyTorch's exception; without arrays where they are lost
 
 
 @dataclass(frozen=True, eq=False, repr=False)

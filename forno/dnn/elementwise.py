@@ -114,7 +114,7 @@ def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", sav
 
 # division of integers; a constant divisor can be looked at when the kernel is written, a float's zero gives an infinity
 DIVISOR = Check(lambda dtype: dtype.category == dt.INT, lambda b, x, y: None if y.const else b.eq(y, 0), lambda x, y: y == 0,
-                lambda *arrays: RuntimeError("ZeroDivisionError"))
+                lambda attr, *arrays: RuntimeError("ZeroDivisionError"))
 
 
 def _quiet(oracle, xs):
@@ -185,6 +185,9 @@ def _remainder(ufunc):
     return oracle
 
 
+ADDCDIV = ("Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true division of tensor1 and tensor2. The historic "
+           "addcdiv behavior can be implemented as (input + value * torch.trunc(tensor1 / tensor2)).to(input.dtype) for integer inputs and as (input + value * "
+           "tensor1 / tensor2) for float inputs. The future addcdiv behavior is just the latter implementation: (input + value * tensor1 / tensor2), for all dtypes.")
 add = row("add", lambda b, x, y: b.add(x, y), np.add, lambda g, o, x, y: g, lambda g, o, x, y: g, names="")
 sub = row("sub", lambda b, x, y: b.sub(x, y), np.subtract, lambda g, o, x, y: g, lambda g, o, x, y: -g, rule=subtraction, names="")
 mul = row("mul", lambda b, x, y: b.mul(x, y), np.multiply, lambda g, o, x, y: times(g, y), lambda g, o, x, y: times(g, x), saves="ab",
@@ -202,7 +205,7 @@ addcmul = row("addcmul", wide(lambda b, x, y, z, k: b.fma(b.mul(k, y), z, x)), l
 addcdiv = row("addcdiv", wide(lambda b, x, y, z, k: b.add(x, b.div(b.mul(k, y), z))), lambda x, y, z, k: x + k * y / z,
               lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: over(times(g, k), z), lambda g, o, x, y, z, k: -times(g, y * k / (z * z)),
               rule=tensors, saves="bc", types="fc", names="",
-              refuse=dict.fromkeys((dt.BOOL, dt.INT), "Integer division with addcdiv is no longer supported; use addcmul or make an operand a float"))
+              refuse=dict.fromkeys((dt.BOOL, dt.INT), ADDCDIV))
 floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g), types="if", kernel="div_floor_cpu", check=DIVISOR)
 trunc_divide = row("trunc_divide", wide(lambda b, x, y: b.truncdiv(x, y)), _trunc_divide,
                    lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g),

@@ -4,11 +4,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..core import dtype as dt
+from ..core.errors import LinAlgError
 from ..core.shape import broadcast
 from .contract import sum_to
 from .elementwise import conjugate, select
 from .functions import complex_, imag, real
-from .linalg import H, column, inv, mm, need_matrix, pack, row, row_vector, unpack
+from .linalg import H, column, inv, mm, need_matrix, pack, refused, row, row_vector, unpack
 from .movement import cat
 
 
@@ -68,7 +69,25 @@ def _cholesky_infer(attr, x):
 def _cholesky_host(attr, x):
     try: return np.linalg.cholesky(x)
     except np.linalg.LinAlgError:
-        raise RuntimeError("linalg.cholesky: The factorization could not be completed because the input is not positive-definite.") from None
+        where, a = refused(np.linalg.cholesky, x)
+        raise LinAlgError(f"{attr or 'linalg.cholesky'}: {where}The factorization could not be completed because the input is not positive-definite (the leading minor of "
+                          f"order {bad_minor(a)} is not positive-definite).") from None
+
+
+def bad_minor(a) -> int:
+    """The order of the first leading minor that is not positive, 0 if all are."""
+    try: np.linalg.cholesky(a)
+    except np.linalg.LinAlgError: pass
+    else: return 0
+    good, bad = 0, len(a)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if bad_minor(a[:middle, :middle]): bad = middle
+        else: good = middle
+    return bad
+
+
+def _minors_host(attr, x): return np.array([bad_minor(a) for a in x.reshape(-1, *x.shape[-2:])], np.int32).reshape(x.shape[:-2])
 
 
 def _cholesky_grad(g, o, x, attr):
@@ -81,6 +100,9 @@ def _cholesky_grad(g, o, x, attr):
 
 
 cholesky = row("cholesky", _cholesky_infer, _cholesky_host, _cholesky_grad, saves="o")
+"""attr = the name for errors, None for linalg.cholesky."""
+bad_minors = row("bad_minors", lambda attr, x: (dt.int32, x.shape[:-2]), _minors_host)
+"""The order of each matrix's first leading minor that keeps it from being factorized, or 0."""
 
 
 # ---------------------------------------------------------------- eigenvalues

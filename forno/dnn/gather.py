@@ -362,23 +362,24 @@ def lookups(op, attr, operands) -> list[tuple[int, int, int, int]]:
     first, *rest = operands
     where, shape = attr if name != op.name else (attr[0] if op.name in _WRITES else attr, first.shape)
     indices = rest[:-1] if op.name in _WRITES else rest
-    axes = where if places is at_index else [0 if places in (at_row, at_take) else where] * len(indices)
+    axes = range(len(where)) if places is at_index else [0 if places in (at_row, at_take) else where] * len(indices)
     return [(1 + k, axis, size, low) for k, (axis, (size, _, low)) in enumerate(zip(axes, places(where, shape, indices).picks))]
 
 
-def out_of_range(op, attr, axis: int, index: int, size: int) -> Exception:
-    """PyTorch's exception for a row's wrong index."""
+def out_of_range(op, attr, axis: int, index: int, size: int, ndim: int = 2) -> Exception:
+    """PyTorch's exception for a row's wrong index; `axis` counts the index tensors of x[…]."""
     name = op.name.removesuffix("_back")
-    if name == "embedding" or name == "index_select": return IndexError("index out of range in self")
+    if name == "index_select" and axis == 1: return RuntimeError(f"INDICES element is out of DATA bounds, id={index} axis_dim={size}")
+    if name in ("embedding", "index_select", "index_reduce", "index_reduce_mean"): return IndexError("index out of range in self")
     if name in ("take", "put_at"): return IndexError(f"out of range: tried to access index {index} on a tensor of {size} elements.")
     text = f"index {index} is out of bounds for dimension {axis} with size {size}"
-    if name == "index_write": return IndexError(f"index_copy_(): {text}") if attr[1] == "set" else RuntimeError(text)
+    if name == "index_write": return IndexError(f"index_copy_(): {text}") if attr[1] == "set" else RuntimeError(text) if ndim > 1 else IndexError("index out of range in self")
     return IndexError(text) if name.startswith("index") else RuntimeError(text)
 
 
-_WRITES = frozenset(("index_put", "scatter", "index_write", "put_at", "scatter_reduce", "index_reduce"))
+_WRITES = frozenset(("index_put", "scatter", "index_write", "put_at", "scatter_reduce", "index_reduce", "scatter_reduce_mean", "index_reduce_mean"))
 _PLACES = dict(index=at_index, index_put=at_index, gather=at_gather, scatter=at_gather, scatter_reduce=at_gather, index_select=at_select, index_write=at_select,
-               index_reduce=at_select, take=at_take, put_at=at_take, embedding=at_row)
+               index_reduce=at_select, take=at_take, put_at=at_take, embedding=at_row, scatter_reduce_mean=at_gather, index_reduce_mean=at_select)
 
 
 # ---------------------------------------------------------------- embedding

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from ..core import dtype as dt
+from ..core.errors import LinAlgError
 from ..core.op import Opaque
 from ..core.shape import broadcast
 from .contract import matmul, sum_to
@@ -51,8 +52,13 @@ def need_matrix(name, x, square=False):
 
 
 def row(name, infer, host, *grads, saves="ao"):
+    why = "contained non-finite values" if name.startswith("svd") else "is ill-conditioned or has too many repeated eigenvalues"
+
     def run(attr, *arrays):
-        with np.errstate(all="ignore"): return host(attr, *arrays)
+        try:
+            with np.errstate(all="ignore"): return host(attr, *arrays)
+        except np.linalg.LinAlgError:
+            raise LinAlgError(f"linalg.{name.removesuffix('vals')}: The algorithm failed to converge because the input matrix {why}.") from None
     return Opaque(name, infer, grads, saves, run, host=run)
 
 
@@ -119,10 +125,33 @@ def _inverse_infer(attr, x):
     return x.dtype, x.shape
 
 
+def refused(f, x) -> tuple[str, np.ndarray]:
+    """The first matrix of a batch that LAPACK refuses, with PyTorch's name for it."""
+    def fails(a):
+        try: f(a)
+        except np.linalg.LinAlgError: return True
+    batch = x.reshape(-1, *x.shape[-2:])
+    k = next(k for k, a in enumerate(batch) if fails(a))
+    return f"(Batch element {k}): " if x.ndim > 2 else "", batch[k]
+
+
+def zero_pivot(a) -> int:
+    """The first step of an elimination with row exchanges that finds nothing to divide by, from 1; 0 if none does."""
+    a = np.array(a)
+    for i in range(len(a)):
+        best = i + int(np.argmax(np.abs(a[i:, i].real) + np.abs(a[i:, i].imag)))
+        if a[best, i] == 0: return i + 1
+        a[[i, best]] = a[[best, i]]
+        a[i + 1:, i:] -= np.outer(a[i + 1:, i] / a[i, i], a[i, i:])
+    return 0
+
+
 def _inverse_host(attr, x):
     try: return np.linalg.inv(x)
     except np.linalg.LinAlgError:
-        raise RuntimeError("linalg.inv: The diagonal element of a factor is zero, the inversion could not be completed because the input matrix is singular.") from None
+        where, a = refused(np.linalg.inv, x)
+        raise LinAlgError(f"{attr or 'linalg.inv'}: {where}The diagonal element {zero_pivot(a) or len(a)} is zero, the inversion could not be completed because the input "
+                          "matrix is singular.") from None
 
 
 inv = row("inv", _inverse_infer, _inverse_host, lambda g, o, x, attr: -mm(mm(H(o), g), H(o)), saves="o")
@@ -141,7 +170,9 @@ def _solve_infer(attr, a, b):
 
 def _solve_host(attr, a, b):
     try: return np.linalg.solve(a, b)
-    except np.linalg.LinAlgError: raise RuntimeError("torch.linalg.solve: The solver failed because the input matrix is singular.") from None
+    except np.linalg.LinAlgError:
+        where, _ = refused(np.linalg.inv, np.broadcast_to(a, (*broadcast(a.shape[:-2], b.shape[:-2]), *a.shape[-2:])))
+        raise LinAlgError(f"{attr or 'torch.linalg.solve'}: {where}The solver failed because the input matrix is singular.") from None
 
 
 solve = row("solve", _solve_infer, _solve_host, lambda g, o, a, b, attr: sum_to(-mm(H(a).row(solve, g), H(o)), a.shape),

@@ -38,12 +38,16 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     if input is not None and dim is None: input, dim = views.reshape(input, (-1,)), 0
     if not isinstance(repeats, Tensor) or not shape_of(repeats):
         k = int(repeats)
+        if k < 0: raise RuntimeError("Repeats must be non-negative")
         d = normalize_dim(dim, len(shape_of(input)))
         shape = shape_of(input)
         x = views.expand(views.unsqueeze(input, d + 1), (*shape[:d + 1], k, *shape[d + 1:]))
         return views.fresh(views.reshape(x, (*shape[:d], shape[d] * k, *shape[d + 1:])))
     ends = gathering.cumsum(repeats, 0)
+    least = fn.amin(repeats) if shape_of(repeats)[0] else 0
     total = int(ends[-1]) if shape_of(repeats)[0] else 0
+    if int(least) < 0: raise RuntimeError("repeats can not be negative")
+    if output_size is not None and output_size != total: raise RuntimeError("allocated size does not match required size")
     where = gathering.searchsorted(ends, creation.arange(total, dtype=ends.dtype), right=True)
     return where if input is None else gathering.index_select(input, dim, where)
 

@@ -148,6 +148,7 @@ def _quantile(name, skip_nan):
         if q.ndim > 1: raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
         if q.dtype is not input.dtype: raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
         if not input.numel(): raise RuntimeError(f"{name}() input tensor must be non-empty")
+        q = gathering.claimed(q, 0, 1, RuntimeError, "quantile() q values must be in the range [0, 1]")
         axes = range(input.ndim) if dim is None else (normalize_dim(dim, input.ndim),)
         x = views.reshape(input, (-1,)) if dim is None or not input.ndim else views.movedim(input, dim, -1)       # (…, n)
         n = shape_of(x)[-1]
@@ -174,10 +175,10 @@ quantile, nanquantile = _quantile("quantile", False), _quantile("nanquantile", T
 def histc(input, bins=100, min=0, max=0):
     if bins <= 0: raise RuntimeError("bins must be > 0")
     low, high = (data.item(v) if isinstance(v, Tensor) else v for v in (min, max))
-    if low > high: raise RuntimeError("max must be larger than min")
+    if low > high: raise RuntimeError("torch.histc: max must be larger than min")
     x = views.reshape(input, (-1,))
     if low == high and x.numel(): low, high = data.item(fn.amin(x)), data.item(fn.amax(x))
-    if not (math.isfinite(low) and math.isfinite(high)): raise RuntimeError(f"range of [{low}, {high}] is not finite")
+    if not (math.isfinite(low) and math.isfinite(high)): raise RuntimeError(f"torch.histc: range of [{low:g}, {high:g}] is not finite")
     if low == high: low, high = low - 1, high + 1
     inside = apply(ew.logical_and, apply(ew.ge, x, low), apply(ew.le, x, high))
     where = fn.clamp(fn.to(apply(ew.floor, divide(fn.sub(x, low), (high - low) / bins)), dt.int64), 0, bins - 1)

@@ -314,15 +314,16 @@ def blame(run, lines, error, spoiled):
     if size is None: return broken_check(run, lines, TABLE[row], spoiled)
     unseen = []
     for s, line in lines.items():
-        if line.op.name != row: continue
+        if line.op.name != row and line.op.name != f"{row}_mean": continue
         for k, axis, n, low in lookups(line.op, line.attr, [lines[c] for c in line.ins]):
             k = line.ins[k]
             if run.nodes[k].buf is None and needed(lines, [k]) & spoiled:
                 if n == size: unseen.append((s, axis))
                 continue
-            values = oracle.load(lines[k], run.nodes[k].buf or alone(run, lines, k))
+            try: values = oracle.load(lines[k], run.nodes[k].buf or alone(run, lines, k))
+            except StepError: continue         # it depends on another line that fails
             wrong = values[(values < low) | (values >= n)]
-            if wrong.size: return s, refusal(lines[s], axis, int(wrong[0]), n)
+            if wrong.size: return first_check(run, lines, s, spoiled) or (s, refusal(lines[s], axis, int(wrong[0]), n))
     if len(unseen) == 1: return unseen[0][0], refusal(lines[unseen[0][0]], unseen[0][1], index, size)
     return None, IndexError(f"index {index} is out of bounds for dimension with size {size} (in {row})")
 
@@ -337,14 +338,22 @@ def refused(run, lines, error, spoiled):
     return mine[0] if len(mine) == 1 else None
 
 
+def first_check(run, lines, before, spoiled):
+    """(slot, error) of the first line before this one whose row's check fails, or None."""
+    for s, line in lines.items():
+        if s >= before or not line.op.checks(line.dtype) or needed(lines, [c for c in line.ins if c.__class__ is int]) & spoiled: continue
+        try: arrays = operands(run, lines, s)
+        except StepError: continue             # it depends on another line that fails
+        if line.op.check.oracle(*arrays).any(): return s, located(line.op.check.error(line.attr, *arrays), line)
+
+
 def broken_check(run, lines, row, spoiled):
     """The same for a row's check."""
+    found = first_check(run, lines, math.inf, spoiled)
+    if found is not None: return found
     mine = [s for s, line in lines.items() if line.op is row]
-    for s in mine:
-        if needed(lines, [c for c in lines[s].ins if c.__class__ is int]) & spoiled: continue
-        arrays = operands(run, lines, s)
-        if row.check.oracle(*arrays).any(): return s, located(row.check.error(*arrays), lines[s])
-    return (mine[0], located(row.check.error(), lines[mine[0]])) if len(mine) == 1 else (None, row.check.error())
+    if len(mine) != 1: return None, row.check.error(lines[mine[0]].attr if mine else None)
+    return mine[0], located(row.check.error(lines[mine[0]].attr), lines[mine[0]])
 
 
 def operands(run, lines, s) -> list:
@@ -360,7 +369,7 @@ def operands(run, lines, s) -> list:
 
 def refusal(line, axis, index, size):
     """PyTorch's error with the user's own line."""
-    return located(out_of_range(line.op, line.attr, axis, index, size), line)
+    return located(out_of_range(line.op, line.attr, axis, index, size, len(line.shape)), line)
 
 
 def located(error, line): return type(error)(f"{error}{at(line)}")

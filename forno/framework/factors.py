@@ -5,6 +5,7 @@ import functools
 import math
 
 from ..core import dtype as dt
+from ..core.errors import LinAlgError
 from ..dnn import elementwise as ew
 from ..dnn import factor as fa
 from ..dnn import functions as fns
@@ -51,24 +52,45 @@ def logdet(input):
 def mirrored(A, upper): return H(A) if upper else A
 
 
-def cholesky(A, *, upper=False):
-    L = apply(fa.cholesky, mirrored(A, upper))
+def rooted(A, upper, name=None):
+    """`name` is for errors."""
+    L = apply(fa.cholesky, mirrored(A, upper), attr=name)
     return H(L) if upper else L
 
 
-def old_cholesky(input, upper=False): return cholesky(input, upper=upper)
+def cholesky(A, *, upper=False): return rooted(A, upper)
+def old_cholesky(input, upper=False): return rooted(input, upper, "cholesky")
 
 
 def cholesky_ex(A, *, upper=False, check_errors=False):
-    try: L, info = cholesky(A, upper=upper), 0
-    except RuntimeError:
-        if check_errors: raise
-        L, info = views.clone(A), 1
-    return named("linalg_cholesky_ex", L=L, info=creation.full(shape_of(A)[:-2], info, dtype=dt.int32))
+    need("linalg.cholesky", A)
+    info = apply(fa.bad_minors, mirrored(A, upper).detach())
+    bad = failed(info)
+    if check_errors or bad is None: return named("linalg_cholesky_ex", L=rooted(A, upper, "linalg.cholesky_ex"), info=info)
+    part = arrange.triu(A) if upper else arrange.tril(A)
+    return named("linalg_cholesky_ex", L=fn.where(bad, part, cholesky(fn.where(bad, eye_like(A), A), upper=upper)), info=info)
+
+
+def failed(info):
+    """Which matrices of a batch failed, as a mask over them, None if none did: this runs the window."""
+    bad = apply(ew.ne, info, 0)
+    return views.reshape(bad, (*shape_of(info), 1, 1)) if fn.any(bad) else None
+
+
+def lu_of(A, pivot=True): return unpacked(fa.lu, A, *fa.lu_shapes(A), attr=bool(pivot))
+
+
+def zero_pivots(f):
+    """Of each factorization: the first diagonal element of U that is zero, from 1; 0 if none is."""
+    zero = apply(ew.eq, views.diagonal(f.detach(), 0, -2, -1), 0)
+    if not shape_of(zero)[-1]: return creation.zeros(shape_of(f)[:-2], dtype=dt.int32)
+    return fn.to(fn.where(fn.any(zero, -1), fn.add(fn.argmax(fn.to(zero, dt.uint8), -1), 1), 0), dt.int32)
 
 
 def cholesky_inverse(input, upper=False):
     L = mirrored(input, upper)
+    gathering.claimed(fn.to(apply(ew.ne, views.diagonal(L.detach(), 0, -2, -1), 0), dt.int64), 1, 1, LinAlgError, "cholesky_inverse: " +
+                      ("The diagonal element {n} is zero, the" if L.ndim == 2 else "The") + " inversion could not be completed because the input matrix is singular.")
     X = solve_triangular(arrange.tril(L), eye_like(L), upper=False)
     return fn.matmul(H(X), X)
 
@@ -128,14 +150,26 @@ def triangular_solve(input, A, upper=True, transpose=False, unitriangular=False)
     return named("triangular_solve", solution=solve_triangular(M, input, upper=upper != transpose, unitriangular=unitriangular), cloned_coefficient=views.clone(A))
 
 
+ZERO_PIVOT = ("U[{x},{x}] is zero and using it on lu_solve would result in a division by zero. If you still want to perform the factorization, consider "
+              "calling linalg.lu(A, pivot) or linalg.lu_factor_ex(A, pivot)")
+
+
+def lu_checked(A, pivot, name):
+    """`name` is for errors; without one there are none."""
+    f, pivots, _ = lu_of(A, pivot)
+    info = zero_pivots(f)
+    if name: info = gathering.claimed(info, 0, 0, RuntimeError, f"torch.linalg.{name}: {'(Batch element {i}): ' if A.ndim > 2 else ''}{ZERO_PIVOT}")
+    return f, fn.to(real(pivots.detach()), dt.int32), info
+
+
 def lu_factor(A, *, pivot=True):
-    f, pivots, _ = unpacked(fa.lu, A, *fa.lu_shapes(A), attr=bool(pivot))
-    return named("linalg_lu_factor", LU=f, pivots=fn.to(real(pivots.detach()), dt.int32))
+    f, pivots, _ = lu_checked(A, pivot, "lu_factor")
+    return named("linalg_lu_factor", LU=f, pivots=pivots)
 
 
 def lu_factor_ex(A, *, pivot=True, check_errors=False):
-    f, pivots = lu_factor(A, pivot=pivot)
-    return named("linalg_lu_factor_ex", LU=f, pivots=pivots, info=creation.zeros(shape_of(A)[:-2], dtype=dt.int32))
+    f, pivots, info = lu_checked(A, pivot, check_errors and "lu_factor_ex")
+    return named("linalg_lu_factor_ex", LU=f, pivots=pivots, info=info)
 
 
 def split_lu(f):
@@ -146,7 +180,7 @@ def split_lu(f):
 
 
 def lu(A, *, pivot=True):
-    f, _, order = unpacked(fa.lu, A, *fa.lu_shapes(A), attr=bool(pivot))
+    f, _, order = lu_of(A, pivot)
     low, up = split_lu(f)
     P = H(fa.permutation(real(order.detach()), low)) if pivot else creation.empty(0, dtype=A.dtype)
     return named("linalg_lu", P=P, L=low, U=up)
@@ -328,7 +362,11 @@ def householder_product(A, tau):
 
 
 def inv_ex(A, *, check_errors=False):
-    return named("linalg_inv_ex", inverse=apply(la.inv, A), info=creation.zeros(shape_of(A)[:-2], dtype=dt.int32))
+    need("linalg.inv", A)
+    info = zero_pivots(lu_of(A)[0])
+    bad = failed(info)
+    if check_errors or bad is None: return named("linalg_inv_ex", inverse=apply(la.inv, A, attr="linalg.inv_ex"), info=info)
+    return named("linalg_inv_ex", inverse=fn.where(bad, math.inf, apply(la.inv, fn.where(bad, eye_like(A), A))), info=info)
 
 
 def diagonal(A, *, offset=0, dim1=-2, dim2=-1): return views.diagonal(A, offset, dim1, dim2)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.shape import normalize_dim
+from ..dnn import claims as cl
 from ..dnn import elementwise as ew
 from ..dnn import gather as ga
 from ..dnn import movement as mv
@@ -35,17 +36,26 @@ def known(index: Tensor):
     return data.array_of(n)
 
 
-def inside(op, index: Tensor, axis: int, size: int, low: int, attr=None):
+def inside(op, index: Tensor, axis: int, size: int, low: int, attr=None, ndim: int = 2):
     """A small index tensor whose values are there already is checked now, where the user stands; others by the kernel, at the flush."""
     values = known(index)
     if values is None: return
     for found in (int(values.min()), int(values.max())):
-        if not low <= found < size: raise ga.out_of_range(op, attr, axis, found, size)
+        if not low <= found < size: raise ga.out_of_range(op, attr, axis, found, size, ndim)
+
+
+def claimed(x: Tensor, low, high, error: type, text: str) -> Tensor:
+    """x, which PyTorch demands to be from low to high; `text` as in dnn/claims.py. Small integers that are known are looked at now."""
+    values = known(x) if x.dtype.category == dt.INT else None
+    if values is not None:
+        wrong = np.flatnonzero((values < low) | (values > high))
+        if wrong.size: raise cl.refusal((error, text), values, low, high)
+    return apply(cl.within, x, low, high, attr=(error, text))
 
 
 def along(op, input, d, index, values=None, attr=None) -> Tensor:
     """A row that takes positions along one axis."""
-    if shape_of(input): inside(op, index, d, shape_of(input)[d], 0, attr)
+    if shape_of(input): inside(op, index, d, shape_of(input)[d], 0, attr, len(shape_of(input)))
     return apply(op, input, index, attr=d) if values is None else apply(op, input, index, values, attr=attr)
 
 
@@ -53,7 +63,7 @@ def along(op, input, d, index, values=None, attr=None) -> Tensor:
 def index(t: Tensor, picks) -> Tensor:
     """t[…] with one int64 tensor or None per axis."""
     axes = tuple(d for d, p in enumerate(picks) if p is not None)
-    for d in axes: inside(ga.index, picks[d], d, shape_of(t)[d], -shape_of(t)[d])
+    for k, d in enumerate(axes): inside(ga.index, picks[d], k, shape_of(t)[d], -shape_of(t)[d])
     return apply(ga.index, t, *[p for p in picks if p is not None], attr=axes)
 
 
@@ -61,7 +71,7 @@ def write_at(t: Tensor, picks, value, accumulate=False) -> Tensor:
     """t[…] = value with one int64 tensor or None per axis."""
     axes = tuple(d for d, p in enumerate(picks) if p is not None)
     check_write(t, False)
-    for d in axes: inside(ga.index_put, picks[d], d, shape_of(t)[d], -shape_of(t)[d])
+    for k, d in enumerate(axes): inside(ga.index_put, picks[d], k, shape_of(t)[d], -shape_of(t)[d])
     value = fn.to(value, t.dtype)
     land(t, record(ga.index_put, (read(t), *[read(p) for p in picks if p is not None], read(value)), (axes, "sum" if accumulate else "set", True)))
     return t
@@ -197,7 +207,7 @@ def index_fill(input, dim, index, value):
     v = value if isinstance(value, Tensor) else owned(constant(value, input.dtype))
     d = flat_dim(input, dim)
     n = shape_of(input)[d] if shape_of(input) else 1
-    inside(ga.index, indices_of(index), d, n, -n)
+    index = claimed(indices_of(index), -n, n - 1, IndexError, f"index {{x}} is out of bounds for dimension {d} with size {n}")
     index = fn.where(index < 0, index + n, index)                # this one of the family counts from the end too
     return views.as_preserved(apply(ga.index_write, input, index, v, attr=(d, "set", True)), input)
 
@@ -296,6 +306,7 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
     values = apply(mv.full, attr=((1,), sorted_sequence.dtype, number(input))) if scalar else input
     flat = not scalar and not shape_of(values)
     if flat: values = views.reshape(values, (1,))
+    if sorter is not None and sorter.numel(): sorter = claimed(sorter, 0, shape_of(sorter)[-1] - 1, RuntimeError, "torch.searchsorted(): sorter index out of range")
     args = (sorted_sequence, values) if sorter is None else (sorted_sequence, values, sorter)
     r = apply(so.searchsorted, *args, attr=(right or side == "right", dt.int32 if out_int32 else dt.int64))
     return views.reshape(r, ()) if scalar or flat else r

@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 
 from ..core import dtype as dt
+from ..core.errors import LinAlgError
 from ..core.shape import normalize_dim
 from ..dnn import elementwise as ew
 from ..dnn import linalg as la
@@ -11,8 +12,8 @@ from ..dnn import recipes as rc
 from ..graph.line import record
 from . import creation, data, functions as fn, products, views
 from .bind import apply
-from .factors import (cholesky, cholesky_ex, det, diagonal, eig, eigh, eigvals, eigvalsh, householder_product, inv_ex, lstsq, lu, lu_factor, lu_factor_ex, lu_solve,
-                      matrix_power, matrix_rank, multi_dot, pinv, slogdet, solve_triangular, svd, tensorinv, tensorsolve, vander, vecdot)
+from .factors import (cholesky, cholesky_ex, det, diagonal, eig, eigh, eigvals, eigvalsh, failed, householder_product, inv_ex, lstsq, lu, lu_factor, lu_factor_ex, lu_of,
+                      lu_solve, matrix_power, matrix_rank, multi_dot, pinv, slogdet, solve_triangular, svd, tensorinv, tensorsolve, vander, vecdot, zero_pivots)
 from .out import with_out
 from .results import named
 from .tensor import read
@@ -122,7 +123,11 @@ def qr(A, mode="reduced"):
 
 
 def solve_ex(A, B, *, left=True, check_errors=False):
-    return named("linalg_solve_ex", result=solve(A, B, left=left), info=creation.zeros(shape_of(A)[:-2], dtype=dt.int32))
+    info = zero_pivots(lu_of(A)[0])
+    bad = failed(info)
+    if check_errors or bad is None: return named("linalg_solve_ex", result=solve(A, B, left=left), info=info)
+    result = solve(fn.where(bad, creation.eye(shape_of(A)[-1], dtype=A.dtype), A), B, left=left)
+    return named("linalg_solve_ex", result=fn.where(bad if result.ndim == A.ndim else views.squeeze(bad, -1), math.nan, result), info=info)
 
 
 def cond(A, p=None):
@@ -145,6 +150,6 @@ def cross(input, other, *, dim=-1):
 
 __all__ = ["matmul", "vector_norm", "matrix_norm", "norm", "svdvals", "inv", "solve", "solve_ex", "qr", "matrix_exp", "cond", "cross", "det", "slogdet", "cholesky", "cholesky_ex",
            "eigh", "eigvalsh", "eig", "eigvals", "svd", "solve_triangular", "lu_factor", "lu_factor_ex", "lu", "lu_solve", "pinv", "matrix_rank", "matrix_power", "lstsq", "multi_dot",
-           "vecdot", "tensorinv", "tensorsolve", "vander", "householder_product", "inv_ex", "diagonal"]
+           "vecdot", "tensorinv", "tensorsolve", "vander", "householder_product", "inv_ex", "diagonal", "LinAlgError"]
 for _name in __all__:
-    if _name not in ("matrix_exp", "vander", "diagonal"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)
+    if _name not in ("matrix_exp", "vander", "diagonal", "LinAlgError"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)

@@ -321,6 +321,16 @@ def check_targets(target, classes: int, ignore: int):
     if wrong.size: raise IndexError(f"Target {int(wrong.reshape(-1)[0])} is out of bounds.")
 
 
+def class_index(index, classes: int, error=IndexError, text="Target {x} is out of bounds."):
+    """A loss's class indices, without those to be ignored, as PyTorch demands them."""
+    return gathering.claimed(index, 0, classes - 1, error, text)
+
+
+def probability(x, name: str):
+    """What binary_cross_entropy takes for a probability."""
+    return gathering.claimed(x, 0, 1, RuntimeError, f"all elements of {name} should be between 0 and 1")
+
+
 # ---------------------------------------------------------------- matrix products with an addend
 def linear(input, weight, bias=None):
     out = fn.matmul(input, views.t(weight) if weight.ndim == 2 else weight)

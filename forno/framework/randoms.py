@@ -116,6 +116,7 @@ def randint_like(input, low, high=None, *, dtype=None, **kw): return randint(*((
 
 def randperm(n, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
     on_cpu(device)
+    if n < 0: raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
     return creation.finish(drawn((n,), dtype, lambda a, _: engine(generator).permutation(a, n, dtype), each=True), requires_grad)
 
 
@@ -151,7 +152,8 @@ def bernoulli(input, p=None, *, generator=None):
 def probable(shape, dtype, p: Tensor, generator):
     p = views.expand(p, shape)
     low, high = (data.item(fn.reduce(r, p)) if p.numel() else 0.0 for r in (fn.rd.amin, fn.rd.amax))
-    if not 0 <= low <= high <= 1: raise RuntimeError(f"Expected p_in >= 0 && p_in <= 1 to be true, but got {low} … {high}")
+    if not 0 <= low <= high <= 1: raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.  (Could this error message be improved?  If so, "
+                                                  "please report an enhancement request to PyTorch.)")
     n = data.realize(views.contiguous_(p))
     data.settle(n)
     return drawn(shape, dtype, lambda a, k: engine(generator).bernoulli_each(a, k, dtype, n.buf.address, p.dtype))

@@ -116,6 +116,7 @@ def round(input, *, decimals=0):
 
 def bincount(input, weights=None, minlength=0):
     if input.dtype.category != dt.INT: raise NotImplementedError(f"\"bincount_cpu\" not implemented for '{ew.TITLES[input.dtype.name]}'")
+    if minlength < 0: raise RuntimeError("minlength should be >= 0")
     if input.ndim != 1: raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     n = int(data.item(fn.amax(input))) + 1 if input.numel() else 0
     if input.numel() and int(data.item(fn.amin(input))) < 0: raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")

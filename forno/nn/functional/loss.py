@@ -45,7 +45,7 @@ def _picked(input, target, weight, ignore_index, classes):
     target = _class_target(target)
     torch._check_targets(target, input.shape[classes], ignore_index)
     used = target != ignore_index
-    index = torch.where(used, target, 0)
+    index = torch._class_index(torch.where(used, target, 0), input.shape[classes])
     losses = -input.gather(classes, index.unsqueeze(classes)).squeeze(classes)
     scale = used.to(input.dtype) if weight is None else weight[index] * used
     return torch.where(used, losses if weight is None else losses * scale, 0.0), scale
@@ -123,6 +123,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     if target.size() != input.size():
         raise ValueError(f"Using a target size ({target.size()}) that is different to the input size ({input.size()}) is deprecated. "
                          "Please ensure they have the same size.")
+    input, target = torch._probability(input, "input"), torch._probability(target, "target")
     loss = (target - 1) * _bounded_log(1 - input) - target * _bounded_log(input)
     return _reduction.apply(loss if weight is None else loss * weight, reduction)
 
@@ -203,6 +204,9 @@ def _padded_targets(targets, target_lengths, n):
     return targets.to(torch.long)[at.clamp_max(max(targets.numel() - 1, 0))] if targets.numel() else at * 0
 
 
+_CTC = " (while checking arguments for ctc_loss_allocate_outputs)"
+
+
 def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reduction="mean", zero_infinity=False):
     """-log of the total probability of all alignments (Graves et al., 2006): log_probs (T, N, C) or (T, C), targets (N, S) or concatenated."""
     reduction = _reduction.resolve(reduction)
@@ -217,7 +221,10 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     device = log_probs.device
     input_lengths, target_lengths = _lengths(input_lengths, "input_lengths", n, device), _lengths(target_lengths, "target_lengths", n, device)
     if int(input_lengths.max().item()) > steps or int(input_lengths.min().item()) < 0:
-        raise RuntimeError(f"Expected input_lengths to have value at most {steps}, but got value {int(input_lengths.max().item())}")
+        raise RuntimeError(f"Expected input_lengths to have value at most {steps}, but got value {int(input_lengths.max().item())}{_CTC}")
+    longest = int(target_lengths.max().item())
+    if targets.dim() == 2 and longest > targets.size(1):
+        raise RuntimeError(f"Expected tensor to have size at least {longest} at dimension 1, but got size {targets.size(1)} for argument #2 'targets'{_CTC}")
     labels = _padded_targets(targets, target_lengths, n)
     s = labels.size(1)
     labels = torch.where(torch.arange(s, device=device) < target_lengths.unsqueeze(1), labels, blank)

@@ -113,7 +113,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
         raise ValueError("weight must be one-dimensional")
     _check_rows(input)
     rows = input if input.dim() == 2 else input.reshape(1, -1)
-    index = target.reshape(-1)
+    index = torch._class_index(target.reshape(-1), rows.size(1), RuntimeError, "target out of range")
     if index.size(0) != rows.size(0):
         raise RuntimeError(f"inconsistent target size, expected {rows.size(0)} but got {list(target.shape)}")
     if weight is not None and weight.numel() != rows.size(1):
@@ -134,7 +134,7 @@ def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduct
         raise RuntimeError(f"inconsistent target size: {list(target.shape)} for input of size: {list(input.shape)}")
     rows, labels = (x if x.dim() == 2 else x.reshape(1, -1) for x in (input, target))
     given = (labels < 0).to(torch.long).cumsum(1) == 0                                         # (N, C): entries before the first -1
-    index = torch.where(given, labels, 0)
+    index = torch._class_index(torch.where(given, labels, 0), rows.size(1), RuntimeError, "argument #2 'target' is out of range")
     is_target = torch.zeros_like(rows).scatter_add(1, index, given.to(rows.dtype)) > 0
     gap = (1 - rows.gather(1, index).unsqueeze(2) + rows.unsqueeze(1)).clamp_min(0)            # (N, target, class)
     loss = torch.where(given.unsqueeze(2) & ~is_target.unsqueeze(1), gap, 0.0).sum((1, 2)) / rows.size(1)

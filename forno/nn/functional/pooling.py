@@ -181,7 +181,9 @@ def _max_unpool(input, indices, kernel_size, stride, padding, output_size, n):
     size = _unpool_output_size(input, kernel_size, kernel_size if stride is None else stride, padding, output_size)
     lead = input.shape[:-n]
     flat = torch.zeros(*lead, math.prod(size), dtype=input.dtype, device=input.device)
-    return flat.scatter(-1, indices.flatten(-n), input.flatten(-n)).reshape(*lead, *size)
+    volume = "x".join(map(str, size if n > 1 else (*size, 1)))
+    places = torch._claimed(indices.flatten(-n), 0, math.prod(size) - 1, RuntimeError, f"Found an invalid max index: {{x}} (output volumes are of size {volume})")
+    return flat.scatter(-1, places, input.flatten(-n)).reshape(*lead, *size)
 
 
 def max_unpool1d(input, indices, kernel_size, stride=None, padding=0, output_size=None):

@@ -66,12 +66,18 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
     if input.dim() == 2:
         count, bag = input.size(0), torch.arange(input.size(0), device=input.device).unsqueeze(1).expand(input.shape).reshape(-1)
     else:
+        if offsets.numel():
+            torch._claimed(offsets[:1], 0, 0, RuntimeError, "offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0. However, got {x}")
+            torch._claimed(offsets[-1:], 0, input.size(0), RuntimeError,
+                           f"offsets[-1] can not be greater than input's length {input.size(0)} but got offsets[-1] of {{x}}")
         starts = offsets[:-1] if include_last_offset else offsets
         count = starts.size(0)
         first = torch.zeros(input.size(0) + 1, dtype=torch.long, device=input.device)
         first = first.index_add(0, starts.to(torch.long), torch.ones(count, dtype=torch.long, device=input.device))
         bag = first.cumsum(0)[:-1] - 1                                       # (n,): which bag each index falls into
-    flat = input.reshape(-1)
+    n = weight.size(0)
+    flat = torch._claimed(input.reshape(-1), 0, n - 1, RuntimeError, "embedding_bag: Expected idx >= 0 && idx < num_embeddings but found idx to be {x}" if mode == "max"
+                          else f"Index {{i}} of input takes value {{x}} which is not in the valid range [0, {n})")
     rows = torch.embedding(weight, flat, -1 if padding_idx is None else padding_idx % weight.size(0), scale_grad_by_freq, sparse)     # (n, d)
     if padding_idx is not None:
         keep = (flat != padding_idx % weight.size(0)).nonzero().squeeze(1)
