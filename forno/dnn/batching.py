@@ -183,6 +183,18 @@ def index_back(job: Job):
     return job.apply(job.op, index_values(job, order, v._replace(x=lifted(job, v), batched=True), places), *xs, attr=(axes, (job.size, *shape)))
 
 
+class Shape(NamedTuple):
+    """What a line says of a value that is a vector of one, where the row was given a number."""
+    dtype: object
+    shape: tuple[int, ...] = (1,)
+
+
+def vectors(job: Job) -> Job:
+    """Rows along one axis of a number: it counts as a vector of one, and so do the values beside it."""
+    if job.parts[0].shape: return job
+    return job._replace(parts=tuple(p if k == 1 or p.shape else Part(lifted(job, p).reshape((job.size, 1)), True, Shape(p.line.dtype)) for k, p in enumerate(job.parts)))
+
+
 def full(job: Job, index: Part, dim: int, shape):
     """An index vector repeated over all other axes of `shape`, as gather wants it: (B, *shape)."""
     n = math.prod(index.shape)
@@ -191,18 +203,18 @@ def full(job: Job, index: Part, dim: int, shape):
 
 
 def select_read(job: Job):
-    x, index = job.parts
-    if not index.batched: return job.apply(job.op, x.x, index.x, attr=job.attr + 1)
+    x, index = vectors(job).parts
+    if not index.batched: return job.apply(job.op, x.x, index.x, attr=job.attr + 1).reshape((job.size, *job.shape))
     return lifted(job, x).row(gather.gather, full(job, index, job.attr, x.shape), attr=job.attr + 1).reshape((job.size, *job.shape))
 
 
 def select_write(job: Job):
-    base, index, v = job.parts
+    base, index, v = vectors(job).parts
     dim, *rest = job.attr
-    if not index.batched: return job.apply(job.op, lifted(job, base), index.x, lifted(job, v), attr=(dim + 1, *rest))
+    if not index.batched: return job.apply(job.op, lifted(job, base), index.x, lifted(job, v), attr=(dim + 1, *rest)).reshape((job.size, *job.shape))
     row = gather.scatter_reduce if job.op is gather.index_reduce else gather.scatter
     at = full(job, index, dim, base.shape)
-    return lifted(job, base).row(row, at, lifted(job, v).expand(tuple(at.shape)), attr=(dim + 1, *rest))
+    return lifted(job, base).row(row, at, lifted(job, v).expand(tuple(at.shape)), attr=(dim + 1, *rest)).reshape((job.size, *job.shape))
 
 
 def select_back(job: Job):

@@ -16,7 +16,7 @@ from ..graph.line import HISTORY, INPUT, LEAF, LOCAL, PLAIN, Leaf, Node, Poison,
 from . import data
 from .bind import apply
 from .engine import BASE
-from .tensor import Tensor, read, wrap
+from .tensor import Tensor, owned, read, wrap
 
 NO_VALUE = ("vmap: It looks like you're calling .item() on a Tensor, or using it for data-dependent control flow (if, for, print of a value). Its value differs "
             "per example, so there is no single answer; use torch.where, or move this out of the function under vmap.")
@@ -134,7 +134,7 @@ class Level:
         if not self.differs(s): return record(line.op, [self.done[c][0] if isinstance(code, int) else c for c, code in zip(args, line.ins)], line.attr)
         parts = []
         for c, code in zip(args, line.ins):
-            if code.__class__ is int: parts.append(rules.Part(wrap(self.done[code][0]), self.done[code][1], self.line(code)))
+            if code.__class__ is int: parts.append(rules.Part(owned(self.done[code][0]), self.done[code][1], self.line(code)))
             else: parts.append(rules.Part(c, False, type(c)))
         return read(batched(rules.Job(apply, line.op, line.attr, self.size, tuple(parts), line.shape, line.dtype), self.randomness))
 
@@ -144,7 +144,7 @@ class Level:
         s = n.line.slot
         if not (0 <= s < len(self.run.nodes) and self.run.nodes[s] is n): s = self.run.inputs.get(id(n))
         if s is None: return t, False          # captured, never touched
-        with self.around(): return wrap(self.value(s)), self.differs(s)
+        with self.around(): return owned(self.value(s)), self.differs(s)
 
     def release(self):
         """What is still held of this window: values that all examples share move out; the others say where they belong."""
