@@ -1,7 +1,7 @@
 """Machine code: compiled once per machine, loaded once per process.
 
 Comes in: LLVM IR text and the name of its function. Goes out: the function's address. Between lie three layers: a table of this process, a folder of
-object files, and LLVM (`emit.py`; in several processes when there is much to do).
+object files, and LLVM (`emit.py`), on several threads when there is much to do.
 
 The folder holds code that will run with the user's rights. It is used only if it belongs to this user and nobody else may write to it; every file
 carries its key and a digest over key and content, so a torn, truncated or misnamed file is deleted and compiled again, never run. This protects from
@@ -12,14 +12,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
+import functools
 import hashlib
 import os
-import pickle
 import signal
 import stat
 import struct
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -30,19 +28,17 @@ import llvmlite.binding as llvm
 
 from ..core.flags import flags
 from . import emit, isa
-from .emit import BadCode
 
 FORMAT = 1                                     # raise it when emit.py makes different code from the same text
 _MAGIC = b"fornoobj"
 _HEADER = struct.Struct("<8sQ32s32s")          # magic, length, key, digest
-_HELPER = os.path.abspath(emit.__file__)
-_HELP_FROM = 24                                # kernels to compile before a helper process (about 0.15 s to start) pays
+_THREADS = 8                                   # that compile at once, at most
 
 
 @dataclass(slots=True)
 class Stats:
     compiled: int = 0
-    helped: int = 0                            # of the compiled: by helper processes
+    helped: int = 0                            # of the compiled: not by the thread that wanted it
     loaded: int = 0                            # objects found in the folder
     reused: int = 0                            # already in this process
     bad_files: int = 0
@@ -53,10 +49,11 @@ class Stats:
 
 
 stats = Stats()
-_lock = threading.RLock()                      # LLVM's calls; held over a fork, so that a child never inherits it locked
+_lock = threading.RLock()                      # loading into the process
+_local = threading.local()                     # a thread's compiler, and the team it works in
 _addresses: dict[bytes, int] = {}
+_claims: dict[bytes, threading.Event] = {}     # what some thread is making; the event: it has ended
 _salt = f"{FORMAT}|{llvm.llvm_version_info}|{llvmlite.__version__}|{isa.cpu}|{isa.features}|".encode()
-_compiler: emit.Compiler | None = None
 _engine, _libraries = None, 0
 
 
@@ -155,11 +152,42 @@ def _uninterrupted():
         if came: before(*came[0])
 
 
+class _Gate:
+    """Where threads are while they call LLVM. A fork waits until nobody is there, so that a child never inherits half a compilation or a lock."""
+
+    def __init__(self): self.door, self.inside, self.closed = threading.Condition(), collections.Counter(), False
+
+    def __enter__(self):
+        me = threading.get_ident()
+        with self.door:
+            while self.closed and not self.inside[me]: self.door.wait()
+            self.inside[me] += 1
+
+    def __exit__(self, *_):
+        with self.door:
+            self.inside[threading.get_ident()] -= 1
+            self.door.notify_all()
+
+    def close(self):
+        self.door.acquire()
+        while any(n for i, n in self.inside.items() if i != threading.get_ident()):
+            self.closed = True
+            self.door.wait()
+
+    def open(self):
+        self.closed = False
+        self.door.notify_all()
+        self.door.release()
+
+
+_gate = _Gate()
+
+
 def _compile(text, name, symbol, opt, extra) -> bytes:
-    global _compiler
-    with _lock, _uninterrupted():
-        if _compiler is None: _compiler = emit.Compiler(isa.cpu, isa.features)
-        return _compiler.compile(text, name, symbol, opt, extra)
+    if (team := getattr(_local, "team", None)) is not None: team.call()
+    with _gate, _uninterrupted():
+        if not hasattr(_local, "compiler"): _local.compiler = emit.Compiler(isa.cpu, isa.features)
+        return _local.compiler.compile(text, name, symbol, opt, extra)
 
 
 def _link(objects: list[tuple[str, bytes]]) -> list[int]:
@@ -169,7 +197,7 @@ def _link(objects: list[tuple[str, bytes]]) -> list[int]:
     Engine and code are never released: at interpreter exit pool threads still stand in it.
     """
     global _engine, _libraries
-    with _lock, _uninterrupted():
+    with _gate, _lock, _uninterrupted():
         if _engine is None:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
@@ -197,85 +225,115 @@ def load(text: str, name: str, opt: int = 1, extra: tuple[str, ...] = ()) -> int
     return precompile([(text, name, opt)], extra)[0]
 
 
-def precompile(jobs, extra: tuple[str, ...] = ()) -> list[int]:
-    """Addresses of many (text, name, opt) at once; what has to be compiled is shared with helper processes if there is enough of it."""
+def precompile(jobs, extra: tuple[str, ...] = (), besides=()) -> list[int]:
+    """Addresses of many (text, name, opt) at once; what has to be compiled is shared among threads, and so are the callables `besides`, which come first.
+    What another thread makes already is waited for."""
     keyed = [(_key(t, n, _level(o), extra), t, n, _level(o)) for t, n, o in jobs]
     missing = {key: (t, n, _symbol(n, key), o, extra) for key, t, n, o in keyed if key not in _addresses}
     stats.reused += len(keyed) - len(missing)
-    if missing:
-        start = time.perf_counter()
-        found = {key: cache.read(key) for key in missing}
-        todo = {key: job for key, job in missing.items() if found[key] is None}
-        stats.loaded += len(missing) - len(todo)
-        compiling = time.perf_counter()
-        for key, code in _compile_all(todo):
-            cache.write(key, code)
-            found[key] = code
-        linking = time.perf_counter()
-        addresses = _link([(missing[key][2], code) for key, code in found.items()])
-        _addresses.update(zip(found, addresses))
-        stats.compile_seconds += linking - compiling
-        stats.load_seconds += time.perf_counter() - linking + compiling - start
+    if not missing: together(besides)
+    while missing:
+        claim = threading.Event()
+        mine = {key: job for key, job in missing.items() if _claims.setdefault(key, claim) is claim and key not in _addresses}
+        try: _make(mine, besides)
+        finally:
+            for key in missing:
+                if _claims.get(key) is claim: del _claims[key]
+            claim.set()
+        besides = ()
+        for key in missing.keys() - mine.keys():
+            if (other := _claims.get(key)) is not None: _wait(other)
+        missing = {key: job for key, job in missing.items() if key not in _addresses}          # another thread failed: it has its error, and we try
     return [_addresses[key] for key, *_ in keyed]
+
+
+def _make(jobs: dict, besides) -> None:
+    start, me = time.perf_counter(), threading.get_ident()
+    found, makers = {key: cache.read(key) for key in jobs}, []
+    compiling = time.perf_counter()
+
+    def compile(key):
+        found[key] = _compile(*jobs[key])
+        cache.write(key, found[key])
+        makers.append(threading.get_ident())
+    largest = sorted((key for key, code in found.items() if code is None), key=lambda key: -len(jobs[key][0]))
+    together([*besides, *(functools.partial(compile, key) for key in largest)])
+    linking = time.perf_counter()
+    addresses = _link([(jobs[key][2], code) for key, code in found.items()]) if jobs else ()
+    _addresses.update(zip(found, addresses))
+    stats.loaded += len(jobs) - len(makers)
+    stats.compiled += len(makers)
+    stats.helped += len(makers) - makers.count(me)
+    stats.compile_seconds += linking - compiling
+    stats.load_seconds += time.perf_counter() - linking + compiling - start
 
 
 def assembly(text: str, name: str, opt: int = 1) -> str:
     """What `load` would run, as text."""
-    with _lock: return emit.Compiler(isa.cpu, isa.features).assembly(text, name, _level(opt))
+    with _gate: return emit.Compiler(isa.cpu, isa.features).assembly(text, name, _level(opt))
 
 
 def _level(opt: int) -> int: return flags.OPT if flags.OPT >= 0 else opt
 
 
-# ---- many at once
-def _compile_all(todo: dict) -> list[tuple[bytes, bytes]]:
-    """This thread takes kernels from the front, one helper process per further core from the back, until they meet."""
-    jobs, done, lost = collections.deque(todo.items()), [], []
-    helpers = min(isa.cores() - 1, len(jobs) // _HELP_FROM, 8)
-    threads = [threading.Thread(target=_help, args=(jobs, done, lost), name=f"forno-compile-{i}", daemon=True) for i in range(helpers)]
-    for t in threads: t.start()
-    try:
-        while jobs:
-            try: key, job = jobs.popleft()
-            except IndexError: break           # a helper was faster
-            done.append((key, _compile(*job)))
+# ---- several at once
+def together(tasks) -> None:
+    """Runs callables. As soon as one of them needs LLVM, further threads take tasks too: without that, threads would only cost. All threads have ended
+    when this returns; the first error is raised."""
+    outer = getattr(_local, "team", None)
+    team = _local.team = _Team(tasks, outer)
+    try: team.work()
     finally:
-        jobs.clear()                           # after an error: helpers stop at their current kernel
-        for t in threads: t.join()
-    done += [(key, _compile(*job)) for key, job in lost]
-    for _, result in done:
-        if isinstance(result, Exception): raise result
-    stats.compiled += len(done)
-    return done
+        _local.team = outer
+        team.tasks.clear()                     # after an error or an interrupt: the others stop after their current kernel
+        for t in team.threads: t.join()
+    if team.errors: raise team.errors[0]
 
 
-def _help(jobs, done, lost) -> None:
-    """Feeds one helper process. A helper that can't start or breaks off is no error, unless LLVM ended it: then its kernel would end us too."""
-    try:
-        helper = subprocess.Popen([sys.executable, "-I", "-S", _HELPER, isa.cpu, isa.features, "-", *sys.path],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    except (OSError, ValueError): return       # no executable (an embedded Python), no processes left: this process compiles alone
-    job, said = None, ""
-    try:
-        while jobs:
-            try: key, job = jobs.pop()
-            except IndexError: break
-            pickle.dump(job, helper.stdin)
-            helper.stdin.flush()
-            answer = pickle.load(helper.stdout)
-            done.append((key, BadCode(answer) if isinstance(answer, str) else answer))
-            stats.helped += 1
-            job = None
-    except (OSError, EOFError, pickle.UnpicklingError):
-        said = helper.stderr.read().decode(errors="replace").strip()
-    finally:
-        with contextlib.suppress(OSError): helper.stdin.close()
-        for pipe in (helper.stdout, helper.stderr): pipe.close()
-        helper.wait()
-    if job is None: return
-    if "LLVM ERROR" in said: done.append((key, BadCode(f"{job[1]}: {said[said.index('LLVM ERROR'):]}")))
-    else: lost.append((key, job))
+class _Team:
+    def __init__(self, tasks, outer): self.tasks, self.outer, self.called, self.threads, self.errors = collections.deque(tasks), outer, False, [], []
+
+    def call(self):
+        """Start the other threads, once. They are no daemons: a process that ends waits for the kernels they are at."""
+        if self.outer is not None: self.outer.call()
+        if self.called: return
+        self.called = True                     # before there are other threads
+        for i in range(min(isa.cores(), _THREADS, len(self.tasks) + 1) - 1):
+            t = threading.Thread(target=self.help, name=f"forno-compile-{i}")
+            try: t.start()
+            except RuntimeError: return        # no threads left: fewer do the work
+            self.threads.append(t)
+
+    def help(self):
+        _local.team = self
+        try: self.work()
+        except BaseException as error:
+            self.errors.append(error)
+            self.tasks.clear()
+
+    def work(self):
+        while self.step(): pass
+
+    def step(self) -> bool:
+        """Runs a task, if there is one."""
+        try: task = self.tasks.popleft()
+        except IndexError: return False
+        task()
+        return True
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+def _wait(end: threading.Event) -> None:
+    """Until another thread has made what this one needs too; its team's tasks meanwhile."""
+    team = getattr(_local, "team", None)
+    while team is not None and not end.is_set() and team.step(): pass
+    end.wait()
+
+
+def _child() -> None:
+    """In a forked child: the threads that made something are gone."""
+    global _gate
+    _gate = _Gate()
+    _claims.clear()
+
+
+if hasattr(os, "register_at_fork"): os.register_at_fork(before=lambda: _gate.close(), after_in_parent=lambda: _gate.open(), after_in_child=_child)

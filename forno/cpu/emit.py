@@ -1,16 +1,12 @@
-"""LLVM IR text to object code, and a process that does only that.
+"""LLVM IR text to object code.
 
 Comes in: IR text, the function wanted, a symbol for it, an optimisation level. Goes out: a relocatable object whose only global symbol is that
 one and whose undefined symbols are all allowed, or `BadCode`. LLVM ends the process when it meets code it can't select or link, so what is known
-to lead there is refused first. This file imports nothing of forno: `code.py` also runs it as a script, several at once, to compile in parallel.
+to lead there is refused first.
 """
-import pickle
+import ctypes
 import re
-import signal
 import struct
-import sys
-
-if __name__ == "__main__": sys.path[:] = sys.argv[4:]    # a helper process starts without site-packages: faster, and nobody's .pth files run
 
 import llvmlite.binding as llvm
 
@@ -30,8 +26,21 @@ class BadCode(RuntimeError):
     """IR that can't become machine code here; the message names the kernel and the reason."""
 
 
+def _unlocked(name: str):
+    """A function of llvmlite's library without the lock that llvmlite holds around every call: LLVM lets threads work on modules of different
+    contexts at the same time, and these functions are where the time goes."""
+    locked = getattr(llvm.ffi.lib, name)
+    out = getattr(_library, name)
+    out.argtypes, out.restype = locked.argtypes, locked.restype
+    return out
+
+
+_library = ctypes.CDLL(llvm.ffi.lib._name)
+_emit, _run_module, _run_function = map(_unlocked, ("LLVMPY_TargetMachineEmitToMemory", "LLVMPY_RunNewModulePassManager", "LLVMPY_RunNewFunctionPassManager"))
+
+
 class Compiler:
-    """One target. Objects use the small code model: a linker must load all sections of one object next to each other."""
+    """One target, for one thread. Objects use the small code model: a linker must load all sections of one object next to each other."""
 
     def __init__(self, cpu: str, features: str):
         llvm.initialize_native_target()
@@ -47,7 +56,7 @@ class Compiler:
     def compile(self, text: str, name: str, symbol: str, opt: int, extra=()) -> bytes:
         """Object code of function `name`, called `symbol` there. `extra`: symbols it may call besides ALLOWED."""
         module, machine = self._optimised(text, name, symbol, opt, extra)
-        code = machine.emit_object(module)
+        code = _object(machine, module)
         _check_symbols(code, name, symbol, ALLOWED.union(extra))
         return code
 
@@ -64,7 +73,7 @@ class Compiler:
         wanted = module.get_function(name)
         wanted.linkage, wanted.name = "external", symbol
         module.triple, module.data_layout = self.target.triple, str(machine.target_data)
-        if opt >= 2: builder.getModulePassManager().run(module, builder)
+        if opt >= 2: _run_module(builder.getModulePassManager(), module, builder)
         else: self._tidy(module, builder, opt)
         return module, machine
 
@@ -83,7 +92,7 @@ class Compiler:
         Pass managers are made anew for each module: llvmlite's don't survive a second run."""
         inline = llvm.create_new_module_pass_manager()
         inline.add_always_inliner_pass()
-        inline.run(module, builder)
+        _run_module(inline, module, builder)
         if not opt: return
         for f in module.functions:
             if f.is_declaration: continue
@@ -91,7 +100,7 @@ class Compiler:
             clean.add_sroa_pass()
             clean.add_instruction_combine_pass()
             clean.add_simplify_cfg_pass()
-            clean.run(f, builder)
+            _run_function(clean, f, builder)
 
     def _check(self, module, text, name, extra):
         """Everything that would end the process later, as an exception now."""
@@ -119,6 +128,15 @@ def _parsed(text: str, name: str):
     return module
 
 
+def _object(machine, module) -> bytes:
+    lib = llvm.ffi.lib
+    with llvm.ffi.OutputString() as said:
+        buffer = _emit(machine, module, 1, said)
+        if not buffer: raise BadCode(str(said))
+    try: return ctypes.string_at(lib.LLVMPY_GetBufferStart(buffer), lib.LLVMPY_GetBufferSize(buffer))
+    finally: lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
 def _check_symbols(code: bytes, name: str, symbol: str, allowed) -> None:
     """The object's own symbol table also has what the code generator added (library calls for half floats, 128-bit division, …)."""
     if code[:4] != b"\x7fELF" or code[4] != 2: return                        # Mach-O, COFF: the declarations were checked
@@ -136,18 +154,3 @@ def _check_symbols(code: bytes, name: str, symbol: str, allowed) -> None:
                 raise BadCode(f"{name}: machine code needs '{text}' from outside, which kernels may not use")
             if section and text != symbol: raise BadCode(f"{name}: machine code defines '{text}' besides the function wanted")
 
-
-def _serve(cpu: str, features: str) -> None:
-    """Jobs in on stdin, objects out on stdout, until stdin ends: which it does when the parent is gone, however it went."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)                             # Ctrl-C is for the parent, which then closes stdin
-    compiler, into, out = Compiler(cpu, features), sys.stdin.buffer, sys.stdout.buffer
-    while True:
-        try: job = pickle.load(into)
-        except EOFError: return
-        try: answer = compiler.compile(*job)
-        except BadCode as e: answer = str(e)
-        pickle.dump(answer, out)
-        out.flush()
-
-
-if __name__ == "__main__": _serve(*sys.argv[1:3])

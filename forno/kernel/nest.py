@@ -30,15 +30,15 @@ def _key(nest: Nest):
     return s, (s.spec, 0 if math.prod(s.extents) <= TINY else 1)
 
 
-def compile_all(nests):
-    """Machine code for what these nests still lack, in one go: many kernels are shared between processes."""
+def compile_all(nests, besides=()):
+    """Machine code for what these nests still lack, in one go: threads share it, and the callables `besides`."""
     new = {}
     for nest in nests:
         s, key = _key(nest)
         if key in _programs or key in new: continue
         lowering = Lowering(s)
         new[key] = lowering, *lowering.kernel()
-    addresses = code.precompile([(text, "nest", level) for (_, level), (_, text, _) in new.items()])
+    addresses = code.precompile([(text, "nest", level) for (_, level), (_, text, _) in new.items()], besides=besides)
     for (key, (lowering, text, keys)), address in zip(new.items(), addresses): _programs[key] = Program("nest", address, text), keys, lowering
 
 

@@ -227,36 +227,6 @@ def test_concurrent_writers(script, tmp_path):
     assert out == ["0\n"] * 4 and not [f for f in os.listdir(tmp_path / "cache" / "code") if f.startswith(".")]
 
 
-# ---- many at once
-MANY = "from forno.cpu import code, isa\nisa.cores = lambda: 3\njobs = [(store(i), 'k', 1) for i in range(100)]\n"
-
-
-def test_helpers_give_the_same_code(script):
-    out = script(MANY + "assert [call(a) for a in code.precompile(jobs)] == list(range(100))\nprint(code.stats.compiled, code.stats.helped > 0)\n"
-                 "import subprocess, os\nprint(subprocess.run(['ps', '--ppid', str(os.getpid()), '-o', 'comm='], capture_output=True, text=True).stdout.count('python'))")
-    assert out.stdout.splitlines()[0].startswith("100 ") and out.stdout.splitlines()[1] == "0" and out.stderr == ""
-
-
-def test_no_helpers_no_harm(script):
-    assert script(MANY + "import sys; sys.executable = '/no/such/python'\nprint([call(a) for a in code.precompile(jobs)] == list(range(100)))").stdout == "True\n"
-    assert script(MANY + "code._HELPER = '/no/such/file'\nprint([call(a) for a in code.precompile(jobs)] == list(range(100)))").stdout == "True\n"
-
-
-def test_one_bad_kernel_among_many(script):
-    for where in (3, 60, 97):
-        out = script(MANY + f"jobs[{where}] = ('nonsense', 'k', 1)\ntry: code.precompile(jobs)\nexcept code.BadCode as e: print('refused')\n"
-                     "print(call(code.load(store(5), 'k')))")
-        assert out.stdout == "refused\n5\n"
-
-
-def test_a_kernel_that_kills_llvm_in_a_helper_is_named(script, tmp_path):
-    """A helper that LLVM ends is reported instead of the kernel being tried here."""
-    fake = tmp_path / "helper.py"
-    fake.write_text("import pickle, sys\npickle.load(sys.stdin.buffer)\nsys.stderr.write('LLVM ERROR: Cannot select')\nsys.exit(134)\n")
-    out = script(MANY + f"code._HELPER = {str(fake)!r}\ntry: code.precompile(jobs)\nexcept code.BadCode as e: print(e)")
-    assert out.stdout == "k: LLVM ERROR: Cannot select\n"
-
-
 def test_threads_compile_and_fork(script):
     out = script("""
 import os, threading
