@@ -116,7 +116,14 @@ class Nest:
     @property
     def checks(self) -> bool:
         """Can values make it fail?"""
-        return any([v.__class__ is Apply and v.op.checks(v.dtype) for v in self.body])
+        return any([self.checked(v) for v in self.body])
+
+    def checked(self, v) -> bool:
+        """Does this value of the body test an operand that isn't a number?"""
+        if v.__class__ is not Apply or v.op.check is None or not v.op.check.applies(v.dtype): return False
+        x = self.body[v.args[v.op.check.operand]]
+        while x.__class__ is Cast: x = self.body[x.arg]
+        return x.__class__ is not Number
 
 
 # ---- tile programs

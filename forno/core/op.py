@@ -26,6 +26,7 @@ TABLE: dict[str, Op] = {}
 
 class Check(NamedTuple):
     """What a row demands of its operands' values. Kernels test it in passing and go on; the run's next value raises `error(attr, *arrays)`."""
+    operand: int                               # which operand it tests; a Python number was looked at when it was recorded
     applies: Callable                          # is there anything to test, if this is the result's dtype?
     violated: Callable                         # (b, *xs) -> lanes that break it, or None where none can
     oracle: Callable                           # (*arrays) -> where it is broken
@@ -47,9 +48,12 @@ class Op:
     history: str | None = field(default=None, kw_only=True)   # 'leaf' | 'keep' | 'cut' | 'copy': rows that pass a value on and only change its history
     pointwise: bool = field(default=False, kw_only=True)      # one result per element of the broadcast operands: their order of axes in memory is kept
     layout: Callable | None = field(default=None, kw_only=True)       # (attr, shape, *operands) -> the result's strides, or None for row-major
+    check: Check | None = field(default=None, kw_only=True)
     kind: ClassVar[str] = "op"
 
-    def checks(self, dtype) -> bool: return False
+    def checks(self, dtype, operands, tensor: type) -> bool:
+        """Can values break what this row demands of these operands, of which those of class `tensor` are no numbers?"""
+        return self.check is not None and self.check.applies(dtype) and operands[self.check.operand].__class__ is tensor
 
     def rules(self, n: int):
         """Gradient rules for n operands: a row with one rule marked variadic (cat) uses it for each."""
@@ -74,13 +78,8 @@ class Elementwise(Op):
     result: Callable = None                    # compute dtype -> result dtype
     names: tuple[str, ...] = ()                # PyTorch functions and methods that are exactly this row
     wraps: int = 0                             # so many operands are 0-d tensors to PyTorch when they are numbers; any further number is a parameter
-    check: Check | None = field(default=None, kw_only=True)
     pointwise: bool = field(default=True, kw_only=True)
     kind: ClassVar[str] = "elementwise"
-
-    def checks(self, dtype) -> bool:
-        """Can values break what this row demands?"""
-        return self.check is not None and self.check.applies(dtype)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

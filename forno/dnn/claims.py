@@ -23,5 +23,5 @@ def refusal(attr, x=None, low=None, high=None):
 
 
 within = row("within", lambda b, x, low, high: x, lambda x, low, high: x, lambda g, o, x, low, high: g, rule=tensors, types="if", names="",
-             check=Check(lambda dtype: dtype.category != dt.BOOL, lambda b, x, low, high: b.not_(b.and_(b.ge(x, low), b.le(x, high))), _outside, refusal))
+             check=Check(0, lambda dtype: dtype.category != dt.BOOL, lambda b, x, low, high: b.not_(b.and_(b.ge(x, low), b.le(x, high))), _outside, refusal))
 """x, if low <= x <= high everywhere."""

@@ -112,8 +112,8 @@ def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", sav
                        wraps=wraps if wraps is not None else 0 if rule in (tensors, tensors_inexact) else 2)
 
 
-# division of integers; a constant divisor can be looked at when the kernel is written, a float's zero gives an infinity
-DIVISOR = Check(lambda dtype: dtype.category == dt.INT, lambda b, x, y: None if y.const else b.eq(y, 0), lambda x, y: y == 0,
+# division of integers; a float's zero gives an infinity
+DIVISOR = Check(1, lambda dtype: dtype.category == dt.INT, lambda b, x, y: None if y.const else b.eq(y, 0), lambda x, y: y == 0,
                 lambda attr, *arrays: RuntimeError("ZeroDivisionError"))
 
 

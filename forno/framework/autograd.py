@@ -392,7 +392,7 @@ def commit(run, m: Memo, got, leaves, inputs, k0, s0):
         g = nodes[k0 + o] = new(Node)
         g.line, g.buf, g.past = line, None, None
         if had:
-            run.over[id(g)] = id(leaf.grad.node)
+            g.over = id(leaf.grad.node)
             leaf.grad.node = g
             leaf.grad.ver = version(leaf.grad) + 1
             continue

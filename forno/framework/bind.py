@@ -260,7 +260,7 @@ def inplace(f):
                         if update: self.node = leaf_node(n, past)
                         else:
                             self.node = n
-                            LOCAL.run.over[id(n)] = id(m)      # what a tensor goes back to if the new value can't be computed
+                            n.over = id(m)     # what the tensor goes back to if the new value can't be computed
                         self.ver = v + 1
                         return self
                 check_write(self)

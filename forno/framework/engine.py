@@ -130,7 +130,7 @@ def prepare(run: Run, counts, own) -> Prepared:
     keep = kept(run, lines, nodes, outs)
     outs |= saved(run, lines, keep)
     if keep: outs |= {s for s, l in lines.items() if l.op.history == "leaf" and nodes[s].past.__class__ is Leaf and s in keep[1]}
-    checked = {s for s, l in lines.items() if l.op.checks(l.dtype) and nodes[s].past is not HOLE}
+    checked = {s for s, l in lines.items() if l.op.checks(l.dtype, l.ins, int) and nodes[s].past is not HOLE}
     if checked: outs |= checked - needed(lines, outs)      # PyTorch raises though nobody wants the result
     todo.keep = sorted(remade(run, lines, keep[0], outs)) if keep else []
     todo.outs = sorted(outs)
@@ -258,8 +258,9 @@ def former(run, lines, slots, s, error, culprit, spoiled):
     n, line = run.nodes[s], lines[s]
     if n.past.__class__ is Leaf: return earlier(run, lines, s, error, culprit, spoiled)
     if line.grad or line.op is INPUT: return None
-    old = run.over.get(id(n))
-    if old.__class__ is Node: return old.buf
+    old = getattr(n, "over", None)
+    for m in run.held:
+        if id(m) == old: return m.buf
     k = slots.get(old)
     if k is not None and k < s:
         before = culprit is None or k < culprit or lines[k].op is INPUT        # a first half of an update is none
@@ -341,7 +342,7 @@ def refused(run, lines, error, spoiled):
 def first_check(run, lines, before, spoiled):
     """(slot, error) of the first line before this one whose row's check fails, or None."""
     for s, line in lines.items():
-        if s >= before or not line.op.checks(line.dtype) or needed(lines, [c for c in line.ins if c.__class__ is int]) & spoiled: continue
+        if s >= before or not line.op.checks(line.dtype, line.ins, int) or needed(lines, [c for c in line.ins if c.__class__ is int]) & spoiled: continue
         try: arrays = operands(run, lines, s)
         except StepError: continue             # it depends on another line that fails
         if line.op.check.oracle(*arrays).any(): return s, located(line.op.check.error(line.attr, *arrays), line)

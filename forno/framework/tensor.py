@@ -20,6 +20,7 @@ from ..graph.line import LOCAL, History, Leaf, Node, Poison, Slice, given, recor
 from .engine import flush
 
 new = object.__new__
+FULL = mv.full
 
 
 class Storage:
@@ -354,9 +355,11 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
 
 def replaced(old: Node, now: Node, v: Node):
     """`now`, which contains v, takes old's place: should v fail, the tensor keeps its old value."""
-    if v.buf is not None or v.line.op.name == "full": return      # these can't
-    run = LOCAL.run
-    run.over[id(now)] = old if old.buf is not None and not old.buf.exposed and id(old) not in run.inputs else id(old)
+    if v.buf is not None or v.line.op is FULL: return                # these can't
+    now.over = id(old)
+    if old.buf is not None and not old.buf.exposed:
+        run = LOCAL.run
+        if id(old) not in run.inputs: run.held.append(old)
 
 
 def whole_write(t: Tensor, v: Node) -> Node:

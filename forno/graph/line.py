@@ -44,8 +44,10 @@ class Line:
 
 
 class Node:
-    """`past`: None; a Leaf (gradient is collected here); or a History (set when a window closes and a backward may still come)."""
-    __slots__ = ("line", "buf", "past", "__weakref__")
+    """`past`: None; a Leaf (gradient is collected here); or a History (set when a window closes and a backward may still come).
+
+    `over`, where set: the id of the node whose place in a tensor's memory this one took, in the same window."""
+    __slots__ = ("line", "buf", "past", "over", "__weakref__")
 
     def __repr__(self): return f"<node {self.line} {'pending' if self.buf is None else 'done'}>"
 
@@ -103,7 +105,7 @@ INFERENCE = 4                                  # … and that its node was made 
 
 
 class Run:
-    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "over", "id", "unmemo", "grad", "inference", "hold", "stats", "eager", "level")
+    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "held", "id", "unmemo", "grad", "inference", "hold", "stats", "eager", "level")
 
     def __init__(self):
         self.stats, self.level = Stats(), None             # level: a function under vmap records here (framework.batching)
@@ -114,7 +116,7 @@ class Run:
         """Start a fresh window under these modes."""
         self.cur, self.grad, self.inference = _root(grad, inference), grad, inference
         self.nodes, self.scalars, self.inputs, self.freed = [], [], {}, []
-        self.over = {}                         # id of a value written in place -> id of the value it replaced (or that node, if this window doesn't hold it)
+        self.held = []                         # nodes that were replaced in place, and that only this list keeps
         self.id = next_id()
         self.unmemo = self.eager = False
 

@@ -243,7 +243,7 @@ class Fusion:
         h = self.of(root)
         if h.window is not None or len(h.nodes) > MAX_NODES // 4 or len(g.reads | h.reads) > MAX_OPERANDS: return False
         inside = {id(n) for n in h.nodes}
-        if self.inlined & inside or any([n.op is SINK or n.op is MOVE and n is not root or n.op.checks(n.dtype) for n in h.nodes]): return False
+        if self.inlined & inside or any([n.op is SINK or n.op is MOVE and n is not root or n.op.checks(n.dtype, n.ins, Value) for n in h.nodes]): return False
         repeated = frame.size(frame.cuts_of(w.shape)) > numel(root)
         if repeated and (len(inside) > MAX_AGAIN or any([n.op.name not in LIGHT for n in h.nodes])): return False
         count: dict[int, int] = {id(root): 1}
@@ -278,7 +278,7 @@ class Fusion:
                 if not self.computable(r, at, ()): return False
                 leaves[id(r)] = r
                 continue
-            if r.op.kind != "elementwise" or r.op.checks(r.dtype): return False
+            if r.op.kind != "elementwise" or r.op.checks(r.dtype, r.ins, Value): return False
             cost += times * COST.get(r.op.name, 6)
             if cost > AGAIN_COST: return False
             nodes.add(id(r))

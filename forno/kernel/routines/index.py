@@ -100,13 +100,16 @@ def _picked(c: Code, pointers, types, picks, offsets, start: X, tested=False) ->
 
 def _tested(c: Code, pointers, types, picks, lengths, strides, count) -> X:
     """Are all indices in range? The last that isn't goes into the error record."""
-    bad = c.var(False, dt.bool)
-
-    def test(_, offsets):
-        for p, t, (size, _, low), at in zip(pointers, types, picks, offsets):
-            index = c.load(p, t, at).to(dt.int64)
-            bad.set(bad.now | (index < low) | (index >= size))
-    walk(c, lengths, strides, c.const(0), count, test)
+    width = 2 * isa.vector_bytes // 8
+    bad, lanes = c.var(False, dt.bool), c.var(c.splat(c.const(False, dt.bool), width))
+    for p, t, (size, _, low), steps in zip(pointers, types, picks, strides):
+        def test(i, n, p=p, t=t, size=size, low=low):
+            index, faults = c.load(p, t, i, n).to(dt.int64), lanes if n > 1 else bad
+            faults.set(faults.now | (index < c.splat(low, n)) | (index >= c.splat(size, n)))
+        end = c.const(1)                       # index tensors are dense: all of their elements are read
+        for length, step in zip(lengths, steps): end = end + (length - 1) * step
+        sweep(c, 0, (count > 0).where(end, 0), width, test)
+    bad.set(bad.now | X(c, c.b.any_lane(lanes.now.v)))
     with c.when(bad.now): walk(c, lengths, strides, c.const(0), count, lambda _, offsets: _picked(c, pointers, types, picks, offsets, c.const(0)))
     return ~bad.now
 
