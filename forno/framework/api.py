@@ -52,7 +52,7 @@ for _op in list(_TABLE.values()):
 # ---------------------------------------------------------------- functions of the files
 _offer(_fn, fomi="add sub div pow clamp lerp addcmul addcdiv subtract=sub divide=div true_divide=div clip=clamp",
        fom="sum prod mean amax amin any all argmax argmin matmul", fo="cat concat=cat concatenate=cat stack rsub", fmi="masked_fill", f="where broadcast_tensors")
-where = _out.with_out(_fn.where, "where")
+where = _out.with_out(_gathering.where, "where")
 Tensor.where = _fn.where_method
 _offer(_views, fm="permute transpose swapaxes=transpose swapdims=transpose t movedim moveaxis=movedim unsqueeze squeeze unflatten narrow select diagonal as_strided reshape flatten ravel "
        "split chunk tensor_split unbind clone broadcast_to", m="unfold expand expand_as view view_as reshape_as")

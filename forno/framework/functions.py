@@ -91,8 +91,7 @@ def pow(input, exponent):
 _CONSTANT = frozenset((2, 3, 0.5, -0.5, -1, -2))                # exponents with a shortcut are part of the program, others are run-time numbers
 
 
-def where(condition, input=None, other=None):
-    if input is None: raise NotImplementedError("'where' with one argument is not implemented on device 'cpu'; use nonzero(as_tuple=True)")
+def where(condition, input, other):
     if condition.dtype is not dt.bool:
         if condition.dtype is not dt.uint8: raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor with dtype " + ew.TITLES[condition.dtype.name])
         condition = to(condition, dt.bool)

@@ -122,6 +122,12 @@ def nonzero(input, *, as_tuple=False):
     return views.unbind(where, 1)
 
 
+def where(condition, input=None, other=None):
+    """One of two tensors by a condition; with the condition alone, where it holds."""
+    if input is None and other is None: return nonzero(condition, as_tuple=True)
+    return fn.where(condition, input, other)
+
+
 def masked_select(input, mask):
     if mask.dtype is not dt.bool: raise RuntimeError("masked_select: expected BoolTensor for mask")
     input, mask = fn.broadcast_tensors(input, mask)

@@ -320,6 +320,21 @@ def parameter_lists_and_dicts(torch, nn):
 
 
 @scenario
+def old_backward_hooks(torch, nn):
+    """PyTorch ties them to the last operation of forward: where that has the module's inputs, both see the same."""
+    told, m = [], nn.Tanh()
+    handle = m.register_backward_hook(lambda mod, inp, out: told.append((type(mod).__name__, inp[0].tolist(), out[0].tolist())))
+    x = torch.ones(2, requires_grad=True)
+    (m(x) * 0).sum().backward()
+    m.register_backward_hook(lambda mod, inp, out: (inp[0] + 3,))
+    (m(x) * 0).sum().backward()
+    told += [x.grad.tolist(), outcome(lambda: m.register_full_backward_hook(lambda *a: None))]
+    handle.remove()
+    with torch.no_grad(): m(x)
+    return told
+
+
+@scenario
 def constructor_errors(torch, nn):
     calls = ["nn.Conv2d(3, 4, 1, groups=2)", "nn.Conv2d(4, 3, 1, groups=2)", "nn.Conv2d(1, 1, 1, groups=0)", "nn.Conv2d(1, 1, 3, stride=2,"
              " padding='same')",

@@ -150,7 +150,7 @@ class Hooks:
         return self._register_backward(hook, True, prepend)
 
     def register_backward_hook(self, hook):
-        """The old form, bound to the last autograd node of forward; use register_full_backward_hook."""
+        """The old form. PyTorch binds it to the last autograd node of forward; here it sees what a full hook sees (docs/differences.md)."""
         return self._register_backward(hook, False, False)
 
     def _register_backward(self, hook, full, prepend):
@@ -253,16 +253,11 @@ class BackwardHook:
     def _replaced(returned, grads, complaint):
         if returned is None:
             return grads
-        returned = returned if isinstance(returned, tuple) else (returned,)
+        if isinstance(returned, torch.Tensor):
+            returned = (returned,)
         if len(returned) != len(grads):
             raise RuntimeError(f"{complaint}, got {len(returned)}, but expected {len(grads)}")
         return returned
-
-
-def _first_tensor(x):
-    while not isinstance(x, torch.Tensor):
-        x = next(v for v in x.values() if isinstance(v, torch.Tensor)) if isinstance(x, dict) else x[0]
-    return x
 
 
 # ---- a call with hooks ------------------------------------------------------------------------------------------------------------------
@@ -298,7 +293,8 @@ def call(module, args, kwargs):
     try:
         pre_hooks, (full, non_full) = module._get_backward_pre_hooks(), module._get_backward_hooks()
         args, kwargs = _before(module, args, kwargs)
-        backward = BackwardHook(module, full, pre_hooks) if full or pre_hooks else None
+        hooks = [*full, *non_full]
+        backward = BackwardHook(module, hooks, pre_hooks) if hooks or pre_hooks else None
         if backward:
             args = backward.tap_inputs(args)
         result = module.forward(*args, **kwargs)
@@ -310,10 +306,6 @@ def call(module, args, kwargs):
                 warnings.warn("For backward hooks to be called, module output should be a Tensor or a tuple of Tensors "
                               f"but received {type(result)}", stacklevel=3)
             result = backward.tap_outputs(result)
-        if non_full:
-            grad_fn = _first_tensor(result).grad_fn
-            for hook in non_full if grad_fn is not None else ():
-                grad_fn.register_hook(WrappedHook(hook, module))
         return result
     except Exception:
         for kind, table, always in (("global module", _global_forward_hooks, _global_forward_hooks_always_called),
