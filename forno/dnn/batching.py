@@ -292,6 +292,13 @@ def normalized(job: Job):
     return job.apply(job.op, x.x, *(p.x for p in more), attr=spec_on(job.attr, job))
 
 
+def recast(job: Job):
+    """The bytes of one example after the other, where each example's fill whole elements."""
+    p = job.parts[0]
+    if math.prod(p.shape) * p.line.dtype.size % job.dtype.size: return None
+    return job.apply(job.op, p.x, attr=job.attr).reshape((job.size, *job.shape))
+
+
 # ---------------------------------------------------------------- the tables
 DEEPER = {
     "view": lambda attr, job: inner(attr, job.parts[0], job), "put": lambda attr, job: inner(attr, job.parts[0], job),
@@ -317,7 +324,7 @@ RULES = {
     gather.index_select: select_read, gather.index_write: select_write, gather.index_reduce: select_write, gather.index_select_back: select_back,
     gather.take: take_read, gather.put_at: take_write, gather.take_back: take_back,
     gather.embedding: lookup, gather.embedding_back: lookup_back, gather.scatter: scattered, sort.searchsorted: searched,
-    norm.layer_norm: normalized, norm.rms_norm: normalized, recipes.power: pointwise,
+    mv.bitcast: recast, norm.layer_norm: normalized, norm.rms_norm: normalized, recipes.power: pointwise,
 }
 
 

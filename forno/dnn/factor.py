@@ -36,8 +36,8 @@ def _cofactor_host(attr, x):
 def _cofactor_grad(g, o, x, attr):
     """Of det(A) · inv(A)ᴴ, where A has an inverse."""
     turned, d = H(x.row(inv)), x.row(det)
-    inner = (conjugate(turned) * g).reshape((*g.shape[:-2], g.shape[-1] * g.shape[-2])).sum((len(g.shape) - 2,), False)
-    return over(inner) * conjugate(o).reshape(o.shape) - mm(mm(turned, H(over(d) * g)), turned)
+    inner = (turned * conjugate(g)).reshape((*g.shape[:-2], g.shape[-1] * g.shape[-2])).sum((len(g.shape) - 2,), False)
+    return over(inner) * o - mm(mm(turned, H(over(d) * g)), turned)
 
 
 cofactor = row("cofactor", lambda attr, x: (x.dtype, x.shape), _cofactor_host, _cofactor_grad)

@@ -30,7 +30,7 @@ def _power_base(g, o, x, y):
 def _power_exponent(g, o, x, y):
     base = as_tensor(x, y)
     dead = base == 0 if o.dtype.is_complex else (base == 0) & (y >= 0)
-    return select(dead, 0, times(g, o * base.row(log)))
+    return select(dead, 0, times(g, o * base.to(o.dtype).row(log)))           # negative numbers have complex logarithms
 
 
 def _power_emit(b, x, y):

@@ -16,12 +16,13 @@ def mul(b, x, y): return b.pair(b.sub(b.mul(x.re, y.re), b.mul(x.im, y.im)), b.a
 
 
 def div(b, x, y):
-    """Both scaled by the larger part of y, so that squares stay in range."""
+    """Both scaled by the larger part of y, so that squares stay in range. By zero: the parts go to infinity or NaN one by one; by infinity: to zero."""
     size = b.max(b.abs(y.re), b.abs(y.im))
-    ok = b.and_(b.gt(size, 0.0), b.lt(size, float("inf")))
-    s = b.select(ok, size, 1.0)
-    c, d = b.div(y.re, s), b.div(y.im, s)
-    norm = b.mul(b.add(b.mul(c, c), b.mul(d, d)), s)
+    zero, one = b.eq(size, 0.0), b.const(1, size)
+    s = b.select(zero, one, size)
+    c, d = [b.select(b.eq(b.abs(v), float("inf")), b.copysign(one, v), b.div(v, s)) for v in (y.re, y.im)]
+    c = b.select(zero, one, c)
+    norm = b.select(zero, 0.0, b.mul(b.add(b.mul(c, c), b.mul(d, d)), s))
     return b.pair(b.div(b.add(b.mul(x.re, c), b.mul(x.im, d)), norm), b.div(b.sub(b.mul(x.im, c), b.mul(x.re, d)), norm))
 
 

@@ -254,6 +254,15 @@ def test_a_view_of_bytes_makes_no_kernel():
     assert trace.counts["kernels_built"] - made <= 1
 
 
+@pytest.mark.parametrize("program", [
+    "v, x = torch.func.vmap, torch.arange(12.).reshape(3, 4); r = [v(lambda a: a.view(torch.int32) + 1)(x), v(lambda a: a.view(torch.int64))(x), v(lambda a: a[1:].view(torch.int16) + 0)(x)]",
+    "v, c = torch.func.vmap, torch.arange(6.).reshape(2, 3) * (1 + 2j); r = [v(lambda a: a.real * 2)(c), v(lambda a: a.imag.sum(), 1)(c), v(lambda a: torch.view_as_real(a * 1).sum(-1))(c)]",
+    "c = torch.arange(6.).reshape(2, 3) * (1 + 2j); r = [torch.func.grad(lambda a: (a.real ** 2).sum())(c), torch.func.jvp(lambda a: a.real * a.imag, (c,), (c,))[1]]",
+    "c = torch.arange(6.).reshape(2, 3) * (1 + 2j); r = torch.func.vmap(torch.func.grad(lambda a: (a.imag * a.real).sum()))(c)",
+])
+def test_function_transforms(program): both(program)
+
+
 # ---------------------------------------------------------------- random programs
 TYPES = ("uint8", "int16", "int32", "int64", "float32", "float64", "complex64", "complex128")
 

@@ -52,7 +52,8 @@ class Maker:
     def grow(self):
         x = self.some()
         f = self.pick([self.unary, self.binary, self.binary, self.number, self.where, self.reduce, self.reduce, self.back, self.view, self.view,
-                       self.view, self.put, self.addput, self.slices, self.cat, self.matmul, self.cast, self.generate, self.input, self.history])
+                       self.view, self.put, self.addput, self.slices, self.cat, self.matmul, self.cast, self.generate, self.input, self.history,
+                       *[self.bits] * 3 * self.exact])
         out = f(x) if f != self.input else f()
         if out is not None and out.numel() <= 4000: self.values.append(out)
 
@@ -180,6 +181,19 @@ class Maker:
         return out * 0.125 if not self.exact else out
 
     def cast(self, x): return x.to(self.pick((dt.float32, dt.int64, dt.bool) if self.exact else FLOATS))
+
+    def bits(self, x):
+        """The bytes as another type, perhaps changed there, and back: values stay small. (The halves of small integers are small ones.)"""
+        if x.dtype is dt.bool: return None
+        to = self.pick((dt.int32, dt.int64, dt.float32, dt.float64))
+        y = apply(TABLE["bitcast"], x, attr=(x.dtype, to))
+        if x.dtype is dt.int64 and to is dt.int32 and self.r.random() < 0.5: return y
+        if to.category == dt.INT and self.r.random() < 0.6:
+            w = self.window(y) if self.r.random() < 0.7 else View(y.shape, (1,), 0)
+            y = apply(TABLE["put"], y, apply(TABLE["bitwise_xor"], y.viewed(*w), 0), attr=w)
+            if to is dt.int32 and x.dtype is dt.int64 and self.r.random() < 0.5: self.values.append(y)
+        back = apply(TABLE["bitcast"], y, attr=(to, x.dtype))
+        return back.reshape(*x.shape) if back.numel() == x.numel() else back
 
     def history(self, x): return apply(TABLE[self.pick(("copy", "detach", "gradleaf"))], x)
 
