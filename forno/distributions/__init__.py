@@ -31,4 +31,3 @@ for _file, _names in _MODULES.items():
 
 __all__ = [n for n, x in globals().items() if n[0] != "_" and (isinstance(x, type) or n in ("biject_to", "transform_to", "identity_transform", "kl_divergence",
                                                                                             "register_kl"))]
-for _name in ("LogitRelaxedBernoulli", "ExpRelaxedCategorical"): __all__.remove(_name)

@@ -148,7 +148,7 @@ class MixtureSameFamily(Distribution):
         for i, j in zip(reversed(weights), reversed(batch)):
             if i != 1 and j != 1 and i != j: raise ValueError(f"`mixture_distribution.batch_shape` ({weights}) is not compatible with "
                                                               f"`component_distribution.batch_shape`({batch})")
-        n, given = mixture_distribution.param_shape[-1], component_distribution.batch_shape[-1]
+        n, given = mixture_distribution.logits.shape[-1], component_distribution.batch_shape[-1]
         if n != given: raise ValueError(f"`mixture_distribution component` ({n}) does not equal `component_distribution.batch_shape[-1]` ({given})")
         event = component_distribution.event_shape
         self._num_component, self._event_ndims = n, len(event)

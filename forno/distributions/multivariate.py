@@ -43,7 +43,7 @@ def _the_one(matrices, error, text):
     given = [(k, v) for k, v in matrices.items() if v is not None]
     if len(given) != 1: raise error("Exactly one of covariance_matrix or precision_matrix or scale_tril may be specified.")
     name, matrix = given[0]
-    if matrix.dim() < 2: raise ValueError(text.format(name))
+    if matrix.dim() < 2: raise ValueError(text.format("scale_tril matrix" if name == "scale_tril" else name))
     return name, matrix
 
 

@@ -14,7 +14,7 @@ from .transforms import AbsTransform, AffineTransform, ExpTransform, PowerTransf
 from .utils import Number, broadcast_all, clamp_probs, euler_constant, uniform
 
 __all__ = ["Gumbel", "HalfCauchy", "HalfNormal", "InverseGamma", "Kumaraswamy", "LogNormal", "LogisticNormal", "Pareto", "RelaxedBernoulli",
-           "RelaxedOneHotCategorical", "Weibull", "LogitRelaxedBernoulli", "ExpRelaxedCategorical"]
+           "RelaxedOneHotCategorical", "Weibull"]
 
 _LOC_SCALE = {"loc": constraints.real, "scale": constraints.positive}
 

@@ -44,7 +44,7 @@ def used_names():
     """`torch.x` and `F.x` where torch is forno's own namespace, in the libraries above it."""
     for path in files():
         part = path.relative_to(ROOT / "forno").parts[0]
-        if part not in ("nn", "optim", "utils", "vision", "demo.py"): continue
+        if part not in ("nn", "optim", "utils", "vision", "distributions", "demo.py"): continue
         for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch": yield node.attr, f"{path.relative_to(ROOT)}:{node.lineno}"
 
