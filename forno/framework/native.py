@@ -79,38 +79,6 @@ def word(x):
     raise OverflowError("int too big to convert")
 
 
-def fails(kernel) -> bool:
-    """Can values make a step fail?"""
-    if kernel.__class__ is Native: return kernel.name in ("take", "scatter")
-    return kernel.__class__ is Host or kernel.__class__ is Nest and kernel.checks
-
-
-def intact(kernel) -> bool:
-    """Does a step that fails leave alone what it would have written? A scatter looks at every index first."""
-    return kernel.__class__ is Native and kernel.name == "scatter"
-
-
-def writers(plan: Plan) -> dict:
-    """Place -> the steps that write there."""
-    wrote: dict = {}
-    for k, s in enumerate(plan.steps):
-        for p, o in zip(s.places, s.kernel.operands):
-            if "w" in o.mode: wrote.setdefault(p, []).append(k)
-    return wrote
-
-
-def endangered(plan: Plan) -> frozenset:
-    """Inputs to be written over that would be lost, half written, if a step failed: state must survive that, so such a plan is made without them."""
-    risky = [k for k, s in enumerate(plan.steps) if fails(s.kernel)]
-    if not risky or not any(o.kind == "donated" for o in plan.outs): return frozenset()
-    wrote, out = writers(plan), set()
-    for j, o in enumerate(plan.outs):
-        if o.kind != "donated": continue
-        mine = wrote.get(o.source, []) + wrote.get(Place("out", j), [])
-        if any(min(mine) < k <= max(mine) or k == min(mine) and not intact(plan.steps[k].kernel) for k in risky if mine): out.add(o.source.index)
-    return frozenset(out)
-
-
 class Runner:
     """Calls a plan: buffers of the inputs and the run's numbers in, buffers of the outputs out."""
 
