@@ -60,7 +60,7 @@ class Engine:
     # ---- seeds and states
     def manual_seed(self, seed: int):
         """Any Python integer from -2^63 to 2^64 - 1; only its low 32 bits reach the numbers, as in PyTorch."""
-        if not -(1 << 63) <= seed < 1 << 64: raise RuntimeError(f"Overflow when unpacking long: seed {seed} needs more than 64 bits")
+        if not -(1 << 63) <= seed < 1 << 64: raise ValueError(f"Overflow when unpacking long: seed {seed} needs more than 64 bits")
         self.initial_seed = seed & _MASK64
         x, numbers = self.initial_seed & 0xFFFFFFFF, []
         for j in range(1, native.N + 1):

@@ -100,7 +100,17 @@ def normal_cpu(e, a, n, dtype): e.normal(a, n, dtype)
 
 
 rand, randn = maker(uniform_cpu), maker(normal_cpu)
-rand_like, randn_like = creation.like(rand), creation.like(randn)
+rand_like = creation.like(rand)
+_randn_like = creation.like(randn)
+
+
+def straight(t) -> bool: return memory(t).strides == whole(shape_of(t)).strides
+
+
+def randn_like(input, *, requires_grad=False, **kw):
+    """Pairs are drawn, as everywhere, where the result is not contiguous."""
+    if straight(input): return _randn_like(input, requires_grad=requires_grad, **kw)
+    return creation.finish(normal_(creation.empty_like(input, **kw)), requires_grad)
 
 
 def randint(low, high=None, size=None, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -111,7 +121,8 @@ def randint(low, high=None, size=None, *, generator=None, dtype=dt.int64, layout
     return creation.finish(drawn(shape, dtype, lambda a, n: engine(generator).integers(a, n, dtype, int(low), int(high))), requires_grad)
 
 
-def randint_like(input, low, high=None, *, dtype=None, **kw): return randint(*((0, low) if high is None else (low, high)), shape_of(input), dtype=dtype or input.dtype)
+def randint_like(input, low, high=None, *, requires_grad=False, **kw):
+    return creation.finish(random_(creation.empty_like(input, **kw), *((0, low) if high is None else (low, high))), requires_grad)
 
 
 def randperm(n, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -187,14 +198,21 @@ def multinomial(input, num_samples, replacement=False, *, generator=None):
 
 
 # ---------------------------------------------------------------- in place
+def filled(self, draw):
+    """Writes numbers into self in the order of its memory, as PyTorch does; `draw(shape, order)` gives them with the axes in that order."""
+    check_write(self)
+    shape, strides = shape_of(self), memory(self).strides
+    order = sorted(range(len(shape)), key=lambda d: -strides[d])
+    t = draw(tuple(shape[d] for d in order), order)
+    write(self, whole_write(self, read(views.permute(t, tuple(map(order.index, range(len(order))))))))
+    return self
+
+
 def inplace(draw):
     """A method that fills self; `draw(engine, address, n, dtype, contiguous, *args)`."""
     def method(self, *args, generator=None, **kw):
-        check_write(self)
-        straight = memory(self).strides == whole(shape_of(self)).strides
-        t = drawn(shape_of(self), self.dtype, lambda a, n: draw(engine(generator), a, n, self.dtype, straight, *args, **kw))
-        write(self, whole_write(self, read(t)))
-        return self
+        whole_memory = straight(self)
+        return filled(self, lambda shape, _: drawn(shape, self.dtype, lambda a, n: draw(engine(generator), a, n, self.dtype, whole_memory, *args, **kw)))
     return method
 
 
@@ -215,11 +233,9 @@ def _random(e, a, n, d, c, from_=None, to=None, **kw):
 
 
 def bernoulli_(self, p=0.5, *, generator=None):
-    check_write(self)
-    if isinstance(p, Tensor): t = probable(shape_of(self), self.dtype, p, generator)
-    else: t = drawn(shape_of(self), self.dtype, lambda a, n: engine(generator).bernoulli(a, n, self.dtype, float(p)))
-    write(self, whole_write(self, read(t)))
-    return self
+    if not isinstance(p, Tensor): return filled(self, lambda shape, _: drawn(shape, self.dtype, lambda a, n: engine(generator).bernoulli(a, n, self.dtype, float(p))))
+    each = views.expand(p, shape_of(self))
+    return filled(self, lambda shape, order: probable(shape, self.dtype, views.permute(each, order), generator))
 
 
 uniform_, normal_, exponential_, geometric_ = inplace(_uniform), inplace(_normal), inplace(_exponential), inplace(_geometric)

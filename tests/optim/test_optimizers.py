@@ -169,6 +169,8 @@ def test_groups_and_errors():
     w, b = ft.zeros(2).requires_grad_(), ft.zeros(3).requires_grad_()
     opt = fo.SGD([{"params": w, "lr": 0.5}, {"params": [b]}], lr=0.1, momentum=0.9)
     assert [g["lr"] for g in opt.param_groups] == [0.5, 0.1]
+    x, y = torch.zeros(2).requires_grad_(), torch.zeros(3).requires_grad_()
+    assert repr(opt) == repr(torch.optim.SGD([{"params": x, "lr": 0.5}, {"params": [y]}], lr=0.1, momentum=0.9))
     assert [g["params"] for g in opt.state_dict()["param_groups"]] == [[0], [1]]
     with pytest.raises(ValueError, match="more than one parameter group"): opt.add_param_group({"params": w})
     with pytest.raises(TypeError, match="must be a dict"): opt.add_param_group([w])
