@@ -2,8 +2,8 @@
 from ..framework import autograd as function
 from ..framework import functional_autograd as functional
 from ..framework import gradcheck as _checks
-from ..framework.autograd import (Function, Variable, backward, detect_anomaly, enable_grad, grad, inference_mode, is_grad_enabled, no_grad,
-                                  set_detect_anomaly, set_grad_enabled)
-from . import forward_ad
+from ..framework.autograd import Function, Variable, backward, detect_anomaly, grad, set_detect_anomaly
+from ..framework.modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from . import forward_ad, graph
 
 gradcheck, gradgradcheck, GradcheckError = _checks.gradcheck, _checks.gradgradcheck, _checks.GradcheckError

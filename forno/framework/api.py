@@ -6,10 +6,10 @@ import inspect as _inspect
 from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
-from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gathering as _gathering, indexing as _indexing,
+from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
                interchange as _interchange, legacy as _legacy, linalg, mathematics as _mathematics, methods as _methods,
                neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, settings as _settings, sharing as _sharing, statistics as _statistics, variates as _variates, views as _views)
-from .autograd import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
+from .modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
 from .interchange import asarray, from_dlpack, frombuffer, to_dlpack
 from .printing import set_printoptions
@@ -76,7 +76,7 @@ _offer(_arrange, fm="tile flip fliplr flipud rot90 diagflat", fom="repeat_interl
        f="meshgrid cartesian_prod atleast_1d atleast_2d atleast_3d einsum", fo="tril_indices triu_indices hstack vstack row_stack=vstack dstack column_stack tensordot")
 _offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist bincount", fm="isclose allclose equal", fomi="round renorm", fo="var_mean std_mean", f="cosine_similarity")
 
-_check_targets, _class_index, _probability, _claimed = _neural.check_targets, _neural.class_index, _neural.probability, _gathering.claimed
+_check_targets, _class_index, _binary_cross_entropy, _claimed = _neural.check_targets, _neural.class_index, _neural.binary_cross_entropy, _gathering.claimed
 _offer(_complexes, fm="conj adjoint isreal", f="real imag view_as_real view_as_complex", fomi="conj_physical")
 _offer(_calculus, fom="diff quantile nanquantile histc histogram", fm="cov corrcoef", f="gradient trapezoid trapz=trapezoid cumulative_trapezoid cdist")
 _offer(_placing, fom="msort select_scatter slice_scatter diagonal_scatter as_strided_scatter", fm="argwhere unique_consecutive unique", f="unravel_index", fo="isin", fmi="masked_scatter put",
@@ -131,4 +131,11 @@ def _operators(cls):
     cls.__rmatmul__ = _bind.giving_way(lambda self, other: _fn.matmul(other, self))
 
 
+def _entitle():
+    for name, title in _gradfn.WHOLE.items():
+        if name in globals(): globals()[name] = _gradfn.entitled(globals()[name], title)
+        if hasattr(Tensor, name): setattr(Tensor, name, _gradfn.entitled(getattr(Tensor, name), title))
+
+
 _operators(Tensor)
+_entitle()

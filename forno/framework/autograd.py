@@ -1,4 +1,4 @@
-"""backward() and grad(), gradient modes, hooks, custom Functions, and the memory of a derived backward.
+"""backward() and grad(), hooks, custom Functions, and the memory of a derived backward.
 
 A backward is derived from the lines once (graph.derive) and remembered on its own line: the next run of the same program extends its nodes
 by placeholders and makes one Node and one Tensor per leaf. Backward then costs per leaf, not per operation.
@@ -6,7 +6,6 @@ by placeholders and makes one Node and one Tensor per leaf. Backward then costs 
 from __future__ import annotations
 
 import functools
-import inspect as inspect_module
 import math
 import warnings
 
@@ -16,110 +15,13 @@ from ..dnn import movement as mv
 from ..dnn.elementwise import isnan
 from ..dnn.reduce import any_
 from ..graph.derive import Derivation, Face, vertex
-from ..graph.line import BACKWARD, LOCAL, NOT_SAVED, History, Leaf, Node, Poison, Slice, advance, ambient, new, record, set_grad_mode, set_inference_mode, slot_of
+from ..graph.line import BACKWARD, LOCAL, NOT_SAVED, History, Leaf, Node, Poison, Slice, advance, ambient, new, record, slot_of
 from .batching import Level
 from .bind import apply
 from .data import item
 from .engine import HOLE
+from .modes import no_grad
 from .tensor import Tensor, history, is_inference, owned, read, version, wrap, write
-
-
-# ---------------------------------------------------------------- modes
-class _Mode:
-    """A context manager and decorator that sets gradient mode; generator functions are resumed under it."""
-
-    def __call__(self, f):
-        if not callable(f): raise TypeError(f"expected a function to decorate, not {type(f).__name__}")
-        if isinstance(f, type): return f
-        if inspect_module.isgeneratorfunction(f): return self.resumed(f)
-
-        @functools.wraps(f)
-        def inside(*args, **kw):
-            with self.clone(): return f(*args, **kw)
-        return inside
-
-    def resumed(self, f):
-        """A generator function whose every step runs under the mode; between steps its caller's mode holds."""
-        @functools.wraps(f)
-        def inside(*args, **kw):
-            gen = f(*args, **kw)
-            step, given = gen.send, (None,)
-            try:
-                while True:
-                    with self.clone(): out = step(*given)
-                    try: step, given = gen.send, ((yield out),)
-                    except GeneratorExit:
-                        with self.clone(): gen.close()
-                        raise
-                    except BaseException as error: step, given = gen.throw, (error,)
-            except StopIteration as end: return end.value
-        return inside
-
-    def clone(self): return type(self)()
-
-
-class no_grad(_Mode):
-    """Operations inside record no history."""
-    mode = False
-
-    def __new__(cls, f=None):
-        self = object.__new__(cls)
-        return self(f) if callable(f) else self
-
-    def __enter__(self):
-        self.was = LOCAL.run.grad
-        set_grad_mode(self.mode)
-
-    def __exit__(self, *error): set_grad_mode(self.was)
-
-
-class enable_grad(no_grad):
-    """Undoes no_grad inside."""
-    mode = True
-
-
-class set_grad_enabled(_Mode):
-    """Sets gradient mode at once; as a context manager restores it."""
-
-    def __init__(self, mode: bool):
-        self.was, self.mode = LOCAL.run.grad, bool(mode)
-        set_grad_mode(self.mode)
-
-    def __enter__(self): set_grad_mode(self.mode)
-    def __exit__(self, *error): set_grad_mode(self.was)
-
-    def __call__(self, f):
-        set_grad_mode(self.was)
-        return super().__call__(f)
-
-    def clone(self): return set_grad_enabled(self.mode)
-
-
-class inference_mode(_Mode):
-    """no_grad that also marks its results: backward may not need them, and only inference mode may write over them."""
-
-    def __new__(cls, mode=True):
-        self = object.__new__(cls)
-        self.mode = True if callable(mode) else bool(mode)
-        return self(mode) if callable(mode) else self
-
-    def __enter__(self):
-        run = LOCAL.run
-        self.was = run.grad, run.inference
-        if self.mode:
-            set_grad_mode(False)
-            set_inference_mode(True)
-        else: set_inference_mode(False)
-
-    def __exit__(self, *error):
-        set_inference_mode(self.was[1])
-        set_grad_mode(self.was[0])
-
-    def clone(self): return inference_mode(self.mode)
-
-
-def is_grad_enabled() -> bool: return LOCAL.run.grad
-def is_inference_mode_enabled() -> bool: return LOCAL.run.inference
 
 
 # ---------------------------------------------------------------- accumulation
@@ -229,7 +131,7 @@ def run_backward(tensors, gradients, retain, create, inputs=None):
         for x in inputs:
             n = read(x)
             if vertex(n) in d.got and n.past.__class__ is Leaf: accumulate(n.past, d.got[vertex(n)], create)
-    elif alone and d.fresh and not create and not run.unmemo: remember(run, start, nodes_in[0], d, k0, s0, freed0)
+    elif alone and d.fresh and not create and not run.unmemo and not state.anomaly: remember(run, start, nodes_in[0], d, k0, s0, freed0)
 
 
 def slice_of(n: Node): return n.buf.shape if n.buf.__class__ is Slice else None
@@ -525,7 +427,11 @@ class Context:
     def __init__(self):
         self._saved, self._versions, self.needs_input_grad, self._dirty, self._plain, self._fill = (), (), (), (), (), True
 
-    def save_for_backward(self, *tensors): self._saved = tensors
+    def save_for_backward(self, *tensors):
+        for i, t in enumerate(tensors):
+            if t is not None and not isinstance(t, Tensor): raise TypeError(f"save_for_backward can only save variables, but argument {i} is of type {type(t).__name__}")
+        self._saved = tensors
+
     save_for_forward = save_for_backward
     def mark_dirty(self, *tensors): self._dirty = tensors
     def mark_non_differentiable(self, *tensors): self._plain = tensors
@@ -533,9 +439,13 @@ class Context:
 
     @property
     def saved_tensors(self):
-        if self._saved is None:
-            raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed).")
+        if self._saved is None: raise RuntimeError(FREED)
         return tuple(self._saved)
+
+
+FREED = ("Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are "
+         "freed when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved "
+         "tensors after calling backward.")
 
 
 class Function:
@@ -554,6 +464,10 @@ class Function:
     def jvp(ctx, *tangents): raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward mode AD.")
 
     setup_context = None
+
+    def __call__(self, *args, **kw):
+        raise RuntimeError("Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd function with static forward method. "
+                           "(Example: https://pytorch.org/docs/stable/autograd.html#torch.autograd.Function)")
 
     @classmethod
     def apply(cls, *args):
@@ -577,8 +491,11 @@ class Function:
 class _Vertex:
     """What a vertex of a custom function does in a backward (called with node and gradient), and in forward mode."""
 
-    def __init__(self, back, push=None): self.back, self.push = back, push
+    def __init__(self, back, push=None, ctx=None): self.back, self.push, self.ctx = back, push, ctx
     def __call__(self, node, g): return self.back(node, g)
+
+    def free(self):
+        if self.ctx is not None: self.ctx._saved = None
 
 
 class _Group:
@@ -592,7 +509,7 @@ class _Group:
         first = next((read(o) for o in outs if isinstance(o, Tensor)), None)
         self.root = None if first is None else record(FUNCTION, (*self.anchors, first if first.line.dtype.category >= FLOAT else self.anchors[0]), (cls.__name__, -1))
         self.grads = [None] * len(outs)
-        if self.root is not None: history(self.root).ctx = _Vertex(self.back)
+        if self.root is not None: history(self.root).ctx = _Vertex(self.back, ctx=self.ctx)
 
     def attach(self, i, out):
         if any(out is p for p in self.ctx._plain) or out.dtype.category < FLOAT: return out
@@ -625,12 +542,22 @@ class _Group:
         for k, (x, g) in enumerate(zip(self.args, got)):
             if not isinstance(x, Tensor): continue
             n = next(nodes)
-            if g is None or not n.line.grad: continue
-            if tuple(g.shape) != n.line.shape:
-                raise RuntimeError(f"Function {self.cls.__name__}Backward returned an invalid gradient at index {k} - got {list(g.shape)} but expected shape "
-                                   f"compatible with {list(n.line.shape)}")
+            if g is None: continue
+            if not isinstance(g, Tensor): raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
+            if not n.line.grad: continue
+            g = self.fitting(k, g, n.line)
             by[id(n)] = (n, by[id(n)][1] + g) if id(n) in by else (n, g)
         return list(by.values())
+
+    def fitting(self, k, g, line):
+        """A gradient as its operand is: summed to its shape, in its type."""
+        if tuple(g.shape) != line.shape:
+            lead = len(g.shape) - len(line.shape)
+            if lead < 0 or any([m not in (1, n) for m, n in zip(line.shape, g.shape[lead:])]):
+                raise RuntimeError(f"Function {self.cls.__name__}Backward returned an invalid gradient at index {k} - got {list(g.shape)} but expected shape "
+                                   f"compatible with {list(line.shape)}")
+            g = g.sum_to_size(line.shape)
+        return g if g.dtype is line.dtype else g.to(line.dtype)
 
 
 class _Twice(Function):

@@ -12,7 +12,7 @@ from ..dnn import functions as fns
 from ..dnn import linalg as la
 from ..dnn import movement as mv
 from . import arrange, complexes, creation, data, functions as fn, gathering, views
-from .autograd import no_grad
+from .modes import no_grad
 from .bind import apply, binary
 from .results import named
 from .tensor import Tensor

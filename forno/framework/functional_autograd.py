@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..core.dtype import COMPLEX
 from ..dnn import movement as mv
-from . import autograd, functions as fn, views
+from . import autograd, functions as fn, modes, views
 from .bind import apply
 from .tensor import Tensor
 from .views import shape_of
@@ -25,7 +25,7 @@ def tuple_of(x, what: str, name: str) -> tuple:
 def called(func, inputs, create_graph: bool, name: str):
     """(inputs to differentiate, outputs): inputs are fresh views of the user's with create_graph, else copies that own their graph."""
     given = tuple_of(inputs, "inputs", name)
-    with autograd.enable_grad():
+    with modes.enable_grad():
         xs = tuple(views.view_as(x, x) if create_graph and x.requires_grad else x.detach().requires_grad_() for x in given)
         out = func(*xs)
     return xs, out, tuple_of(out, "outputs of the user-provided function", name)
@@ -72,7 +72,7 @@ def jvp(func, inputs, v=None, create_graph=False, strict=False):
     """(outputs, Jacobian · v): the gradient of uᵀ · Jacobian in the direction of u, which is linear in u."""
     xs, out, outs = called(func, inputs, create_graph, "jvp")
     vs = vectors(v, xs, "jvp")
-    with autograd.enable_grad():
+    with modes.enable_grad():
         us = tuple(zeros(o).requires_grad_() for o in outs)
         pulled = gradients(outs, xs, us, True, strict, "jvp")
         got = gradients(pulled, us, vs, create_graph, strict, "jvp")
@@ -88,7 +88,7 @@ def vhp(func, inputs, v=None, create_graph=False, strict=False):
     """(output, vᵀ · Hessian)."""
     xs, out, outs = called(func, inputs, create_graph, "vhp")
     scalar(out, outs, "vhp")
-    with autograd.enable_grad():
+    with modes.enable_grad():
         slope = gradients(outs, xs, (apply(mv.full, attr=(shape_of(out), out.dtype, 1)),), True, strict, "vhp")
         got = gradients(slope, xs, vectors(v, xs, "vhp"), create_graph, strict, "vhp")
     return released(outs, create_graph)[0], shaped(released(got, create_graph), inputs)
@@ -111,7 +111,7 @@ def jacobian(func, inputs, create_graph=False, strict=False, vectorize=False, st
 def rows(out: Tensor, xs, create_graph: bool, strict: bool) -> tuple:
     """For each input the stacked gradients of every element of one output."""
     shape = shape_of(out)
-    with autograd.enable_grad():
+    with modes.enable_grad():
         flat = views.reshape(out, (-1,))
         got = [gradients((views.select(flat, 0, j),), xs, (apply(mv.full, attr=((), out.dtype, 1)),), create_graph, strict, "jacobian") for j in range(out.numel())]
         if not got: return tuple(apply(mv.full, attr=(shape + shape_of(x), x.dtype, 0)) for x in xs)

@@ -5,17 +5,19 @@ several of PyTorch's functions (amax serves max) takes the name of the most used
 """
 from __future__ import annotations
 
-from ..graph.line import LOCAL, Leaf, Node
-from .tensor import wrap
+import functools
 
-_TITLES = dict(add="Add", add_scaled="Add", sub="Sub", addcmul="Addcmul", square="Pow", power="Pow", log1p="Log1P", conv="Convolution", conv_input="Convolution",
+from ..graph.line import LOCAL, Leaf, Node
+from .tensor import Tensor, read, wrap
+
+_TITLES = dict(add="Add", add_scaled="Add", lerp_number="Lerp", sub="Sub", addcmul="Addcmul", square="Pow", power="Pow", log1p="Log1P", conv="Convolution", conv_input="Convolution",
                div_count="Mean", amax="Max", amin="Min", copy="Clone", cast="ToCopy", straight="Clone", overwrite="Copy", put="CopySlices", clamp="Clamp",
                clamp_min="Clamp", clamp_max="Clamp", norm="LinalgVectorNorm", layer_norm="NativeLayerNorm", group_norm="NativeGroupNorm",
                batch_norm="NativeBatchNorm", batch_norm_given="NativeBatchNorm", rms_norm="FusedRmsNorm", bce_with_logits="BinaryCrossEntropyWithLogits",
                smooth_l1="SmoothL1Loss", huber="HuberLoss", gelu_tanh="Gelu", atan2="Atan2", logaddexp2="Logaddexp2", exp2="Exp2", log2="Log2", log10="Log10",
                index_write="IndexAdd", embedding="Embedding", logsigmoid="LogSigmoid")
 _POOLS = dict(max_pool="MaxPool{}DWithIndices", avg_pool="AvgPool{}D", adaptive_avg_pool="AdaptiveAvgPool{}D", adaptive_max_pool="AdaptiveMaxPool{}D")
-_VIEWS = dict(p="PermuteBackward0", t="TransposeBackward0", u="UnsqueezeBackward0", s="SqueezeBackward1", e="ExpandBackward0", n="SliceBackward0",
+_VIEWS = dict(p="PermuteBackward0", T="TBackward0", split="SplitBackward0", unbind="UnbindBackward0", t="TransposeBackward0", u="UnsqueezeBackward0", s="SqueezeBackward1", e="ExpandBackward0", n="SliceBackward0",
               i="SelectBackward0", c="SliceBackward0", d="DiagonalBackward0", w="UnfoldBackward0", w0="UnfoldBackward0")
 _NUMBERED = {"clamp": 1, "clamp_min": 1, "clamp_max": 1}
 _FULL_OR_AXES = dict(sum=(0, 1), div_count=(0, 1), prod=(0, 1), amax=(1, 0), amin=(1, 0))     # numbers of PyTorch's two overloads
@@ -31,7 +33,9 @@ def operands(n: Node) -> list:
 
 def class_name(n: Node) -> str:
     line = n.line
+    if line.title is not None: return line.title
     op, ins = line.op.name, operands(n)
+    if op == "cat" and all([named_view(x) == "u" for x in ins if isinstance(x, Node)]): return "StackBackward0"
     if op == "view": return view_name(line, ins[0])
     if op == "add" and layer(ins): return "AddmmBackward0"
     if op == "function": return line.attr[0] + "Backward"
@@ -41,7 +45,7 @@ def class_name(n: Node) -> str:
     if op == "pow": return "PowBackward2" if not isinstance(ins[0], Node) else "PowBackward1" if isinstance(ins[1], Node) else "PowBackward0"
     if op in ("sub", "div") and not isinstance(ins[0], Node): return {"sub": "RsubBackward1", "div": "MulBackward0"}[op]
     if op == "overwrite": return "CopyBackwards"
-    if op == "put": return "ConstantPadNdBackward0" if ins[0].line.op.name == "full" else "CopySlices"
+    if op == "put": return "ConstantPadNdBackward0" if ins[0].line.op.name == "full" and ins[0].line.ins else "CopySlices"
     return f"{title(op)}Backward{_NUMBERED.get(op, 0)}"
 
 
@@ -49,6 +53,7 @@ def view_name(line, source: Node) -> str:
     """By the geometry the line remembers; axes of length 1 that a row left behind belong to that row."""
     key, op = (line.memo[0][0] if line.memo is not None else None), source.line.op
     if op is not None and op.name == "bitcast": return part_name(line)
+    if key is None and op.name == "matmul": return "MvBackward0" if line.shape else "DotBackward0"
     if key is None: return reduced(source) if op.kind in ("reduce", "composite") or op.name == "div_count" else "ViewBackward0"
     if op.name in ("amax", "amin") and key == "s": return reduced(source)
     if op.name == "matmul" and key in ("s", "r"): return "DotBackward0" if line.shape == () else "MvBackward0" if key == "s" else "ViewBackward0"
@@ -66,8 +71,12 @@ def layer(ins) -> bool:
     product, bias = ins[0], ins[1]
     if not (isinstance(product, Node) and isinstance(bias, Node) and product.line.op is not None and product.line.op.name == "matmul"): return False
     if len(product.line.shape) != 2 or len(bias.line.shape) != 1: return False
-    weight = operands(product)[1]
-    return weight.line.op.name == "view" and weight.line.memo is not None and weight.line.memo[0][0] == "t"
+    return named_view(operands(product)[1]) in ("t", "T")
+
+
+def named_view(n: Node):
+    """Which view a node is, by the key of its geometry; None where it is none."""
+    return n.line.memo[0][0] if n.line.op is not None and n.line.op.name == "view" and n.line.memo is not None else None
 
 
 def reduced(n: Node) -> str:
@@ -95,7 +104,9 @@ class GradFn:
     __slots__ = ("node",)
 
     def __init__(self, node): self.node = node
-    def name(self) -> str: return type(self).__name__
+    metadata = property(lambda self: {})
+
+    def name(self) -> str: return f"torch::autograd::{type(self).__name__}" if type(self).__name__ in ("CopySlices", "CopyBackwards") else type(self).__name__
 
     @property
     def next_functions(self): return tuple((vertex(x), 0) for x in operands(self.node) if isinstance(x, Node) and x.line.dtype.category >= 2)
@@ -117,7 +128,10 @@ class AccumulateGrad(GradFn):
     def next_functions(self): return ()
 
     @property
-    def variable(self): return wrap(self.node)
+    def variable(self):
+        owner = self.node.past.owner
+        owner = owner() if owner is not None else None
+        return wrap(self.node) if owner is None else owner
 
 
 _classes: dict[str, type] = {}
@@ -131,3 +145,28 @@ def vertex(n: Node):
     cls = _classes.get(name)
     if cls is None: cls = _classes[name] = type(name, (GradFn,), {"__slots__": (), "__module__": "torch.autograd.graph"})
     return cls(n)
+
+
+# ---------------------------------------------------------------- functions that are one vertex to PyTorch and several rows here
+WHOLE = dict(sort="Sort", topk="Topk", kthvalue="Kthvalue", median="Median", max="Max", min="Min", cummax="Cummax", cummin="Cummin", masked_select="MaskedSelect", tril="Tril",
+             triu="Triu", flip="Flip", roll="Roll", repeat="Repeat", tile="Repeat", trace="Trace", addmm="Addmm", baddbmm="Baddbmm", index_fill="IndexFill",
+             masked_scatter="MaskedScatter", scatter_add="ScatterAdd", renorm="Renorm", aminmax="Aminmax", cdist="Cdist", as_strided="AsStrided", amax="Amax", amin="Amin")
+LOSSES = dict(mse_loss="MseLoss", smooth_l1_loss="SmoothL1Loss", huber_loss="HuberLoss", nll_loss="NllLoss", cross_entropy="NllLoss", binary_cross_entropy="BinaryCrossEntropy",
+              binary_cross_entropy_with_logits="BinaryCrossEntropyWithLogits", multi_margin_loss="MultiMarginLoss", glu="Glu", prelu="PreluKernel", selu="Elu",
+              pixel_shuffle="PixelShuffle", unfold="Im2Col")
+
+
+def entitled(f, title: str):
+    """f, whose result's vertex is called by f's name in PyTorch. Parts of several results share it; one result keeps a reduction's numbered name."""
+    numbered = title in ("Max", "Min", "Median")
+
+    @functools.wraps(f)
+    def call(*args, **kw):
+        r = f(*args, **kw)
+        many = isinstance(r, tuple)
+        for t in r if many else (r,):
+            if not isinstance(t, Tensor): continue
+            line = read(t).line
+            if line.grad and line.title is None and (many or not numbered or title == "Median"): line.title = f"{title}Backward{int(many and title == 'Median')}"
+        return r
+    return call

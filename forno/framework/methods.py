@@ -11,7 +11,7 @@ from ..graph.line import LOCAL, Leaf, Node, record
 from . import autograd, data, functions as fn, gradfn, views
 from .bind import NUMBERS, apply, binary, constant, element_type, inplace, land, number, operand, unary
 from .size import CPU, Size, on_cpu, strided
-from .tensor import Alias, Lens, Tensor, check_write, detached, leaf_on, memory, owned, read, require_grad, share, version, whole_write, wrap, write
+from .tensor import Alias, Lens, Tensor, check_write, data_of, detached, leaf_on, memory, owned, read, require_grad, share, version, whole_write, wrap, write
 from .views import shape_of
 
 
@@ -117,7 +117,9 @@ def register_post_accumulate_grad_hook(self, hook):
     if past.__class__ is not Leaf: raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
     LOCAL.run.unmemo = True
     if past.after is None: past.after = []
-    call = lambda leaf: hook(self)
+
+    def call(leaf):
+        if hook(self) is not None: raise RuntimeError("Tensor post accumulate grad hooks should return None.")
     past.after.append(call)
     return autograd.Handle(past.after, call)
 
@@ -168,7 +170,9 @@ def copy_(self, src, non_blocking=False):
     n = read(src) if isinstance(src, Tensor) else constant(src, line.dtype, line.shape) if number(src) is not None else bad("copy_", src)
     if n.line.dtype is not line.dtype: n = record(mv.cast, (n,), line.dtype)
     if n.line.shape != line.shape: n = read(views.expand(owned(n), line.shape))
-    write(self, whole_write(self, record(mv.copy, (n,))))
+    n = record(mv.copy, (n,))
+    if n.line.grad: n.line.title = "CopyBackwards"
+    write(self, whole_write(self, n))
     return self
 
 
@@ -304,7 +308,7 @@ def hang(cls):
     cls._make_subclass = staticmethod(make_subclass)
     cls.requires_grad = property(requires_grad, set_requires_grad)
     cls.grad = property(get_grad, set_grad, lambda s: set_grad(s, None))
-    cls.data = property(detached, set_data)
+    cls.data = property(data_of, set_data)
     for name, f in dict(size=size, dim=dim, ndimension=dim, numel=numel, nelement=numel, stride=stride, storage_offset=storage_offset, is_contiguous=views.is_contiguous_in,
                         element_size=element_size, requires_grad_=requires_grad_, backward=backward, register_hook=register_hook, detach=detach, detach_=detach_,
                         register_post_accumulate_grad_hook=register_post_accumulate_grad_hook, retain_grad=autograd.retain_grad, copy_=copy_, fill_=fill_, zero_=zero_,

@@ -20,7 +20,7 @@ from ..dnn.contract import ConvSpec
 from ..dnn.pool import Window
 from ..graph.line import record
 from . import arrange, complexes, functions as fn, gathering, randoms, views
-from .autograd import no_grad
+from .modes import no_grad
 from .bind import apply, binary, constant
 from .tensor import owned, read
 from .views import shape_of
@@ -326,9 +326,7 @@ def class_index(index, classes: int, error=IndexError, text="Target {x} is out o
     return gathering.claimed(index, 0, classes - 1, error, text)
 
 
-def probability(x, name: str):
-    """What binary_cross_entropy takes for a probability."""
-    return gathering.claimed(x, 0, 1, RuntimeError, f"all elements of {name} should be between 0 and 1")
+def binary_cross_entropy(x, y): return apply(ac.binary_cross_entropy, x, y)
 
 
 # ---------------------------------------------------------------- matrix products with an addend

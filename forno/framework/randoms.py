@@ -13,7 +13,7 @@ from ..cpu import memory as mem
 from ..dnn import movement as mv
 from ..graph.line import LOCAL
 from . import creation, data, functions as fn, gathering, random_core, views
-from .autograd import no_grad
+from .modes import no_grad
 from .bind import apply
 from .size import CPU, on_cpu
 from .tensor import Tensor, check_write, memory, read, whole_write, wrap, write

@@ -46,6 +46,8 @@ def set_float32_matmul_precision(precision: str):
     else: warnings.warn(f"{precision} is not one of 'highest', 'high', and 'medium'; the current setting stays {Settings.matmul_precision}", stacklevel=2)
 
 
+def is_anomaly_enabled() -> bool: return state.anomaly
+def is_anomaly_check_nan_enabled() -> bool: return state.anomaly
 def get_default_device() -> device: return CPU
 def set_default_device(device): on_cpu(device)
 def set_flush_denormal(mode: bool) -> bool: return not mode    # kernels keep denormals: only turning it off succeeds

@@ -28,10 +28,13 @@ class Storage:
 
     `peers` are storages of the same memory with their own history (detach, .data, views made under no_grad).
     """
-    __slots__ = ("node", "version", "shape", "peers", "exposed", "__weakref__")
+    __slots__ = ("node", "clock", "shape", "peers", "exposed", "__weakref__")
 
-    def __init__(self, node, version):
-        self.node, self.version, self.shape, self.peers, self.exposed = node, version, node.line.shape, None, None
+    def __init__(self, node, clock):
+        self.node, self.clock, self.shape, self.peers, self.exposed = node, clock, node.line.shape, None, None     # clock: [version], one for all peers but .data
+
+    @property
+    def version(self): return self.clock[0]
 
 
 class Lens:
@@ -111,7 +114,7 @@ def permuted(t: Tensor):
     order = sorted(range(len(shape)), key=lambda d: (-strides[d], shape[d] == 1))
     mine = contiguous(shape)
     flat = record(mv.view, (n,), View(tuple(shape[d] for d in order), tuple(mine[d] for d in order), 0))
-    s = Storage(flat, 0)
+    s = Storage(flat, [0])
     t.alias = Alias(s, View(shape, strides, 0), n, flat)
     t.node = None
 
@@ -165,7 +168,7 @@ def share(t: Tensor) -> Alias:
     """t's memory gets an identity: from now on others may see it."""
     if t.alias is None:
         n = t.node
-        t.alias = Alias(Storage(n, version(t)), None, n, n)
+        t.alias = Alias(Storage(n, [version(t)]), None, n, n)
         t.node = None
     return t.alias
 
@@ -236,7 +239,9 @@ def recast(t: Tensor, dtype, mem: View, rel: View) -> Tensor:
     r.node = None
     store = base if base.node.line.dtype is dtype else Lens(base, dtype)
     r.alias = Alias(store, mem, None, None, frozen=freeze)
-    if n.line.grad and (a.leaf is not None or not freeze): r.alias.cache, r.alias.seen = record(mv.view, (bits(n, dtype),), rel), store.node
+    if n.line.grad and (a.leaf is not None or not freeze):
+        r.alias.cache, r.alias.seen = record(mv.view, (bits(n, dtype),), rel), store.node
+        r.alias.cache.line.memory = seen_as(mem)
     return r
 
 
@@ -250,11 +255,18 @@ def detached(t: Tensor) -> Tensor:
     return r
 
 
+def data_of(t: Tensor) -> Tensor:
+    """Tensor.data: detached, and its writes don't count in t's version."""
+    r = detached(t)
+    root(r.alias.store).clock = [0]
+    return r
+
+
 def peer(s: Storage | Lens) -> Storage | Lens:
     """Another storage of the same memory, without history."""
     if s.__class__ is Lens: return Lens(peer(s.base), s.dtype)
     if s.peers is None: s.peers = weakref.WeakSet([s])
-    p = Storage(bare(s.node) if s.node.line.grad and outside(s.node) else cut(s.node), s.version)
+    p = Storage(bare(s.node) if s.node.line.grad and outside(s.node) else cut(s.node), s.clock)
     p.shape, p.peers, p.exposed = s.shape, s.peers, s.exposed
     s.peers.add(p)
     return p
@@ -344,13 +356,12 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
     if not tracked and old.line.grad: w = straight(old, w)
     replaced(old, w, v)
     s.node = w
-    s.version += 1
+    s.clock[0] += 1
     if s.peers is not None:
         for p in list(s.peers):
             if p is s: continue
             d = cut(w)
             p.node = straight(p.node, d) if p.node.line.grad else d
-            p.version = s.version
 
 
 def replaced(old: Node, now: Node, v: Node):
@@ -395,6 +406,7 @@ def require_grad(t: Tensor):
     if is_inference(t) and not LOCAL.run.inference: raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
     n = read(t)
     leaf = Leaf()
+    leaf.owner = weakref.ref(t)
     a = t.alias
     if a is None: t.node = leaf_on(n, leaf)
     elif a.view is None:

@@ -91,7 +91,7 @@ def transpose(input, dim0, dim1):
 def t(input):
     n = len(shape_of(input))
     if n > 2: raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {n}D")
-    return transpose(input, 0, 1) if n == 2 else through(input, lambda v: v, ("t", 0, 0))
+    return through(input, lambda v: View(v.shape[::-1], v.strides[::-1], v.offset), ("T",))
 
 
 def movedim(input, source, destination):
@@ -136,7 +136,10 @@ def unflatten(input, dim, sizes):
 
 
 # ---------------------------------------------------------------- parts
-def narrow(input, dim, start, length):
+def narrow(input, dim, start, length): return part(input, dim, start, length, "n")
+
+
+def part(input, dim, start, length, key):
     shape = shape_of(input)
     if not shape: raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     d = normalize_dim(dim, len(shape))
@@ -146,17 +149,20 @@ def narrow(input, dim, start, length):
     if not -n <= start <= n: raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n}], but got {start})")
     if start < 0: start += n
     if start + length > n: raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
-    return through(input, lambda v: View(v.shape[:d] + (length,) + v.shape[d + 1:], v.strides, v.offset + start * v.strides[d]), ("n", d, start, length))
+    return through(input, lambda v: View(v.shape[:d] + (length,) + v.shape[d + 1:], v.strides, v.offset + start * v.strides[d]), (key, d, start, length))
 
 
-def select(input, dim, index):
+def select(input, dim, index): return one(input, dim, index, "i")
+
+
+def one(input, dim, index, key):
     shape = shape_of(input)
     if not shape: raise IndexError("select() cannot be applied to a 0-dim tensor.")
     d = normalize_dim(dim, len(shape))
     i, n = int(index), shape[d]
     if not -n <= i < n: raise IndexError(f"select(): index {i} out of range for tensor of size {list(shape)} at dimension {d}")
     i %= n
-    return through(input, lambda v: View(v.shape[:d] + v.shape[d + 1:], v.strides[:d] + v.strides[d + 1:], v.offset + i * v.strides[d]), ("i", d, i))
+    return through(input, lambda v: View(v.shape[:d] + v.shape[d + 1:], v.strides[:d] + v.strides[d + 1:], v.offset + i * v.strides[d]), (key, d, i))
 
 
 def slice_(input, dim, start, stop, step):
@@ -342,7 +348,7 @@ def split(tensor, split_size_or_sections, dim=0):
         sizes = [n] if k == 0 else [min(k, n - i) for i in range(0, max(n, 1), k)]
     out, at = [], 0
     for k in sizes:
-        out.append(narrow(tensor, dim, at, k))
+        out.append(part(tensor, dim, at, k, "split"))
         at += k
     return tuple(out)
 
@@ -373,7 +379,7 @@ def tensor_split(input, indices_or_sections, dim=0):
 def unbind(input, dim=0):
     d = normalize_dim(dim, len(shape_of(input)))
     if not shape_of(input): raise IndexError("Dimension specified as 0 but tensor has no dimensions")
-    return tuple(select(input, d, i) for i in range(shape_of(input)[d]))
+    return tuple(one(input, d, i, "unbind") for i in range(shape_of(input)[d]))
 
 
 FORMATS = {"channels_last": (0, 2, 3, 1), "channels_last_3d": (0, 2, 3, 4, 1)}     # axes, outermost first

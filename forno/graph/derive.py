@@ -177,6 +177,7 @@ class Derivation:
         self.fresh = False
         for x, gi in n.past.ctx(n, g):
             if x.__class__ is Node and gi is not None and (x.line.grad or x.past.__class__ is Leaf) and self.reaches(x): self.send(x, gi)
+        if not self.retain: n.past.ctx.free()
 
     def is_freed(self, n: Node) -> bool:
         past = n.past

@@ -28,7 +28,7 @@ new = object.__new__
 class Line:
     """`ins` codes operands: a slot (int), a fresh number (its type) or an earlier number of this run ((type, position))."""
     __slots__ = ("op", "key", "ins", "i", "j", "attr", "dtype", "shape", "strides", "grad", "slot", "nslots", "nscal", "scal", "prev", "next", "alts",
-                 "plans", "memo", "where", "memory", "bytes", "loose", "crowded", "inference")
+                 "plans", "memo", "where", "memory", "bytes", "loose", "crowded", "inference", "title")
 
     def __repr__(self):
         args = ", ".join(f"%{c}" if c.__class__ is int else c.__name__ if isinstance(c, type) else f"{c[0].__name__}#{c[1]}" for c in self.ins or ())
@@ -69,9 +69,9 @@ class Slice:
 
 class Leaf:
     """Where gradients of a leaf arrive: PyTorch's AccumulateGrad. Survives in-place updates of the leaf."""
-    __slots__ = ("grad", "hooks", "after", "__weakref__")
+    __slots__ = ("grad", "hooks", "after", "owner", "__weakref__")
 
-    def __init__(self): self.grad = self.hooks = self.after = None
+    def __init__(self): self.grad = self.hooks = self.after = self.owner = None      # owner: a weak reference to the tensor, for people who look at graphs
 
 
 class History:
@@ -148,7 +148,7 @@ def next_id() -> int:
 def blank(op) -> Line:
     e = new(Line)
     e.op, e.key, e.ins, e.attr, e.dtype, e.shape, e.strides, e.grad, e.slot = op, None, (), None, None, None, None, False, -1
-    e.i = e.j = e.scal = e.where = e.prev = e.memo = e.memory = None
+    e.i = e.j = e.scal = e.where = e.prev = e.memo = e.memory = e.title = None
     e.nslots = e.nscal = e.bytes = 0
     e.next, e.alts, e.plans, e.loose, e.crowded, e.inference = END, {}, {}, False, False, False
     return e

@@ -1,4 +1,5 @@
 """Stateless layers: every function of torch.nn.functional, composed from tensor operations. Knows tensors and numbers, no modules."""
+from ...framework import gradfn as _gradfn
 from .activation import (celu, celu_, elu, elu_, gelu, glu, gumbel_softmax, hardshrink, hardsigmoid, hardswish, hardtanh, hardtanh_, leaky_relu,
                          leaky_relu_, log_softmax, logsigmoid, mish, prelu, relu, relu6, relu_, rrelu, rrelu_, selu, selu_, sigmoid, silu, softmax,
                          softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold, threshold_)
@@ -21,3 +22,5 @@ from .shape import channel_shuffle, fold, native_channel_shuffle, pad, pixel_shu
 from .sparse import embedding, embedding_bag, one_hot
 from .vision import (GRID_SAMPLE_INTERPOLATION_MODES, GRID_SAMPLE_PADDING_MODES, affine_grid, grid_sample, interpolate, upsample, upsample_bilinear,
                      upsample_nearest)
+
+for _name, _title in _gradfn.LOSSES.items(): globals()[_name] = _gradfn.entitled(globals()[_name], _title)
