@@ -15,7 +15,8 @@ assert isa.level == "neon"
 machine = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(cpu=isa.cpu, features=isa.features, opt=1, reloc="pic")
 objects = []
 
-def precompile(jobs, extra=()):
+def precompile(jobs, extra=(), besides=()):
+    for build in besides: build()
     for text, name, opt in jobs:
         module = llvm.parse_assembly(text)
         module.triple, module.data_layout = "aarch64-unknown-linux-gnu", str(machine.target_data)
