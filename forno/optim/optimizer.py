@@ -227,7 +227,7 @@ class Rule(Optimizer):
     """An optimizer that is one loop over a group: subclasses define `_update(group)`."""
 
     def step(self, closure=None):
-        with torch.set_grad_enabled(self.defaults["differentiable"]):
+        with torch.set_grad_enabled(bool(self.defaults.get("differentiable"))):
             loss = None
             if closure is not None:
                 with torch.enable_grad(): loss = closure()
