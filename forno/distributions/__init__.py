@@ -5,7 +5,8 @@ It knows tensors only. PyTorch has a module per distribution; here they stand to
 """
 import sys as _sys
 
-from . import combined, constraint_registry, constraints, discrete, distribution, kl, multivariate, positive, real, simplex, transformed, transforms, utils
+from . import (combined, constraint_registry, constraints, discrete, distribution, kl, multivariate, positive, real, simplex, transformed, transforms,
+               utils)
 from .combined import *
 from .constraint_registry import biject_to, transform_to
 from .discrete import *
@@ -24,10 +25,11 @@ _MODULES = {
     distribution: "exp_family", multivariate: "lkj_cholesky lowrank_multivariate_normal multivariate_normal wishart",
     positive: "chi2 exponential fishersnedecor gamma", real: "cauchy generalized_pareto laplace normal studentT uniform von_mises",
     simplex: "beta continuous_bernoulli dirichlet",
-    transformed: "gumbel half_cauchy half_normal inverse_gamma kumaraswamy log_normal logistic_normal pareto relaxed_bernoulli relaxed_categorical weibull",
+    transformed: "gumbel half_cauchy half_normal inverse_gamma kumaraswamy log_normal logistic_normal pareto relaxed_bernoulli relaxed_categorical "
+                 "weibull",
 }
 for _file, _names in _MODULES.items():
     for _name in _names.split(): globals()[_name] = _sys.modules[f"{__name__}.{_name}"] = _file
 
-__all__ = [n for n, x in globals().items() if n[0] != "_" and (isinstance(x, type) or n in ("biject_to", "transform_to", "identity_transform", "kl_divergence",
-                                                                                            "register_kl"))]
+_FUNCTIONS = ("biject_to", "transform_to", "identity_transform", "kl_divergence", "register_kl")
+__all__ = [n for n, x in globals().items() if n[0] != "_" and (isinstance(x, type) or n in _FUNCTIONS)]

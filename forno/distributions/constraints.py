@@ -175,7 +175,7 @@ class _Boolean(Constraint):
 
 class _IntegerInterval(_Between):
     is_discrete = True
-    def check(self, value): return (value % 1 == 0) & (self.lower_bound <= value) & (value <= self.upper_bound)
+    def check(self, value): return (value % 1 == 0) & (value >= self.lower_bound) & (value <= self.upper_bound)
 
 
 class _IntegerLessThan(_Below):
@@ -193,11 +193,11 @@ class _Real(Constraint):
 
 
 class _GreaterThan(_Above):
-    def check(self, value): return self.lower_bound < value
+    def check(self, value): return value > self.lower_bound
 
 
 class _GreaterThanEq(_Above):
-    def check(self, value): return self.lower_bound <= value
+    def check(self, value): return value >= self.lower_bound
 
 
 class _LessThan(_Below):
@@ -205,11 +205,11 @@ class _LessThan(_Below):
 
 
 class _Interval(_Between):
-    def check(self, value): return (self.lower_bound <= value) & (value <= self.upper_bound)
+    def check(self, value): return (value >= self.lower_bound) & (value <= self.upper_bound)
 
 
 class _HalfOpenInterval(_Between):
-    def check(self, value): return (self.lower_bound <= value) & (value < self.upper_bound)
+    def check(self, value): return (value >= self.lower_bound) & (value < self.upper_bound)
 
 
 # ---------------------------------------------------------------- vectors and matrices

@@ -229,8 +229,11 @@ class Categorical(Odds):
 
     @checked
     def log_prob(self, value):
-        value, logits = torch.broadcast_tensors(value.long().unsqueeze(-1), self.logits)
-        return logits.gather(-1, value[..., :1]).squeeze(-1)
+        index, logits = value.long().unsqueeze(-1), self.logits
+        if value.shape != self._batch_shape:
+            index, logits = torch.broadcast_tensors(index, logits)
+            index = index[..., :1]
+        return logits.gather(-1, index).squeeze(-1)
 
     def entropy(self): return -(self.logits.clamp(min=torch.finfo(self.logits.dtype).min) * self.probs).sum(-1)
     def enumerate_support(self, expand=True): return self._enumerated(torch.arange(self._num_events, dtype=torch.long), expand)

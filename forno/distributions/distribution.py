@@ -6,6 +6,7 @@ do not; from that `expand` follows for all of them. Methods marked `checked` val
 from __future__ import annotations
 
 import functools
+import operator
 import warnings
 
 from ..framework import api as torch
@@ -52,12 +53,12 @@ class Distribution:
             limits = {}
             warnings.warn(f"{self.__class__} does not define `arg_constraints`. Please set `arg_constraints = {{}}` or initialize the distribution "
                           "with `validate_args=False` to turn off validation.", stacklevel=4)
-        for name, constraint in limits.items():
-            if constraints.is_dependent(constraint): continue
-            if name not in self.__dict__ and isinstance(getattr(type(self), name), lazy_property): continue
-            value = getattr(self, name)
-            if constraint.check(value).all(): continue
-            raise ValueError(_found(f"parameter {name}", value, f"of distribution {self!r} to satisfy the constraint {constraint!r}"))
+        known = [(name, c) for name, c in limits.items() if not constraints.is_dependent(c)
+                 and (name in self.__dict__ or not isinstance(getattr(type(self), name), lazy_property))]
+        valid = [c.check(getattr(self, name)).all() for name, c in known]
+        if functools.reduce(operator.and_, valid, True): return          # one value to wait for
+        name, c = next(k for k, ok in zip(known, valid) if not ok)
+        raise ValueError(_found(f"parameter {name}", getattr(self, name), f"of distribution {self!r} to satisfy the constraint {c!r}"))
 
     def _given(self, validate_args, **parameters):
         """Numbers and tensors become parameters of one shape, the batch's."""
@@ -97,8 +98,8 @@ class Distribution:
 
     def _get_checked_instance(self, cls, _instance=None):
         if _instance is None and type(self).__init__ != cls.__init__:
-            raise NotImplementedError(f"Subclass {self.__class__.__name__} of {cls.__name__} that defines a custom __init__ method must also define a "
-                                      "custom .expand() method.")
+            raise NotImplementedError(f"Subclass {self.__class__.__name__} of {cls.__name__} that defines a custom __init__ method must also "
+                                      "define a custom .expand() method.")
         return self.__new__(type(self)) if _instance is None else _instance
 
     # ---- what it is

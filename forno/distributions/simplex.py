@@ -110,7 +110,8 @@ class ContinuousBernoulli(Odds, ExponentialFamily):
         name, value = self._one_of(probs, logits)
         value, = broadcast_all(value)
         if name == "probs":
-            if validate_args is not None and not self.arg_constraints["probs"].check(value).all(): raise ValueError("The parameter probs has invalid values")
+            if validate_args is not None and not self.arg_constraints["probs"].check(value).all():
+                raise ValueError("The parameter probs has invalid values")
             value = clamp_probs(value)
         self._lims = lims
         self._given(validate_args, **{name: value})

@@ -35,7 +35,8 @@ class Gumbel(TransformedDistribution):
         ends = info.tiny, 1 - info.eps
         if not (isinstance(loc, Number) and isinstance(scale, Number)): ends = (torch.full_like(self.loc, e) for e in ends)
         super().__init__(Uniform(*ends, validate_args=validate_args),
-                         [ExpTransform().inv, AffineTransform(0, -torch.ones_like(self.scale)), ExpTransform().inv, AffineTransform(loc, -self.scale)],
+                         [ExpTransform().inv, AffineTransform(0, -torch.ones_like(self.scale)), ExpTransform().inv,
+                          AffineTransform(loc, -self.scale)],
                          validate_args=validate_args)
 
     @checked
@@ -82,7 +83,9 @@ class _Half(TransformedDistribution):
 class HalfNormal(_Half):
     """|x|, x normal."""
     parts = ()
-    def __init__(self, scale, validate_args=None): super().__init__(Normal(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
+
+    def __init__(self, scale, validate_args=None):
+        super().__init__(Normal(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
 
     @property
     def mean(self): return self.scale * math.sqrt(2 / math.pi)
@@ -94,7 +97,9 @@ class HalfNormal(_Half):
 class HalfCauchy(_Half):
     """|x|, x a Cauchy number."""
     parts = ()
-    def __init__(self, scale, validate_args=None): super().__init__(Cauchy(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
+
+    def __init__(self, scale, validate_args=None):
+        super().__init__(Cauchy(0, scale, validate_args=False), AbsTransform(), validate_args=validate_args)
 
     @property
     def mean(self): return self._filled(math.inf, self.scale)

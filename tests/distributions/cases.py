@@ -17,7 +17,8 @@ FACTOR = [[1.0, 0.2], [0.5, -0.3], [-0.7, 0.9]]
 
 # name, then the arguments; a list becomes a tensor, everything else stays
 CASES = {
-    "Bernoulli probs": ("Bernoulli", dict(probs=P)), "Bernoulli logits": ("Bernoulli", dict(logits=Z)), "Bernoulli number": ("Bernoulli", dict(probs=0.3)),
+    "Bernoulli probs": ("Bernoulli", dict(probs=P)), "Bernoulli logits": ("Bernoulli", dict(logits=Z)),
+    "Bernoulli number": ("Bernoulli", dict(probs=0.3)),
     "Beta": ("Beta", dict(concentration1=A, concentration0=B)), "Beta numbers": ("Beta", dict(concentration1=2.0, concentration0=3.0)),
     "Beta large": ("Beta", dict(concentration1=[9.0, 30.0], concentration0=[12.0, 8.0])),
     "Binomial": ("Binomial", dict(total_count=12, probs=P)), "Binomial logits": ("Binomial", dict(total_count=12, logits=Z)),
@@ -89,7 +90,8 @@ def _transformed(m, loc, scale, **kw):
 BUILT = {
     "independent": lambda m, loc, scale, **kw: m.distributions.Independent(m.distributions.Normal(loc, scale), 1, **kw),
     "transformed": _transformed,
-    "mixture": lambda m, probs, loc, scale, **kw: m.distributions.MixtureSameFamily(m.distributions.Categorical(probs), m.distributions.Normal(loc, scale), **kw),
+    "mixture": lambda m, probs, loc, scale, **kw: m.distributions.MixtureSameFamily(
+        m.distributions.Categorical(probs), m.distributions.Normal(loc, scale), **kw),
     "vectors": lambda m, probs, loc, scale, **kw: m.distributions.MixtureSameFamily(
         m.distributions.Categorical(probs), m.distributions.Independent(m.distributions.Normal(loc, scale), 1), **kw),
 }

@@ -106,7 +106,8 @@ def test_gradients(case):
             d, parameters = ours(m, case, grad=True, **({"validate_args": False} if "MixtureSameFamily" not in case else {}))
             y = seeded(m, lambda: f(m, d))
             weights = m.arange(y.numel(), dtype=m.float64).reshape(y.shape) + 1
-            seen = (lambda g: g.tril()) if case == "Wishart" else (lambda g: g)             # above a factor's diagonal PyTorch's cholesky_solve leaves something
+            # above a factor's diagonal PyTorch's cholesky_solve leaves something
+            seen = (lambda g: g.tril()) if case == "Wishart" else (lambda g: g)
             return [m.zeros(()) if g is None else seen(g) if g.dim() == 2 else g
                     for g in m.autograd.grad((y * weights.cos()).sum(), [p for p in parameters if p.requires_grad], allow_unused=True)]
         return run

@@ -19,14 +19,18 @@ TRANSFORMS = {
     "Cat": (lambda d, t: d.CatTransform([d.ExpTransform(), d.AffineTransform(1.0, 2.0)], dim=-1, lengths=[1, 2]), X),
     "Compose": (lambda d, t: d.ComposeTransform([d.AffineTransform(0.5, 2.0), d.SigmoidTransform()]), X),
     "Compose events": (lambda d, t: d.ComposeTransform([d.AffineTransform(0.5, 2.0), d.StickBreakingTransform()]), X),
-    "CorrCholesky": (lambda d, t: d.CorrCholeskyTransform(), X), "Exp": (lambda d, t: d.ExpTransform(), X), "Exp inverse": (lambda d, t: d.ExpTransform().inv, POSITIVE),
+    "CorrCholesky": (lambda d, t: d.CorrCholeskyTransform(), X), "Exp": (lambda d, t: d.ExpTransform(), X),
+    "Exp inverse": (lambda d, t: d.ExpTransform().inv, POSITIVE),
     "CumulativeDistribution": (lambda d, t: d.transforms.CumulativeDistributionTransform(d.Normal(t(0.5), t(2.0))), X),
-    "Independent": (lambda d, t: d.IndependentTransform(d.SigmoidTransform(), 1), X), "LowerCholesky": (lambda d, t: d.LowerCholeskyTransform(), SQUARE),
+    "Independent": (lambda d, t: d.IndependentTransform(d.SigmoidTransform(), 1), X),
+    "LowerCholesky": (lambda d, t: d.LowerCholeskyTransform(), SQUARE),
     "PositiveDefinite": (lambda d, t: d.PositiveDefiniteTransform(), SQUARE), "Power": (lambda d, t: d.PowerTransform(t([2.0, 0.5, -1.0])), POSITIVE),
     "Power number": (lambda d, t: d.PowerTransform(t(2.0)), POSITIVE), "Reshape": (lambda d, t: d.ReshapeTransform((3,), (3, 1)), X),
-    "Sigmoid": (lambda d, t: d.SigmoidTransform(), X), "Softmax": (lambda d, t: d.SoftmaxTransform(), X), "Softplus": (lambda d, t: d.SoftplusTransform(), X),
+    "Sigmoid": (lambda d, t: d.SigmoidTransform(), X), "Softmax": (lambda d, t: d.SoftmaxTransform(), X),
+    "Softplus": (lambda d, t: d.SoftplusTransform(), X),
     "Stack": (lambda d, t: d.StackTransform([d.ExpTransform(), d.TanhTransform(), d.identity_transform], dim=-1), X),
-    "StickBreaking": (lambda d, t: d.StickBreakingTransform(), X), "Tanh": (lambda d, t: d.TanhTransform(), X), "identity": (lambda d, t: d.identity_transform, X),
+    "StickBreaking": (lambda d, t: d.StickBreakingTransform(), X), "Tanh": (lambda d, t: d.TanhTransform(), X),
+    "identity": (lambda d, t: d.identity_transform, X),
 }
 
 
@@ -54,8 +58,8 @@ def test_values(name):
         want, got = (outcome(lambda m=m, what=what: getattr(transform(m, name)[0], what)) for m in both())
         if isinstance(want, Exception): assert type(got).__name__ == type(want).__name__, what
         elif hasattr(want, "numpy"): agree(plain(got), plain(want))
-        elif what in ("domain", "codomain") and "object at" not in repr(want): assert repr(got).replace("float64", "") == repr(want).replace("float64", "") and got.event_dim == want.event_dim
         elif what not in ("domain", "codomain"): assert got == want, what
+        elif "object at" not in repr(want): assert (repr(got), got.event_dim) == (repr(want), want.event_dim)
     ts = [transform(m, name)[0] for m in both()]
     assert repr(ts[0]) == repr(ts[1]) and repr(ts[0].inv) == repr(ts[1].inv)
     for shape in ((), (3,), (2, 3), (4, 3, 3), (2, 2)):
@@ -79,7 +83,8 @@ def test_caches():
     """A value just computed is not computed again, in either direction; copies forget their inverse, not their cache size."""
     for m in both():
         d = m.distributions
-        for t in (d.ExpTransform(cache_size=1), d.ComposeTransform([d.ExpTransform(), d.AffineTransform(1.0, 2.0)]).with_cache(), d.StickBreakingTransform().with_cache(1)):
+        both_ways = d.ComposeTransform([d.ExpTransform(), d.AffineTransform(1.0, 2.0)])
+        for t in (d.ExpTransform(cache_size=1), both_ways.with_cache(), d.StickBreakingTransform().with_cache(1)):
             x = m.tensor([0.3, 0.5])
             y = t(x)
             assert t(x) is y and t.inv(y) is x
@@ -128,16 +133,22 @@ def test_triangles(diag):
 
 # ---------------------------------------------------------------- constraints
 CONSTRAINTS = {
-    "boolean": (lambda c, t: c.boolean, [0.0, 1.0, 0.5]), "cat": (lambda c, t: c.cat([c.positive, c.boolean], -1, [1, 2]), [[0.5, 0.0, 1.0], [-1.0, 2.0, 1.0]]),
+    "boolean": (lambda c, t: c.boolean, [0.0, 1.0, 0.5]),
+    "cat": (lambda c, t: c.cat([c.positive, c.boolean], -1, [1, 2]), [[0.5, 0.0, 1.0], [-1.0, 2.0, 1.0]]),
     "corr_cholesky": (lambda c, t: c.corr_cholesky, [[[1.0, 0.0], [0.6, 0.8]], [[1.0, 0.0], [0.6, 0.7]], [[1.0, 0.1], [0.6, 0.8]]]),
-    "greater_than": (lambda c, t: c.greater_than(1.5), [1.0, 1.5, 2.0]), "greater_than_eq": (lambda c, t: c.greater_than_eq(lower_bound=1.5), [1.0, 1.5, 2.0]),
-    "half_open_interval": (lambda c, t: c.half_open_interval(0, 2), [0.0, 1.0, 2.0]), "independent": (lambda c, t: c.independent(c.positive, 1), [[1.0, 2.0], [1.0, -2.0]]),
-    "integer_interval": (lambda c, t: c.integer_interval(0, 3), [-1.0, 0.0, 1.5, 3.0, 4.0]), "interval": (lambda c, t: c.interval(t(0.0), t(2.0)), [0.0, 1.0, 2.5]),
-    "less_than": (lambda c, t: c.less_than(1.5), [1.0, 1.5, 2.0]), "lower_cholesky": (lambda c, t: c.lower_cholesky, [[[1.0, 0.0], [5.0, 2.0]], [[1.0, 0.0], [5.0, -2.0]]]),
+    "greater_than": (lambda c, t: c.greater_than(1.5), [1.0, 1.5, 2.0]),
+    "greater_than_eq": (lambda c, t: c.greater_than_eq(lower_bound=1.5), [1.0, 1.5, 2.0]),
+    "half_open_interval": (lambda c, t: c.half_open_interval(0, 2), [0.0, 1.0, 2.0]),
+    "independent": (lambda c, t: c.independent(c.positive, 1), [[1.0, 2.0], [1.0, -2.0]]),
+    "integer_interval": (lambda c, t: c.integer_interval(0, 3), [-1.0, 0.0, 1.5, 3.0, 4.0]),
+    "interval": (lambda c, t: c.interval(t(0.0), t(2.0)), [0.0, 1.0, 2.5]),
+    "less_than": (lambda c, t: c.less_than(1.5), [1.0, 1.5, 2.0]),
+    "lower_cholesky": (lambda c, t: c.lower_cholesky, [[[1.0, 0.0], [5.0, 2.0]], [[1.0, 0.0], [5.0, -2.0]]]),
     "lower_triangular": (lambda c, t: c.lower_triangular, [[[1.0, 0.0], [5.0, -2.0]], [[1.0, 1.0], [5.0, 2.0]]]),
     "mixture": (lambda c, t: c.MixtureSameFamilyConstraint(c.interval(t([0.0, 1.0]), t([2.0, 3.0]))), [0.5, 1.5, 2.5]),
     "multinomial": (lambda c, t: c.multinomial(3), [[1.0, 2.0], [2.0, 2.0], [-1.0, 2.0]]), "nonnegative": (lambda c, t: c.nonnegative, [-1.0, 0.0]),
-    "nonnegative_integer": (lambda c, t: c.nonnegative_integer, [-1.0, 0.0, 0.5, 2.0]), "one_hot": (lambda c, t: c.one_hot, [[0.0, 1.0], [1.0, 1.0], [0.5, 0.5]]),
+    "nonnegative_integer": (lambda c, t: c.nonnegative_integer, [-1.0, 0.0, 0.5, 2.0]),
+    "one_hot": (lambda c, t: c.one_hot, [[0.0, 1.0], [1.0, 1.0], [0.5, 0.5]]),
     "positive": (lambda c, t: c.positive, [-1.0, 0.0, 1.0]), "positive_integer": (lambda c, t: c.positive_integer, [0.0, 1.0, 1.5]),
     "positive_definite": (lambda c, t: c.positive_definite, [[[2.0, 1.0], [1.0, 2.0]], [[1.0, 2.0], [2.0, 1.0]]]),
     "positive_semidefinite": (lambda c, t: c.positive_semidefinite, [[[2.0, 1.0], [1.0, 2.0]], [[1.0, 2.0], [2.0, 1.0]]]),
@@ -145,7 +156,8 @@ CONSTRAINTS = {
     "real": (lambda c, t: c.real, [0.0, float("inf"), float("nan")]), "real_vector": (lambda c, t: c.real_vector, [[0.0, 1.0], [float("nan"), 1.0]]),
     "simplex": (lambda c, t: c.simplex, [[0.3, 0.7], [0.3, 0.6], [-0.3, 1.3]]), "square": (lambda c, t: c.square, [[[1.0, 2.0]], [[3.0, 4.0]]]),
     "stack": (lambda c, t: c.stack([c.positive, c.boolean], -1), [[0.5, 0.0], [-1.0, 2.0]]),
-    "symmetric": (lambda c, t: c.symmetric, [[[2.0, 1.0], [1.0, 2.0]], [[1.0, 2.0], [2.1, 1.0]]]), "unit_interval": (lambda c, t: c.unit_interval, [-0.1, 0.0, 1.0]),
+    "symmetric": (lambda c, t: c.symmetric, [[[2.0, 1.0], [1.0, 2.0]], [[1.0, 2.0], [2.1, 1.0]]]),
+    "unit_interval": (lambda c, t: c.unit_interval, [-0.1, 0.0, 1.0]),
 }
 
 
@@ -168,7 +180,8 @@ def test_registry(name, way):
         y = t(x)
         return [y, c.check(y)]
     compare(mapped, rtol=1e-8)
-    want, got = (outcome(lambda m=m: repr(getattr(m.distributions, way)(CONSTRAINTS[name][0](m.distributions.constraints, lambda v: tensor(m, v))))) for m in both())
+    constraint = lambda m: CONSTRAINTS[name][0](m.distributions.constraints, lambda v: tensor(m, v))
+    want, got = (outcome(lambda m=m: repr(getattr(m.distributions, way)(constraint(m)))) for m in both())
     assert str(got) == str(want)
 
 
@@ -179,7 +192,8 @@ def test_registering():
         with pytest.raises(NotImplementedError, match="Cannot transform Even constraints"): registry(Even())
         registry.register(Even)(lambda constraint: "found")
         assert registry(Even()) == "found"
-        with pytest.raises(TypeError, match="Expected constraint to be either a Constraint subclass or instance, but got 3"): registry.register(3, None.__class__)
+        with pytest.raises(TypeError, match="Expected constraint to be either a Constraint subclass or instance, but got 3"):
+            registry.register(3, lambda constraint: None)
 
 
 def test_dependent_constraints():

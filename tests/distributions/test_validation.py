@@ -7,8 +7,10 @@ NAN = float("nan")
 BAD_PARAMETERS = [
     ("Bernoulli", dict(probs=[0.5, 1.5])), ("Bernoulli", dict()), ("Bernoulli", dict(probs=[0.5], logits=[0.0])), ("Bernoulli", dict(logits=[NAN])),
     ("Bernoulli", dict(probs="x")), ("Beta", dict(concentration1=[0.0], concentration0=[1.0])), ("Binomial", dict(total_count=[-1.0], probs=[0.5])),
-    ("Binomial", dict(total_count=3, probs=[2.0])), ("Categorical", dict(probs=[-0.5, 1.5])), ("Categorical", dict(probs=0.5)), ("Categorical", dict()),
-    ("Categorical", dict(logits=[NAN, 0.0])), ("Cauchy", dict(loc=[0.0], scale=[-1.0])), ("Chi2", dict(df=[-1.0])), ("ContinuousBernoulli", dict(probs=[NAN])),
+    ("Binomial", dict(total_count=3, probs=[2.0])), ("Categorical", dict(probs=[-0.5, 1.5])), ("Categorical", dict(probs=0.5)),
+    ("Categorical", dict()),
+    ("Categorical", dict(logits=[NAN, 0.0])), ("Cauchy", dict(loc=[0.0], scale=[-1.0])), ("Chi2", dict(df=[-1.0])),
+    ("ContinuousBernoulli", dict(probs=[NAN])),
     ("ContinuousBernoulli", dict(probs=[2.0], validate_args=True)), ("Dirichlet", dict(concentration=[1.0, -1.0])), ("Exponential", dict(rate=[0.0])),
     ("FisherSnedecor", dict(df1=[-1.0], df2=[1.0])), ("Gamma", dict(concentration=[1.0], rate=[-1.0])), ("Gamma", dict(concentration=-1.0, rate=1.0)),
     ("GeneralizedPareto", dict(loc=[0.0], scale=[0.0], concentration=[0.0])), ("Geometric", dict(probs=[0.0, 0.5])), ("Geometric", dict(probs=[1.5])),
@@ -19,11 +21,14 @@ BAD_PARAMETERS = [
     ("LowRankMultivariateNormal", dict(loc=[0.0, 1.0], cov_factor=[1.0, 2.0], cov_diag=[1.0, 1.0])),
     ("Multinomial", dict(total_count=2.5, probs=[0.5, 0.5])), ("MultivariateNormal", dict(loc=[0.0, 1.0])),
     ("MultivariateNormal", dict(loc=[0.0, 1.0], scale_tril=[[1.0, 0.0], [0.0, 1.0]], covariance_matrix=[[1.0, 0.0], [0.0, 1.0]])),
-    ("MultivariateNormal", dict(loc=[0.0, 1.0], scale_tril=[1.0, 1.0])), ("MultivariateNormal", dict(loc=[0.0, 1.0], covariance_matrix=[[1.0, 2.0], [2.0, 1.0]])),
+    ("MultivariateNormal", dict(loc=[0.0, 1.0], scale_tril=[1.0, 1.0])),
+    ("MultivariateNormal", dict(loc=[0.0, 1.0], covariance_matrix=[[1.0, 2.0], [2.0, 1.0]])),
     ("MultivariateNormal", dict(loc=[0.0, 1.0], scale_tril=[[1.0, 2.0], [2.0, 1.0]])), ("NegativeBinomial", dict(total_count=[1.0], probs=[1.0])),
     ("NegativeBinomial", dict(total_count=[-1.0], probs=[0.5])), ("Normal", dict(loc=[0.0], scale=[-1.0, 2.0])), ("Normal", dict(loc=0.0, scale=0.0)),
-    ("Normal", dict(loc=[0.0, 1.0], scale=[1.0, 2.0, 3.0])), ("OneHotCategorical", dict(probs=[[2.0, -1.0]])), ("Pareto", dict(scale=[1.0], alpha=[0.0])),
-    ("Poisson", dict(rate=[-1.0])), ("RelaxedBernoulli", dict(temperature=[1.0], probs=[2.0])), ("StudentT", dict(df=[0.0])), ("Uniform", dict(low=[1.0], high=[0.0])),
+    ("Normal", dict(loc=[0.0, 1.0], scale=[1.0, 2.0, 3.0])), ("OneHotCategorical", dict(probs=[[2.0, -1.0]])),
+    ("Pareto", dict(scale=[1.0], alpha=[0.0])),
+    ("Poisson", dict(rate=[-1.0])), ("RelaxedBernoulli", dict(temperature=[1.0], probs=[2.0])), ("StudentT", dict(df=[0.0])),
+    ("Uniform", dict(low=[1.0], high=[0.0])),
     ("Uniform", dict(low=1.0, high=1.0)), ("VonMises", dict(loc=[0.0], concentration=[0.0])), ("Weibull", dict(scale=[1.0], concentration=[-1.0])),
     ("Wishart", dict(df=1.0, scale_tril=[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])), ("Wishart", dict(df=3.0)),
 ]
@@ -44,12 +49,17 @@ def test_parameters(name, given): same_error(lambda m: build(m, name, given))
 
 
 BAD_VALUES = [
-    ("Normal", dict(loc=[0.0, 1.0], scale=[1.0, 1.0]), [0.0, 1.0, 2.0]), ("Normal", dict(loc=[0.0], scale=[1.0]), [NAN]), ("Normal", dict(loc=0.0, scale=1.0), 0.5),
+    ("Normal", dict(loc=[0.0, 1.0], scale=[1.0, 1.0]), [0.0, 1.0, 2.0]), ("Normal", dict(loc=[0.0], scale=[1.0]), [NAN]),
+    ("Normal", dict(loc=0.0, scale=1.0), 0.5),
     ("Bernoulli", dict(probs=[0.5]), [0.5]), ("Binomial", dict(total_count=3, probs=[0.5]), [4.0]), ("Categorical", dict(probs=[0.5, 0.5]), [2]),
-    ("Categorical", dict(probs=[0.5, 0.5]), [0.5]), ("Beta", dict(concentration1=[1.0], concentration0=[1.0]), [1.5]), ("Exponential", dict(rate=[1.0]), [-1.0]),
-    ("Dirichlet", dict(concentration=[1.0, 1.0]), [0.7, 0.7]), ("Dirichlet", dict(concentration=[1.0, 1.0]), [0.2, 0.3, 0.5]), ("Poisson", dict(rate=[1.0]), [0.5]),
-    ("Uniform", dict(low=[0.0], high=[1.0]), [1.5]), ("OneHotCategorical", dict(probs=[0.5, 0.5]), [1.0, 1.0]), ("Gamma", dict(concentration=[1.0], rate=[1.0]), [-1.0]),
-    ("MultivariateNormal", dict(loc=[0.0, 0.0], scale_tril=[[1.0, 0.0], [0.0, 1.0]]), [0.0, 0.0, 0.0]), ("Multinomial", dict(total_count=2, probs=[0.5, 0.5]), [2.0, 2.0]),
+    ("Categorical", dict(probs=[0.5, 0.5]), [0.5]), ("Beta", dict(concentration1=[1.0], concentration0=[1.0]), [1.5]),
+    ("Exponential", dict(rate=[1.0]), [-1.0]),
+    ("Dirichlet", dict(concentration=[1.0, 1.0]), [0.7, 0.7]), ("Dirichlet", dict(concentration=[1.0, 1.0]), [0.2, 0.3, 0.5]),
+    ("Poisson", dict(rate=[1.0]), [0.5]),
+    ("Uniform", dict(low=[0.0], high=[1.0]), [1.5]), ("OneHotCategorical", dict(probs=[0.5, 0.5]), [1.0, 1.0]),
+    ("Gamma", dict(concentration=[1.0], rate=[1.0]), [-1.0]),
+    ("MultivariateNormal", dict(loc=[0.0, 0.0], scale_tril=[[1.0, 0.0], [0.0, 1.0]]), [0.0, 0.0, 0.0]),
+    ("Multinomial", dict(total_count=2, probs=[0.5, 0.5]), [2.0, 2.0]),
     ("LogNormal", dict(loc=[0.0], scale=[1.0]), [-1.0]), ("HalfNormal", dict(scale=[1.0]), [-1.0]), ("Pareto", dict(scale=[2.0], alpha=[1.0]), [1.0]),
     ("Wishart", dict(df=3.0, scale_tril=[[1.0, 0.0], [0.0, 1.0]]), [[1.0, 2.0], [2.0, 1.0]]), ("LKJCholesky", dict(dim=2), [[1.0, 0.5], [0.5, 1.0]]),
 ]
@@ -65,11 +75,14 @@ def test_a_normal_cdf_validates_too(): same_error(lambda m: m.distributions.Unif
 
 def test_other_refusals():
     for f in (lambda d, m: d.Independent(d.Normal(m.zeros(3), m.ones(3)), 2), lambda d, m: d.Independent(d.Bernoulli(m.ones(3) / 2), 1).enumerate_support(),
-              lambda d, m: d.MixtureSameFamily(d.Normal(0.0, 1.0), d.Normal(m.zeros(3), m.ones(3))), lambda d, m: d.MixtureSameFamily(d.Categorical(m.ones(3)), 1),
+              lambda d, m: d.MixtureSameFamily(d.Normal(0.0, 1.0), d.Normal(m.zeros(3), m.ones(3))),
+              lambda d, m: d.MixtureSameFamily(d.Categorical(m.ones(3)), 1),
               lambda d, m: d.MixtureSameFamily(d.Categorical(m.ones(2)), d.Normal(m.zeros(3), m.ones(3))),
               lambda d, m: d.MixtureSameFamily(d.Categorical(m.ones(4, 3)), d.Normal(m.zeros(2, 3), m.ones(3))),
-              lambda d, m: d.Binomial(m.tensor([2.0, 3.0]), m.tensor([0.5, 0.5])).enumerate_support(), lambda d, m: d.Binomial(m.tensor([2.0, 3.0]), m.tensor([0.5, 0.5])).entropy(),
-              lambda d, m: d.Normal(0.0, 1.0).enumerate_support(), lambda d, m: d.Poisson(m.ones(2)).entropy(), lambda d, m: d.Poisson(m.ones(2)).rsample(),
+              lambda d, m: d.Binomial(m.tensor([2.0, 3.0]), m.tensor([0.5, 0.5])).enumerate_support(),
+              lambda d, m: d.Binomial(m.tensor([2.0, 3.0]), m.tensor([0.5, 0.5])).entropy(),
+              lambda d, m: d.Normal(0.0, 1.0).enumerate_support(), lambda d, m: d.Poisson(m.ones(2)).entropy(),
+              lambda d, m: d.Poisson(m.ones(2)).rsample(),
               lambda d, m: d.Categorical(m.ones(2)).mode.foo, lambda d, m: d.Normal.set_default_validate_args(3), lambda d, m: d.Distribution().mean,
               lambda d, m: d.Distribution(validate_args=False).expand((2,)), lambda d, m: d.kl_divergence(1, 2)):
         same_error(lambda m, f=f: f(m.distributions, m))
