@@ -8,6 +8,7 @@ import math
 
 from ..core import dtype as dt
 from ..core.shape import normalize_dim, whole
+from ..dnn import activation as ac
 from ..dnn import contract as ct
 from ..dnn import elementwise as ew
 from ..dnn import functions as fns
@@ -338,6 +339,9 @@ def linear(input, weight, bias=None):
 def _product_added(check):
     def f(input, a, b, *, beta=1, alpha=1):
         check(a, b)
+        wide = a.dtype.opmath
+        if (alpha != 1 or beta != 1) and wide is not a.dtype and a.dtype is b.dtype is input.dtype:          # rounded once, as PyTorch's
+            return fn.to(f(fn.to(input, wide), fn.to(a, wide), fn.to(b, wide), beta=beta, alpha=alpha), a.dtype)
         r = fn.matmul(a, b)
         if alpha != 1: r = multiply(r, alpha)
         if beta == 0: return r
