@@ -9,18 +9,21 @@ import ctypes
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.graph import Scalar
+from ..core.graph import Scalar, Value
 from ..core.shape import as_numpy_strided, contiguous
 from ..cpu import memory
-from ..dnn.elementwise import operand_dtypes
+from ..dnn import oracle as rows
 from ..graph.line import Slice
+from ..plan.expand import expand, topological
 
 
 def prepare(graph, lines):
+    made = expand(list(graph.outputs))         # composite rows have no oracle of their own: the rows they are made of do
+
     def execute(buffers, scalars):
         values = {}
         for v, b in zip(graph.inputs, buffers): values[id(v)] = load(v, b)
-        return [store(v, evaluate(v, values, scalars)) for v in graph.outputs]
+        return [store(v, evaluate(m, values, scalars)) for v, m in zip(graph.outputs, made)]
     return None, execute
 
 
@@ -35,23 +38,12 @@ def load(v, buf):
         flat = array(buf, v.dtype, int(np.prod(v.shape)))
         strides = v.strides or contiguous(v.shape)
         a = np.lib.stride_tricks.as_strided(flat, v.shape, [s * v.dtype.size for s in strides]).copy()
-    return widen(a, v.dtype)
-
-
-def widen(a, dtype):
-    """bfloat16 as float32 holding the same numbers."""
-    return (a.astype(np.uint32) << 16).view(np.float32).reshape(a.shape) if dtype is dt.bfloat16 else a
-
-
-def narrow(a, dtype):
-    if dtype is not dt.bfloat16: return np.asarray(a).astype(dtype.code, copy=False)
-    bits = np.ascontiguousarray(a, np.float32).view(np.uint32).reshape(np.shape(a))
-    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    return np.where(np.isnan(a), np.uint16(0x7FC0), rounded)
+    return rows.unbits(a) if v.dtype is dt.bfloat16 else a
 
 
 def store(v, a):
-    a = narrow(np.broadcast_to(a, v.shape), v.dtype)
+    a = np.broadcast_to(a, v.shape)
+    a = rows.bits(a) if v.dtype is dt.bfloat16 else a.astype(v.dtype.code, copy=False)
     out = memory.empty(a.size * v.dtype.size)
     if a.size:
         flat = array(out, v.dtype, a.size)
@@ -60,18 +52,11 @@ def store(v, a):
 
 
 def evaluate(root, values, scalars):
-    todo = [root]
-    while todo:
-        v = todo[-1]
-        if id(v) in values: todo.pop(); continue
-        missing = [x for x in v.ins if not isinstance(x, Scalar) and id(x) not in values]
-        if missing: todo.extend(missing); continue
-        todo.pop()
-        args = [x.type(scalars[x.index]) if isinstance(x, Scalar) else values[id(x)] for x in v.ins]
-        if v.op.kind == "elementwise" and v.op.name != "cast":
-            types = operand_dtypes(v.op, [x.type if isinstance(x, Scalar) else x for x in v.ins])
-            args = [np.asarray(x).astype(t.opmath.code) for t, x in zip(types, args)]
-        with np.errstate(all="ignore"): r = v.op.oracle(v.attr, *args)
-        r = np.asarray(r)
-        values[id(v)] = widen(narrow(r, v.dtype), v.dtype) if v.dtype.size == 2 and v.dtype.category == 2 else r.astype(v.dtype.code, copy=False)
+    """The value of `root`; `values` holds what is known, by identity."""
+    for v in topological([root]):
+        if id(v) in values: continue
+        ins = [(values[id(x)], x.dtype) if x.__class__ is Value else x.type(scalars[x.index]) if x.__class__ is Scalar else x.value for x in v.ins]
+        if v.op.name == "full": values[id(v)] = rows.convert(np.full(v.shape, ins[0] if ins else v.attr[2]), v.dtype)
+        elif v.op.name == "iota": values[id(v)] = rows.convert(np.asarray(v.op.oracle(v.attr, *ins)), v.dtype)
+        else: values[id(v)] = rows.evaluate(v.op, v.attr, ins)[0]
     return values[id(root)]
