@@ -1,6 +1,7 @@
 """PyTorch's names: everything `forno.<name>` answers to, and every method of Tensor, gathered from the op table and the function files."""
 from __future__ import annotations
 
+import functools as _functools
 import inspect as _inspect
 
 from ..core import dtype as _dt
@@ -21,8 +22,25 @@ dtype = _dt.dtype
 float, double, half, long, int, short, cfloat, cdouble = _dt.float32, _dt.float64, _dt.float16, _dt.int64, _dt.int32, _dt.int16, _dt.complex64, _dt.complex128
 
 
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def _parameters(f) -> tuple[str, ...]:
+    code = getattr(f, "__code__", None)
+    return () if code is None else code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
+
+
+def _numpy_named(f):
+    """f, where NumPy's names of arguments do, too: x.sum(axis=0, keepdims=True)."""
+    def call(*args, **kw):
+        if kw and not kw.keys().isdisjoint(_NUMPY_NAMES): kw = {_NUMPY_NAMES.get(k, k): v for k, v in kw.items()}
+        return f(*args, **kw)
+    return _functools.update_wrapper(call, f)
+
+
 def _hang(name, f, how, arity=None):
     """`how`: f function, o that takes out=, m method, i in-place method, u in-place function."""
+    if arity is None and "dim" in _parameters(f): f = _numpy_named(f)
     if "f" in how: globals()[name] = _out.with_out(f, name, arity) if "o" in how else f
     if "m" in how: setattr(Tensor, name, f)
     if "i" in how: setattr(Tensor, name + "_", _bind.inplace(f))
