@@ -81,6 +81,9 @@ class Apply:
     args: tuple[int, ...]
     dtype: dtype
 
+    @property
+    def checked(self) -> bool: return self.op.check is not None and self.op.check.applies(self.dtype)
+
 
 @dataclass(frozen=True, slots=True)
 class Cast:
@@ -116,14 +119,7 @@ class Nest:
     @property
     def checks(self) -> bool:
         """Can values make it fail?"""
-        return any([self.checked(v) for v in self.body])
-
-    def checked(self, v) -> bool:
-        """Does this value of the body test an operand that isn't a number?"""
-        if v.__class__ is not Apply or v.op.check is None or not v.op.check.applies(v.dtype): return False
-        x = self.body[v.args[v.op.check.operand]]
-        while x.__class__ is Cast: x = self.body[x.arg]
-        return x.__class__ is not Number
+        return any([v.__class__ is Apply and v.checked for v in self.body])
 
 
 # ---- tile programs

@@ -9,7 +9,9 @@ import math
 import numpy as np
 
 from ..core import dtype as dt
+from ..core.op import Check
 from ..core.shape import preserves
+from .claims import outside
 from .elementwise import abs_, clamp_min, row, select, sign, tensors, tensors_inexact, times, wide
 from .functions import erf, exp, libm, log, log1p, sigmoid, tanh
 
@@ -109,7 +111,15 @@ hardswish = act("hardswish", lambda b, x: b.div(b.mul(x, _clamp(b, b.add(x, 3), 
 binary_cross_entropy = act("binary_cross_entropy", lambda b, x, y: _bce(b, x, y),
                            lambda x, y: (y - 1) * np.maximum(np.log1p(-x), -100) - y * np.maximum(np.log(x), -100),
                            lambda g, o, x, y: g * (x - y) / ((1 - x) * x).row(clamp_min, 1e-12),
-                           lambda g, o, x, y: g * ((-x).row(log1p) - x.row(log)), saves="ab")
+                           lambda g, o, x, y: g * ((-x).row(log1p) - x.row(log)), saves="ab",
+                           check=Check(0, lambda dtype: True, lambda b, x, y: b.not_(b.and_(_within(b, x), _within(b, y))),
+                                       lambda x, y: outside(x, 0, 1) | outside(y, 0, 1), lambda attr, x=None, y=None: _refusal(x)))
+
+
+def _within(b, x): return b.and_(b.ge(x, 0), b.le(x, 1))
+
+
+def _refusal(x): return RuntimeError(f"all elements of {'input' if x is None or outside(x, 0, 1).any() else 'target'} should be between 0 and 1")
 
 
 def _bce(b, x, y):

@@ -66,17 +66,23 @@ def _cholesky_infer(attr, x):
     return x.dtype, x.shape
 
 
+def _root(x):
+    out = np.linalg.cholesky(x)
+    if np.isnan(np.diagonal(out, 0, -2, -1)).any(): raise np.linalg.LinAlgError
+    return out
+
+
 def _cholesky_host(attr, x):
-    try: return np.linalg.cholesky(x)
+    try: return _root(x)
     except np.linalg.LinAlgError:
-        where, a = refused(np.linalg.cholesky, x)
+        where, a = refused(_root, x)
         raise LinAlgError(f"{attr or 'linalg.cholesky'}: {where}The factorization could not be completed because the input is not positive-definite (the leading minor of "
                           f"order {bad_minor(a)} is not positive-definite).") from None
 
 
 def bad_minor(a) -> int:
     """The order of the first leading minor that is not positive, 0 if all are."""
-    try: np.linalg.cholesky(a)
+    try: _root(a)
     except np.linalg.LinAlgError: pass
     else: return 0
     good, bad = 0, len(a)

@@ -315,7 +315,7 @@ def blame(run, lines, error, spoiled):
     if size is None: return broken_check(run, lines, TABLE[row], spoiled)
     unseen = []
     for s, line in lines.items():
-        if line.op.name != row and line.op.name != f"{row}_mean": continue
+        if line.op.name != row and not line.op.name.endswith("_mean"): continue      # means are made of several
         for k, axis, n, low in lookups(line.op, line.attr, [lines[c] for c in line.ins]):
             k = line.ins[k]
             if run.nodes[k].buf is None and needed(lines, [k]) & spoiled:

@@ -30,8 +30,11 @@ _FORMAT = {int: "q", bool: "q", float: "d", complex: "dd"}
 def prepare(graph: Graph, lines):
     t = time.perf_counter()
     plan = make(graph, gemm.accepts)
-    lost = endangered(plan)
-    if lost: plan = make(graph._replace(donated=graph.donated - lost, prefer={j: k for j, k in graph.prefer.items() if k not in lost}), gemm.accepts)
+    for last in (False, True):                 # what an output can't take over it may take from another input, so the second time it gets none
+        lost = endangered(plan)
+        if not lost: break
+        kept = frozenset() if last else graph.donated - lost
+        plan = make(graph._replace(donated=kept, prefer={j: k for j, k in graph.prefer.items() if k in kept}), gemm.accepts)
     t = trace.add("plan", t)
     compile_all([s.kernel for s in plan.steps])
     run = Runner(graph, plan, lines)

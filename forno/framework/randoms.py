@@ -139,7 +139,7 @@ def constant_of(value: Tensor, *sources) -> Tensor:
 
 
 def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
-    if not isinstance(std, Tensor) and std < 0: raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    if not isinstance(std, Tensor) and std < 0: raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     if size is not None: return creation.finish(randn(size, generator=generator, dtype=dtype) * std + mean, requires_grad)
     like = mean if isinstance(mean, Tensor) else std
     shape = fn.broadcast(*(shape_of(t) for t in (mean, std) if isinstance(t, Tensor)))

@@ -176,7 +176,7 @@ class Lowering(Kernel):
         if isinstance(v, Cast): return self.cast(scope.find(v.arg), v.dtype)
         assert isinstance(v, Apply), v
         args = [scope.find(a) for a in v.args]
-        if self.s.nest.checked(v): self.check(scope, i, v.op.check.violated(self, *args))
+        if v.checked: self.check(scope, i, v.op.check.violated(self, *args))
         return self.value(v.op.emit(self, *args), v.dtype)
 
     def check(self, scope: Scope, i: int, bad: Val | None):

@@ -9,7 +9,6 @@ from .. import _reduction
 from .activation import logsigmoid
 from .linear import linear
 
-_LEAST_LOG = -100.0                          # binary_cross_entropy's bound on log(0)
 
 
 # ---- classes ----------------------------------------------------------------------------------------------------------------------------
@@ -112,19 +111,13 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
 
 # ---- probabilities ----------------------------------------------------------------------------------------------------------------------
 
-def _bounded_log(x):
-    """max(log x, -100) without 0/0 in the gradient at x = 0."""
-    return torch.where(x > 0, torch.where(x > 0, x, 1.0).log().clamp_min(_LEAST_LOG), _LEAST_LOG)
-
-
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     """-(t log x + (1 - t) log(1 - x)) for probabilities x."""
     reduction = _reduction.resolve(reduction, size_average, reduce)
     if target.size() != input.size():
         raise ValueError(f"Using a target size ({target.size()}) that is different to the input size ({input.size()}) is deprecated. "
                          "Please ensure they have the same size.")
-    input, target = torch._probability(input, "input"), torch._probability(target, "target")
-    loss = (target - 1) * _bounded_log(1 - input) - target * _bounded_log(input)
+    loss = torch._binary_cross_entropy(input, target)
     return _reduction.apply(loss if weight is None else loss * weight, reduction)
 
 
