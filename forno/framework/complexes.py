@@ -53,7 +53,7 @@ def view_as_complex(input):
     if not shape: raise RuntimeError("Input tensor must have one or more dimensions")
     if shape[-1] != 2: raise RuntimeError("Tensor must have a last dimension of size 2")
     if strides[-1] != 1: raise RuntimeError("Tensor must have a last dimension with stride 1")
-    if any(s % 2 for s in strides[:-1]): raise RuntimeError("Tensor must have a stride divisible by 2 for all but last dimension")
+    if any(s % 2 for n, s in zip(shape[:-1], strides) if n != 1): raise RuntimeError("Tensor must have a stride divisible by 2 for all but last dimension")
     if offset % 2: raise RuntimeError("Tensor must have a storage_offset divisible by 2")
     return recast(input, dtype.to_complex(), View(shape[:-1], tuple([s // 2 for s in strides[:-1]]), offset // 2), whole(shape[:-1]))
 

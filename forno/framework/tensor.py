@@ -46,7 +46,7 @@ class Lens:
     @property
     def node(self) -> Node:
         n = self.base.node
-        if self.seen is not n: self.content, self.seen = bits(n, self.dtype), n
+        if self.seen is not n or outside(n): self.content, self.seen = bits(n, self.dtype), n
         return self.content
 
     @property
@@ -67,11 +67,8 @@ class Lens:
 
 
 def bits(n: Node, dtype) -> Node:
-    """The bytes of a value as one row of another type. Memory that lies ready is looked at as it is."""
-    line, buf = n.line, n.buf
-    if not (buf is None or buf.__class__ is Slice or buf.__class__ is Poison or line.grad or n.past is not None or line.strides is not None):
-        return given(buf, dtype, (math.prod(line.shape) * line.dtype.size // dtype.size,))
-    return record(mv.bitcast, (n,), (line.dtype, dtype))
+    """The bytes of a value as one row of another type."""
+    return record(mv.bitcast, (n,), (n.line.dtype, dtype))
 
 
 def root(s: Storage | Lens) -> Storage: return s.base if s.__class__ is Lens else s
@@ -127,7 +124,9 @@ def read(t: Tensor) -> Node:
     s = a.store
     n = s.node
     if a.seen is n and (a.view is None or n.buf is None or not n.buf.exposed): return a.cache     # a part of memory that something else writes is read anew
-    if a.view is not None:
+    if a.view is None:
+        if a.leaf is None: return n            # nothing to remember: whoever holds a content that was replaced keeps its memory from being written in place
+    else:
         n = record(mv.view, (n,), a.view)
         n.line.memory = seen_as(a.view)
     if a.leaf is not None:
@@ -168,7 +167,11 @@ def share(t: Tensor) -> Alias:
     """t's memory gets an identity: from now on others may see it."""
     if t.alias is None:
         n = t.node
+<<<<<<< Updated upstream
         t.alias = Alias(Storage(n, [version(t)]), None, n, n)
+=======
+        t.alias = Alias(Storage(n, version(t)), None, None, None)
+>>>>>>> Stashed changes
         t.node = None
     return t.alias
 
@@ -348,11 +351,15 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
         return
     s, view = a.store, a.view
     old = s.node
+    a.cache = a.seen = None
     if a.leaf is not None: tracked = False
     if view is None or (not tracked and view.offset == 0 and view.strides == contiguous(view.shape) and math.prod(view.shape) == math.prod(s.shape)):
         w = v if v.line.shape == s.shape else record(mv.view, (v,), whole(s.shape))
     else: w = record(mv.put, (old if tracked else cut(old), v), view)
-    if s.__class__ is Lens: w, s, old = s.back(w, tracked), s.base, s.base.node
+    if s.__class__ is Lens:
+        w, old = s.back(w, tracked), s.base.node
+        s.content = s.seen = None
+        s = s.base
     if not tracked and old.line.grad: w = straight(old, w)
     replaced(old, w, v)
     s.node = w

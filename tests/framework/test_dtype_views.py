@@ -64,6 +64,7 @@ def same(a, b) -> bool:
     "x = torch.arange(8.).bfloat16(); r = [x.view(torch.int16), x.view(torch.float16), x.view(torch.int32).view(torch.bfloat16)]",
     "x = torch.arange(6.).reshape(3, 2); r = [torch.view_as_complex(x), torch.view_as_complex(x).real, torch.view_as_complex(x).imag]",
     "x = torch.arange(24.).reshape(3, 4, 2)[:, 1:3]; r = [torch.view_as_complex(x), torch.view_as_complex(x.double())]",
+    "r = [torch.view_as_complex(torch.arange(2.).view(2, 1).t()), torch.view_as_complex(torch.arange(9.).as_strided((2, 1, 2), (4, 3, 1)))]",
     "r = [torch.view_as_complex(torch.arange(2.)), torch.view_as_complex(torch.ones(0, 2)), torch.view_as_real(torch.tensor(1 + 2j))]",
     "x = torch.randn(3, 4, dtype=torch.complex64) * 0 + torch.arange(4); r = [torch.view_as_real(x), x.t().real, x[1:, ::2].imag, torch.view_as_real(x.t())]",
     "x = torch.arange(6.).double().reshape(2, 3) * (1 + 2j); r = [x.real, x.imag, torch.real(x), torch.imag(x), x.real.t(), x.imag[1]]",
@@ -131,6 +132,23 @@ def test_refusals(program): both(program)
     "x = torch.arange(4, dtype=torch.int32); y = x.view(torch.float32); z = y.view(torch.int16); x.add_(1 << 20); z.add_(1); y.abs_(); r = [x, y, z, x._version]",
 ])
 def test_aliasing(program): both(program)
+
+
+@pytest.mark.parametrize("write", ["x[5] = 1", "v.add_(1)", "x.view(torch.int32)[:10].add_(1)", "w.add_(1)", "c.real[:10].fill_(2)"])
+def test_a_write_through_a_view_is_in_place(write):
+    """No copy of the memory around it: neither the tensor nor the view that is written through holds on to the old content."""
+    from forno.framework.engine import flush
+    x = forno.arange(100_000.)
+    c = forno.zeros(10, dtype=forno.complex64)
+    v, w = x[:10], x.view(forno.int32)[:10]
+    space = {"torch": forno, "x": x, "v": v, "w": w, "c": c}
+    for _ in range(3):
+        exec(write, space)
+        flush()
+    at = x.alias.store.node.buf.address, c.alias.store.node.buf.address if c.alias else 0
+    exec(write, space)
+    flush()
+    assert (x.alias.store.node.buf.address, c.alias.store.node.buf.address if c.alias else 0) == at
 
 
 def test_large_ready_memory():
