@@ -8,8 +8,8 @@ from .framework.api import *
 from .framework.api import _dirichlet_grad, _sample_dirichlet, _standard_gamma, _standard_gamma_grad
 from .autograd import GradcheckError, gradcheck, gradgradcheck
 from .framework.serialize import load, save
-from . import (accelerator, amp, backends, compat, compiler, cuda, distributed, distributions, fft, func, hub, jit, linalg, masked, mps, nn, optim, overrides, random, signal, special, types,
-               utils, version, xpu)
+from . import (__config__, accelerator, amp, backends, compat, compiler, cuda, distributed, distributions, fft, func, hub, jit, linalg, masked,
+               mps, multiprocessing, nn, optim, overrides, random, serialization, signal, special, testing, types, utils, version, xpu)
 from .amp import autocast
 from .compat import install_as_torch, uninstall_as_torch
 from .compiler import compile

@@ -23,9 +23,9 @@ ROOTS = {"torch": "forno", "torchvision": "forno.vision"}
 ELSEWHERE = {                                  # PyTorch's modules that have another place here
     "forno.autograd.function": "forno.framework.autograd", "forno.autograd.gradcheck": "forno.framework.gradcheck",
     "forno.autograd.functional": "forno.framework.functional_autograd",
-    "forno.serialization": "forno.framework.serialize", "forno.storage": "forno.framework.sharing", "forno.functional": "forno.framework.api",
+    "forno.storage": "forno.framework.sharing", "forno.functional": "forno.framework.api",
     "forno._tensor_str": "forno.framework.printing", "forno._tensor": "forno.framework.tensor", "forno.return_types": "forno.framework.results",
-    "forno.torch_version": "forno.version", "forno.amp.autocast_mode": "forno.amp", "forno.amp.grad_scaler": "forno.amp",
+    "forno.torch_version": "forno.version", "forno.cuda.random": "forno.cuda", "forno.utils.hooks": "forno.nn.modules.hooks", "forno.amp.autocast_mode": "forno.amp", "forno.amp.grad_scaler": "forno.amp",
 }
 INTERNAL = frozenset("forno." + name for name in ("framework", "core", "graph", "plan", "kernel", "dnn", "gpu", "show", "demo", "cli", "compat", "__main__"))
 

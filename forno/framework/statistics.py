@@ -94,7 +94,7 @@ def isclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
         gap, room = apply(ew.abs_, fn.sub(input, other)), fn.add(apply(ew.mul, apply(ew.abs_, other), rtol), atol)
         near = apply(ew.logical_and, apply(ew.isfinite, gap), apply(ew.le, gap, room))
         return apply(ew.logical_or, close, near)
-    gap, room = fn.to(apply(ew.abs_, fn.sub(fn.to(input, dt.int64), other)), dt.float64), fn.add(apply(ew.mul, fn.to(apply(ew.abs_, fn.to(other, dt.int64)), dt.float64), rtol), atol)
+    gap, room = fn.to(apply(ew.abs_, fn.sub(fn.to(input, dt.int64), fn.to(other, dt.int64))), dt.float64), fn.add(apply(ew.mul, fn.to(apply(ew.abs_, fn.to(other, dt.int64)), dt.float64), rtol), atol)
     return apply(ew.logical_or, close, apply(ew.le, gap, room))
 
 

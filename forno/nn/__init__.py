@@ -1,5 +1,5 @@
 """Neural networks: modules, their functions, initial values and helpers, under PyTorch's names. Written with tensors only."""
-from . import functional, init, modules, parallel, parameter, utils
+from . import attention, functional, init, modules, parallel, parameter, utils
 from .modules import *
 from .parallel import DataParallel
 from .parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
