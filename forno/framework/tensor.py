@@ -167,11 +167,7 @@ def share(t: Tensor) -> Alias:
     """t's memory gets an identity: from now on others may see it."""
     if t.alias is None:
         n = t.node
-<<<<<<< Updated upstream
-        t.alias = Alias(Storage(n, [version(t)]), None, n, n)
-=======
-        t.alias = Alias(Storage(n, version(t)), None, None, None)
->>>>>>> Stashed changes
+        t.alias = Alias(Storage(n, [version(t)]), None, None, None)
         t.node = None
     return t.alias
 
