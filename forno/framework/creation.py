@@ -48,7 +48,8 @@ def as_tensor(data, dtype=None, device=None):
 
 def size_of(args, size) -> tuple:
     shape = ints(args) if size is None else ints((size,))
-    for n in shape:
+    for i, n in enumerate(shape):
+        if n >= 1 << 63: raise TypeError(f"argument 'size' failed to unpack the object at pos {i + 1} with error \"Overflow when unpacking long long\"")
         if n < 0: raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
     if math.prod(shape) >= 1 << 47: raise RuntimeError(f"[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate {math.prod(shape) * 4} bytes. "
                                                        "Error code 12 (Cannot allocate memory)")

@@ -77,6 +77,11 @@ def write_at(t: Tensor, picks, value, accumulate=False) -> Tensor:
     return t
 
 
+def unlike(input, values) -> RuntimeError:
+    return RuntimeError(f"Index put requires the source and destination dtypes match, got {ew.TITLES[input.dtype.name]} for the destination and "
+                        f"{ew.TITLES[values.dtype.name]} for the source.")
+
+
 def picks_of(t, indices) -> list:
     """torch.index_put's indices, one tensor or None per axis."""
     picks = []
@@ -86,9 +91,7 @@ def picks_of(t, indices) -> list:
 
 
 def index_put_(input, indices, values, accumulate=False):
-    if values.dtype is not input.dtype:
-        raise RuntimeError(f"Index put requires the source and destination dtypes match, got {ew.TITLES[input.dtype.name]} for the destination and "
-                           f"{ew.TITLES[values.dtype.name]} for the source.")
+    if values.dtype is not input.dtype: raise unlike(input, values)
     return write_at(input, picks_of(input, indices), values, accumulate)
 
 

@@ -17,7 +17,7 @@ def parts(index) -> tuple:
     return tuple([data.from_data(x) if isinstance(x, np.ndarray) else x for x in index]) if any([isinstance(x, np.ndarray) for x in index]) else index
 
 
-def is_advanced(x) -> bool: return isinstance(x, (Tensor, list, np.ndarray)) and not (isinstance(x, Tensor) and x.dtype.category == dt.INT and not shape_of(x))
+def is_advanced(x) -> bool: return isinstance(x, (Tensor, list, range, np.ndarray)) and not (isinstance(x, Tensor) and x.dtype.category == dt.INT and not shape_of(x))
 
 
 def viewed(t: Tensor, index: tuple):
@@ -26,11 +26,8 @@ def viewed(t: Tensor, index: tuple):
     ndim = len(shape_of(t))
     if count > ndim: raise IndexError(f"too many indices for tensor of dimension {ndim}")
     d, picks = 0, []
-    ellipsis = False
     for x in index:
-        if x is Ellipsis:
-            if ellipsis: raise IndexError("an index can only have a single ellipsis ('...')")
-            ellipsis = True
+        if x is Ellipsis:                      # a second one stands for axes that aren't there
             d += ndim - count
             picks.extend([None] * (ndim - count))
         elif x is None:
@@ -60,7 +57,7 @@ def viewed(t: Tensor, index: tuple):
             n = shape_of(t)[d]
             if not -n <= i < n: raise IndexError(f"index {i} is out of bounds for dimension {d} with size {n}")
             t = views.select(t, d, i)
-    return t, picks + [None] * (len(shape_of(t)) - len(picks))
+    return t, (picks + [None] * (len(shape_of(t)) - len(picks)))[:len(shape_of(t))]
 
 
 def integer(x) -> int:
@@ -88,7 +85,14 @@ def setitem(self, index, value):
         if k: value = views.reshape(value, have[k:])
         copy_(t, value)
         return
+    if value.dtype is not t.dtype and not (value.numel() == 1 and is_one_mask(index)): raise gathering.unlike(t, value)
     gathering.write_at(t, picks, value)
+
+
+def is_one_mask(index: tuple) -> bool:
+    """A single mask as index: PyTorch fills then, and converts what it fills with."""
+    advanced = [x for x in index if is_advanced(x)]
+    return len(advanced) == 1 and (gathering.is_mask(advanced[0]) or isinstance(advanced[0], list) and any([isinstance(x, bool) for x in advanced[0]]))
 
 
 def hang(cls):
