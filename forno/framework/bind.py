@@ -127,7 +127,7 @@ def unary(op: Op):
 
 NUMBER_FIRST = frozenset(("remainder", "pow", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift", "xlogy", "xlog1py", "zeta"))
 NUMBERS_ALONE = frozenset(("add", "sub", "mul", "div", "floor_divide"))        # numbers pass for tensors
-TENSORS_ONLY = frozenset(("atan2", "logical_and", "logical_or", "logical_xor", "maximum", "minimum", "fmax", "fmin", "hypot", "heaviside", "nextafter", "logaddexp",
+TENSORS_ONLY = frozenset(("atan2", "igamma", "igammac", "logical_and", "logical_or", "logical_xor", "maximum", "minimum", "fmax", "fmin", "hypot", "heaviside", "nextafter", "logaddexp",
                           "logaddexp2", "gcd", "lcm", "complex", "polar"))
 
 

@@ -54,7 +54,7 @@ def test_refusals():
     for f in (lambda m: m._standard_gamma(m.tensor([2])), lambda m: m._standard_gamma(m.tensor([2.0]).half()), lambda m: m._sample_dirichlet(m.tensor([2.0]).bfloat16()),
               lambda m: m.binomial(m.tensor([3]), m.tensor([0.5])), lambda m: m.binomial(m.tensor([3.0]), m.tensor([1])),
               lambda m: m.binomial(m.tensor([3.0]), m.tensor([0.5], dtype=m.float64)), lambda m: m.igamma(m.tensor([2]), m.tensor([3])),
-              lambda m: m.igamma(m.tensor([2.0], requires_grad=True), m.tensor([3.0])).backward()):
+              lambda m: m.igamma(m.tensor([2.0]), 3.0), lambda m: m.igamma(m.tensor([2.0], requires_grad=True), m.tensor([3.0])).backward()):
         want, got = (outcome(lambda m=m: f(m)) for m in both())
         assert isinstance(want, Exception) and (type(got), str(got)) == (type(want), str(want)), (got, want)
 
