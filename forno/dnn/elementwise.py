@@ -20,7 +20,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.op import Check, Elementwise, dtype_of
-from ..core.shape import broadcast, preserves
+from ..core.shape import broadcast, broadcast_layout, preserves
 from ..core.state import state
 
 # ---- rules of types
@@ -217,10 +217,11 @@ fmod = row("fmod", lambda b, x, y: b.rem(x, y), _remainder(np.fmod), lambda g, o
 neg = row("neg", lambda b, x: b.neg(x), np.negative, lambda g, o, x: -g, types="ifc", refuse={dt.BOOL: BOOL_NEG}, names="neg negative")
 reciprocal = row("reciprocal", lambda b, x: b.div(1, x), lambda x: 1 / x, lambda g, o, x: -times(g, o * o), rule=inexact, types="fc", saves="o")
 square = row("square", lambda b, x: b.mul(x, x), np.square, lambda g, o, x: times(g, 2 * x), rule=integral, saves="a")
-conj_ = row("conj", lambda b, x: b.conj(x), np.conj, lambda g, o, x: conjugate(g), names="")
+conj_ = row("conj", lambda b, x: b.conj(x), np.conj, lambda g, o, x: conjugate(g), names="", layout=preserves)
 
 # ---- size, sign, rounding
-abs_ = row("abs", lambda b, x: b.abs(x), np.abs, lambda g, o, x: g * x.row(sgn), result=part, types="ifc", saves="a", names="abs absolute")
+abs_ = row("abs", lambda b, x: b.abs(x), np.abs, lambda g, o, x: g * x.row(sgn), result=part, types="ifc", saves="a", names="abs absolute",
+           layout=lambda attr, shape, x: preserves(attr, shape, x) if x.dtype.is_complex else broadcast_layout(shape, [(x.shape, x.memory)]))
 sign = row("sign", lambda b, x: _sign(b, x), lambda x: ((x > 0).astype(np.int8) - (x < 0)).astype(x.dtype), lambda g, o, x: zeros(g), types="bif")
 sgn = row("sgn", wide(lambda b, x: _direction(b, x) if x.dtype.is_complex else _sign(b, x)), lambda x: _np_sgn(x),
           lambda g, o, x: _sgn_grad(g, o, x), saves="ao")

@@ -74,7 +74,8 @@ def addcdiv(input, tensor1, tensor2, *, value=1):
     return owned(record(ew.addcdiv, (read(input), operand(tensor1, "addcdiv"), operand(tensor2, "addcdiv"), value)))
 
 
-def lerp(input, end, weight): return owned(record(fns.lerp, (read(input), read(end), operand(weight, "lerp"))))
+def lerp(input, end, weight):
+    return owned(record(fns.lerp if isinstance(weight, Tensor) else fns.lerp_number, (read(input), read(end), operand(weight, "lerp"))))
 
 
 def pow(input, exponent):
@@ -222,9 +223,9 @@ def matmul(input, other):
     if not a or not b: raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {len(a)}D and {len(b)}D")
     if len(a) == 1 and len(b) == 1:
         if a != b: raise RuntimeError(f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of elements, but got {a[0]} and {b[0]} elements respectively")
-        return views.reshape(matmul(views.reshape(input, (1, -1)), views.reshape(other, (-1, 1))), ())
-    if len(a) == 1: return views.squeeze(matmul(views.unsqueeze(input, 0), other), -2)
-    if len(b) == 1: return views.squeeze(matmul(input, views.unsqueeze(other, 1)), -1)
+        return drop(read(matmul(views.reshape(input, (1, -1)), views.reshape(other, (-1, 1)))), (0, 1), False)
+    if len(a) == 1: return drop(read(matmul(views.unsqueeze(input, 0), other)), (max(len(b) - 2, 0),), False)
+    if len(b) == 1: return drop(read(matmul(input, views.unsqueeze(other, 1))), (len(a) - 1,), False)
     return owned(record(ct.matmul, (x, y)))
 
 

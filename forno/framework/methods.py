@@ -128,10 +128,12 @@ def detach(self): return detached(self)
 
 
 def detach_(self):
-    if self.alias is not None and self.alias.view is not None: raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+    a = self.alias
+    if a is not None and a.view is not None and not a.own: raise RuntimeError("Can't detach views in-place. Use detach() instead.")
     n = read(self)
     if n.line.grad:
-        if self.alias is None: self.node = record(mv.detach, (n,))
+        if a is not None and a.own: a.store.node, a.seen = record(mv.detach, (a.store.node,)), None
+        elif self.alias is None: self.node = record(mv.detach, (n,))
         else: self.alias.store.node = self.alias.cache = self.alias.seen = record(mv.detach, (n,))
     return self
 

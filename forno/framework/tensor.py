@@ -76,11 +76,12 @@ def root(s: Storage | Lens) -> Storage: return s.base if s.__class__ is Lens els
 
 class Alias:
     """How a tensor sees a Storage. `view` None: all of it. (`seen`, `cache`): content node last read, and the node read from it."""
-    __slots__ = ("store", "view", "cache", "seen", "leaf", "frozen", "sized")
+    __slots__ = ("store", "view", "cache", "seen", "leaf", "frozen", "own")
 
     def __init__(self, store, view, cache, seen, leaf=None, frozen=False):
         self.store, self.view, self.cache, self.seen = store, view, cache, seen
         self.leaf = leaf                       # the Leaf of a partial view that became a leaf of its own
+        self.own = False                       # the tensor isn't a view: its memory just isn't row-major
         self.frozen = frozen                   # made under no_grad from a tensor with history: must not be written in grad mode
 
 
@@ -108,12 +109,18 @@ def permuted(t: Tensor):
     n = t.node
     line = n.line
     shape, strides = line.shape, line.strides
+    flat = in_memory_order(n, View(shape, strides, 0))
+    t.alias = Alias(Storage(flat, [0]), View(shape, strides, 0), n, flat)
+    t.alias.own = True
+    t.node = None
+
+
+def in_memory_order(n: Node, view: View) -> Node:
+    """n's value, which lies as `view` says in dense memory, in the order of that memory."""
+    shape, strides, _ = view
     order = sorted(range(len(shape)), key=lambda d: (-strides[d], shape[d] == 1))
     mine = contiguous(shape)
-    flat = record(mv.view, (n,), View(tuple(shape[d] for d in order), tuple(mine[d] for d in order), 0))
-    s = Storage(flat, [0])
-    t.alias = Alias(s, View(shape, strides, 0), n, flat)
-    t.node = None
+    return record(mv.view, (n,), View(tuple([shape[d] for d in order]), tuple([mine[d] for d in order]), 0))
 
 
 def read(t: Tensor) -> Node:
@@ -351,6 +358,7 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
     if a.leaf is not None: tracked = False
     if view is None or (not tracked and view.offset == 0 and view.strides == contiguous(view.shape) and math.prod(view.shape) == math.prod(s.shape)):
         w = v if v.line.shape == s.shape else record(mv.view, (v,), whole(s.shape))
+    elif a.own: w = in_memory_order(v, view)
     else: w = record(mv.put, (old if tracked else cut(old), v), view)
     if s.__class__ is Lens:
         w, old = s.back(w, tracked), s.base.node

@@ -597,7 +597,7 @@ class Builder:
         if x.parts: return self.or_(self.ne(x.re, 0), self.ne(x.im, 0)) if t is dt.bool else self.cast(x.re, t)
         if t is dt.bool: return self.ne(x, 0)
         if s in HALVES: return self.cast(self._from_half(x), t)
-        if t in HALVES: return self._to_half(self.cast(x, dt.float32), t)
+        if t in HALVES: return self._to_half(self.cast(x, dt.float32), t, s is dt.float64)
         out = llvm_type(t, x.n)
         if s.category == dt.FLOAT:
             if t.category == dt.FLOAT: return self.emit(f"{'fpext' if t.size > s.size else 'fptrunc'} {x} to {out}", t, x.n)
@@ -623,13 +623,14 @@ class Builder:
             return self.emit(f"fpext {half} {h.text} to {llvm_type(dt.float32, x.n)}", dt.float32, x.n)
         return math.from_half_soft(self, self.cast(self._as(x, dt.uint16), dt.int32))
 
-    def _to_half(self, x: Val, t) -> Val:
-        """The 16 bits of a float32, rounded to nearest even; NaN stays NaN."""
+    def _to_half(self, x: Val, t, rounded=False) -> Val:
+        """The 16 bits of a float32, rounded to nearest even; NaN stays NaN. `rounded`: it was a float64 just now, and LLVM would make one rounding of the two,
+        for which there is no instruction."""
         if t is dt.bfloat16:
             i = self.bitcast(x, dt.uint32)
             up = self.add(i, self.add(self.and_(self.shr(i, 16), 1), 0x7FFF))
             return self._as(self.cast(self.shr(self.select(self.isnan(x), self.const(0x7FC00000, i), up), 16), dt.int16), t)
-        if isa.has("f16c") or isa.level == "neon":
+        if (isa.has("f16c") or isa.level == "neon") and not rounded:
             h = self.emit(f"fptrunc {x} to {vector_type('half', x.n)}", t, x.n)
             return self.emit(f"bitcast {vector_type('half', x.n)} {h.text} to {vector_type('i16', x.n)}", t, x.n)
         return self._as(self.cast(math.to_half_soft(self, x), dt.int16), t)

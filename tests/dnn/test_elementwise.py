@@ -14,7 +14,7 @@ TORCH = {
     "polygamma": lambda n, x: torch.polygamma(int(n), x),
     "div_count": (torch.div, 3),
     "add_scaled": (lambda x, y, k: torch.add(x, y, alpha=k), 0.5), "addcmul": (lambda x, y, z, k: torch.addcmul(x, y, z, value=k), 0.5),
-    "addcdiv": (lambda x, y, z, k: torch.addcdiv(x, y, z, value=k), 0.5), "lerp": (torch.lerp, 0.3),
+    "addcdiv": (lambda x, y, z, k: torch.addcdiv(x, y, z, value=k), 0.5), "lerp": (torch.lerp, 0.3), "lerp_number": (torch.lerp, 0.3),
     "trunc_divide": lambda x, y: torch.div(x, y, rounding_mode="trunc"),
     "where": torch.where, "masked_fill": (torch.masked_fill, 2), "clamp": (torch.clamp, -1, 2), "nan_to_num": (torch.nan_to_num, 0.5, 9.0, -9.0),
     "conj": lambda x: torch.conj(x).resolve_conj(), "entr": torch.special.entr, "xlog1py": torch.special.xlog1py, "logsigmoid": F.logsigmoid,
@@ -89,7 +89,7 @@ def excused(name, xs):
     if name == "gelu" and types[0] is not torch.float64 and xs[0].is_floating_point() and xs[0].isinf().any(): return True
     if name in ("complex", "polar") and torch.bfloat16 in types: return True             # allowed here
     if name == "logaddexp" and any(t.is_complex for t in types): return True
-    if name in ("lerp", "complex", "polar", "addcdiv") and len(set(types)) > 1: return True                    # mixed types promote
+    if name in ("lerp", "lerp_number", "complex", "polar", "addcdiv") and len(set(types)) > 1: return True                    # mixed types promote
     if name in ("softsign", "tanhshrink") and types[0] is torch.bool: return True       # composed in PyTorch, one row here
     if name in LOSSES and len({x.shape for x in xs}) > 1: return True
     if name == "binary_cross_entropy" and not all(((x >= 0) & (x <= 1)).all() for x in xs): return True         # the function layer's range check
