@@ -114,6 +114,21 @@ def test_views_of_more_than_2_to_the_31_elements():
     with pytest.raises(RuntimeError): x.add_(1)
 
 
+@pytest.mark.slow
+def test_memory_of_more_than_2_to_the_31_elements():
+    """Two gigabytes of bytes: every kernel that is handed a position beyond 32 bits gets there."""
+    n = (1 << 31) + 7
+    x = forno.zeros(n, dtype=forno.int8)
+    x[-3:] = 5
+    x[1 << 31] = 7
+    i = forno.tensor([n - 1, 1 << 31, 0])
+    assert x[-5:].tolist() == [0, 0, 5, 5, 5] and x[i].tolist() == x.take(i).tolist() == x.index_select(0, i).tolist() == [5, 7, 0]
+    assert (x.sum().item(), x.max().item(), x.argmax().item()) == (22, 7, 1 << 31)
+    x[i] = forno.tensor([1, 2, 3], dtype=forno.int8)
+    x.add_(1)
+    assert x[i].tolist() == [2, 3, 4] and x[:n // 2 * 2].view(2, -1)[1, -1].item() == 6 and x.numpy()[-3:].tolist() == [6, 6, 2]
+
+
 def test_bound_of_memory():
     """FORNO_MEMORY: a plan that doesn't fit raises, and what fits goes on."""
     program = """
