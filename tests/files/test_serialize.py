@@ -7,8 +7,12 @@ import pathlib
 import pickle
 import pickletools
 import random
+import resource
 import stat
 import struct
+import subprocess
+import sys
+import time
 import zipfile
 
 import numpy as np
@@ -18,6 +22,7 @@ import torch
 from forno.framework import api as ft
 from forno.framework import archive
 from forno.framework import serialize as fs
+from forno.utils import safetensors as st
 
 DTYPES = ["uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64", "float16", "bfloat16", "float32", "float64", "complex64",
           "complex128", "bool"]
@@ -229,6 +234,47 @@ def test_atomic(tmp_path, monkeypatch):
     t.add_(1)
     fs.save(ft.zeros(5000), mapped)
     assert t.sum().item() == 10000 and fs.load(mapped).sum().item() == 0 and held == "new"
+
+
+def test_full_disk(tmp_path):
+    """A file that may not grow ends like a disk that is full: an OSError, the old file as it was, nothing beside it."""
+    path, big = tmp_path / "a.pt", {"w": ft.ones(100000)}
+    fs.save("old", path)
+    st.save_file({"w": ft.ones(2)}, tmp_path / "a.safetensors")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50000, limits[1]))
+    try:
+        for save in (lambda: fs.save(big, path), lambda: st.save_file(big, tmp_path / "a.safetensors"), lambda: fs.save(big, tmp_path / "new.pt")):
+            with pytest.raises(OSError, match="File too large"): save()
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert fs.load(path) == "old" and st.load_file(tmp_path / "a.safetensors")["w"].tolist() == [1.0, 1.0]
+    assert sorted(os.listdir(tmp_path)) == ["a.pt", "a.safetensors"]
+    if os.path.exists("/dev/full"):
+        with pytest.raises(OSError, match="No space left"): fs.save(big, "/dev/full")
+        with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space left"): fs.save(big, full)
+
+
+SAVING = """
+import itertools, sys
+import forno
+for i in itertools.count(): forno.save({"w": forno.full((200000,), float(i)), "i": i}, sys.argv[1])
+"""
+
+
+def test_killed_while_saving(tmp_path):
+    """Whenever the process dies, the file is a whole one."""
+    path = tmp_path / "a.pt"
+    for pause in (0.0, 0.02, 0.05):
+        path.unlink(missing_ok=True)
+        p = subprocess.Popen([sys.executable, "-c", SAVING, str(path)], env=os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])})
+        try:
+            deadline = time.monotonic() + 60
+            while not path.exists() and p.poll() is None and time.monotonic() < deadline: time.sleep(0.005)
+            time.sleep(pause)
+        finally: p.kill()
+        p.wait()
+        got = fs.load(path)
+        assert (got["w"] == got["i"]).all().item() and len(got["w"]) == 200000
 
 
 def test_map_location(tmp_path):

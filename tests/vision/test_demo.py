@@ -47,6 +47,9 @@ def test_command_line_errors(capsys):
     for wrong in (["demo", "--epochs", "0"], ["demo", "--epochs", "x"], ["bake"], []):
         with pytest.raises(SystemExit): cli.main(wrong)
     assert "not a positive number" in capsys.readouterr().err
+    for wrong, said in ((["--device", "cuda"], "cpu"), (["--device", "toaster"], "toaster"), (["--save", "no/such/folder/w.pt"], "there is no folder"), (["--save", "."], "can't be written")):
+        with pytest.raises(SystemExit): cli.main(["demo", *wrong])
+        assert said in capsys.readouterr().err
 
 
 def test_example_as_a_program():
