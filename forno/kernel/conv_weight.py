@@ -183,7 +183,7 @@ def _write_turn(p: Program, stored: dt.dtype, t: Tile):
             with p.loop(lo + c_lo * taps, hi + c_lo * taps) as i: p.store(p.cast(p.load(p.offset(own, i, T), T), stored), p.offset(dw, i, stored))
 
         def squares():
-            sums = p.variable(own)
+            sums, square = p.variable(own), p.alloca(T, L, L)
             lo, hi = p.share(p.ceil_div(m, L), shares, number)
             with p.loop(c_lo // channels, p.ceil_div(c_hi, channels)) as group:
                 end = p.min(c_hi, (group + 1) * channels)
@@ -193,7 +193,9 @@ def _write_turn(p: Program, stored: dt.dtype, t: Tile):
                         src, mask = p.offset(p.get(sums), q * L, T), p.mask(wide - i, L)
                         lines = pack.square(p, [p.load(p.offset(src, p.min(i + j, wide - 1) * ld, T), T, L) for j in range(L)])
                         out = p.offset(dw, (group * m + q * L) * (channels * taps) + (c0 - group * channels) * taps + i, stored)
-                        for j, x in enumerate(lines):
-                            with p.if_(q * L + j < m): p.store_masked(p.cast(x, stored), p.offset(out, channels * taps * j, stored), mask)
+                        for j, x in enumerate(lines): p.store(x, p.offset(square, j * L, T))
+                        with p.loop(0, p.min(m - q * L, L)) as j:
+                            x = p.load(p.offset(square, j * L, T), T, L)
+                            p.store_masked(p.cast(x, stored), p.offset(out, channels * taps * j, stored), mask)
                     p.set(sums, p.offset(p.get(sums), size, T))
         p.otherwise(W["alone"].ne(0), straight, squares)

@@ -16,7 +16,7 @@ from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Stor
 from ..cpu import isa
 from .abi import CHECK_ERROR, PRIVATE, SHARED, THREADS, TID, Kernel, float_word
 from .builder import PTR, Val
-from .schedule import BLOCK, FIXED_STRIDE, TILE, TILE_LANES, Schedule, arguments, sequence, value_type
+from .schedule import BLOCK, FIXED_STRIDE, TILE, TILE_LANES, Schedule, alike, arguments, sequence, value_type
 
 ARG = ("argmax", "argmin")
 
@@ -73,7 +73,7 @@ class Lowering(Kernel):
     def __init__(self, s: Schedule):
         super().__init__(s.nest.operands)
         self.s, self.body_values = s, s.nest.body
-        self.maps, self.prologue = affine_maps(s), None
+        self.maps, self.alike, self.prologue = affine_maps(s), alike(s.nest), None
         self.window_bits = sum(1 << i for i in s.window)
         self.reduces = [i for i, v in enumerate(self.body_values) if isinstance(v, Reduce)]
         self.passes = max((s.depth[i] for i in self.reduces), default=0)
@@ -111,22 +111,43 @@ class Lowering(Kernel):
         try: return write()
         finally: self.lines = outside
 
+    def once(self, key, write) -> Val:
+        """What `write` emits, in the entry block and only once."""
+        if key not in self._bases: self._bases[key] = self.hoisted(write)
+        return self._bases[key]
+
     def word(self, *key) -> Val: return self._words[key] if key in self._words else self.hoisted(lambda: super(Lowering, self).word(*key))
     def base(self, k) -> Val: return self._bases[k] if k in self._bases else self.hoisted(lambda: super(Lowering, self).base(k))
 
+    def origin(self, i: int) -> Val:
+        """Where the index of access i counts from."""
+        v, t = self.body_values[i], self.access_type(i)
+        if i not in self.alike: return self.base(v.operand)
+        return self.once(("origin", i), lambda: self.offset(self.base(v.operand), self.word("offset", ("at", i)), t))
+
+    def access_type(self, i: int): return self.body_values[i].dtype or self.operands[self.body_values[i].operand].dtype
+
     def coefficient(self, name, i: int) -> Val:
         """The coefficient of loop i, as a constant where it is part of the spec."""
+        name = self.map_of(name)
         c = self.maps[name][0][i]
         if c == 0 or (0 < c <= FIXED_STRIDE and i == self.s.lane): return self.index(c)
         return self.word("coefficient", name, i)
 
     def affine(self, scope: Scope, name) -> Val:
-        """The function `name` at the scope's indices (loops not open count as 0; the lanes' loop at its first lane)."""
+        """The function `name` at the scope's indices (loops not open count as 0; the lanes' loop at its first lane), without the offset if `origin` has it."""
+        name = self.map_of(name)
         if name not in scope.sums:
-            total = self.affine(scope.parent, name) if scope.parent else self.word("offset", name)
+            total = self.affine(scope.parent, name) if scope.parent else self.index(0) if self.shared_map(name) else self.word("offset", name)
             for i, index in scope.loops.items(): total = self.add(total, self.mul(index, self.coefficient(name, i)))
             scope.sums[name] = total
         return scope.sums[name]
+
+    def map_of(self, name):
+        """The name that accesses with the same strides share."""
+        return ("at", self.alike[name[1]]) if self.shared_map(name) else name
+
+    def shared_map(self, name) -> bool: return name[0] == "at" and name[1] in self.alike
 
     def lane_step(self, scope: Scope, name) -> Val:
         """How much the function `name` grows from lane to lane."""
@@ -165,14 +186,13 @@ class Lowering(Kernel):
 
     def _scratch(self, *key) -> Val:
         """Where this thread's scratch called `key` begins."""
-        if key not in self._bases: self._bases[key] = self.hoisted(lambda: self.offset(self.context(PRIVATE, PTR), self.word(*key)))
-        return self._bases[key]
+        return self.once(key, lambda: self.offset(self.context(PRIVATE, PTR), self.word(*key)))
 
     def _evaluate(self, scope: Scope, i: int, v) -> Val:
         if isinstance(v, Load): return self._load_staged(scope, i, v) if i in self.s.staged else self._load(scope, i, v)
         if isinstance(v, Index): return self.lanes(scope, ("index", i))
         if isinstance(v, Const): return self._constant(i, v)
-        if isinstance(v, Number): return self.hoisted(lambda: self.number(v.operand, v.dtype))
+        if isinstance(v, Number): return self.once((v.operand, v.dtype), lambda: self.number(v.operand, v.dtype))
         if isinstance(v, Cast): return self.cast(scope.find(v.arg), v.dtype)
         assert isinstance(v, Apply), v
         args = [scope.find(a) for a in v.args]
@@ -196,7 +216,7 @@ class Lowering(Kernel):
     def _constant(self, i: int, v: Const) -> Val:
         if i not in self.s.constants: return self.const(v.value, v.dtype)
         if v.dtype.category != dt.FLOAT: return self.cast(self.word("constant", i), v.dtype)
-        return self.hoisted(lambda: self.cast(self.bitcast(super(Lowering, self).word("constant", i), dt.float64), v.dtype))
+        return self.once(("constant", i), lambda: self.cast(self.bitcast(super(Lowering, self).word("constant", i), dt.float64), v.dtype))
 
     # ---- loads
     def _load(self, scope: Scope, i: int, v: Load) -> Val:
@@ -211,7 +231,7 @@ class Lowering(Kernel):
         if not near or scattered: return self._load_gather(scope, i, v, chosen, bounds)
         at = self.affine(scope, name)
         for x, j in chosen: at = self.add(at, self.mul(self._checked(scope, i, j, x, None), self.word("at stride", i, j)))
-        p = self.offset(self.base(v.operand), at, v.dtype)
+        p = self.offset(self.origin(i), at, v.dtype)
 
         def whole(): return self._load_stride(p, v.dtype, step.const)
         inside = scope.full
@@ -247,7 +267,7 @@ class Lowering(Kernel):
             ok = inside if ok is None else self.and_(ok, inside)
         for x, j in chosen: at = self.add(at, self.mul(self._checked(scope, i, j, x, ok), self.word("at stride", i, j)))
 
-        def load(): return self.load(self.offset(self.base(v.operand), at, v.dtype), v.dtype)
+        def load(): return self.load(self.offset(self.origin(i), at, v.dtype), v.dtype)
         return load() if ok is None else self.choose(ok, load, lambda: self.const(v.other, v.dtype))
 
     def _load_gather(self, scope, i, v, chosen, bounds, at=None) -> Val:
@@ -261,10 +281,10 @@ class Lowering(Kernel):
             ok = inside if ok is None else self.and_(ok, inside)
         for x, j in chosen: at = self.add(at, self.mul(self._checked(scope, i, j, x, ok), self.word("at stride", i, j)))
         at = self.splat(at, n)
-        if ok is None: return self.gather(self.base(v.operand), at, v.dtype)
+        if ok is None: return self.gather(self.origin(i), at, v.dtype)
         ok = self.splat(ok, n)
         # element 0 of the operand stands in for those outside: every buffer has one
-        return self.select(ok, self.gather(self.base(v.operand), self.select(ok, at, 0), v.dtype), self.const(v.other, v.dtype))
+        return self.select(ok, self.gather(self.origin(i), self.select(ok, at, 0), v.dtype), self.const(v.other, v.dtype))
 
     def _within(self, x: Val, bound) -> Val:
         _, i, j = bound
@@ -290,7 +310,7 @@ class Lowering(Kernel):
         v: Store = self.body_values[i]
         x = self.cast(scope.find(v.arg), v.dtype or self.operands[v.operand].dtype)
         at, step, n = self.affine(scope, ("at", i)), self.lane_step(scope, ("at", i)), self.s.n
-        p = self.offset(self.base(v.operand), at, x.dtype)
+        p = self.offset(self.origin(i), at, x.dtype)
         if step.const == 0 and x.n == 1: return self.store(x, p)
         x = self.splat(x, n)
         if step.const != 1: return self._store_lanes(scope, x, p, step)
@@ -496,7 +516,7 @@ class Lowering(Kernel):
         side, step = min(16, isa.vector_bytes // t.size), self.coefficient(("at", i), self.s.lane)
         start = self.affine(scope, ("at", i))
         with self.loop(lo, hi, side) as lane, self.loop(first, last, side) as at:
-            source = self.offset(self.base(v.operand), self.add(self.add(start, self.mul(lane, step)), at), t)
+            source = self.offset(self.origin(i), self.add(self.add(start, self.mul(lane, step)), at), t)
             place = self.offset(self._scratch("staged", i), self.add(self.mul(self.sub(at, first), TILE_LANES), self.sub(lane, lo)), t)
             rows, columns = self.sub(hi, lane), self.sub(last, at)
 

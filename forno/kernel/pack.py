@@ -36,23 +36,23 @@ def write(p: Program, name: str, stored: dtype, t: Tile, columns: bool):
             if columns: p.otherwise(valid.eq(t.columns), lambda: copy(False), lambda: copy(True))
             else: copy(True)
 
-        def transposed(blocks):
-            """k is contiguous: squares of L x L through registers; the last one overlaps the one before it."""
-            rows = [p.offset(src, p.min(valid - 1, i) * si, stored) for i in range(blocks * L)]
-            with p.loop(0, p.ceil_div(depth, L)) as q:
-                k = p.min(q * L, depth - L)
-                squares = [square(p, [p.cast(p.load(p.offset(r, k, stored), stored, L), T) for r in rows[b * L:b * L + L]]) for b in range(blocks)]
-                for i in range(L):
-                    d = p.offset(dst, (k + i) * width, T)
-                    for b in range(blocks): p.store(squares[b][i], p.offset(d, b * L, T))
+        def squares():
+            """k is contiguous: squares of L x L through registers; the last one overlaps the one before it. The last block comes first: what it stores
+            beyond a line belongs to the first block."""
+            held = p.ceil_div(valid, L)
+            with p.loop(0, held) as n:
+                b = held - 1 - n
+                rows = [p.offset(src, p.min(valid - 1, b * L + i) * si, stored) for i in range(L)]
+                with p.loop(0, p.ceil_div(depth, L)) as q:
+                    k = p.min(q * L, depth - L)
+                    lines = square(p, [p.cast(p.load(p.offset(r, k, stored), stored, L), T) for r in rows])
+                    d = p.offset(dst, k * width + b * L, T)
+                    for i, x in enumerate(lines): p.store(x, p.offset(d, width * i, T))
 
         def elements():
             with p.loop(0, depth) as k, p.loop(0, valid) as i:
                 p.store(p.cast(p.load(p.offset(src, i * si + k * sk, stored), stored), T), p.offset(dst, k * width + i, T))
 
-        def squares():
-            if columns and blocks > 1: p.otherwise(valid <= L, lambda: transposed(1), lambda: transposed(blocks))   # narrow results are common
-            else: transposed(blocks)
         p.otherwise(si.eq(1), lines, lambda: p.otherwise(p.both(sk.eq(1), depth >= L), squares, elements))
 
 

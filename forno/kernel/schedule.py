@@ -101,7 +101,7 @@ class Schedule:
     @property
     def spec(self):
         kinds = tuple(l.window for l in self.loops), self.lane, self.split, self.tile
-        return (self.form, kinds, self.n, self.exact, self.unrolled, self.blocked, self.kept, self.staged, self.nest.operands,
+        return (self.form, kinds, self.n, self.exact, self.unrolled, self.blocked, self.kept, self.staged, self.nest.operands, tuple(alike(self.nest).values()),
                 tuple(self._value_spec(i, v) for i, v in enumerate(self.nest.body)))
 
     def stride_class(self, strides) -> tuple:
@@ -119,6 +119,13 @@ class Schedule:
 
 
 # ---- canonical loops
+def alike(nest: Nest) -> dict[int, int]:
+    """For each access, the first one with the same strides: they share its index, and their offsets are added to their operands' addresses. Loads with
+    bounds keep their own: they may begin before their operand does."""
+    first: dict = {}
+    return {i: first.setdefault(v.strides, i) for i, v in enumerate(nest.body) if isinstance(v, (Load, Store)) and not (isinstance(v, Load) and v.bounds)}
+
+
 def _maps(nest: Nest) -> list[tuple[int, ...]]:
     """Every affine function of the indices that the body uses."""
     out = []
