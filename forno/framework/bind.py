@@ -16,7 +16,7 @@ from ..dnn.elementwise import TITLES
 from ..dnn.movement import cast as CAST, full as FULL
 from ..graph.line import LOCAL, Leaf, Node, Ref, new, record
 from .data import from_numpy
-from .tensor import Tensor, check_write, leaf_node, owned, permuted, read, version, write
+from .tensor import Tensor, check_write, leaf_node, owned, permuted, read, root, version, write
 
 NUMBERS = frozenset((int, float, bool, complex))
 
@@ -278,6 +278,7 @@ def view_inplace(f):
         check_write(self, False)
         r = f(self, *args, **kw)
         self.node, self.alias = r.node, r.alias
+        root(r.alias.store).clock[0] += 1
         return self
     method.__name__ = method.__qualname__ = f.__name__ + "_"
     return method

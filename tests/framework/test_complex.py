@@ -153,7 +153,7 @@ def test_in_place():
            ("c.add_(1)", "c.mul_(2j)", "c += x", "c -= z", "c /= 2", "c *= d", "x += c", "x *= 1j", "i += 1j", "c **= 2", "c[0] = 5", "c[0] = x[1]", "x[0] = c[0]", "c[c.real > 0] = 1j",
             "c.zero_()", "c.fill_(1 + 2j)", "x.fill_(1j)", "c.copy_(x)", "x.copy_(c)", "c.neg_()", "c.conj_physical_()", "c.sqrt_()", "c.exp_()", "c.clamp_(0)", "c.masked_fill_(b, 3j)",
             "c.sub_(d, alpha=2j)", "c.add_(d, alpha=2)", "c.addcmul_(c, d, value=1j)", "c.index_add_(0, torch.tensor([1]), d[:1])", "c.reciprocal_()", "c.pow_(2)",
-            "c.lerp_(d, 0.5)", "c.cumsum_(1)", "c.round_()", "c.sigmoid_()", "c.scatter_(1, torch.tensor([[0, 1], [2, 0]]), d)", "c.real.add_(3)", "c.imag = x")])
+            "c.lerp_(d, 0.5)", "c.cumsum_(1)", "c.round_()", "c.sigmoid_()", "c.scatter_(1, torch.tensor([[0, 1], [2, 0]]), d)", "c.t_()", "c.unsqueeze_(0)", "c.real.add_(3)", "c.imag = x")])
 
 
 def test_making_and_converting():
