@@ -17,7 +17,7 @@ _SPEC = {
     "NUM_THREADS": _flag(0, "threads of the CPU pool; 0: OMP_NUM_THREADS if set, else one per core this process may use"),
     "CACHE_DIR": _flag("", "where compiled code is kept; empty: the user's cache folder"),
     "CACHE_SIZE": _flag(512, "bound of the compiled-code cache, MiB; 0 turns it off"),
-    "OPT": _flag(-1, "LLVM optimisation level 0..3 for every kernel; -1: tiers chosen by the work a kernel does", range(-1, 4)),
+    "OPT": _flag(-1, "LLVM optimisation level 0..3 for every kernel; -1: 1, and 0 for nests of up to 16 elements", range(-1, 4)),
     "WINDOW": _flag(4000, "operations recorded before they run without being asked for"),
     "MEMORY": _flag(0, "bound of the CPU allocator, MiB; 0: none but the machine's"),
     "EXECUTOR": _flag("native", "what runs a plan: native code, or each row's NumPy oracle (a test tool)", ("native", "oracle")),
