@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
+from collections.abc import Iterable
 
 from ..core.dtype import FLOAT
 from ..core.state import state
@@ -304,7 +305,7 @@ def commit(run, m: Memo, got, leaves, inputs, k0, s0):
 
 
 # ---------------------------------------------------------------- public functions
-def _tuple(x): return tuple(x) if isinstance(x, (list, tuple)) else (x,)
+def _tuple(x): return tuple(x) if isinstance(x, Iterable) and not isinstance(x, Tensor) else (x,)
 
 
 def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, grad_variables=None, inputs=None):
