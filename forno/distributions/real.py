@@ -141,7 +141,7 @@ class StudentT(Distribution):
     def variance(self):
         d, finite = self.df, self.df > 2
         spread = self.scale.pow(2) * d / torch.where(finite, d - 2, 1)
-        return torch.where(finite, spread, torch.where(d > 1, torch.inf, torch.nan))
+        return torch.where(d <= 1, torch.nan, torch.where(finite, spread, torch.inf))
 
     def rsample(self, sample_shape=()):
         x = standard_normal(self._extended_shape(sample_shape), self.df)

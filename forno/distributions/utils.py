@@ -13,11 +13,13 @@ Number = (bool, int, float)
 
 
 def broadcast_all(*values):
-    """Numbers and tensors as tensors of one shape. A number takes the first tensor's dtype, or the default one."""
+    """Numbers and tensors as tensors of one shape; what has it already stays itself. A number takes the first tensor's dtype, or the default one."""
     if not all(isinstance(v, (torch.Tensor, *Number)) for v in values):
         raise ValueError("Input arguments must all be instances of Number, torch.Tensor or objects implementing __torch_function__.")
     dtype = next((v.dtype for v in values if isinstance(v, torch.Tensor)), None) or torch.get_default_dtype()
-    return torch.broadcast_tensors(*(v if isinstance(v, torch.Tensor) else torch.tensor(v, dtype=dtype) for v in values))
+    tensors = [v if isinstance(v, torch.Tensor) else torch.tensor(v, dtype=dtype) for v in values]
+    if all(t.shape == tensors[0].shape for t in tensors): return tuple(tensors)
+    return tuple(t if t.shape == b.shape else b for t, b in zip(tensors, torch.broadcast_tensors(*tensors)))
 
 
 def standard_normal(shape, like): return torch.empty(shape, dtype=like.dtype).normal_()

@@ -133,6 +133,29 @@ def test_expand(case):
     compare(lambda m: expanded(m).mean, what="mean", **exactly(case))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("case", NAMES)
+def test_types(case, dtype):
+    """Types of samples and moments follow the parameters'; samples don't require gradients, except where they may."""
+    def kinds(m):
+        d, seen = make(m, case, dtype, grad=True)[0], []
+        for f in (d.sample, d.rsample): seen.append(outcome(lambda f=f: (str(f().dtype)[-8:], f().requires_grad)))
+        for what in ("mean", "variance", "mode"): seen.append(outcome(lambda what=what: str(getattr(d, what).dtype)[-8:]))
+        return [type(v).__name__ if isinstance(v, Exception) else v for v in seen]
+    want, got = (outcome(lambda m=m: kinds(m)) for m in both())
+    assert type(got).__name__ == type(want).__name__ if isinstance(want, Exception) else got == want
+
+
+@pytest.mark.parametrize("case", ["Bernoulli probs", "Categorical logits", "Geometric", "RelaxedBernoulli", "ContinuousBernoulli logits"])
+def test_what_is_computed_once_has_gradients(case):
+    """Even when it was asked for without them."""
+    def sides(m):
+        with m.no_grad():
+            d = make(m, case, grad=True)[0]
+            return [getattr(d, what).requires_grad for what in ("logits", "probs")]
+    assert len({str(sides(m)) for m in both()}) == 1
+
+
 @pytest.mark.parametrize("case", NAMES)
 def test_pickle(case):
     """A copy by pickling draws the same numbers."""
