@@ -185,7 +185,7 @@ _gate = _Gate()
 
 def _compile(text, name, symbol, opt, extra) -> bytes:
     if (team := getattr(_local, "team", None)) is not None: team.call()
-    with _gate, _uninterrupted():
+    with _uninterrupted(), _gate:
         if not hasattr(_local, "compiler"): _local.compiler = emit.Compiler(isa.cpu, isa.features)
         return _local.compiler.compile(text, name, symbol, opt, extra)
 
@@ -197,7 +197,7 @@ def _link(objects: list[tuple[str, bytes]]) -> list[int]:
     Engine and code are never released: at interpreter exit pool threads still stand in it.
     """
     global _engine, _libraries
-    with _gate, _lock, _uninterrupted():
+    with _uninterrupted(), _gate, _lock:
         if _engine is None:
             llvm.initialize_native_target()
             llvm.initialize_native_asmprinter()
@@ -233,9 +233,10 @@ def precompile(jobs, extra: tuple[str, ...] = (), besides=()) -> list[int]:
     stats.reused += len(keyed) - len(missing)
     if not missing: together(besides)
     while missing:
-        claim = threading.Event()
-        mine = {key: job for key, job in missing.items() if _claims.setdefault(key, claim) is claim and key not in _addresses}
-        try: _make(mine, besides)
+        claim, mine = threading.Event(), {}
+        try:
+            mine = {key: job for key, job in missing.items() if _claims.setdefault(key, claim) is claim and key not in _addresses}
+            _make(mine, besides)
         finally:
             for key in missing:
                 if _claims.get(key) is claim: del _claims[key]
