@@ -4,16 +4,19 @@
 
 runs ordinary PyTorch programs. The names below come from the floors they belong to; nothing is defined here.
 """
+import sys as _sys
+
 from .framework.api import *
 from .framework.api import _dirichlet_grad, _sample_dirichlet, _standard_gamma, _standard_gamma_grad
 from .autograd import GradcheckError, gradcheck, gradgradcheck
 from .framework.serialize import load, save
 from . import (__config__, accelerator, amp, array_api, backends, compat, compiler, cuda, distributed, distributions, fft, func, hub, jit, linalg, masked,
-               mps, multiprocessing, nn, optim, overrides, random, serialization, signal, special, testing, types, utils, version, xpu)
+               mps, multiprocessing, nn, ops, optim, overrides, random, serialization, signal, special, testing, types, utils, version, xpu)
 from .amp import autocast
 from .compat import install_as_torch, uninstall_as_torch
 from .compiler import compile
 from .func import vmap
 
+torch = _sys.modules[__name__]                 # PyTorch's package holds its own name, too
 __version__ = "0.1.0"
 __version__, torch_version = compat.versions(__version__)

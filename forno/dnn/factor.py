@@ -1,6 +1,8 @@
 """Determinants, triangular and spectral factors on the host: LAPACK through NumPy. Packing and helpers as in dnn/linalg.py."""
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..core import dtype as dt
@@ -93,7 +95,12 @@ def bad_minor(a) -> int:
     return bad
 
 
-def _minors_host(attr, x): return np.array([bad_minor(a) for a in x.reshape(-1, *x.shape[-2:])], np.int32).reshape(x.shape[:-2])
+def matrices(x):
+    """The matrices of a batch."""
+    return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+
+
+def _minors_host(attr, x): return np.array([bad_minor(a) for a in matrices(x)], np.int32).reshape(x.shape[:-2])
 
 
 def _cholesky_grad(g, o, x, attr):
@@ -225,6 +232,40 @@ triangular = row("solve_triangular", _triangular_infer, _triangular_host, _trian
 """X with A X = B; attr = (upper, unit diagonal)."""
 
 
+# ---------------------------------------------------------------- systems whose Cholesky factor is known
+def _lower(upper, f): return np.tril(np.conj(np.swapaxes(f, -1, -2)) if upper else f)
+
+
+def _factor_grad(upper, f, t):
+    """-(t + tᴴ) L, as PyTorch has it: the factor is all of f here, also what the other triangle holds."""
+    t = t + H(t)
+    return -mm(f, t) if upper else -mm(t, f)
+
+
+def _known_infer(attr, b, f):
+    need_matrix("cholesky_solve", f, True)
+    return b.dtype, (*broadcast(b.shape[:-2], f.shape[:-2]), *b.shape[-2:])
+
+
+def _known_host(upper, b, f):
+    low = _lower(upper, f)
+    return _triangular_host((True, False), np.conj(np.swapaxes(low, -1, -2)), _triangular_host((False, False), low, b))
+
+
+def _known_inverse_infer(attr, f):
+    need_matrix("cholesky_inverse", f, True)
+    return f.dtype, f.shape
+
+
+def _known_inverse_grad(g, o, f, attr): return _factor_grad(attr, f, mm(o, mm(g, o)))
+def _known_grad(g, o, b, f, attr): return sum_to(_factor_grad(attr, f, mm(g.row(cholesky_solve, f, attr=attr), H(o))), f.shape)
+
+
+cholesky_inverse = row("cholesky_inverse", _known_inverse_infer, lambda upper, f: _known_host(upper, np.eye(f.shape[-1], dtype=f.dtype), f), _known_inverse_grad)
+cholesky_solve = row("cholesky_solve", _known_infer, _known_host, lambda g, o, b, f, attr: sum_to(g.row(cholesky_solve, f, attr=attr), b.shape), _known_grad, saves="bo")
+"""X with L Lᴴ X = B from B and L; attr = the factor is Lᴴ."""
+
+
 # ---------------------------------------------------------------- LU
 def _lu_infer(attr, x):
     need_matrix("linalg.lu_factor", x)
@@ -291,3 +332,132 @@ def lu_shapes(x): return tuple(x.shape[-2:]), (min(x.shape[-2:]),), (x.shape[-2]
 
 lu = row("lu_factor", _lu_infer, _lu_host, _lu_grad)
 """attr = pivot; packs the factors (one over the other), the pivots and the order of rows."""
+
+
+# ---------------------------------------------------------------- Householder's factors
+def geqrf_shapes(x): return tuple(x.shape[-2:]), (min(x.shape[-2:]),)
+
+
+def _geqrf_infer(attr, x):
+    need_matrix("geqrf", x)
+    return x.dtype, (*x.shape[:-2], sum(math.prod(s) for s in geqrf_shapes(x)))
+
+
+def _geqrf_host(attr, x):
+    turned, tau = np.linalg.qr(x, "raw")
+    return pack((np.swapaxes(turned, -1, -2), 2), (tau, 1))
+
+
+geqrf = row("geqrf", _geqrf_infer, _geqrf_host)
+"""R in the upper triangle, the vectors of the reflections below it; packs that and their factors tau."""
+
+
+# ---------------------------------------------------------------- symmetric matrices that needn't be positive: L D Lᵀ
+BUNCH = (1 + math.sqrt(17)) / 8                # a pivot this much smaller than its column makes way for another one, or for a block of two
+
+
+def size(x): return np.abs(x.real) + np.abs(x.imag)
+
+
+def turned(x, hermitian): return np.conj(x) if hermitian else x
+
+
+def _pivot(a, k):
+    """Bunch and Kaufman's choice for step k: (row to exchange, block of two?)."""
+    own, below = size(a[k, k]), size(a[k + 1:, k])
+    if not len(below) or own >= BUNCH * below.max(): return k, False
+    top = k + 1 + int(below.argmax())
+    rest = max(size(a[top, k:top]).max(), size(a[top + 1:, top]).max(initial=0))
+    if own >= BUNCH * below.max() * (below.max() / rest): return k, False
+    return top, bool(size(a[top, top]) < BUNCH * rest)
+
+
+def _exchange(a, k, p, two, hermitian):
+    """Rows and columns k and p of the lower triangle from k on; the first column of a block of two stays, with its own elements exchanged."""
+    low = k - two
+    a[p + 1:, [k, p]] = a[p + 1:, [p, k]]
+    middle = turned(a[k + 1:p, k].copy(), hermitian)
+    a[k + 1:p, k] = turned(a[p, k + 1:p], hermitian)
+    a[p, k + 1:p] = middle
+    a[p, k] = turned(a[p, k], hermitian)
+    a[k, k], a[p, p] = a[p, p], a[k, k]
+    if two: a[k, low], a[p, low] = a[p, low], a[k, low]
+
+
+def _ldl(a, hermitian):
+    """LAPACK's sytf2 and hetf2 on one matrix, in its place: (pivots, the first zero pivot)."""
+    n, k, info = len(a), 0, 0
+    pivots = np.zeros(n, np.int64)
+    if hermitian: np.fill_diagonal(a, a.diagonal().real)
+    while k < n:
+        if size(a[k:, k]).max() == 0:
+            pivots[k], info, k = k + 1, info or k + 1, k + 1
+            continue
+        p, two = _pivot(a, k)
+        last = k + two
+        if p != last: _exchange(a, last, p, two, hermitian)
+        block = a[k:last + 1, k:last + 1]
+        if two: block = np.array([[block[0, 0], turned(block[1, 0], hermitian)], [block[1, 0], block[1, 1]]])
+        left = a[last + 1:, k:last + 1]
+        factor = np.linalg.solve(block.T, left.T).T if two else left / block
+        a[last + 1:, last + 1:] -= np.tril(factor @ turned(left, hermitian).T)
+        a[last + 1:, k:last + 1] = factor
+        pivots[k:last + 1] = -(p + 1) if two else p + 1
+        k = last + 1
+    return pivots, info
+
+
+def ldl_shapes(x): return tuple(x.shape[-2:]), (x.shape[-1],), (1,)
+
+
+def _ldl_infer(attr, x):
+    need_matrix("linalg.ldl_factor_ex", x, True)
+    return x.dtype, (*x.shape[:-2], sum(math.prod(s) for s in ldl_shapes(x)))
+
+
+def _ldl_host(hermitian, x):
+    a = matrices(np.tril(x))
+    found = [_ldl(m, hermitian) for m in a]
+    parts = [np.array([f[i] for f in found]).reshape(*x.shape[:-2], -1).astype(x.dtype) if found else np.zeros((*x.shape[:-2], n), x.dtype) for i, n in ((0, x.shape[-1]), (1, 1))]
+    return pack((a.reshape(x.shape), 2), *((p, 1) for p in parts))
+
+
+ldl_factor = row("ldl_factor", _ldl_infer, _ldl_host)
+"""attr = hermitian; packs L and D in one lower triangle, the pivots as LAPACK counts them (a block of two has both negative), and the first zero pivot."""
+
+
+def _ldl_solve_one(a, pivots, x, hermitian):
+    """sytrs on one matrix, on x in its place: exchanges and eliminations down, the blocks, and back up."""
+    steps, k = [], 0
+    while k < len(a):
+        last = k + bool(pivots[k] < 0)
+        steps.append((k, last, abs(int(pivots[k])) - 1))
+        k = last + 1
+    for k, last, p in steps:
+        x[[last, p]] = x[[p, last]]
+        x[last + 1:] -= a[last + 1:, k:last + 1] @ x[k:last + 1]
+    for k, last, _ in steps:
+        block = np.tril(a[k:last + 1, k:last + 1])
+        x[k:last + 1] = np.linalg.solve(block + turned(np.tril(block, -1), hermitian).T, x[k:last + 1])
+    for k, last, p in reversed(steps):
+        x[k:last + 1] -= turned(a[last + 1:, k:last + 1], hermitian).T @ x[last + 1:]
+        x[[last, p]] = x[[p, last]]
+
+
+def _ldl_solve_host(hermitian, a, pivots, b):
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    out = np.array(np.broadcast_to(b, (*batch, *b.shape[-2:])))
+    full, order = np.broadcast_to(a, (*batch, *a.shape[-2:])), np.broadcast_to(pivots, (*batch, pivots.shape[-1]))
+    for i in np.ndindex(batch): _ldl_solve_one(full[i], order[i], out[i], hermitian)
+    return out
+
+
+def _ldl_solve_infer(attr, a, pivots, b):
+    need_matrix("linalg.ldl_solve", a, True)
+    if pivots.dtype.category != dt.INT: raise RuntimeError(f"linalg.ldl_solve: Expected pivots to be integers. Got {pivots.dtype!r}")
+    if b.dtype is not a.dtype: raise RuntimeError(f"linalg.ldl_solve: Expected LD and B to have the same dtype, but found LD of type {a.dtype!r} and B of type {b.dtype!r} instead")
+    return b.dtype, (*broadcast(a.shape[:-2], b.shape[:-2]), *b.shape[-2:])
+
+
+ldl_solve = row("ldl_solve", _ldl_solve_infer, _ldl_solve_host)
+"""X with A X = B from A's factors, its pivots, and B; attr = hermitian."""

@@ -52,6 +52,7 @@ def _infer(name, result=None):
             if p < 0: raise RuntimeError(f"pad must be non-negative, but got pad: {p}")
             if p > (d * (k - 1) + 1) // 2:
                 raise RuntimeError(f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}")
+        if 0 in x.shape[1:]: raise RuntimeError(f"{name}(): Expected input's non-batch dimensions to have positive length, but input has a shape of {list(x.shape)}")
         size, out = x.shape[2:], spec.out(x.shape[2:])
         if min(out) < 1:
             shapes = ["x".join(map(str, (x.shape[1], *s))) for s in (size, out)]

@@ -17,6 +17,7 @@ from ..core.op import Composite
 from ..core.state import state
 from .elementwise import TITLES, abs_, isinf, reciprocal, select, sgn, square, times, zeros
 from .functions import exp, imag, log, pow_, real, rsqrt, sqrt
+from .movement import put, view
 
 
 # ---- what recipes are written with
@@ -213,3 +214,9 @@ def _power_infer(n, x):
 
 
 power = recipe("power", _power_infer, _power, lambda g, o, x, attr: zeros(g) if attr == 0 else times(g, raised(x, attr - 1) * attr), pointwise=True)
+
+
+# ---- writes
+as_strided_scatter = recipe("as_strided_scatter", lambda attr, x, v: (x.dtype, x.shape), lambda attr, x, v: x.row(put, v, attr=attr),
+                            lambda g, o, x, v, attr: zeros(g).row(put, g.row(view, attr=attr), attr=attr), lambda g, o, x, v, attr: g.row(view, attr=attr), saves="")
+"""x with v written through attr, a View. x's gradient is what PyTorch gives it, and nobody else would: that of the elements written over."""

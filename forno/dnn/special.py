@@ -5,11 +5,12 @@ Most compute in float64 whatever the type: rare functions, where simple formulas
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 
 from ..core import dtype as dt
-from .elementwise import as_tensor, inexact, row, select, sgn
+from .elementwise import as_tensor, inexact, row, select, sgn, zeros
 from .functions import SQRT_PI, exp, fn, log
 
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)     # B2, B4, …
@@ -56,7 +57,31 @@ EULER = (12.0, -720.0, 30240.0, -1209600.0, 47900160.0, -1.8924375803183791606e9
 
 
 def _zeta(b, s, q):
-    """Hurwitz: ten terms, then Euler and Maclaurin's. Not defined for s < 1, nor for q <= 0 with a broken s; poles at q = 0, -1, …"""
+    """Hurwitz. A whole s has values to the left of 0, too: all of the fraction's, and those from 1 - fraction up to 1 - q, mirrored. Poles at q = 0, -1, …"""
+    n = max(s.n, q.n)
+    s, q = b.splat(s, n), b.splat(q, n)
+    left = b.and_(b.lt(q, 0.0), b.eq(s, b.trunc(s)))
+    fraction = b.sub(q, b.floor(q))
+    other = b.sub(1.0, fraction)
+    sign = b.select(b.eq(b.rem(s, 2.0), 0.0), b.const(1.0, q), b.const(-1.0, q))
+    at, weight = b.variable(b.select(left, fraction, q)), b.variable(b.const(1.0, q, n))
+    total, turn = b.variable(b.const(0.0, q, n)), b.variable(b.const(0.0, q))
+    with b.loop_while() as again:              # one turn, or three where some lane lies to the left
+        b.set(total, b.fma(_positive_zeta(b, s, b.get(at)), b.get(weight), b.get(total)))
+        k = b.get(turn)
+        second = b.splat(b.eq(k, 0.0), n)
+        b.set(at, b.select(left, b.select(second, other, b.sub(1.0, q)), b.const(1.0, q)))
+        b.set(weight, b.select(left, b.select(second, sign, b.neg(sign)), b.const(0.0, q)))
+        b.set(turn, b.add(k, 1.0))
+        again(b.and_(b.any_lane(left), b.lt(k, 2.0)))
+    pole = b.and_(b.le(q, 0.0), b.eq(q, b.trunc(q)))
+    broken = b.and_(b.lt(q, 0.0), b.ne(s, b.trunc(s)))
+    out = b.select(pole, b.const(INF, q), b.select(broken, b.const(NAN, q), b.get(total)))
+    return b.select(b.eq(s, 1.0), b.const(INF, q), b.select(b.lt(s, 1.0), b.const(NAN, q), out))
+
+
+def _positive_zeta(b, s, q):
+    """Ten terms, then Euler and Maclaurin's."""
     total, at = b.pow(q, b.neg(s)), q
     for _ in range(9):
         at = b.add(at, 1.0)
@@ -70,17 +95,15 @@ def _zeta(b, s, q):
         rising = b.mul(rising, b.mul(b.add(s, k + 1), b.add(s, k + 2)))
         last = b.div(last, at)
         k += 2
-    pole = b.and_(b.le(q, 0.0), b.eq(q, b.trunc(q)))
-    broken = b.and_(b.lt(q, 0.0), b.ne(s, b.trunc(s)))
-    out = b.select(pole, b.const(INF, q), b.select(broken, b.const(NAN, q), total))
-    return b.select(b.eq(s, 1.0), b.const(INF, q), b.select(b.lt(s, 1.0), b.const(NAN, q), out))
+    return total
 
 
 def _np_zeta(s, q):
     if s == 1 or (s > 1 and q <= 0 and q == math.trunc(q)): return INF
     if s < 1 or (q <= 0 and s != math.trunc(s)): return NAN
-    total, k = sum((q + i) ** -s for i in range(10)), 0
-    q += 9
+    count = 10 + max(0, math.ceil(-q))         # the terms to the left of 0 one by one
+    total, k = sum((q + i) ** -s for i in range(count)), 0
+    q += count - 1
     total += q ** (1 - s) / (s - 1) - 0.5 * q ** -s
     rising = s
     for i, c in enumerate(EULER):
@@ -311,10 +334,34 @@ def _np_log_ndtr(x):
     return math.log1p(-math.erfc(x * math.sqrt(0.5)) / 2)
 
 
+def _ndtri(b, p):
+    """The smaller side's x: a rational guess in √(-2 log p) (Abramowitz and Stegun 26.2.23), then Newton's steps towards log p."""
+    upper = b.gt(p, 0.5)
+    q = b.select(upper, b.sub(1.0, p), p)
+    goal = b.log(q)
+    t = b.sqrt(b.mul(goal, -2.0))
+    top = b.fma(b.fma(t, b.const(0.010328, p), b.const(0.802853, p)), t, b.const(2.515517, p))
+    bottom = b.fma(b.fma(b.fma(t, b.const(0.001308, p), b.const(0.189269, p)), t, b.const(1.432788, p)), t, b.const(1.0, p))
+    x = b.sub(b.div(top, bottom), t)
+    for _ in range(2):
+        have = _log_ndtr(b, x)
+        slope = b.exp(b.add(have, b.mul(b.mul(x, x), 0.5)))
+        x = b.sub(x, b.mul(b.mul(b.sub(have, goal), slope), math.sqrt(2 * math.pi)))
+    x = b.select(b.eq(q, 0.0), b.const(-INF, p), x)
+    return b.select(upper, b.neg(x), x)
+
+
+def _np_ndtri(p):
+    if p in (0, 1): return math.copysign(INF, p - 0.5)
+    return NormalDist().inv_cdf(p)
+
+
 erfcx = special("erfcx", _erfcx, f64(_np_erfcx), lambda g, o, x: g * (2 * x * o - 2 / SQRT_PI), saves="ao")
 ndtr = special("ndtr", lambda b, x: b.mul(b.erfc(b.mul(x, -math.sqrt(0.5))), 0.5), f64(lambda x: math.erfc(-x * math.sqrt(0.5)) / 2),
                lambda g, o, x: g * (-0.5 * (x * x)).row(exp) / math.sqrt(2 * math.pi))
 log_ndtr = special("log_ndtr", _log_ndtr, f64(_np_log_ndtr), lambda g, o, x: g * math.sqrt(2 / math.pi) / (x * -math.sqrt(0.5)).row(erfcx))
+
+ndtri = special("ndtri", _ndtri, f64(_np_ndtri), lambda g, o, x: g * math.sqrt(2 * math.pi) * (0.5 * (o * o)).row(exp), saves="o")
 
 
 # ---- integers
@@ -351,4 +398,4 @@ def _nextafter(b, x, y):
     return b.select(b.or_(b.isnan(x), b.isnan(y)), b.add(x, y), b.select(b.eq(x, y), y, step))
 
 
-nextafter = row("nextafter", _nextafter, np.nextafter, None, None, types="f")
+nextafter = row("nextafter", _nextafter, np.nextafter, lambda g, o, x, y: g, lambda g, o, x, y: zeros(y), types="f")

@@ -8,7 +8,7 @@ from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
 from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
-               interchange as _interchange, legacy as _legacy, linalg, mathematics as _mathematics, methods as _methods,
+               interchange as _interchange, legacy as _legacy, linalg, lowrank as _lowrank, mathematics as _mathematics, methods as _methods,
                neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, settings as _settings, sharing as _sharing, statistics as _statistics, variates as _variates, views as _views)
 from .modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
@@ -81,7 +81,7 @@ from_numpy = _data.from_numpy
 _offer(_gathering, fom="gather take_along_dim index_select take masked_select nonzero sort argsort topk kthvalue median nanmedian mode logcumsumexp cummax cummin max=max_ min=min_",
        fomi="scatter scatter_add scatter_reduce index_add index_copy index_fill cumsum cumprod", fm="index_put", m="index_put_", fo="searchsorted bucketize")
 _offer(_neural, fom="softmax log_softmax logsumexp mm bmm dot outer ger=outer mv=mv_", fomi="addmm baddbmm addmv",
-       f="batch_norm layer_norm group_norm rms_norm dropout embedding")
+       f="batch_norm layer_norm group_norm rms_norm dropout embedding constant_pad_nd=pad_constant")
 for _k in "123":
     _offer(_neural, f=" ".join(_name.format(_k) for _name in ("conv{}d", "conv_transpose{}d", "max_pool{}d", "max_pool{}d_with_indices", "adaptive_avg_pool{}d", "adaptive_max_pool{}d")),
            fo=f"avg_pool{_k}d")
@@ -96,15 +96,16 @@ _offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist 
 
 _check_targets, _class_index, _binary_cross_entropy, _claimed = _neural.check_targets, _neural.class_index, _neural.binary_cross_entropy, _gathering.claimed
 _offer(_complexes, fm="conj adjoint isreal", f="real imag view_as_real view_as_complex", fomi="conj_physical")
-_offer(_calculus, fom="diff quantile nanquantile histc histogram", fm="cov corrcoef", f="gradient trapezoid trapz=trapezoid cumulative_trapezoid cdist")
+_offer(_calculus, fom="diff quantile nanquantile histc histogram", fm="cov corrcoef", f="histogramdd gradient trapezoid trapz=trapezoid cumulative_trapezoid cdist")
 _offer(_placing, fom="msort select_scatter slice_scatter diagonal_scatter as_strided_scatter", fm="argwhere unique_consecutive unique", f="unravel_index", fo="isin", fmi="masked_scatter put",
        fomi="index_reduce", m="fill_diagonal_")
 _offer(_mathematics, fomi="nan_to_num logit mvlgamma ldexp float_power", fom="frexp", fm="positive", fo="polygamma", m="sum_to_size polygamma=polygamma_method")
 Tensor.polygamma_ = _bind.inplace(_mathematics.polygamma_method)
 _offer(_products, fom="vdot inner cross", fomi="addr addbmm", fo="chain_matmul block_diag", f="combinations vander")
 _offer(fft, fm="stft istft", f="hann_window hamming_window blackman_window bartlett_window kaiser_window")
-_offer(_factors, fm="det logdet svd=old_svd", fom="slogdet cholesky=old_cholesky cholesky_inverse cholesky_solve matrix_power triangular_solve lu_solve=old_lu_solve qr=old_qr",
+_offer(_factors, fm="det logdet svd=old_svd", fom="lu=old_lu geqrf ormqr slogdet cholesky=old_cholesky cholesky_inverse cholesky_solve matrix_power triangular_solve lu_solve=old_lu_solve qr=old_qr",
        fo="lu_unpack", f="pinverse orgqr=householder_product", m="pinverse orgqr=householder_product")
+_offer(_lowrank, f="svd_lowrank pca_lowrank")
 _hang("inverse", linalg.inv, "fm")
 _hang("matrix_exp", linalg.matrix_exp, "fm")
 _offer(_arrange, fm="hsplit vsplit dsplit")
@@ -116,6 +117,7 @@ _methods.hang(Tensor)
 _complexes.hang(Tensor)
 fill = _out.with_out(_methods.fill, "fill")
 zero_, fill_, detach_ = _methods.zero_, _methods.fill_, _methods.detach_
+resize_as_ = _sharing.resize_as_
 _indexing.hang(Tensor)
 for _part in (_printing, _interchange, _sharing, _legacy): _part.hang(Tensor)
 globals().update(_legacy.NAMES | _settings.NAMES)

@@ -221,7 +221,10 @@ def tensordot(a, b, dims=2):
     else: left, right = ([d] if isinstance(d, int) else list(d) for d in dims)
     left, right = [d % a.ndim for d in left], [d % b.ndim for d in right]
     for i, j in zip(left, right):
-        if a.shape[i] != b.shape[j]: raise RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[i]} in dim {i} and second has size {b.shape[j]} in dim {j}")
+        m, n = a.shape[i], b.shape[j]
+        if m != n and 1 not in (m, n): raise RuntimeError(f"contracted dimensions need to match, but first has size {m} in dim {i} and second has size {n} in dim {j}")
+        if n == 1: a = fn.sum(a, i, True)      # a single element meets a whole axis: it is a factor of the axis's sum
+        elif m == 1: b = fn.sum(b, j, True)
     rest_a, rest_b = [d for d in range(a.ndim) if d not in left], [d for d in range(b.ndim) if d not in right]
     inner = math.prod([a.shape[d] for d in left])
     x = views.reshape(views.permute(a, rest_a + left), (-1, inner)) if inner else views.reshape(views.permute(a, rest_a + left), (math.prod([a.shape[d] for d in rest_a]), 0))

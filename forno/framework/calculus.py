@@ -114,6 +114,7 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
         if name == "fweights" and t.dtype.category != dt.INT: raise RuntimeError(f"cov(): expected fweights to have integral dtype but got fweights with {ew.TITLES[t.dtype.name]} dtype")
         if name == "aweights" and t.dtype.category != dt.FLOAT: raise RuntimeError(f"cov(): expected aweights to have floating point dtype but got aweights with {ew.TITLES[t.dtype.name]} dtype")
         if t.numel() != n: raise RuntimeError(f"cov(): expected {name} to have the same numel as there are observations in the input but got {t.numel()} != {n}")
+        t = gathering.claimed(t, 0, math.inf if name == "aweights" else dt.limits(t.dtype)[1], RuntimeError, f"cov(): {name} cannot be negative")
         w = t if w is None else multiply(w, t)
     total = n if w is None else fn.sum(w)
     mean = fn.sum(multiply(x, w) if w is not None else x, 1, True) / total
@@ -149,7 +150,7 @@ def _quantile(name, skip_nan):
         if q.dtype is not input.dtype: raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
         if not input.numel(): raise RuntimeError(f"{name}() input tensor must be non-empty")
         q = gathering.claimed(q, 0, 1, RuntimeError, "quantile() q values must be in the range [0, 1]")
-        axes = range(input.ndim) if dim is None else (normalize_dim(dim, input.ndim),)
+        axes = range(input.ndim) if dim is None or not input.ndim else (normalize_dim(dim, input.ndim),)
         x = views.reshape(input, (-1,)) if dim is None or not input.ndim else views.movedim(input, dim, -1)       # (…, n)
         n = shape_of(x)[-1]
         values, empty = gathering.sort(x, -1)[0], apply(ew.isnan, x)
@@ -185,18 +186,51 @@ def histc(input, bins=100, min=0, max=0):
     return gathering.scatter_add(creation.zeros(bins, dtype=input.dtype), 0, where, fn.to(inside, input.dtype))
 
 
-def histogram(input, bins, *, range=None, weight=None, density=False):
-    x = views.reshape(input, (-1,))
-    if isinstance(bins, Tensor): edges = bins
-    else:
-        low, high = range or ((data.item(fn.amin(x)), data.item(fn.amax(x))) if x.numel() else (0.0, 1.0))
-        if low == high: low, high = low - 0.5, high + 0.5
-        edges = creation.linspace(low, high, bins + 1, dtype=input.dtype)
+def edges_of(x, bins, range):
+    """Bounds of equally wide bins over `range` or over all of x; bounds that are given already stay."""
+    if isinstance(bins, Tensor): return bins
+    low, high = range or ((data.item(fn.amin(x)), data.item(fn.amax(x))) if x.numel() else (0.0, 1.0))
+    if low == high: low, high = low - 0.5, high + 0.5
+    return creation.linspace(low, high, bins + 1, dtype=x.dtype)
+
+
+def bin_of(x, edges):
+    """(bin, is it one): the last bin holds its upper bound, too."""
     n = shape_of(edges)[0] - 1
     where = fn.sub(gathering.searchsorted(edges, x, right=True), 1)
     where = fn.where(apply(ew.eq, x, views.select(edges, 0, n)), n - 1, where)
-    inside = apply(ew.logical_and, apply(ew.ge, where, 0), apply(ew.lt, where, n))
-    mass = fn.to(inside, input.dtype) if weight is None else fn.where(inside, views.reshape(weight, (-1,)), 0.0)
-    hist = gathering.scatter_add(creation.zeros(n, dtype=input.dtype), 0, fn.clamp(where, 0, n - 1), mass)
+    return fn.clamp(where, 0, n - 1), apply(ew.logical_and, apply(ew.ge, where, 0), apply(ew.lt, where, n))
+
+
+def counted(where, inside, count, weight, dtype):
+    mass = fn.to(inside, dtype) if weight is None else fn.where(inside, views.reshape(weight, (-1,)), 0.0)
+    return gathering.scatter_add(creation.zeros(count, dtype=dtype), 0, where, mass)
+
+
+def histogram(input, bins, *, range=None, weight=None, density=False):
+    x = views.reshape(input, (-1,))
+    edges = edges_of(x, bins, range)
+    hist = counted(*bin_of(x, edges), shape_of(edges)[0] - 1, weight, input.dtype)
     if density: hist = divide(divide(hist, fn.sum(hist)), diff(edges))
     return named("histogram", hist=hist, bin_edges=edges)
+
+
+def histogramdd(input, bins, *, range=None, weight=None, density=False):
+    """Counts in the boxes of a grid; each column of the last axis is one of the grid's. (…, D) -> D axes"""
+    if input.ndim < 2: raise RuntimeError(f"torch.histogramdd: input tensor should have at least 2 dimensions, but got {input.ndim}")
+    axes = shape_of(input)[-1]
+    bins = [bins] * axes if isinstance(bins, int) else list(bins)
+    if len(bins) != axes: raise RuntimeError(f"torch.histogramdd: expected {axes} sequences of bin edges for a {axes}-dimensional histogram but got {len(bins)}")
+    if range is not None and len(range) != 2 * axes: raise RuntimeError(f"torch.histogramdd: for a {axes}-dimensional histogram range should have {2 * axes} elements, but got {len(range)}")
+    columns = views.unbind(views.reshape(input, (input.numel() // max(axes, 1), axes)), -1)
+    edges = [edges_of(x, b, range and range[2 * k:2 * k + 2]) for k, (x, b) in enumerate(zip(columns, bins))]
+    shape = tuple(shape_of(e)[0] - 1 for e in edges)
+    box, inside = bin_of(columns[0], edges[0])
+    for x, e, n in zip(columns[1:], edges[1:], shape[1:]):
+        where, here = bin_of(x, e)
+        box, inside = fn.add(multiply(box, n), where), apply(ew.logical_and, inside, here)
+    hist = views.reshape(counted(box, inside, math.prod(shape), weight, input.dtype), shape)
+    if density:
+        hist = divide(hist, fn.sum(hist))
+        for k, e in enumerate(edges): hist = divide(hist, views.reshape(diff(e), (-1,) + (1,) * (axes - k - 1)))
+    return named("histogramdd", hist=hist, bin_edges=tuple(edges))

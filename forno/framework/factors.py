@@ -91,13 +91,10 @@ def cholesky_inverse(input, upper=False):
     L = mirrored(input, upper)
     gathering.claimed(fn.to(apply(ew.ne, views.diagonal(L.detach(), 0, -2, -1), 0), dt.int64), 1, 1, LinAlgError, "cholesky_inverse: " +
                       ("The diagonal element {n} is zero, the" if L.ndim == 2 else "The") + " inversion could not be completed because the input matrix is singular.")
-    X = solve_triangular(arrange.tril(L), eye_like(L), upper=False)
-    return fn.matmul(H(X), X)
+    return apply(fa.cholesky_inverse, input, attr=bool(upper))
 
 
-def cholesky_solve(input, L, upper=False):
-    L = arrange.tril(mirrored(L, upper))
-    return solve_triangular(H(L), solve_triangular(L, input, upper=False), upper=True)
+def cholesky_solve(input, L, upper=False): return apply(fa.cholesky_solve, input, L, attr=bool(upper))
 
 
 # ---------------------------------------------------------------- eigenvalues, singular values
@@ -170,6 +167,12 @@ def lu_factor(A, *, pivot=True):
 def lu_factor_ex(A, *, pivot=True, check_errors=False):
     f, pivots, info = lu_checked(A, pivot, check_errors and "lu_factor_ex")
     return named("linalg_lu_factor_ex", LU=f, pivots=pivots, info=info)
+
+
+def old_lu(A, pivot=True, get_infos=False):
+    """torch.lu, which PyTorch keeps for old programs."""
+    f, pivots, info = lu_checked(A, pivot, None if get_infos else "lu_factor")
+    return named("_lu_with_info", LU=f, pivots=pivots, info=info) if get_infos else (f, pivots)
 
 
 def split_lu(f):
@@ -355,10 +358,52 @@ def householder_product(A, tau):
     if tau.shape[-1] > n: raise RuntimeError("torch.linalg.householder_product: input.shape[-1] must be greater than or equal to tau.shape[-1]")
     v = fn.add(arrange.tril(A, -1), creation.eye(m, n, dtype=A.dtype))
     out = apply(mv.overwrite, A, views.clone(views.expand(creation.eye(m, n, dtype=A.dtype), shape_of(A))))
-    for i in range(tau.shape[-1] - 1, -1, -1):
-        column = views.narrow(v, -1, i, 1)
-        out = fn.sub(out, multiply(fn.matmul(column, fn.matmul(H(column), out)), views.unsqueeze(views.narrow(tau, -1, i, 1), -1)))
+    for i in reversed(range(tau.shape[-1])): out = reflected(out, v, tau, i)
     return out
+
+
+def geqrf(input):
+    a, tau = unpacked(fa.geqrf, input, *fa.geqrf_shapes(input))
+    return named("geqrf", a=a, tau=tau)
+
+
+def ormqr(input, tau, other, left=True, transpose=False):
+    """Q C, C Q and both with Qᴴ, where Q = H1 H2 … is a square matrix that is never made."""
+    for name, t, least in (("input", input, 2), ("other", other, 2)):
+        if t.ndim < least: raise RuntimeError(f"torch.ormqr: {name} must have at least {least} dimensions.")
+    m, k = input.shape[-2], tau.shape[-1]
+    side = -2 if left else -1
+    if k > input.shape[-1]: raise RuntimeError(f"torch.ormqr: tau.shape[-1] must be less than or equal to input.shape[-1], but got {k} and {input.shape[-1]}")
+    if other.shape[side] < k: raise RuntimeError(f"torch.ormqr: other.shape[{side}] must be greater than or equal to tau.shape[-1]")
+    if other.shape[side] != m: raise RuntimeError(f"torch.ormqr: other.shape[{side}] must be equal to input.shape[-2]")
+    if input.ndim - tau.ndim != 1: raise RuntimeError(f"torch.ormqr: Expected tau to have one dimension less than input, but got tau.ndim equal to {tau.ndim} and input.ndim is equal to {input.ndim}")
+    if not left: return H(ormqr(input, tau, H(other), True, not transpose))
+    v = fn.add(arrange.tril(input, -1), creation.eye(m, input.shape[-1], dtype=input.dtype))
+    out, factor = views.clone(other), complexes.conj(tau) if transpose else tau
+    for i in range(k) if transpose else reversed(range(k)): out = reflected(out, v, factor, i)
+    return out
+
+
+def reflected(x, v, tau, i):
+    """(1 - tau_i v_i v_iᴴ) x, v_i column i of v"""
+    column = views.narrow(v, -1, i, 1)
+    return fn.sub(x, multiply(fn.matmul(column, fn.matmul(H(column), x)), views.unsqueeze(views.narrow(tau, -1, i, 1), -1)))
+
+
+# ---------------------------------------------------------------- symmetric systems
+def ldl_factor_ex(A, *, hermitian=False, check_errors=False):
+    f, pivots, info = unpacked(fa.ldl_factor, A, *fa.ldl_shapes(A), attr=bool(hermitian))
+    pivots, info = fn.to(real(pivots.detach()), dt.int32), fn.to(real(views.squeeze(info.detach(), -1)), dt.int32)
+    if check_errors: info = gathering.claimed(info, 0, 0, LinAlgError, "linalg.ldl_factor_ex: The factorization could not be completed: D[{x},{x}] is zero.")
+    return named("linalg_ldl_factor_ex", LD=f, pivots=pivots, info=info)
+
+
+def ldl_factor(A, *, hermitian=False):
+    f, pivots, _ = ldl_factor_ex(A, hermitian=hermitian)
+    return named("linalg_ldl_factor", LD=f, pivots=pivots)
+
+
+def ldl_solve(LD, pivots, B, *, hermitian=False): return apply(fa.ldl_solve, LD, pivots, B, attr=bool(hermitian))
 
 
 def inv_ex(A, *, check_errors=False):

@@ -162,6 +162,7 @@ def gather(input, dim, index, *, sparse_grad=False):
 def take_along_dim(input, indices, dim=None):
     if dim is None: return gather(views.reshape(input, (-1,)), 0, views.reshape(indices, (-1,)))
     d = flat_dim(input, dim)
+    indices = apply(ew.remainder, positions("take_along_dim", indices), shape_of(input)[d] if shape_of(input) else 1)        # negative ones count from the end
     shape = list(fn.broadcast(shape_of(input)[:d] + (1,) + shape_of(input)[d + 1:], shape_of(indices)[:d] + (1,) + shape_of(indices)[d + 1:]))
     return gather(views.expand(input, shape[:d] + [shape_of(input)[d]] + shape[d + 1:]), d, views.expand(indices, shape[:d] + [shape_of(indices)[d]] + shape[d + 1:]))
 
@@ -213,12 +214,17 @@ def index_copy(input, dim, index, source):
 
 
 def index_fill(input, dim, index, value):
-    v = value if isinstance(value, Tensor) else owned(constant(value, input.dtype))
+    if isinstance(value, Tensor) and shape_of(value):
+        raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
+    if not input.dtype.is_complex and (value.dtype.is_complex if isinstance(value, Tensor) else isinstance(value, complex)):
+        raise RuntimeError("index_fill_(): Converting complex Scalar to non-complex type is not supported")
     d = flat_dim(input, dim)
     n = shape_of(input)[d] if shape_of(input) else 1
     index = claimed(indices_of(index), -n, n - 1, IndexError, f"index {{x}} is out of bounds for dimension {d} with size {n}")
     index = fn.where(index < 0, index + n, index)                # this one of the family counts from the end too
-    return views.as_preserved(apply(ga.index_write, input, index, v, attr=(d, "set", True)), input)
+    there = apply(ga.index_write, apply(mv.full, attr=((n,), dt.bool, False)), index, apply(mv.full, attr=((), dt.bool, True)), attr=(0, "set", True))
+    there = views.reshape(there, tuple(n if k == d else 1 for k in range(len(shape_of(input)))))
+    return views.as_preserved(apply(ew.masked_fill, input, there, value), input)
 
 
 # ---------------------------------------------------------------- order

@@ -12,7 +12,7 @@ from ..dnn import recipes as rc
 from ..graph.line import record
 from . import creation, data, functions as fn, products, views
 from .bind import apply
-from .factors import (cholesky, cholesky_ex, det, diagonal, eig, eigh, eigvals, eigvalsh, failed, householder_product, inv_ex, lstsq, lu, lu_factor, lu_factor_ex, lu_of,
+from .factors import (cholesky, cholesky_ex, det, diagonal, eig, eigh, eigvals, eigvalsh, failed, householder_product, inv_ex, ldl_factor, ldl_factor_ex, ldl_solve, lstsq, lu, lu_factor, lu_factor_ex, lu_of,
                       lu_solve, matrix_power, matrix_rank, multi_dot, pinv, slogdet, solve_triangular, svd, tensorinv, tensorsolve, vander, vecdot, zero_pivots)
 from .out import with_out
 from .results import named
@@ -150,6 +150,6 @@ def cross(input, other, *, dim=-1):
 
 __all__ = ["matmul", "vector_norm", "matrix_norm", "norm", "svdvals", "inv", "solve", "solve_ex", "qr", "matrix_exp", "cond", "cross", "det", "slogdet", "cholesky", "cholesky_ex",
            "eigh", "eigvalsh", "eig", "eigvals", "svd", "solve_triangular", "lu_factor", "lu_factor_ex", "lu", "lu_solve", "pinv", "matrix_rank", "matrix_power", "lstsq", "multi_dot",
-           "vecdot", "tensorinv", "tensorsolve", "vander", "householder_product", "inv_ex", "diagonal", "LinAlgError"]
+           "vecdot", "tensorinv", "tensorsolve", "vander", "householder_product", "inv_ex", "ldl_factor", "ldl_factor_ex", "ldl_solve", "diagonal", "LinAlgError"]
 for _name in __all__:
     if _name not in ("matrix_exp", "vander", "diagonal", "LinAlgError"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)

@@ -323,7 +323,7 @@ def hang(cls):
                         __hash__=object.__hash__).items():
         setattr(cls, name, f)
     for name, t in dict(float=dt.float32, double=dt.float64, half=dt.float16, bfloat16=dt.bfloat16, long=dt.int64, int=dt.int32, short=dt.int16, char=dt.int8,
-                        byte=dt.uint8, bool=dt.bool, cfloat=dt.complex64, cdouble=dt.complex128).items(): setattr(cls, name, caster(t))
+                        byte=dt.uint8, bool=dt.bool, chalf=dt.complex32, cfloat=dt.complex64, cdouble=dt.complex128).items(): setattr(cls, name, caster(t))
     return cls
 
 

@@ -20,8 +20,8 @@ MAKERS = frozenset(("arange", "range", "empty", "eye", "full", "linspace", "logs
 ACCUMULATORS = frozenset(("sum", "prod", "mean", "nansum", "nanmean", "cumsum", "cumprod"))          # compute in the type of `out`
 POSITIONS = frozenset(("argmax", "argmin", "argsort", "multinomial", "nonzero", "count_nonzero"))     # `out` must be int64
 EXACT = frozenset(("gather", "scatter", "scatter_add", "scatter_reduce", "take", "mm", "bmm", "matmul", "addmm", "baddbmm", "addmv", "tril", "triu", "softmax",
-                   "log_softmax"))                                # `out` must have the result's type
-APART = frozenset(("take", "gather", "masked_select", "cat", "concat", "concatenate", "index_select", "take_along_dim"))       # `out` must not be read from
+                   "log_softmax", "complex", "polar", "aminmax"))                                # `out` must have the result's type
+APART = frozenset(("take", "gather", "masked_select", "cat", "concat", "concatenate", "index_select", "take_along_dim", "kthvalue"))       # `out` must not be read from
 
 
 def with_out(f, name: str, arity: int | None = None):

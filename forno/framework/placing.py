@@ -8,8 +8,10 @@ from ..core.shape import View, normalize_dim, whole
 from ..dnn import elementwise as ew
 from ..dnn import gather as ga
 from ..dnn import movement as mv
+from ..dnn import recipes as rc
 from . import creation, data, functions as fn, gathering, views
 from .bind import apply, number
+from .modes import no_grad
 from .tensor import Tensor, read
 from .views import shape_of
 
@@ -30,8 +32,15 @@ def written(name, cut):
 def _slice(input, dim=0, start=None, end=None, step=1): return views.slice_(input, normalize_dim(dim, input.ndim), start, end, step)
 
 
+def as_strided_scatter(input, src, size, stride, storage_offset=None):
+    with no_grad(): part = views.as_strided(input.detach(), size, stride, storage_offset)
+    if shape_of(part) != shape_of(src): raise RuntimeError(f"expected src to have a size equal to the slice of self. src size = {list(shape_of(src))}, slice size = {list(shape_of(part))}")
+    if views.memory(input) != whole(shape_of(input)): return written("as_strided_scatter", views.as_strided)(input, src, size, stride, storage_offset)
+    return apply(rc.as_strided_scatter, input, fn.to(src, input.dtype), attr=views.memory(part))
+
+
 select_scatter, slice_scatter = written("select_scatter", lambda x, dim, index: views.select(x, dim, index)), written("slice_scatter", _slice)
-diagonal_scatter, as_strided_scatter = written("diagonal_scatter", views.diagonal), written("as_strided_scatter", views.as_strided)
+diagonal_scatter = written("diagonal_scatter", views.diagonal)
 
 
 def fill_diagonal_(self, fill_value, wrap=False):

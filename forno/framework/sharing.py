@@ -124,6 +124,9 @@ def resize_(t: Tensor, *sizes, memory_format=None) -> Tensor:
     return t
 
 
+def resize_as_(input: Tensor, other: Tensor, *, memory_format=None) -> Tensor: return resize_(input, shape_of(other), memory_format=memory_format)
+
+
 # ---------------------------------------------------------------- memory between processes
 class Shared(mem.Buffer):
     """An anonymous file mapped into memory. Others may write it at any time, so it is read and written in place, never kept as a value."""
@@ -190,9 +193,8 @@ def send(t: Tensor):
 
 
 def hang(cls):
-    for f in (untyped_storage, storage, is_set_to, set_, resize_, is_shared, share_memory_): setattr(cls, f.__name__, f)
+    for f in (untyped_storage, storage, is_set_to, set_, resize_, resize_as_, is_shared, share_memory_): setattr(cls, f.__name__, f)
     cls._typed_storage = storage
-    cls.resize_as_ = lambda t, other, memory_format=None: resize_(t, shape_of(other))
     reduction.ForkingPickler.register(cls, send)
     cls.__init_subclass__ = classmethod(registered)
 

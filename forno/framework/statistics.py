@@ -7,7 +7,7 @@ from ..dnn import elementwise as ew
 from ..dnn import movement as mv
 from ..dnn import recipes as rc
 from ..graph.line import record
-from . import data, functions as fn, gathering, views
+from . import data, functions as fn, gathering, linalg, views
 from .bind import apply
 from .results import named
 from .tensor import read
@@ -61,7 +61,7 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None):
 
 
 def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
-    if p == "nuc": raise NotImplementedError("'norm' with p='nuc' is not implemented on device 'cpu'; use linalg.svdvals(x).sum(-1)")
+    if p == "nuc": return linalg.matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
     return vector_norm(input, 2 if p in ("fro", None) else p, dim, keepdim, dtype=dtype)
 
 

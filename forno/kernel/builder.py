@@ -588,7 +588,7 @@ class Builder:
         """PyTorch's `.to(t)`. Floats to integers drop the fraction; numbers that don't fit wrap in small types, saturate in int32 and int64."""
         s = x.dtype
         if s is t: return x
-        if t not in _TYPES and t not in (dt.complex64, dt.complex128): raise unsupported("conversion", t)
+        if t not in _TYPES and t.category != dt.COMPLEX: raise unsupported("conversion", t)
         if x.const is not None and x.n == 1 and t.category != dt.COMPLEX and (s.category == dt.INT or s is dt.bool) and s in _TYPES:
             return self.const(x.const, t)
         if t.category == dt.COMPLEX:

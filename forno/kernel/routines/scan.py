@@ -2,7 +2,7 @@
 
 Comes in: Natives with operands x and result, words (outer, n, inner): element (o, i, j) lies at (o·n + i)·inner + j. Goes out: Launches.
 spec = (kind, operand's dtype, result's dtype, reverse). Lines along the axis are shared among threads; as many neighbouring lines as fit a vector
-register run together. Sums and products are carried as PyTorch carries them: float32 in float64, halves in float32, integers in int64.
+register run together. Sums, products and log-sums are carried as PyTorch carries them: float32 in float64, halves in float32, integers in int64.
 """
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _kind(kind: str, t: dt.dtype, out: dt.dtype):
     """step function, what x is carried as, start of the carry (None: the first element and its position)."""
     if kind in ("cummax", "cummin"): return _extreme, key_type(t), None
     carried = CARRIED.get(out, out)
-    if kind == "logcumsumexp": return _log_sum, t.opmath, (float("-inf"),)
+    if kind == "logcumsumexp": return _log_sum, carried, (float("-inf"),)
     return (_sum, carried, (0,)) if kind == "cumsum" else (_product, carried, (1,))
 
 

@@ -125,6 +125,7 @@ def _fractional_max_pool(input, kernel_size, output_size, output_ratio, samples,
     x = input if batched else input.unsqueeze(0)
     if samples is None:
         samples = torch.rand(x.size(0), x.size(1), n, dtype=input.dtype, device=input.device)
+    samples = samples[:x.size(0)]
     flat = torch.zeros((), dtype=torch.long, device=input.device)                            # index into the flattened space of each window element
     for axis in range(n):
         u = samples[..., n - 1 - axis if n == 2 else axis]                                   # PyTorch's samples are (w, h) in 2d, (t, h, w) in 3d
