@@ -173,13 +173,16 @@ def _cropped(g, shape):
     return g
 
 
+def _follows_either(attr, shape, x, w, *bias): return follows(attr, shape, x) or follows(attr, shape, w)
+
+
 conv = Contract("conv", _conv_infer, (
     lambda g, o, x, w, bias=None, *, attr: g.row(conv_input, conjugate(w), attr=attr._replace(size=tuple(x.shape[2:]))),
     lambda g, o, x, w, bias=None, *, attr: g.row(conv_weight, conjugate(x), attr=attr._replace(taps=tuple(w.shape[2:]))),
-    lambda g, o, x, w, bias, attr: g.sum((0, *range(2, len(g.shape))))), "ab", _conv_oracle, layout=lambda attr, shape, x, w, *bias: follows(attr, shape, x) or follows(attr, shape, w))
+    lambda g, o, x, w, bias, attr: g.sum((0, *range(2, len(g.shape))))), "ab", _conv_oracle, layout=_follows_either)
 conv_input = Contract("conv_input", _conv_input_infer, (
     lambda g, o, dy, w, attr: _cropped(g.row(conv, conjugate(w), attr=_bare(attr)), dy.shape),
-    lambda g, o, dy, w, attr: conjugate(dy).row(conv_weight, g, attr=_bare(attr)._replace(taps=tuple(w.shape[2:])))), "ab", _conv_input_oracle, layout=lambda attr, shape, dy, w: follows(attr, shape, dy) or follows(attr, shape, w))
+    lambda g, o, dy, w, attr: conjugate(dy).row(conv_weight, g, attr=_bare(attr)._replace(taps=tuple(w.shape[2:])))), "ab", _conv_input_oracle, layout=_follows_either)
 conv_weight = Contract("conv_weight", _conv_weight_infer, (
     lambda g, o, dy, x, attr: conjugate(x).row(conv, g, attr=_bare(attr)),
     lambda g, o, dy, x, attr: conjugate(dy).row(conv_input, g, attr=_bare(attr)._replace(size=tuple(x.shape[2:])))), "ab", _conv_weight_oracle)

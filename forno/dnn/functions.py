@@ -141,8 +141,8 @@ erfinv = fn("erfinv", wide(_erfinv_emit), _erfinv, lambda g, o, x: g * (SQRT_PI 
 lerp = row("lerp", wide(lambda b, x, y, w: _lerp_emit(b, x, y, w)), lambda x, y, w: _lerp(x, y, w),
            lambda g, o, x, y, w: g - times(g, w), lambda g, o, x, y, w: times(g, w), lambda g, o, x, y, w: times(g, y - x), rule=tensors,
            saves="abc", types="fc", kernel="lerp_kernel_scalar")
-lerp_number = row("lerp_number", wide(lambda b, x, y, w: _lerp_emit(b, x, y, w)), lambda x, y, w: _lerp(x, y, w), lambda g, o, x, y, w: g - times(g, w), lambda g, o, x, y, w: times(g, w),
-                  rule=tensors, types="fc", kernel="lerp_kernel_scalar", names="")
+lerp_number = row("lerp_number", wide(lambda b, x, y, w: _lerp_emit(b, x, y, w)), lambda x, y, w: _lerp(x, y, w),
+                  lambda g, o, x, y, w: g - times(g, w), lambda g, o, x, y, w: times(g, w), rule=tensors, types="fc", kernel="lerp_kernel_scalar", names="")
 
 
 def _lerp(x, y, w): return np.where(np.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w))

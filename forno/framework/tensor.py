@@ -13,7 +13,7 @@ from sys import getrefcount
 
 import numpy as np
 
-from ..core.shape import View, as_numpy_strided, compose, contiguous, permutation, whole
+from ..core.shape import View, as_numpy_strided, compose, contiguous, whole
 from ..cpu import memory as memory_floor
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, History, Leaf, Node, Poison, Slice, given, record, varying
@@ -28,10 +28,10 @@ class Storage:
 
     `peers` are storages of the same memory with their own history (detach, .data, views made under no_grad).
     """
-    __slots__ = ("node", "clock", "shape", "peers", "exposed", "__weakref__")
+    __slots__ = ("node", "clock", "shape", "peers", "exposed", "leaf", "__weakref__")
 
     def __init__(self, node, clock):
-        self.node, self.clock, self.shape, self.peers, self.exposed = node, clock, node.line.shape, None, None     # clock: [version], one for all peers but .data
+        self.node, self.clock, self.shape, self.peers, self.exposed, self.leaf = node, clock, node.line.shape, None, None, False     # clock: [version], one for all peers but .data
 
     @property
     def version(self): return self.clock[0]
@@ -408,7 +408,7 @@ def check_write(t: Tensor, overlap: bool = True):
                 raise RuntimeError("A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use case is "
                                    "ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either "
                                    "both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if you want the inplace to be tracked).")
-            if a.leaf is None and root(a.store).node.past.__class__ is Leaf:
+            if a.leaf is None and (root(a.store).node.past.__class__ is Leaf or root(a.store).leaf):
                 raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
 
 
@@ -425,11 +425,8 @@ def require_grad(t: Tensor):
         a.seen = a.store.node
     else:
         a.leaf, a.cache = leaf, leaf_node(n, leaf)
-        shape, strides, offset = a.view
-        order = permutation(strides, shape) if offset == 0 and math.prod(shape) == math.prod(a.store.shape) else None
-        if order is not None and a.store.__class__ is Storage:     # all of the memory in another order of axes: other views of it see the leaf, too
-            mine = contiguous(shape)
-            flat = record(mv.view, (a.cache,), View(tuple([shape[d] for d in order]), tuple([mine[d] for d in order]), 0))
+        if a.own:                              # no view: views of it see the leaf, too
+            flat, a.store.leaf = in_memory_order(a.cache, a.view), True
             a.store.node = flat if flat.line.shape == a.store.shape else record(mv.view, (flat,), whole(a.store.shape))
         a.seen = a.store.node
 

@@ -21,7 +21,7 @@ def verify(graph: Graph):
     types: dict[int, type] = {}
     for i, v in enumerate(graph.inputs):
         need(v.op is None and v.number == i and not v.ins, v, f"is not input {i}")
-        need(v.view is None or v.view.shape == v.shape and reach(v.view)[0] >= 0, v, f"lies at {v.view}")
+        need(v.view is None or v.view.shape == v.shape, v, f"lies at {v.view}")
     known = {id(v) for v in graph.inputs}
     for v in values(graph):
         if v.op is None:
@@ -78,7 +78,8 @@ def geometry(v: Value):
 def fits(graph: Graph, buffers):
     """The buffers of this run are as large as the graph's inputs say."""
     for v, b in zip(graph.inputs, buffers):
-        end = (reach(v.view or whole(v.shape))[1] + 1) * v.dtype.size
+        lo, hi = reach(v.view or whole(v.shape))
         whole_buffer = getattr(b, "buffer", b)
-        have = whole_buffer.nbytes - (b.address - whole_buffer.address)                   # a slice begins at its first element
-        need(end <= have, v, f"reaches byte {end} of {have}")
+        start = b.address - whole_buffer.address                                          # a slice begins at its first element
+        first, end = start + lo * v.dtype.size, start + (hi + 1) * v.dtype.size
+        need(hi < lo or first >= 0 and end <= whole_buffer.nbytes, v, f"reaches bytes {first}..{end} of {whole_buffer.nbytes}")

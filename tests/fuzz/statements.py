@@ -5,7 +5,6 @@ Every exclusion is a deliberate difference, or behaviour that PyTorch leaves und
 from __future__ import annotations
 
 import copy
-import math
 
 import numpy as np
 import torch
@@ -185,6 +184,7 @@ def within(mode, f):
 def writable(p, i, j=None):
     """Is a write defined in PyTorch?"""
     t = p.torch[i]
+    if t.untyped_storage().data_ptr() in p.hooked: return False        # differs: a hook on a view outlives writes through views, PyTorch drops it
     # differs: writing through overlapping memory, and sources that overlap the destination, are undefined in PyTorch
     if overlaps(View(tuple(t.shape), t.stride(), 0)) and not any(s == 0 and n > 1 for s, n in zip(t.stride(), t.shape)): return False
     if j is None: return True
@@ -409,6 +409,7 @@ def marks(p):
         if not p.has_views(i): p.do(f"requires_grad_ {i}", (i,), lambda m, t: t.requires_grad_(), new=False)
     elif kind == "hook":
         # differs: a hook on a view that is a leaf stays with that view in PyTorch
+        if t.requires_grad and t._is_view(): p.hooked.add(t.untyped_storage().data_ptr())
         if t.requires_grad and (t.grad_fn is not None or not t._is_view()): p.do(f"hook {i}", (i,), lambda m, t: t.register_hook(lambda g: g * 2) and None, new=False)
     elif kind == "accumulated":
         if t.requires_grad and t.is_leaf and not t._is_view():
