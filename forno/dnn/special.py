@@ -398,4 +398,5 @@ def _nextafter(b, x, y):
     return b.select(b.or_(b.isnan(x), b.isnan(y)), b.add(x, y), b.select(b.eq(x, y), y, step))
 
 
-nextafter = row("nextafter", _nextafter, np.nextafter, lambda g, o, x, y: g, lambda g, o, x, y: zeros(y), types="f")
+nextafter = row("nextafter", _nextafter, np.nextafter, lambda g, o, x, y: select(x == y, 0, g), lambda g, o, x, y: zeros(g), types="f",
+                saves="ab")

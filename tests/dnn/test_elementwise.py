@@ -10,7 +10,7 @@ from .duck import Duck, from_torch, grads, to_torch
 
 # what a row is in PyTorch, where it isn't torch.<name>; a tuple's further entries are numbers given to both sides
 TORCH = {
-    **{n: getattr(torch.special, n) for n in ("zeta", "i0e", "i1", "i1e", "erfcx", "ndtr", "log_ndtr")},
+    **{n: getattr(torch.special, n) for n in ("zeta", "i0e", "i1", "i1e", "erfcx", "ndtr", "ndtri", "log_ndtr")},
     "polygamma": lambda n, x: torch.polygamma(int(n), x),
     "div_count": (torch.div, 3),
     "add_scaled": (lambda x, y, k: torch.add(x, y, alpha=k), 0.5), "addcmul": (lambda x, y, z, k: torch.addcmul(x, y, z, value=k), 0.5),
@@ -81,7 +81,7 @@ def excused(name, xs):
     if name in ("real", "imag") and not types[0].is_complex: return True                # the function layer returns x itself, or raises
     if name in ("prelu", *LOSSES) and (len(set(types)) > 1 or not types[0].is_floating_point): return True      # the function layer checks these
     # only here, or only in PyTorch
-    if name in ("zeta", "erfcx", "log_ndtr", "nextafter") and (torch.float16 in types or torch.bfloat16 in types): return True
+    if name in ("zeta", "erfcx", "log_ndtr", "ndtri", "nextafter") and (torch.float16 in types or torch.bfloat16 in types): return True
     if name in ("zeta", "i0", "i1") and not all(x.isfinite().all() for x in xs if isinstance(x, torch.Tensor)): return True
     if name == "polygamma": return True                             # its own test
     if name == "softsign" and types[0].is_complex: return True
