@@ -69,6 +69,19 @@ def _sweep(c: Code, n: X, width: int, body):
     with c.loop(whole if width > 1 else 0, n) as i: body(i, 1)
 
 
+def _pair(c: Code):
+    """Two tempered numbers as one, the earlier as the upper half: in most cases two loads, without the buffer."""
+    engine, out = X(c, Val("%engine", PTR)), c.var(0, dt.uint64)
+    tempered, next = c.at(engine, TEMPERED), c.load(c.at(engine, NEXT), dt.int64)
+    with c.either(next <= N - 2) as otherwise:
+        out.set((c.load(tempered, dt.uint32, next).to(dt.uint64) << 32) | c.load(tempered, dt.uint32, next + 1).to(dt.uint64))
+        c.store(next + 2, c.at(engine, NEXT))
+        otherwise()
+        c.call("mt_stream", None, engine, c.const(2))
+        out.set(_bits64(c, c.at(engine, BUFFER), 0, 1))
+    c.b.put(f"ret {out.now.v}")
+
+
 def _with_engine(c: Code):
     def block():
         with c.b.function("mt_block", "ptr %engine", internal=True): _block(c, False)
@@ -77,6 +90,10 @@ def _with_engine(c: Code):
         with c.b.function("mt_stream", "ptr %engine, i64 %n", internal=True): _stream(c)
     c.b.helper("mt_block", block)
     c.b.helper("mt_stream", stream)
+
+    def pair():
+        with c.b.function("mt_pair", "ptr %engine", "i64", internal=True): _pair(c)
+    c.b.helper("mt_pair", pair)
 
 
 def _chunks(c: Code, n: X, each: int, body):
@@ -94,10 +111,16 @@ def _bits64(c, buffer, i, w) -> X:
     return (x >> 32) | (x << 32)
 
 
-def _uniform64(c, buffer, i, w=1) -> X: return (_bits64(c, buffer, i, w) & ((1 << 53) - 1)).bits(dt.int64).to(dt.float64) * 2.0 ** -53
+def _from_bits(x: X) -> X: return (x & ((1 << 53) - 1)).bits(dt.int64).to(dt.float64) * 2.0 ** -53
+def _uniform64(c, buffer, i, w=1) -> X: return _from_bits(_bits64(c, buffer, i, w))
 
 
 def _uniform32(c, buffer, i, w=1) -> X: return (c.load(buffer, dt.uint32, i, w) & 0xFFFFFF).bits(dt.int32).to(dt.float32) * 2.0 ** -24
+
+
+def _uniform_sample(c: Code) -> X:
+    """One float64 in [0, 1)."""
+    return _from_bits(c.call("mt_pair", dt.uint64, c.operand(0)))
 
 
 def _libm(c: Code, name: str, *xs: X) -> X:
@@ -219,8 +242,7 @@ def _normal_sample(c: Code, engine: X) -> X:
         c.store(c.const(0), has)
         z.set(c.load(memory, dt.float64))
         otherwise()
-        c.call("mt_stream", None, engine, c.const(4))
-        u1, u2 = (_uniform64(c, c.at(engine, BUFFER), k) for k in (0, 1))
+        u1, u2 = _uniform_sample(c), _uniform_sample(c)
         radius, theta = (_libm(c, "log1p", -u2) * -2.0).sqrt(), u1 * 6.283185307179586
         c.store(c.const(1), has)
         c.store(radius * _libm(c, "sin", theta), memory)
@@ -326,8 +348,7 @@ def multinomial(c: Code, t: dt.dtype):
             with c.loop(0, n) as j: c.store(c.load(sums, m, j) / total.now, sums, j)
             c.store(c.const(1.0, m), sums, n - 1)
             with c.loop(0, samples) as k:
-                c.call("mt_stream", None, engine, c.const(2))
-                u = _uniform64(c, c.at(engine, BUFFER), 0)
+                u = _uniform_sample(c)
                 lo, hi = c.var(0), c.var(n)
                 with c.forever() as leave:
                     leave(hi.now <= lo.now)
@@ -338,12 +359,6 @@ def multinomial(c: Code, t: dt.dtype):
                         hi.set(mid)
                 c.store(lo.now, out, row * samples + k)
     c.store(status.now, c.at(engine, STATUS))
-
-
-def _uniform_sample(c: Code) -> X:
-    """One float64 in [0, 1)."""
-    c.call("mt_stream", None, c.operand(0), c.const(2))
-    return _uniform64(c, c.at(c.operand(0), BUFFER), 0)
 
 
 def poisson(c: Code, t: dt.dtype):
