@@ -22,13 +22,17 @@ def broadcast_all(*values):
     return tuple(t if t.shape == b.shape else b for t, b in zip(tensors, torch.broadcast_tensors(*tensors)))
 
 
-def standard_normal(shape, like): return torch.empty(shape, dtype=like.dtype).normal_()
+def standard_normal(shape, like): return _standard_normal(shape, like.dtype)
+def _standard_normal(shape, dtype, device=None): return torch.empty(shape, dtype=dtype, device=device).normal_()
 def uniform(shape, like): return torch.rand(shape, dtype=like.dtype)
 
 
 def sum_rightmost(value, dim: int):
     """The sum over the last `dim` dimensions."""
     return value if dim == 0 else value.reshape(value.shape[:-dim] + (-1,)).sum(-1)
+
+
+_sum_rightmost = sum_rightmost                 # PyTorch's names of this and of `_standard_normal`, which libraries above it import
 
 
 def logits_to_probs(logits, is_binary=False): return torch.sigmoid(logits) if is_binary else softmax(logits, dim=-1)
