@@ -1,4 +1,6 @@
 """What distributions refuse, with PyTorch's exceptions and words; how validation is switched; subclasses of users."""
+import importlib
+
 import pytest
 
 from .cases import both, outcome, plain
@@ -129,5 +131,6 @@ def test_names():
         module = getattr(torch.distributions, name)
         if name[0] == "_" or not hasattr(module, "__all__"): continue
         ours = getattr(forno.distributions, name)
+        assert importlib.import_module(f"forno.distributions.{name}") is ours
         missing = [x for x in module.__all__ if not hasattr(ours, x)]
         assert not missing, (name, missing)
