@@ -6,7 +6,6 @@ bytes. Tensors that share memory share a storage, so views come back as views. R
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import mmap as mmap_module
 import os
@@ -41,6 +40,16 @@ class Global:
 
     def __init__(self, module, name): self.module, self.name = module, name
     def __call__(self): raise TypeError(f"{self.module}.{self.name} is a name in a file")
+
+
+_Parameter: type = torch.Tensor
+
+
+def parameter(cls):
+    """Class decorator: the tensors that files call torch.nn.Parameter. The library that owns them says so, since this floor knows no library."""
+    global _Parameter
+    _Parameter = cls
+    return cls
 
 
 def _globals(*names): return {name: Global(*name.rsplit(".", 1)) for name in names}
@@ -99,7 +108,7 @@ class _Pickler(pickle._Pickler):               # the one written in Python: the 
     def _tensor(self, t):
         kind = type(t)
         if kind is torch.Tensor: return self._rebuild(t.requires_grad, t)
-        if kind.__name__ != "Parameter" or not kind.__module__.startswith("forno.nn."): return t.__reduce_ex__(self.proto)
+        if kind is not _Parameter: return t.__reduce_ex__(self.proto)
         args = _Plain(t), t.requires_grad, OrderedDict()
         if not t.__dict__: return _WRITTEN["torch._utils._rebuild_parameter"], args
         return _WRITTEN["torch._utils._rebuild_parameter_with_state"], (*args, dict(t.__dict__))
@@ -280,7 +289,7 @@ def _marked(t, metadata):
     return -t if metadata.get("neg") else t
 
 
-def _rebuild_parameter(data, requires_grad, hooks): return importlib.import_module("forno.nn").Parameter(data, bool(requires_grad))
+def _rebuild_parameter(data, requires_grad, hooks): return _Parameter(data, bool(requires_grad))
 
 
 def _rebuild_parameter_with_state(data, requires_grad, hooks, state):

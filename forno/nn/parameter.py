@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from ..framework import api as torch
+from ..framework import api as torch, serialize
 
 __all__ = ["Parameter", "UninitializedParameter", "is_lazy", "Buffer", "UninitializedBuffer", "UninitializedTensorMixin"]
 
@@ -19,6 +19,7 @@ def _rebuild(data, requires_grad, hooks, state=None):
     return param
 
 
+@serialize.parameter
 class Parameter(torch.Tensor):
     """A tensor that becomes part of `module.parameters()` when it is assigned to a module; a leaf that shares `data`'s memory."""
     prints_as_tensor = True                    # tensor(…), not Parameter(…), as PyTorch keeps it
