@@ -9,12 +9,12 @@ from ..core.op import TABLE as _TABLE
 from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
 from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
                interchange as _interchange, legacy as _legacy, linalg, lowrank as _lowrank, mathematics as _mathematics, methods as _methods,
-               neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, settings as _settings, sharing as _sharing, statistics as _statistics, variates as _variates, views as _views)
+               neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, settings as _settings, sharing as _sharing, sparse as _sparse, sparse_names as _sparse_names, statistics as _statistics, variates as _variates, views as _views)
 from .modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
 from .interchange import asarray, from_dlpack, frombuffer, to_dlpack
 from .printing import set_printoptions
-from .size import Size, channels_last, channels_last_3d, contiguous_format, device, layout, memory_format, preserve_format, sparse_coo, sparse_csr, strided
+from .size import Size, channels_last, channels_last_3d, contiguous_format, device, layout, memory_format, preserve_format, sparse_bsc, sparse_bsr, sparse_coo, sparse_csc, sparse_csr, strided
 from .tensor import Tensor
 
 for _t in _dt.BY_NAME.values(): globals()[_t.name] = _t
@@ -159,3 +159,6 @@ def _entitle():
 
 _operators(Tensor)
 _entitle()
+_offer(_sparse, f="sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_compressed_tensor",
+       m="to_sparse to_sparse_coo to_sparse_csr to_sparse_csc to_dense is_coalesced sparse_dim dense_dim indices values crow_indices col_indices ccol_indices row_indices")
+_sparse_names.hang(Tensor, globals())

@@ -17,6 +17,7 @@ from ..dnn.movement import cast as CAST, full as FULL
 from ..graph.line import LOCAL, Leaf, Node, Ref, new, record
 from .data import from_numpy
 from .tensor import Tensor, check_write, leaf_node, owned, permuted, read, root, version, write
+from .layouts import OTHERS, elsewhere
 
 NUMBERS = frozenset((int, float, bool, complex))
 
@@ -102,6 +103,7 @@ def unary(op: Op):
 
     def slow(a):
         if not isinstance(a, Tensor): raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(a).__name__}")
+        if a.__class__ in OTHERS: return elsewhere(name, a)
         return owned(record(op, (read(a),)))
 
     def fast(input):
@@ -149,6 +151,7 @@ def binary(op: Op, reflected: bool = False, operator: bool = False):
 
     def slow(a, b):
         x, y = (read(a) if isinstance(a, Tensor) else number(a)), (read(b) if isinstance(b, Tensor) else number(b))
+        if a.__class__ in OTHERS or b.__class__ in OTHERS: return elsewhere(name, b, a) if reflected else elsewhere(name, a, b)
         if y.__class__ is int and y >= 1 << 63 and x.__class__ is Node and x.line.dtype.category >= dt.FLOAT: y = float(y)
         if operator:
             if not isinstance(a, Tensor): raise TypeError(f"descriptor '__{name}__' for 'Tensor' objects doesn't apply to a '{type(a).__name__}' object")

@@ -19,6 +19,7 @@ from ..dnn import reduce as rd
 from ..graph.line import LOCAL, Node, Ref, new, record
 from . import views
 from .bind import NUMBERS, apply, binary, check_divisor, check_numbers, element_type, held, number, operand
+from .layouts import OTHERS, elsewhere
 from .tensor import Tensor, owned, read
 from .views import shape_of
 
@@ -30,11 +31,13 @@ _radd, _rsub = binary(ew.add, reflected=True, operator=True), binary(ew.sub, ref
 
 def add(input, other, *, alpha=1):
     if alpha == 1 and alpha is not True: return _add(input, other)
+    if input.__class__ in OTHERS or other.__class__ in OTHERS: return elsewhere("add", input, other, alpha=alpha)
     return scaled(operand(input, "add"), operand(other, "add"), alpha)
 
 
 def sub(input, other, *, alpha=1):
     if alpha == 1 and alpha is not True: return _sub(input, other)
+    if input.__class__ in OTHERS or other.__class__ in OTHERS: return elsewhere("sub", input, other, alpha=alpha)
     return scaled(operand(input, "sub"), operand(other, "sub"), -alpha)
 
 
@@ -208,6 +211,7 @@ def matmul(input, other):
     try: x, y = input.node or read(input), other.node or read(other)
     except AttributeError:
         name, bad = ("input' (position 1)", input) if not isinstance(input, Tensor) else ("other' (position 2)", other)
+        if input.__class__ in OTHERS or other.__class__ in OTHERS: return elsewhere("matmul", input, other)
         raise TypeError(f"matmul(): argument '{name} must be Tensor, not {type(bad).__name__}") from None
     run = LOCAL.run
     e = run.cur.next

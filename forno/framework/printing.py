@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.state import state
-from . import data, gradfn
+from . import data, gradfn, sparse
 from .tensor import Tensor, read
 
 
@@ -122,6 +122,25 @@ def contents(t: Tensor, indent: int) -> str:
     return body(a, indent, elided, (ComplexForm if a.dtype.kind == "c" else Form)(a))
 
 
+def parts(t, indent: int) -> str:
+    """A sparse tensor's index tensors and values."""
+    named = {name: getattr(t, name)() for name in sparse.PARTS.get(t.layout, ())} or {"indices": t._indices()}
+    lines = []
+    for name, x in (*named.items(), ("values", t._values())):
+        head = f"{name}=tensor("
+        empty = f", size={tuple(x.shape)}" if x.numel() == 0 else ""
+        lines.append(head + ("[]" if empty else contents(x, indent + len(head))) + empty + ")")
+    return (",\n" + " " * indent).join(lines)
+
+
+def sparse_suffixes(t) -> list[str]:
+    default = state.default_dtype
+    understood = default, dt.complex128 if default is dt.float64 else dt.complex64, dt.int64, dt.bool
+    out = [f"size={tuple(t.shape)}", f"nnz={t._nnz()}", *([] if t.dtype in understood else [f"dtype={t.dtype!r}"]), f"layout={t.layout!r}"]
+    if t.requires_grad: out.append("requires_grad=True" if t.is_leaf else f"grad_fn=<{type(t.grad_fn).__name__}>")
+    return out
+
+
 def suffixes(t: Tensor) -> list[str]:
     dtype, shape, default = t.dtype, tuple(t.shape), state.default_dtype
     understood = default, dt.complex128 if default is dt.float64 else dt.complex64, dt.int64, dt.bool
@@ -142,11 +161,13 @@ def text(t: Tensor) -> str:
     plain = cls is Tensor or cls.__dict__.get("prints_as_tensor", False)
     prefix = "tensor(" if plain else cls.__name__ + "("
     indent = len(prefix)
-    inner = "[]" if t.numel() == 0 else contents(t, indent)
-    out = prefix + inner
+    apart = isinstance(t, sparse.SparseTensor)
+    out = prefix + (parts(t, indent) if apart else "[]" if t.numel() == 0 else contents(t, indent))
     last = len(out) - out.rfind("\n") + 1      # PyTorch counts the line like this, newline included
-    for suffix in suffixes(t):
-        if last + len(suffix) + 2 > options.linewidth:
+    first = apart and t.is_sparse              # coordinates: the size begins a line
+    for suffix in sparse_suffixes(t) if apart else suffixes(t):
+        if first or last + len(suffix) + 2 > options.linewidth:
+            first = False
             out += ",\n" + " " * indent + suffix
             last = indent + len(suffix)
         else:

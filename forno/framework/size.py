@@ -73,4 +73,4 @@ class layout(_Named): """How elements are stored."""
 
 
 contiguous_format, channels_last, channels_last_3d, preserve_format = map(memory_format, ("contiguous_format", "channels_last", "channels_last_3d", "preserve_format"))
-strided, sparse_coo, sparse_csr = map(layout, ("strided", "sparse_coo", "sparse_csr"))
+strided, sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc = map(layout, ("strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc"))

@@ -1,0 +1,5 @@
+"""torch.sparse: functions for sparse tensors beyond those that serve every layout. https://docs.pytorch.org/docs/2.13/sparse.html"""
+from .framework.sparse import check_sparse_tensor_invariants
+from .framework.sparse_math import addmm, log_softmax, mm, sampled_addmm, softmax, spdiags, torch_sparse_sum as sum
+
+__all__ = ["addmm", "check_sparse_tensor_invariants", "log_softmax", "mm", "sampled_addmm", "softmax", "spdiags", "sum"]
