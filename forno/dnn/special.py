@@ -290,7 +290,14 @@ def _scaled_bessel(b, x, order):
 def _bessel(order, scaled):
     def emit(b, x):
         out = _scaled_bessel(b, x, order)
-        if not scaled: out = b.mul(out, b.exp(b.abs(x)))
+        grown = b.exp(b.abs(x))
+        if order:                                                                  # near 0 the power series: the sum above cancels
+            a = b.min(b.abs(x), 1.0)
+            z, series = b.mul(b.mul(a, a), 0.25), b.const(1.0, x)
+            for k in range(9, 0, -1): series = b.fma(b.mul(series, z), b.const(1 / (k * (k + 1)), x), b.const(1.0, x))
+            near = b.mul(b.mul(a, 0.5), series)
+            out = b.select(b.lt(b.abs(x), 1.0), b.div(near, grown), out)
+        if not scaled: out = b.mul(out, grown)
         out = b.select(b.isinf(x), b.const(0.0 if scaled else INF, x), out)
         if order: out = b.select(b.lt(x, 0.0), b.neg(out), out)
         return b.select(b.isnan(x), x, out)

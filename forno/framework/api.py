@@ -6,7 +6,8 @@ import inspect as _inspect
 
 from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
-from ..dnn import activation as _activation, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, recipes as _recipes, reduce as _reduce, special as _special
+from ..dnn import (activation as _activation, bessel as _bessel, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, polynomials as _polynomials, recipes as _recipes,
+                   reduce as _reduce, special as _special)
 from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
                interchange as _interchange, legacy as _legacy, linalg, lowrank as _lowrank, mathematics as _mathematics, methods as _methods,
                neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, settings as _settings, sharing as _sharing, sparse as _sparse, sparse_names as _sparse_names, statistics as _statistics, variates as _variates, views as _views)

@@ -14,6 +14,7 @@ from ..core.dtype import INT, SCALAR_CATEGORY
 from ..core.op import Op
 from ..dnn.elementwise import TITLES
 from ..dnn.movement import cast as CAST, full as FULL
+from ..dnn.polynomials import NAMES as POLYNOMIALS
 from ..graph.line import LOCAL, Leaf, Node, Ref, new, record
 from .data import from_numpy
 from .tensor import Tensor, check_write, leaf_node, owned, permuted, read, root, version, write
@@ -127,7 +128,7 @@ def unary(op: Op):
     return fast
 
 
-NUMBER_FIRST = frozenset(("remainder", "pow", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift", "xlogy", "xlog1py", "zeta"))
+NUMBER_FIRST = frozenset(("remainder", "pow", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift", "xlogy", "xlog1py", "zeta")) | POLYNOMIALS
 NUMBERS_ALONE = frozenset(("add", "sub", "mul", "div", "floor_divide"))        # numbers pass for tensors
 TENSORS_ONLY = frozenset(("atan2", "igamma", "igammac", "logical_and", "logical_or", "logical_xor", "maximum", "minimum", "fmax", "fmin", "hypot", "heaviside", "nextafter", "logaddexp",
                           "logaddexp2", "gcd", "lcm", "complex", "polar"))
