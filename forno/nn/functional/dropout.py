@@ -61,32 +61,35 @@ def _unbatched(input, p, training, inplace, batched_dim):
     return _into(input, _feature_dropout(input.unsqueeze(0), p, training).squeeze(0), inplace)
 
 
+def _purpose(n):
+    """What a dropout of channels is for, as PyTorch's errors and warnings end."""
+    return (f"Note that dropout{n}d exists to provide channel-wise dropout on inputs with {n} spatial dimension{'s' if n > 1 else ''}, a channel "
+            f"dimension, and an optional batch dimension (i.e. {n + 1}D or {n + 2}D inputs).")
+
+
+def _warn_of_rank(input, n):
+    if input.dim() not in (n + 1, n + 2):
+        warnings.warn(f"dropout{n}d: Received a {input.dim()}-D input to dropout{n}d, which is deprecated and will result in an error in a future "
+                      f"release. To retain the behavior and silence this warning, please use dropout instead. {_purpose(n)}", stacklevel=3)
+
+
 def dropout1d(input, p=0.5, training=True, inplace=False):
     _check(p)
     if input.dim() not in (2, 3):
-        raise RuntimeError(f"dropout1d: Expected 2D or 3D input, but received a {input.dim()}D input. Note that dropout1d exists to provide "
-                           f"channel-wise "
-                           "dropout on inputs with 1 spatial dimension, a channel dimension, and an optional batch dimension (i.e. 2D or 3D inputs).")
+        raise RuntimeError(f"dropout1d: Expected 2D or 3D input, but received a {input.dim()}D input. {_purpose(1)}")
     return _unbatched(input, p, training, inplace, 3)
 
 
 def dropout2d(input, p=0.5, training=True, inplace=False):
     _check(p)
-    if input.dim() not in (3, 4):
-        warnings.warn(f"dropout2d: Received a {input.dim()}-D input to dropout2d, which is deprecated and will result in an error in a future "
-                      f"release. "
-                      "Use dropout for element-wise dropout; dropout2d drops channels of 3D or 4D inputs.", stacklevel=2)
+    _warn_of_rank(input, 2)
     if input.dim() == 3:
         warnings.warn("dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired - input is "
-                      "interpreted as "
-                      "shape (N, C, L), where C is the channel dim. Use dropout1d to keep this behavior.", stacklevel=2)
+                      "interpreted as shape (N, C, L), where C is the channel dim. Use dropout1d to keep this behavior.", stacklevel=2)
     return _into(input, _feature_dropout(input, p, training), inplace)
 
 
 def dropout3d(input, p=0.5, training=True, inplace=False):
     _check(p)
-    if input.dim() not in (4, 5):
-        warnings.warn(f"dropout3d: Received a {input.dim()}-D input to dropout3d, which is deprecated and will result in an error in a future "
-                      f"release. "
-                      "Use dropout for element-wise dropout; dropout3d drops channels of 4D or 5D inputs.", stacklevel=2)
+    _warn_of_rank(input, 3)
     return _unbatched(input, p, training, inplace, 5)

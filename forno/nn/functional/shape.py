@@ -83,13 +83,17 @@ def pad(input, pad, mode="constant", value=None):
     return input
 
 
+def _check_shuffle(function, input, name, factor):
+    if input.dim() < 3:
+        raise RuntimeError(f"{function} expects input to have at least 3 dimensions, but got input with {input.dim()} dimension(s)")
+    if factor <= 0:
+        raise RuntimeError(f"{function} expects a positive {name}, but got {factor}")
+
+
 def pixel_shuffle(input, upscale_factor):
     """(*, C r², H, W) -> (*, C, H r, W r) (Shi et al., 2016)."""
     r = upscale_factor
-    if input.dim() < 3:
-        raise RuntimeError(f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {input.dim()} dimension(s)")
-    if r <= 0:
-        raise RuntimeError(f"pixel_shuffle expects a positive upscale_factor, but got {r}")
+    _check_shuffle("pixel_shuffle", input, "upscale_factor", r)
     *lead, c, h, w = input.shape
     if c % (r * r):
         raise RuntimeError(f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but "
@@ -103,10 +107,7 @@ def pixel_shuffle(input, upscale_factor):
 def pixel_unshuffle(input, downscale_factor):
     """(*, C, H r, W r) -> (*, C r², H, W)."""
     r = downscale_factor
-    if input.dim() < 3:
-        raise RuntimeError(f"pixel_unshuffle expects input to have at least 3 dimensions, but got input with {input.dim()} dimension(s)")
-    if r <= 0:
-        raise RuntimeError(f"pixel_unshuffle expects a positive downscale_factor, but got {r}")
+    _check_shuffle("pixel_unshuffle", input, "downscale_factor", r)
     *lead, c, h, w = input.shape
     for name, size in (("height", h), ("width", w)):
         if size % r:

@@ -7,7 +7,7 @@ from ..parameter import Parameter, UninitializedParameter
 from .lazy import LazyModuleMixin
 from .linear import _bias, _reset_like_linear
 from .module import Module
-from .utils import _pair, _reverse_repeat_tuple, _single, _triple
+from .utils import _ntuple, _reverse_repeat_tuple, _single
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "LazyConv1d", "LazyConv2d", "LazyConv3d",
            "LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d"]
@@ -81,37 +81,30 @@ class _ConvNd(Module):
         self.__dict__.setdefault("padding_mode", "zeros")
 
 
-class Conv1d(_ConvNd):
+class _Conv(_ConvNd):
+    """A convolution whose sizes may come as one number for all `_n` dimensions."""
+    _n = 0
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
+                 device=None, dtype=None):
+        each = _ntuple(self._n)
+        super().__init__(in_channels, out_channels, each(kernel_size), each(stride), padding if isinstance(padding, str) else each(padding),
+                         each(dilation), False, each(0), groups, bias, padding_mode, device=device, dtype=dtype)
+
+
+class Conv1d(_Conv):
     """(N, C, L) or (C, L) -> (N, out, L')."""
-    _conv = staticmethod(F.conv1d)
-
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
-                 device=None,
-                 dtype=None):
-        super().__init__(in_channels, out_channels, _single(kernel_size), _single(stride), padding if isinstance(padding, str) else _single(padding),
-                         _single(dilation), False, _single(0), groups, bias, padding_mode, device=device, dtype=dtype)
+    _conv, _n = staticmethod(F.conv1d), 1
 
 
-class Conv2d(_ConvNd):
+class Conv2d(_Conv):
     """(N, C, H, W) or (C, H, W) -> (N, out, H', W')."""
-    _conv = staticmethod(F.conv2d)
-
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
-                 device=None,
-                 dtype=None):
-        super().__init__(in_channels, out_channels, _pair(kernel_size), _pair(stride), padding if isinstance(padding, str) else _pair(padding),
-                         _pair(dilation), False, _pair(0), groups, bias, padding_mode, device=device, dtype=dtype)
+    _conv, _n = staticmethod(F.conv2d), 2
 
 
-class Conv3d(_ConvNd):
+class Conv3d(_Conv):
     """(N, C, D, H, W) or (C, D, H, W) -> (N, out, D', H', W')."""
-    _conv = staticmethod(F.conv3d)
-
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True, padding_mode="zeros",
-                 device=None,
-                 dtype=None):
-        super().__init__(in_channels, out_channels, _triple(kernel_size), _triple(stride), padding if isinstance(padding, str) else _triple(padding),
-                         _triple(dilation), False, _triple(0), groups, bias, padding_mode, device=device, dtype=dtype)
+    _conv, _n = staticmethod(F.conv3d), 3
 
 
 class _ConvTransposeNd(_ConvNd):
@@ -146,31 +139,29 @@ class _ConvTransposeNd(_ConvNd):
         return self._conv(input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
 
 
-class ConvTranspose1d(_ConvTransposeNd):
+class _ConvTranspose(_ConvTransposeNd):
+    """A transposed convolution whose sizes may come as one number for all `_n` dimensions."""
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True, dilation=1,
+                 padding_mode="zeros", device=None, dtype=None):
+        each = _ntuple(self._n)
+        super().__init__(in_channels, out_channels, each(kernel_size), each(stride), each(padding), each(dilation), True, each(output_padding),
+                         groups, bias, padding_mode, device=device, dtype=dtype)
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """(N, C, L) or (C, L) -> (N, out, L')."""
     _conv, _n = staticmethod(F.conv_transpose1d), 1
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True, dilation=1,
-                 padding_mode="zeros", device=None, dtype=None):
-        super().__init__(in_channels, out_channels, _single(kernel_size), _single(stride), _single(padding), _single(dilation), True,
-                         _single(output_padding), groups, bias, padding_mode, device=device, dtype=dtype)
 
-
-class ConvTranspose2d(_ConvTransposeNd):
+class ConvTranspose2d(_ConvTranspose):
+    """(N, C, H, W) or (C, H, W) -> (N, out, H', W')."""
     _conv, _n = staticmethod(F.conv_transpose2d), 2
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True, dilation=1,
-                 padding_mode="zeros", device=None, dtype=None):
-        super().__init__(in_channels, out_channels, _pair(kernel_size), _pair(stride), _pair(padding), _pair(dilation), True,
-                         _pair(output_padding), groups, bias, padding_mode, device=device, dtype=dtype)
 
-
-class ConvTranspose3d(_ConvTransposeNd):
+class ConvTranspose3d(_ConvTranspose):
+    """(N, C, D, H, W) or (C, D, H, W) -> (N, out, D', H', W')."""
     _conv, _n = staticmethod(F.conv_transpose3d), 3
-
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True, dilation=1,
-                 padding_mode="zeros", device=None, dtype=None):
-        super().__init__(in_channels, out_channels, _triple(kernel_size), _triple(stride), _triple(padding), _triple(dilation), True,
-                         _triple(output_padding), groups, bias, padding_mode, device=device, dtype=dtype)
 
 
 class _LazyConvNd(LazyModuleMixin):

@@ -11,6 +11,8 @@ __all__ = ["Embedding", "EmbeddingBag"]
 
 
 class _Table(Module):
+    """weight (num_embeddings, embedding_dim), normal at first; row padding_idx is zero."""
+
     def _set_up(self, num_embeddings, embedding_dim, padding_idx, weight, requires_grad, device, dtype):
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         if padding_idx is not None:
@@ -35,6 +37,10 @@ class _Table(Module):
             with torch.no_grad():
                 self.weight[self.padding_idx].fill_(0)
 
+    def _options(self, **usual):
+        """For extra_repr: the options that have another value than the usual one."""
+        return "".join(f", {name}={getattr(self, name)!r}" for name, value in usual.items() if getattr(self, name) != value)
+
 
 def _check_pretrained(embeddings):
     if embeddings.dim() != 2:
@@ -47,8 +53,7 @@ class Embedding(_Table):
     __constants__ = ["num_embeddings", "embedding_dim", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse"]
 
     def __init__(self, num_embeddings, embedding_dim, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False,
-                 _weight=None,
-                 _freeze=False, device=None, dtype=None):
+                 _weight=None, _freeze=False, device=None, dtype=None):
         super().__init__()
         self._set_up(num_embeddings, embedding_dim, padding_idx, _weight, not _freeze, device, dtype)
         self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse = max_norm, norm_type, scale_grad_by_freq, sparse
@@ -57,16 +62,8 @@ class Embedding(_Table):
         return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse)
 
     def extra_repr(self):
-        s = f"{self.num_embeddings}, {self.embedding_dim}"
-        if self.padding_idx is not None:
-            s += f", padding_idx={self.padding_idx}"
-        if self.max_norm is not None:
-            s += f", max_norm={self.max_norm}"
-        if self.norm_type != 2:
-            s += f", norm_type={self.norm_type}"
-        if self.scale_grad_by_freq is not False:
-            s += f", scale_grad_by_freq={self.scale_grad_by_freq}"
-        return s + ", sparse=True" if self.sparse is not False else s
+        return f"{self.num_embeddings}, {self.embedding_dim}" + self._options(padding_idx=None, max_norm=None, norm_type=2, scale_grad_by_freq=False,
+                                                                             sparse=False)
 
     @classmethod
     def from_pretrained(cls, embeddings, freeze=True, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
@@ -92,22 +89,14 @@ class EmbeddingBag(_Table):
                                per_sample_weights, self.include_last_offset, self.padding_idx)
 
     def extra_repr(self):
-        s = f"{self.num_embeddings!r}, {self.embedding_dim!r}"
-        if self.max_norm is not None:
-            s += f", max_norm={self.max_norm!r}"
-        if self.norm_type != 2:
-            s += f", norm_type={self.norm_type!r}"
-        if self.scale_grad_by_freq is not False:
-            s += f", scale_grad_by_freq={self.scale_grad_by_freq!r}"
-        s += f", mode={self.mode!r}"
-        return s if self.padding_idx is None else s + f", padding_idx={self.padding_idx!r}"
+        return (f"{self.num_embeddings}, {self.embedding_dim}" + self._options(max_norm=None, norm_type=2, scale_grad_by_freq=False)
+                + f", mode={self.mode!r}" + self._options(padding_idx=None))
 
     @classmethod
     def from_pretrained(cls, embeddings, freeze=True, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, mode="mean", sparse=False,
                         include_last_offset=False, padding_idx=None):
         rows, cols = _check_pretrained(embeddings)
         bag = cls(rows, cols, _weight=embeddings, max_norm=max_norm, norm_type=norm_type, scale_grad_by_freq=scale_grad_by_freq, mode=mode,
-                  sparse=sparse,
-                  include_last_offset=include_last_offset, padding_idx=padding_idx)
+                  sparse=sparse, include_last_offset=include_last_offset, padding_idx=padding_idx)
         bag.weight.requires_grad = not freeze
         return bag
