@@ -1,19 +1,17 @@
 """torch.mps on a machine without one."""
+from __future__ import annotations
 
+from . import gpu
 
-def is_available() -> bool: return False
-def device_count() -> int: return 0
-def manual_seed(seed: int): return None
-def seed(): return None
+_CALLS = dict(                                 # what PyTorch's errors call them
+    synchronize="deviceSynchronize", empty_cache="emptyCache", current_allocated_memory="getCurrentAllocatedMemory",
+    driver_allocated_memory="getDriverAllocatedMemory", recommended_max_memory="recommendedMaxMemory",
+    set_per_process_memory_fraction="setMemoryFraction", get_rng_state="getRngState", set_rng_state="setRngState")
 
-
-def _needs(name, call):
-    def f(*args, **kw): raise RuntimeError(f"Cannot execute {call}() without MPS backend.")
-    f.__name__ = f.__qualname__ = name
-    return f
-
-
-for _n, _c in dict(synchronize="deviceSynchronize", empty_cache="emptyCache", current_allocated_memory="getCurrentAllocatedMemory",
-                   driver_allocated_memory="getDriverAllocatedMemory", recommended_max_memory="recommendedMaxMemory",
-                   set_per_process_memory_fraction="setMemoryFraction", get_rng_state="getRngState",
-                   set_rng_state="setRngState").items(): globals()[_n] = _needs(_n, _c)
+globals().update(gpu.answers(
+    __name__,
+    no="is_available",
+    zero="device_count",
+    nothing="manual_seed seed",
+    refused=" ".join(_CALLS),
+    error=lambda name: RuntimeError(f"Cannot execute {_CALLS[name]}() without MPS backend.")))

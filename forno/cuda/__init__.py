@@ -22,12 +22,9 @@ class DeferredCudaCallError(Exception):
     """An error of a call that had waited for the first use of a device."""
 
 
-# ---------------------------------------------------------------- what asks
+# ---------------------------------------------------------------- what asks, what configures, what needs a device
 def is_available() -> bool: return gpu.device_count() > 0
 def device_count() -> int: return gpu.device_count()
-def is_initialized() -> bool: return False
-def is_bf16_supported(including_emulation: bool = True) -> bool: return False
-def is_tf32_supported() -> bool: return False
 def get_arch_list() -> list[str]: return []
 def get_gencode_flags() -> str: return ""
 def get_rng_state_all() -> list: return []
@@ -37,43 +34,19 @@ def host_memory_stats() -> OrderedDict: return OrderedDict()
 def memory_snapshot(mempool_id=None) -> list: return []
 def memory_summary(device=None, abbreviated: bool = False) -> str: return "no CUDA device is available; nothing is allocated"
 def list_gpu_processes(device=None) -> str: return "no CUDA device is available"
-def is_current_stream_capturing() -> bool: return False
 
 
-def _zero(name):
-    def f(device=None) -> int: return 0
-    f.__name__ = f.__qualname__ = name
-    return f
-
-
-for _n in ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved", "memory_cached", "max_memory_cached"): globals()[_n] = _zero(_n)
-
-
-# ---------------------------------------------------------------- what configures: kept quiet, so that scripts need no `if`
-def _nothing(name):
-    def f(*args, **kw): return None
-    f.__name__ = f.__qualname__ = name
-    return f
-
-
-for _n in ("empty_cache", "manual_seed", "manual_seed_all", "seed", "seed_all", "set_rng_state", "set_rng_state_all", "reset_peak_memory_stats",
-           "reset_accumulated_memory_stats", "reset_max_memory_allocated", "reset_max_memory_cached", "set_stream"): globals()[_n] = _nothing(_n)
-
-
-# ---------------------------------------------------------------- what needs a device
-def _lazy_init(): raise AssertionError(ABSENT)
-
-
-def _needs(name):
-    def f(*args, **kw): raise AssertionError(ABSENT)
-    f.__name__ = f.__qualname__ = name
-    return f
-
-
-for _n in ("init", "current_device", "get_device_name", "get_device_capability", "get_device_properties", "synchronize", "initial_seed", "mem_get_info",
-           "get_rng_state", "current_stream", "default_stream", "ipc_collect", "can_device_access_peer", "current_blas_handle", "cudart",
-           "set_per_process_memory_fraction", "caching_allocator_alloc", "caching_allocator_delete", "get_sync_debug_mode", "set_sync_debug_mode", "utilization",
-           "temperature", "power_draw", "clock_rate", "memory_usage", "graph_pool_handle", "make_graphed_callables", "get_allocator_backend"): globals()[_n] = _needs(_n)
+globals().update(gpu.answers(
+    __name__,
+    no="is_initialized is_bf16_supported is_tf32_supported is_current_stream_capturing",
+    zero="memory_allocated max_memory_allocated memory_reserved max_memory_reserved memory_cached max_memory_cached",
+    nothing="""empty_cache manual_seed manual_seed_all seed seed_all set_rng_state set_rng_state_all reset_peak_memory_stats
+               reset_accumulated_memory_stats reset_max_memory_allocated reset_max_memory_cached set_stream""",
+    refused="""_lazy_init init current_device get_device_name get_device_capability get_device_properties synchronize initial_seed mem_get_info
+               get_rng_state current_stream default_stream ipc_collect can_device_access_peer current_blas_handle cudart
+               set_per_process_memory_fraction caching_allocator_alloc caching_allocator_delete get_sync_debug_mode set_sync_debug_mode utilization
+               temperature power_draw clock_rate memory_usage graph_pool_handle make_graphed_callables get_allocator_backend""",
+    error=lambda name: AssertionError(ABSENT)))
 
 
 def set_device(device):

@@ -24,7 +24,7 @@ BELOW = {
 # Everything else is a library under one of PyTorch's own names, written with the framework: it may import other libraries (never in a circle), and
 # no floor may import it.
 LIBRARY = ("core", "framework")
-MORE = {"backends": ("cpu",), "cuda": ("gpu",), "utils": ("gpu",)}       # libraries that ask a floor directly, for what no tensor can tell
+MORE = {"backends": ("cpu",)} | dict.fromkeys(("accelerator", "cuda", "mps", "utils", "xpu"), ("gpu",))      # they ask for what no tensor can tell
 ENTRANCES = ("__init__", "__main__", "cli", "demo")              # they may import anything below and nothing imports them
 
 
