@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ..core.op import dtype_of
 from ..core.shape import View, broadcast, contiguous
 from ..core.state import state
-from . import contract, elementwise, factor, fft, gather, linalg, movement as mv, norm, pool, recipes, reduce, scan, sort
+from . import attention, contract, elementwise, factor, fft, gather, linalg, movement as mv, norm, pool, recipes, reduce, scan, sort
 
 
 class Part(NamedTuple):
@@ -292,6 +292,14 @@ def normalized(job: Job):
     return job.apply(job.op, x.x, *(p.x for p in more), attr=spec_on(job.attr, job))
 
 
+def attended(job: Job):
+    """Examples are one more batch axis in front. A mask broadcasts."""
+    n = len(job.parts) - (1 if job.attr.lse and job.op is attention.attention else 0)
+    at = (n - 1 if job.attr.mask else None)
+    rank = len(next(p for p in job.parts[:3]).shape)
+    return job.apply(job.op, *(widened(job, p, rank) if i == at else lifted(job, p) for i, p in enumerate(job.parts)), attr=job.attr)
+
+
 def recast(job: Job):
     """The bytes of one example after the other, where each example's fill whole elements."""
     p = job.parts[0]
@@ -311,19 +319,20 @@ DEEPER = {
                      "scatter_reduce", "scatter_reduce_mean"), first_on),
     "gather": axis_on, "gather_back": lambda attr, job: (attr[0] + 1, (job.size, *(attr[1] or (1,)))),
     **dict.fromkeys((o.name for o in (linalg.svd, linalg.svdvals, linalg.inv, linalg.qr, factor.cofactor, factor.det, factor.slogdet, factor.cholesky, factor.eigh,
-                                      factor.eigvalsh, factor.eig, factor.eigvals, factor.lu)), same),
+                                      factor.eigvalsh, factor.eig, factor.eigvals, factor.lu, factor.cholesky_inverse, factor.geqrf, factor.ldl_factor)), same),
     **dict.fromkeys((fft.c2c.name, fft.r2c.name, fft.c2r.name), axes_first),
 }
 ALONG = frozenset(("softmax", "log_softmax", "gather", "gather_back", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "argsort", "topk", "kthvalue", "median",
                    "nanmedian", "mode", "scatter_reduce", "scatter_reduce_mean"))
 RULES = {
-    **dict.fromkeys((contract.matmul, linalg.solve, linalg.pseudo_inverse, factor.triangular), matrices),
+    **dict.fromkeys((contract.matmul, linalg.solve, linalg.pseudo_inverse, factor.triangular, factor.cholesky_solve), matrices),
     **dict.fromkeys((contract.conv, contract.conv_input, contract.conv_weight), convolution),
     **dict.fromkeys((pool.max_pool, pool.max_pool_indices, pool.avg_pool, pool.adaptive_avg_pool, pool.adaptive_max_pool, pool.adaptive_max_pool_indices), images),
     gather.index: index_read, gather.index_put: index_write, gather.index_back: index_back,
     gather.index_select: select_read, gather.index_write: select_write, gather.index_reduce: select_write, gather.index_select_back: select_back,
     gather.take: take_read, gather.put_at: take_write, gather.take_back: take_back,
     gather.embedding: lookup, gather.embedding_back: lookup_back, gather.scatter: scattered, sort.searchsorted: searched,
+    **dict.fromkeys((attention.attention, attention.attention_lse, attention.attention_q, attention.attention_k, attention.attention_v), attended),
     mv.bitcast: recast, norm.layer_norm: normalized, norm.rms_norm: normalized, recipes.power: pointwise,
 }
 

@@ -74,11 +74,16 @@ def _root(x):
     return out
 
 
+def flipped(x, upper): return np.conj(np.swapaxes(x, -1, -2)) if upper else x
+
+
 def _cholesky_host(attr, x):
-    try: return _root(x)
+    name, upper = attr
+    x = flipped(x, upper)
+    try: return flipped(_root(x), upper)
     except np.linalg.LinAlgError:
         where, a = refused(_root, x)
-        raise LinAlgError(f"{attr or 'linalg.cholesky'}: {where}The factorization could not be completed because the input is not positive-definite (the leading minor of "
+        raise LinAlgError(f"{name or 'linalg.cholesky'}: {where}The factorization could not be completed because the input is not positive-definite (the leading minor of "
                           f"order {bad_minor(a)} is not positive-definite).") from None
 
 
@@ -106,14 +111,14 @@ def _minors_host(attr, x): return np.array([bad_minor(a) for a in matrices(x)], 
 def _cholesky_grad(g, o, x, attr):
     n = x.shape[-1]
     i, j = x.ramp(n).reshape((n, 1)), x.ramp(n)
-    phi = mm(H(o), g) * ((i > j).to(x.dtype.real) + (i == j).to(x.dtype.real) * 0.5)
-    back = o.row(inv)
-    s = mm(mm(H(back), phi), back)
-    return (s + H(s)) * 0.5
+    if attr[1]: o, g = H(o), H(g)
+    turned, back = mm(H(o), g), o.row(inv)
+    below = turned * (i > j).to(x.dtype.real)
+    return mm(mm(H(back), below + H(below) + turned * (i == j).to(x.dtype.real)), back) * 0.5
 
 
 cholesky = row("cholesky", _cholesky_infer, _cholesky_host, _cholesky_grad, saves="o")
-"""attr = the name for errors, None for linalg.cholesky."""
+"""attr = (the name for errors, None for linalg.cholesky; the upper triangle is read and its factor, Lᴴ, given)."""
 bad_minors = row("bad_minors", lambda attr, x: (dt.int32, x.shape[:-2]), _minors_host)
 """The order of each matrix's first leading minor that keeps it from being factorized, or 0."""
 
@@ -233,9 +238,6 @@ triangular = row("solve_triangular", _triangular_infer, _triangular_host, _trian
 
 
 # ---------------------------------------------------------------- systems whose Cholesky factor is known
-def _lower(upper, f): return np.tril(np.conj(np.swapaxes(f, -1, -2)) if upper else f)
-
-
 def _factor_grad(upper, f, t):
     """-(t + tᴴ) L, as PyTorch has it: the factor is all of f here, also what the other triangle holds."""
     t = t + H(t)
@@ -248,8 +250,8 @@ def _known_infer(attr, b, f):
 
 
 def _known_host(upper, b, f):
-    low = _lower(upper, f)
-    return _triangular_host((True, False), np.conj(np.swapaxes(low, -1, -2)), _triangular_host((False, False), low, b))
+    low = np.tril(flipped(f, upper))
+    return _triangular_host((True, False), flipped(low, True), _triangular_host((False, False), low, b))
 
 
 def _known_inverse_infer(attr, f):

@@ -199,7 +199,7 @@ def bin_of(x, edges):
     n = shape_of(edges)[0] - 1
     where = fn.sub(gathering.searchsorted(edges, x, right=True), 1)
     where = fn.where(apply(ew.eq, x, views.select(edges, 0, n)), n - 1, where)
-    return fn.clamp(where, 0, n - 1), apply(ew.logical_and, apply(ew.ge, where, 0), apply(ew.lt, where, n))
+    return fn.clamp(where, 0, n - 1), apply(ew.logical_and, apply(ew.ge, x, views.select(edges, 0, 0)), apply(ew.le, x, views.select(edges, 0, n)))
 
 
 def counted(where, inside, count, weight, dtype):

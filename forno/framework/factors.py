@@ -52,21 +52,15 @@ def logdet(input):
 def mirrored(A, upper): return H(A) if upper else A
 
 
-def rooted(A, upper, name=None):
-    """`name` is for errors."""
-    L = apply(fa.cholesky, mirrored(A, upper), attr=name)
-    return H(L) if upper else L
-
-
-def cholesky(A, *, upper=False): return rooted(A, upper)
-def old_cholesky(input, upper=False): return rooted(input, upper, "cholesky")
+def cholesky(A, *, upper=False): return apply(fa.cholesky, A, attr=(None, bool(upper)))
+def old_cholesky(input, upper=False): return apply(fa.cholesky, input, attr=("cholesky", bool(upper)))
 
 
 def cholesky_ex(A, *, upper=False, check_errors=False):
     need("linalg.cholesky", A)
     info = apply(fa.bad_minors, mirrored(A, upper).detach())
     bad = failed(info)
-    if check_errors or bad is None: return named("linalg_cholesky_ex", L=rooted(A, upper, "linalg.cholesky_ex"), info=info)
+    if check_errors or bad is None: return named("linalg_cholesky_ex", L=apply(fa.cholesky, A, attr=("linalg.cholesky_ex", bool(upper))), info=info)
     part = arrange.triu(A) if upper else arrange.tril(A)
     return named("linalg_cholesky_ex", L=fn.where(bad, part, cholesky(fn.where(bad, eye_like(A), A), upper=upper)), info=info)
 
@@ -282,7 +276,7 @@ def lstsq(A, B, rcond=None, *, driver=None):
     gap = fn.sub(fn.matmul(A, X), right)
     full = m > n and driver != "gelsy" and bool(fn.all(apply(ew.eq, matrix_rank(A.detach()), n)).item())
     rest = real(fn.sum(multiply(gap, complexes.conj(gap)), -2)) if full else views.clone(views.narrow(views.reshape(real(A), (-1,)), 0, 0, 0))
-    values = apply(la.svdvals, A) if driver in ("gelsd", "gelss") else creation.empty(0, dtype=A.dtype.real)
+    values = apply(la.svdvals, A.detach()) if driver in ("gelsd", "gelss") else creation.empty(0, dtype=A.dtype.real)
     return named("linalg_lstsq", solution=views.squeeze(X, -1) if vector else X, residuals=rest, rank=rank if nothing is not None else rank, singular_values=values)
 
 

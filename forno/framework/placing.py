@@ -98,7 +98,7 @@ def isin(elements, test_elements, *, assume_unique=False, invert=False):
 def unravel_index(indices, shape):
     shape = (int(shape),) if isinstance(shape, int) else tuple(int(n) for n in (shape.tolist() if isinstance(shape, Tensor) else shape))
     if indices.dtype.category != dt.INT: raise ValueError(f"expected 'indices' to be integer dtype, but got {indices.dtype!r}")
-    out, step = [], 1
+    indices, out, step = fn.to(indices, dt.int64), [], 1
     for n in reversed(shape):
         out.append(apply(ew.remainder, apply(ew.floor_divide, indices, step), n))
         step *= n
@@ -140,6 +140,7 @@ def _runs(rows, back, inverse, counts, shape, order=None):
 
 def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
     """Different elements, or different slices along dim, ascending. Their number is a value, so this runs the window."""
+    if input.dtype.is_complex: raise NotImplementedError(f"\"unique\" not implemented for '{ew.TITLES[input.dtype.name]}'")
     if dim is None:
         values, order = gathering.sort(views.reshape(input, (-1,)), 0)
         return _runs(views.unsqueeze(values, 1), lambda r: views.reshape(r, (-1,)), return_inverse, return_counts, shape_of(input), order)

@@ -190,3 +190,36 @@ class RAdam(Rule):
                 rectify = ((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) ** 0.5
                 move = move * (bias2 ** 0.5 / square.sqrt().add_(eps)) * rectify
             p.add_(move, alpha=-1.0)
+
+
+class SparseAdam(Rule):
+    """Adam for sparse gradients: only the elements that a gradient has, and their moments, move."""
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, maximize=False):
+        if isinstance(lr, torch.Tensor) and lr.numel() != 1: raise ValueError("Tensor lr must be 1-element")
+        if not lr > 0.0: raise ValueError(f"Invalid learning rate: {lr}")
+        if not eps > 0.0: raise ValueError(f"Invalid epsilon value: {eps}")
+        check_betas(betas)
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, maximize=maximize))
+        places = [([i, j], p) for i, group in enumerate(self.param_groups) for j, p in enumerate(group["params"])]
+        sparse, paired = [at for at, p in places if p.is_sparse], [at for at, p in places if p.is_complex()]
+        if sparse: raise ValueError(f"Sparse params at indices {sparse}: SparseAdam requires dense parameter tensors")
+        if paired: raise ValueError(f"Complex params at indices {paired}: SparseAdam does not support complex parameters")
+
+    def _update(self, group):
+        lr, (beta1, beta2), eps = number(group["lr"]), group["betas"], group["eps"]
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None: continue
+            if not grad.is_sparse: raise RuntimeError("SparseAdam does not support dense gradients, please consider Adam instead")
+            state = self.state[p]
+            if not state: state["step"], state["exp_avg"], state["exp_avg_sq"] = 0, torch.zeros_like(p), torch.zeros_like(p)
+            step = state["step"] = state["step"] + 1
+            grad = (-grad if group["maximize"] else grad).coalesce()      # the update isn't linear: every place once
+            at, values = tuple(grad._indices()), grad._values()
+            if not values.numel(): continue
+            mean, square = state["exp_avg"], state["exp_avg_sq"]
+            m, v = mean[at].lerp(values, 1 - beta1), square[at].lerp(values * values, 1 - beta2)
+            mean[at], square[at] = m, v
+            size = lr * (1 - beta2 ** step) ** 0.5 / (1 - beta1 ** step)
+            p[at] = p[at] - size * (m / (v.sqrt() + eps))

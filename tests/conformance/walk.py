@@ -4,6 +4,7 @@ Kinds: forward, gradient (of a random cotangent, for every input that requires o
 """
 from __future__ import annotations
 
+import functools
 import types
 
 import numpy as np
@@ -14,7 +15,8 @@ import forno
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-7, torch.bfloat16: 2e-2, torch.float16: 4e-3, torch.complex64: 1e-4, torch.complex128: 1e-7}
 UNDEFINED = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "resize_as_", "nn.functional.dropout", "multinomial", "randn", "randint", "uniform",
-             "normal", "bernoulli", "randn_like", "rand_like", "randint_like"}
+             "normal", "bernoulli", "randn_like", "rand_like", "randint_like", "cauchy", "exponential", "geometric", "log_normal",
+             "svd", "linalg.svd", "linalg.eigh", "linalg.eig", "svd_lowrank", "pca_lowrank"}       # the last ones: up to signs and phases
 INFOS = {op.name + (f":{op.variant_test_name}" if op.variant_test_name else ""): op for op in op_db}
 
 
@@ -23,17 +25,21 @@ def given(x):
     """PyTorch's argument as forno's."""
     if isinstance(x, torch.Tensor):
         t = x.detach().clone().resolve_conj().contiguous()
+        if t.dtype is torch.complex32: return given(t.to(torch.complex64)).to(forno.complex32)
         out = forno.from_numpy(t.float().numpy()).to(forno.bfloat16) if t.dtype is torch.bfloat16 else forno.from_numpy(t.numpy())
         return out.requires_grad_() if x.requires_grad else out
     if isinstance(x, (torch.dtype, torch.layout, torch.memory_format)): return getattr(forno, str(x).split(".")[1])
     if isinstance(x, torch.device): return str(x)
+    if isinstance(x, torch.nn.Module): return getattr(forno.nn, type(x).__name__)()
+    if callable(x) and getattr(x, "__module__", "") == "torch.nn.functional": return twin(x, f"nn.functional.{x.__name__}")
     if isinstance(x, (list, tuple)): return type(x)(map(given, x)) if type(x) in (list, tuple) else tuple(map(given, x))
     return {k: given(v) for k, v in x.items()} if isinstance(x, dict) else x
 
 
 def array(x):
-    x = x.detach()
-    return (x.float() if "bfloat16" in str(x.dtype) else x).numpy()
+    x = x.detach().resolve_conj()
+    if "complex32" in str(x.dtype): x = x.to((torch if isinstance(x, torch.Tensor) else forno).complex64)
+    return (x.float() if "bfloat16" in str(x.dtype) else x).numpy(force=True)
 
 
 def flat(x, kind) -> list:
@@ -63,8 +69,16 @@ def result(want, got, name, values):
 
 
 # ---------------------------------------------------------------- functions across
+def seeded(f, *args, **kw):
+    """The database's wrapper_set_seed."""
+    forno.manual_seed(42)
+    return f(*args, **kw)
+
+
 def twin(f, path):
     """forno's function for one of PyTorch's: the one at the same path, or a lambda of the database with torch replaced."""
+    if isinstance(f, functools.partial): return functools.partial(twin(f.func, f"nn.functional.{f.func.__name__}"), *f.args, **f.keywords)
+    if isinstance(f, torch._ops.OpOverload): return getattr(forno.ops.aten, f.overloadpacket.__name__)
     owner = torch
     for part in path.split("."): owner = getattr(owner, part, None)
     if owner is f:
@@ -73,7 +87,7 @@ def twin(f, path):
         return here
     if isinstance(f, types.FunctionType) and f.__globals__["__name__"].startswith("torch.testing"):
         cells = tuple(types.CellType(forno if c.cell_contents is torch else c.cell_contents) for c in f.__closure__ or ())
-        return types.FunctionType(f.__code__, {**f.__globals__, "torch": forno, "F": forno.nn.functional}, f.__name__, f.__defaults__, cells)
+        return types.FunctionType(f.__code__, {**f.__globals__, "torch": forno, "F": forno.nn.functional, "wrapper_set_seed": seeded}, f.__name__, f.__defaults__, cells)
     name = f.__name__
     return lambda x, *args, **kw: getattr(x, name)(*args, **kw)
 
@@ -87,23 +101,29 @@ def called(f, s, source, out=None):
     return f(x, *args, **kw), [t for t in flat([x, *args, *kw.values()], source.Tensor) if t.requires_grad]
 
 
+def spread(samples, limit) -> list:
+    """At most `limit` of them (0: all), evenly."""
+    return [samples[i * (len(samples) - 1) // (limit - 1)] for i in range(limit)] if limit and len(samples) > limit else samples
+
+
 def checks(name, dtype, limit):
     """(kind, number of the sample, thunk) of one entry."""
     op = INFOS[name]
     graded = op.supports_autograd and dtype in op.supported_backward_dtypes("cpu")
     samples = list(op.sample_inputs("cpu", dtype, requires_grad=graded))
-    if limit and len(samples) > limit: samples = [samples[i * (len(samples) - 1) // (limit - 1)] for i in range(limit)]
+    samples = spread(samples, limit)
     f = twin(op.op, op.name)
     for i, s in enumerate(samples):
         want, leaves = called(op.op, s, torch)
         torch.manual_seed(1)
         again = op.op(s.input, *s.args, **s.kwargs)
-        values = op.name not in UNDEFINED and all(torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in zip(flat(want, torch.Tensor), flat(again, torch.Tensor)))
+        values = op.name not in UNDEFINED and all(np.array_equal(array(a), array(b), equal_nan=True) for a, b in zip(flat(want, torch.Tensor), flat(again, torch.Tensor)))
         yield "forward", i, lambda s=s, want=want, values=values: result(want, called(f, s, forno)[0], name, values)
         ends = [t for t in flat(want, torch.Tensor) if t.requires_grad]
         if graded and leaves and ends:
             cotangents = [torch.randn(t.shape, generator=torch.Generator().manual_seed(7), dtype=t.dtype if t.is_floating_point() or t.is_complex() else None) for t in ends]
-            grads = torch.autograd.grad(ends, leaves, cotangents, allow_unused=True)
+            try: grads = torch.autograd.grad(ends, leaves, cotangents, allow_unused=True)
+            except RuntimeError: continue      # eigenvectors' phases
             yield "gradient", i, lambda s=s, grads=grads, cot=cotangents, values=values: gradients(f, s, grads, cot, name, values)
         for kind, variant in (("method", op.method_variant), ("in-place", op.inplace_variant)):
             if variant is None or not isinstance(s.input, torch.Tensor) or kind == "in-place" and s.broadcasts_input: continue

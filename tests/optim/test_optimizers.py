@@ -23,6 +23,7 @@ CASES = [
     ("Adadelta", {}), ("Adadelta", dict(weight_decay=0.1, rho=0.5, maximize=True)),
     ("Rprop", {}), ("Rprop", dict(maximize=True, etas=(0.4, 1.5), step_sizes=(1e-3, 0.1))),
     ("ASGD", {}), ("ASGD", dict(weight_decay=0.1, t0=2, lambd=0.1, maximize=True)),
+    ("Adafactor", {}), ("Adafactor", dict(lr=0.5, weight_decay=0.1, maximize=True, d=2.0, eps=(1e-4, 1e-2), beta2_decay=-0.5)),
 ]
 SHAPES = [(3, 4), (5,), (), (2, 1, 3)]
 IDS = [f"{name}-{'-'.join(options) or 'plain'}" for name, options in CASES]
@@ -113,6 +114,24 @@ def test_resume_from_torch_state_dict(name, options):
         b.step()
     for p, q in zip(ours, theirs): same(p, q)
     same_state(a, b)
+
+
+@pytest.mark.parametrize("options", [{}, dict(nesterov=False, adjust_lr_fn="match_rms_adamw"), dict(momentum=0.5, ns_steps=3, weight_decay=0.0)], ids=str)
+def test_muon(options):
+    """Matrices only. The steps are made in bfloat16, where one rounding is 1/256 of a step."""
+    rng = np.random.default_rng(1)
+    values = [rng.standard_normal(shape).astype(np.float32) for shape in ((4, 6), (7, 3))]
+    ours, theirs = [ft.tensor(v).requires_grad_() for v in values], [torch.tensor(v).requires_grad_() for v in values]
+    a, b = fo.Muon(ours, lr=0.1, **options), torch.optim.Muon(theirs, lr=0.1, **options)
+    for _ in range(4):
+        for p, q in zip(ours, theirs):
+            g = rng.standard_normal(tuple(q.shape)).astype(np.float32)
+            p.grad, q.grad = ft.tensor(g), torch.tensor(g)
+        a.step()
+        b.step()
+    for p, q in zip(ours, theirs): same(p, q, 2e-3)
+    same_state(a, b)
+    with pytest.raises(ValueError, match="2D"): fo.Muon([ft.zeros(3, requires_grad=True)])
 
 
 def test_lbfgs_rosenbrock():
