@@ -14,7 +14,8 @@ from ..graph.line import LOCAL, ambient, record
 from . import data, functions as fn, views
 from .data import from_data, from_numpy
 from .bind import apply, element_type, held, number
-from .size import on_cpu
+from .layouts import elsewhere
+from .size import on_cpu, strided
 from .tensor import Tensor, owned, read, require_grad, wrap
 from .views import ints, shape_of
 
@@ -61,6 +62,7 @@ def constant(value):
         on_cpu(device)
         dtype = element_type(dtype)
         return finish(apply(mv.full, attr=(size_of(args, size), dtype or state.default_dtype, value)), requires_grad)
+        if layout is not None and layout is not strided: return elsewhere("zeros" if value == 0 else "ones", layout, size_of(args, size), dtype, requires_grad)
     return make
 
 
@@ -72,6 +74,7 @@ def empty(*args, size=None, dtype=None, layout=None, device=None, requires_grad=
     on_cpu(device)
     shape, dtype = size_of(args, size), element_type(dtype) or state.default_dtype
     return finish(wrap(data.node_of(mem.empty(math.prod(shape) * dtype.size), dtype, shape)), requires_grad)
+    if layout is not None and layout is not strided: return elsewhere("zeros", layout, shape, dtype, requires_grad)
 
 
 def full(size, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):

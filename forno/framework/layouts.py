@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 
+from .size import layout
 from .tensor import Tensor
 
 HERE = __name__.rpartition(".")[0]
@@ -57,9 +58,9 @@ def title(frame) -> str:
 
 
 def elsewhere(name: str, *args, **kw):
-    """The function `name` for arguments of which at least one isn't dense."""
+    """The function `name` for arguments of which at least one isn't dense, or is another layout."""
     f = FUNCTIONS.get(name)
-    if f is None: raise refusal(name, next(x.layout for x in args if x.__class__ in OTHERS))
+    if f is None: raise refusal(name, next(x.layout if x.__class__ in OTHERS else x for x in args if x.__class__ in OTHERS or x.__class__ is layout))
     return f(*args, **kw)
 
 

@@ -54,7 +54,8 @@ class Pattern:
     __slots__ = ("layout", "size", "parts", "coalesced", "facts")
 
     def __init__(self, layout, size, parts, coalesced=False):
-        self.layout, self.size, self.parts, self.coalesced, self.facts = layout, tuple(size), parts, coalesced or layout is not sparse_coo, {}
+        self.layout, self.size, self.parts, self.facts = layout, tuple(size), parts, {}
+        self.coalesced = coalesced or layout is not sparse_coo or self.nnz < 2
 
     @property
     def nnz(self) -> int: return shape_of(self.parts[-1])[-1]

@@ -13,9 +13,10 @@ from ..core.state import state
 from ..dnn import gather as ga
 from . import data, functions as fn, gathering, neural, views
 from .bind import apply, element_type, number
+from .layouts import refusal
 from .patterns import Pattern, added, arange, rows, zeros
 from .size import sparse_coo, sparse_csc, sparse_csr, strided
-from .sparse import SparseTensor, coalesce, converted, empty, like, made, replaced, to_dense, to_sparse, values_at
+from .sparse import SparseTensor, coalesce, converted, empty, finish, like, made, replaced, to_dense, to_sparse, values_at
 from .tensor import Tensor
 from .views import shape_of
 
@@ -34,7 +35,7 @@ def in_layout(x: SparseTensor, layout) -> SparseTensor: return x if layout is sp
 # ---------------------------------------------------------------- elementwise
 def unary(row):
     """A function that maps 0 to 0, on values. Duplicates are summed first, unless the function is linear."""
-    linear = row.name in ("neg", "deg2rad", "rad2deg", "conj_physical", "positive")
+    linear = row.name == "neg"
 
     def f(input):
         x = input if linear else coalesce(input) if input.layout is sparse_coo else input
@@ -145,7 +146,7 @@ def sum(input, dim=None, keepdim=False, *, dtype=None):
     if len(axes) == n:
         total = fn.sum(x.carrier)
         return views.reshape(total, (1,) * n) if keepdim else total
-    if x.layout is not sparse_coo: x = converted(x, sparse_coo)
+    x = by_places(x)
     p = x.pattern
     gone = [d for d in axes if d < p.axes]
     dense = tuple([d - p.axes + 1 for d in axes if d >= p.axes])
@@ -290,12 +291,12 @@ def hspmm(mat1, mat2):
     """sparse @ dense with only the rows that have elements."""
     dense, x = mm(mat1, mat2), by_places(mat1)
     there = gathering.nonzero(added(fn.to(x.carrier * 0 + 1, dt.int64), x.pattern.at(0), x.pattern.size[0]), as_tuple=True)[0]
-    return made(Pattern(sparse_coo, (shape_of(dense)[0],), (views.unsqueeze(there, 0),), True), rows(dense, there))
+    return made(Pattern(sparse_coo, (shape_of(dense)[0],), (views.unsqueeze(there, 0),)), rows(dense, there))
 
 
 def sampled_addmm(input, mat1, mat2, *, beta=1.0, alpha=1.0):
     """(mat1 @ mat2) at the places of input only, plus input."""
-    if not is_sparse(input) or input.layout is not sparse_csr: raise RuntimeError("sampled_addmm: Expected self to be a CSR tensor, but got " + f"{input.layout!r}")
+    if not is_sparse(input) or input.layout is not sparse_csr: raise refusal("sampled_addmm", input.layout)
     p = input.pattern
     dots = fn.sum(rows(mat1, p.at(0)) * rows(views.t(mat2), p.at(1)), 1)
     return like(input, dots * alpha + input.carrier * beta)
@@ -304,7 +305,7 @@ def sampled_addmm(input, mat1, mat2, *, beta=1.0, alpha=1.0):
 # ---------------------------------------------------------------- masks and diagonals
 def sparse_mask(input, mask):
     """input's values at the places of mask."""
-    if not is_sparse(mask): raise RuntimeError("sparse_mask(): expected 'mask' to be sparse")
+    if not is_sparse(mask): raise NotImplementedError("sparse_mask(): expected 'mask' to be sparse; use torch.where or a product for a dense one")
     if tuple(input.shape) != tuple(mask.shape): raise RuntimeError(f"sparse_mask(): operands have incompatible sizes; self has size {list(input.shape)} but mask has size {list(mask.shape)}")
     if not is_sparse(input): return made(mask.pattern, values_at(input, mask.pattern))
     a, q = by_places(input), mask.pattern
@@ -369,16 +370,21 @@ def unsqueeze(input, dim):
     n = len(input.shape)
     if not -n - 1 <= dim <= n: raise IndexError(f"Dimension out of range (expected to be in range of [{-n - 1}, {n}], but got {dim})")
     d, p = dim % (n + 1), input.pattern
-    if d > p.axes: return made(p, views.unsqueeze(input.carrier, d - p.axes + 1))
+    if d > p.axes: return made(unmarked(p), views.unsqueeze(input.carrier, d - p.axes + 1))
     at = p.all()
     places = fn.stack([*at[:d], zeros((p.nnz,), dt.int64), *at[d:]], 0)
-    return made(Pattern(sparse_coo, (*p.size[:d], 1, *p.size[d:]), (places,), p.coalesced), input.carrier)
+    return made(Pattern(sparse_coo, (*p.size[:d], 1, *p.size[d:]), (places,)), input.carrier)
 
 
 def without(p: Pattern, d: int, which: Tensor) -> Pattern:
     """Some of the elements, without axis d."""
     places = fn.stack([rows(p.at(k), which) for k in range(p.axes) if k != d], 0)
-    return Pattern(sparse_coo, p.size[:d] + p.size[d + 1:], (places,), p.coalesced)
+    return Pattern(sparse_coo, p.size[:d] + p.size[d + 1:], (places,))
+
+
+def unmarked(p: Pattern) -> Pattern:
+    """The same places, not said to be coalesced: PyTorch forgets it here."""
+    return Pattern(p.layout, p.size, p.parts)
 
 
 def select(input, dim, index):
@@ -386,7 +392,7 @@ def select(input, dim, index):
     n = input.shape[d]
     if not -n <= index < n: raise IndexError(f"select(): index {index} out of range for tensor of size {list(input.shape)} at dimension {d}")
     index %= n
-    if d >= p.axes: return made(p, views.select(input.carrier, d - p.axes + 1, index))
+    if d >= p.axes: return made(unmarked(p), views.select(input.carrier, d - p.axes + 1, index))
     if input.layout is not sparse_coo: input = converted(input, sparse_coo); p = input.pattern
     found = gathering.nonzero(p.at(d) == index, as_tuple=True)[0]
     values = rows(input.carrier, found)
@@ -396,7 +402,7 @@ def select(input, dim, index):
 def index_select(input, dim, index):
     d, p = normalize_dim(dim, len(input.shape)), input.pattern
     if len(shape_of(index)) != 1: raise IndexError("index_select(): Index is supposed to be a vector")
-    if d >= p.axes: return made(p, apply(ga.index_select, input.carrier, index, attr=d - p.axes + 1))
+    if d >= p.axes: return made(unmarked(p), apply(ga.index_select, input.carrier, index, attr=d - p.axes + 1))
     if input.layout is not sparse_coo: return in_layout(index_select(converted(input, sparse_coo), d, index), input.layout)
     gathering.inside(ga.index_select, index, 0, p.size[d], 0)
     order, pointers = p.ordered(d)
@@ -404,11 +410,11 @@ def index_select(input, dim, index):
     source = rows(order, j)
     places = fn.stack([k if e == d else rows(p.at(e), source) for e in range(p.axes)], 0)
     size = (*p.size[:d], shape_of(index)[0], *p.size[d + 1:])
-    return made(Pattern(sparse_coo, size, (places,), p.coalesced and d == 0), rows(input.carrier, source))
+    return made(Pattern(sparse_coo, size, (places,)), rows(input.carrier, source))
 
 
 def narrow(input, dim, start, length):
-    """narrow_copy: the elements of a range of positions."""
+    """The elements of a range of positions, copied."""
     d, p = normalize_dim(dim, len(input.shape)), input.pattern
     n = input.shape[d]
     if start < 0: start += n
@@ -420,6 +426,11 @@ def narrow(input, dim, start, length):
     found = gathering.nonzero((at >= start) & (at < start + length), as_tuple=True)[0]
     places = fn.stack([rows(p.at(e), found) - (start if e == d else 0) for e in range(p.axes)], 0)
     return made(Pattern(sparse_coo, (*p.size[:d], length, *p.size[d + 1:]), (places,), p.coalesced), rows(input.carrier, found))
+
+
+def narrow_copy(input, dim, start, length):
+    """narrow with memory of its own."""
+    return narrow(input, dim, start, length) if is_sparse(input) else views.clone(views.narrow(input, dim, start, length))
 
 
 def getitem(input, index):
@@ -484,6 +495,11 @@ def zeros_like(input, *, dtype=None, layout=None, device=None, requires_grad=Fal
     if p.layout is sparse_coo: return empty(tuple(input.shape), kind, p.axes)
     pointers, places = p.parts
     return made(Pattern(p.layout, p.size, (zeros(shape_of(pointers), pointers.dtype), zeros((0,), places.dtype))), zeros((0, *shape_of(input.carrier)[1:]), kind))
+
+
+def zeros_in(layout, size, dtype, requires_grad):
+    """torch.zeros(…, layout=…)."""
+    return finish(in_layout(empty(size, dtype), layout), requires_grad)
 
 
 def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):

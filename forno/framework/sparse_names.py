@@ -41,9 +41,9 @@ PRODUCTS = dict(mm=sm.mm, bmm=sm.bmm, mv=sm.mv, addmm=sm.addmm, addmv=sm.addmv)
 ROUTED = dict(**PRODUCTS, sum=sm.sum, softmax=sm.softmax, log_softmax=sm.log_softmax, transpose=sm.transpose, permute=sm.permute, t=sm.t,
               unsqueeze=sm.unsqueeze, select=sm.select, index_select=sm.index_select, narrow=sm.narrow, unbind=sm.unbind, norm=sm.norm, any=sm.any_, clone=sp.clone, allclose=sm.allclose, equal=sm.equal)
 """Functions of the namespace that sparse tensors have as methods."""
-FUNCTIONS_ONLY = dict(cat=sm.cat, concat=sm.cat, concatenate=sm.cat, stack=sm.stack, zeros_like=sm.zeros_like, empty_like=sm.zeros_like)
+FUNCTIONS_ONLY = dict(pow=sm.pow, round=UNARY["round"], cat=sm.cat, concat=sm.cat, concatenate=sm.cat, stack=sm.stack, zeros_like=sm.zeros_like, empty_like=sm.zeros_like)
 OWN = dict(coalesce=sp.coalesce, _coalesced_=sp.mark_coalesced, _indices=sp._indices, _values=sp._values, _nnz=sp._nnz, _dimI=sp.sparse_dim, _dimV=sp.dense_dim, sparse_mask=sm.sparse_mask,
-           sparse_resize_=sp.sparse_resize_, sparse_resize_and_clear_=sp.sparse_resize_and_clear_, narrow_copy=sm.narrow, swapaxes=sm.transpose, swapdims=sm.transpose,
+           sparse_resize_=sp.sparse_resize_, sparse_resize_and_clear_=sp.sparse_resize_and_clear_, swapaxes=sm.transpose, swapdims=sm.transpose,
            dim=sp.dim, ndimension=sp.dim, size=sp.size, numel=sp.numel, nelement=sp.numel, stride=sp.stride, element_size=lambda x: x.dtype.size, __len__=sp.length, __iter__=sm.iterate,
            requires_grad_=sp.requires_grad_, detach=sp.detach, detach_=sp.detach_, backward=sp.backward, register_hook=sp.register_hook, retain_grad=sp.retain_grad,
            to=sp.to, type=sp.type_, copy_=sp.copy_, zero_=sp.zero_, cpu=lambda x, memory_format=None: x, is_contiguous=lambda x, memory_format=None: False,
@@ -55,7 +55,7 @@ OWN = dict(coalesce=sp.coalesce, _coalesced_=sp.mark_coalesced, _indices=sp._ind
 
 def hang(cls, names: dict):
     """Methods on SparseTensor, routes from `names` (the namespace) and from the methods of dense tensors (`cls`)."""
-    FUNCTIONS.update(UNARY | ARITHMETIC | ROUTED | FUNCTIONS_ONLY | dict(matmul=sm.matmul))
+    FUNCTIONS.update(UNARY | ARITHMETIC | ROUTED | FUNCTIONS_ONLY | dict(matmul=sm.matmul, zeros=sm.zeros_in))
     for name, f in (ROUTED | FUNCTIONS_ONLY).items():
         names[name] = routed(names[name], name)
         if name in PRODUCTS: setattr(cls, name, routed(getattr(cls, name), name))
@@ -69,9 +69,10 @@ def hang(cls, names: dict):
     SparseTensor.T = SparseTensor.mT = property(sm.t)
     for name, t in dict(float=dt.float32, double=dt.float64, half=dt.float16, bfloat16=dt.bfloat16, long=dt.int64, int=dt.int32, short=dt.int16, char=dt.int8, byte=dt.uint8, bool=dt.bool,
                         cfloat=dt.complex64, cdouble=dt.complex128).items(): setattr(SparseTensor, name, sp.caster(t))
+    cls.narrow_copy = sm.narrow_copy
     cls.sparse_mask, cls.is_sparse_csr = sm.sparse_mask, property(lambda x: False)
     for f in (sp.coalesce, sp._indices, sp._values): setattr(cls, f.__name__, sp.only_sparse(f))
-    names.update(spmm=sm.mm, dsmm=sm.mm, smm=sm.smm, hspmm=sm.hspmm, sspaddmm=sm.sspaddmm)
+    names.update(narrow_copy=sm.narrow_copy, spmm=sm.mm, dsmm=sm.mm, smm=sm.smm, hspmm=sm.hspmm, sspaddmm=sm.sspaddmm)
 
 
 def turned(f):
