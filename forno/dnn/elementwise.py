@@ -151,6 +151,12 @@ def select(cond, a, b): return cond.row(where, a, b)
 def zeros(t): return t.filled(t.shape, 0)
 
 
+def truncated(x, y):
+    """The whole part of a quotient. PyTorch rounds quotients of half types before, unless one number divides all."""
+    rounds = x.dtype is y.dtype and y.dtype.opmath is not y.dtype and any(n != 1 for n in y.shape)
+    return x.row(div, y).row(trunc) if rounds else x.row(trunc_divide, y)
+
+
 def as_tensor(x, like):
     """A number as a 0-d tensor of `like`'s type, for rules that need a function of it."""
     return x if hasattr(x, "shape") else like.filled((), 0, like.dtype) + x
@@ -213,7 +219,7 @@ trunc_divide = row("trunc_divide", wide(lambda b, x, y: b.truncdiv(x, y)), _trun
 remainder = row("remainder", lambda b, x, y: b.mod(x, y), _remainder(np.remainder), lambda g, o, x, y: g,
                 lambda g, o, x, y: -g * as_tensor(x, y).row(floor_divide, y), types="if", saves="ab", check=DIVISOR)
 fmod = row("fmod", lambda b, x, y: b.rem(x, y), _remainder(np.fmod), lambda g, o, x, y: g,
-           lambda g, o, x, y: -g * as_tensor(x, y).row(trunc_divide, y), types="if", saves="ab", check=DIVISOR)
+           lambda g, o, x, y: -g * truncated(as_tensor(x, y), y), types="if", saves="ab", check=DIVISOR)
 neg = row("neg", lambda b, x: b.neg(x), np.negative, lambda g, o, x: -g, types="ifc", refuse={dt.BOOL: BOOL_NEG}, names="neg negative")
 reciprocal = row("reciprocal", lambda b, x: b.div(1, x), lambda x: 1 / x, lambda g, o, x: -times(g, o * o), rule=inexact, types="fc", saves="o")
 square = row("square", lambda b, x: b.mul(x, x), np.square, lambda g, o, x: times(g, 2 * x), rule=integral, saves="a")
@@ -315,14 +321,16 @@ def _larger(g, o, x, y): return select(x == y, g / 2, select(x < y, 0, g))
 def _smaller(g, o, x, y): return select(x == y, g / 2, select(x > y, 0, g))
 
 
-maximum = row("maximum", lambda b, x, y: b.max(x, y), np.maximum, _larger, lambda g, o, x, y: _smaller(g, o, x, y), types="bif", saves="ab")
-minimum = row("minimum", lambda b, x, y: b.min(x, y), np.minimum, _smaller, lambda g, o, x, y: _larger(g, o, x, y), types="bif", saves="ab")
+maximum = row("maximum", lambda b, x, y: b.max(x, y), np.maximum, _larger, lambda g, o, x, y: _smaller(g, o, x, y),
+              types="bif", saves="ab", refuse={dt.COMPLEX: "maximum not implemented for complex tensors."})
+minimum = row("minimum", lambda b, x, y: b.min(x, y), np.minimum, _smaller, lambda g, o, x, y: _larger(g, o, x, y),
+              types="bif", saves="ab", refuse={dt.COMPLEX: "minimum not implemented for complex tensors."})
 fmax = row("fmax", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), x, b.max(x, y))), np.fmax,
            lambda g, o, x, y: select((x >= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x >= y) | y.row(isnan), 0, g), types="bif",
-           saves="ab")
+           saves="ab", refuse={dt.COMPLEX: "fmax not implemented for complex tensors."})
 fmin = row("fmin", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), x, b.min(x, y))), np.fmin,
            lambda g, o, x, y: select((x <= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x <= y) | y.row(isnan), 0, g), types="bif",
-           saves="ab")
+           saves="ab", refuse={dt.COMPLEX: "fmin not implemented for complex tensors."})
 clamp = row("clamp", lambda b, x, lo, hi: b.min(b.max(x, lo), hi), lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi),
             lambda g, o, x, lo, hi: select((x >= lo) & (x <= hi), g, 0),
             lambda g, o, x, lo, hi: select((lo < as_tensor(hi, lo)) & (as_tensor(x, lo) < lo), g, 0),

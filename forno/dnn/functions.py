@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from ..core import dtype as dt
-from .elementwise import TITLES, abs_, as_tensor, complexed, inexact, over, part, row, select, tensors, times, wide, zeros
+from .elementwise import TITLES, abs_, as_tensor, complexed, inexact, over, part, row, select, sgn, tensors, times, wide, zeros
 
 SQRT_PI = math.sqrt(math.pi)
 
@@ -210,8 +210,8 @@ imag = row("imag", lambda b, x: b.imag(x), np.imag, lambda g, o, x: zeros(g).row
 complex_ = row("complex", wide(lambda b, x, y: b.pair(x, y)), lambda x, y: _pair(x, y), lambda g, o, x, y: g.row(real),
                lambda g, o, x, y: g.row(imag), rule=parts, types="f", result=complexed)
 polar = row("polar", wide(lambda b, r, a: b.pair(b.mul(r, b.cos(a)), b.mul(r, b.sin(a)))), lambda r, a: _pair(r * np.cos(a), r * np.sin(a)),
-            lambda g, o, r, a: g.row(real) * a.row(cos) + g.row(imag) * a.row(sin),
-            lambda g, o, r, a: g.row(imag) * (r * a.row(cos)) - g.row(real) * (r * a.row(sin)), rule=parts, types="f", saves="ab", result=complexed)
+            lambda g, o, r, a: g.row(real) * o.row(sgn).row(real) + g.row(imag) * o.row(sgn).row(imag),
+            lambda g, o, r, a: g.row(imag) * o.row(real) - g.row(real) * o.row(imag), rule=parts, types="f", saves="o", result=complexed)
 angle = row("angle", lambda b, x: b.atan2(b.imag(x), b.real(x)) if x.dtype.is_complex
             else b.select(b.isnan(x), x, b.select(b.lt(x, 0), b.const(math.pi, x), 0)),
             lambda x: np.angle(x) if x.dtype.kind == "c" else np.where(np.isnan(x), x, np.where(x < 0, np.pi, 0)),

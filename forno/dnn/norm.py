@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..core import dtype as dt
 from ..core.shape import CHANNELS_LAST, follows, is_channels_last, is_contiguous, named_layout
-from .elementwise import TITLES
+from .elementwise import TITLES, conjugate, times
 from .functions import rsqrt
 from .recipes import average, centred, need, recipe, total, up
 
@@ -142,6 +142,9 @@ batch_norm_given = recipe("batch_norm_given", _infer, _given_expand, _given_inpu
 
 
 # ---- root mean square
+def _rms_infer(spec, x, *more): return (x.dtype, x.shape) if x.dtype.is_complex else _infer(spec, x, *more)
+
+
 def _rms(spec, x): return (average(up(x) * up(x), spec.axes) + spec.eps).row(rsqrt)
 
 
@@ -153,9 +156,9 @@ def _rms_expand(spec, x, *more):
 
 def _rms_input_grad(g, o, x, *more, attr):
     w, _ = affine(attr, more)
-    gw, r = up(g) if w is None else up(g) * channel(w, x, attr), _rms(attr, x)
-    n = up(x) * r
+    gw, r = up(g) if w is None else times(up(g), channel(w, x, attr)), conjugate(_rms(attr, x))
+    n = conjugate(up(x)) * r
     return (r * (gw - n * average(gw * n, attr.axes))).to(x.dtype)
 
 
-rms_norm = recipe("rms_norm", _infer, _rms_expand, _rms_input_grad, lambda g, o, x, w, attr: collect(up(g) * (up(x) * _rms(attr, x)), w, x, attr))
+rms_norm = recipe("rms_norm", _rms_infer, _rms_expand, _rms_input_grad, lambda g, o, x, w, attr: collect(times(up(g), up(x) * _rms(attr, x)), w, x, attr))

@@ -179,20 +179,20 @@ log_softmax = recipe("log_softmax", _softmax_infer("log_softmax_lastdim_kernel_i
 
 
 def _logsumexp_infer(axes, x):
-    need("logsumexp", x, (dt.BOOL, dt.INT, dt.FLOAT))
-    return x.dtype if x.dtype.category == dt.FLOAT else state.default_dtype, kept(x.shape, axes)
+    return x.dtype if x.dtype.category >= dt.FLOAT else state.default_dtype, kept(x.shape, axes)
 
 
 def _logsumexp(axes, x, out):
     if not count(x.shape, axes): return total(up(x).row(exp), axes).row(log).to(out)
     x = up(x.to(out))
-    top = x.amax(axes, True) if axes else x
+    size = x.row(real) if x.dtype.is_complex else x
+    top = size.amax(axes, True) if axes else size
     top = select(top.row(isinf), 0, top)
     return (total((x - top).row(exp), axes).row(log) + top).to(out)
 
 
 logsumexp = recipe("logsumexp", _logsumexp_infer, lambda axes, x: _logsumexp(axes, x, _logsumexp_infer(axes, x)[0]),
-                   lambda g, o, x, attr: (up(g) * (up(x) - up(o)).row(exp)).to(x.dtype), saves="ao")
+                   lambda g, o, x, attr: times(up(g), (up(x) - up(o)).row(exp)).to(x.dtype), saves="ao")
 
 
 # ---- powers whose exponent is part of the program

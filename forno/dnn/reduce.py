@@ -28,12 +28,13 @@ def _need_elements(name, x, axes):
         if x.shape[d] == 0: raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
 
 
-def row(name, combine, oracle, grad=None, result=same, types="bifc", identity=True, saves="") -> Reduce:
-    """`identity`: the reduction of no element has a value (0, 1, False, True)."""
+def row(name, combine, oracle, grad=None, result=same, types="bifc", identity=True, saves="", kernel=None, refuse=None) -> Reduce:
+    """`identity`: the reduction of no element has a value (0, 1, False, True). `kernel` and `refuse`: what errors say, as in elementwise.row."""
     allowed = {"bifc".index(c) for c in types}
 
     def infer(axes, x):
-        if x.dtype.category not in allowed: raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{TITLES[x.dtype.name]}'")
+        if refuse and x.dtype.category in refuse: raise RuntimeError(refuse[x.dtype.category])
+        if x.dtype.category not in allowed: raise NotImplementedError(f"\"{kernel or name + '_cpu'}\" not implemented for '{TITLES[x.dtype.name]}'")
         if not identity: _need_elements(name, x, axes)
         return result(x.dtype), _kept(x, axes)
     return Reduce(name, infer, (grad and (lambda g, o, x, attr: grad(g, o, x, attr)),), saves, lambda axes, x: oracle(x, axes), combine)
@@ -73,9 +74,11 @@ def _others(g, o, x, axes):
 
 sum_ = row("sum", "sum", _sums(np.add), lambda g, o, x, axes: g.expand(x.shape), widened)
 prod = row("prod", "prod", _sums(np.multiply), _others, widened, saves="ao")
-amax = row("amax", "max", lambda x, axes: np.max(x, axis=axes, keepdims=True), _share, types="bif", identity=False, saves="ao")
-amin = row("amin", "min", lambda x, axes: np.min(x, axis=axes, keepdims=True), _share, types="bif", identity=False, saves="ao")
-argmax = row("argmax", "argmax", _arg(np.argmax), result=position, types="if", identity=False)
-argmin = row("argmin", "argmin", _arg(np.argmin), result=position, types="if", identity=False)
+amax = row("amax", "max", lambda x, axes: np.max(x, axis=axes, keepdims=True), _share, types="bif", identity=False, saves="ao",
+           kernel="max_values_cpu")
+amin = row("amin", "min", lambda x, axes: np.min(x, axis=axes, keepdims=True), _share, types="bif", identity=False, saves="ao",
+           kernel="min_values_cpu")
+argmax = row("argmax", "argmax", _arg(np.argmax), result=position, types="if", identity=False, refuse={dt.COMPLEX: "argmax(): does not support complex input"})
+argmin = row("argmin", "argmin", _arg(np.argmin), result=position, types="if", identity=False, refuse={dt.COMPLEX: "argmin(): does not support complex input"})
 any_ = row("any", "any", lambda x, axes: np.any(x, axis=axes, keepdims=True).astype(x.dtype if x.dtype == np.uint8 else np.bool_), result=truth)
 all_ = row("all", "all", lambda x, axes: np.all(x, axis=axes, keepdims=True).astype(x.dtype if x.dtype == np.uint8 else np.bool_), result=truth)

@@ -19,7 +19,7 @@ from .scan import lines
 
 
 def _check(name, x):
-    if x.dtype.is_complex: raise RuntimeError(f"{name}(): not supported for complex dtypes, got {TITLES[x.dtype.name]}")
+    if x.dtype.is_complex: raise RuntimeError(f" {name} does not support complex dtypes on CPU")
 
 
 def _resized(shape, dim, n): return (*shape[:dim], n, *shape[dim + 1:]) if shape else ()
@@ -42,7 +42,7 @@ def _order(name, infer, k, oracle, layout=None) -> Routine:
 
 
 def _argsort_infer(attr, x):
-    _check("sort", x)
+    _check("Sort", x)
     return dt.int64, x.shape
 
 
@@ -67,7 +67,7 @@ def _statistic(what, pick, name=None) -> Routine:
 
     def infer(attr, x):
         dim, k = attr[0], attr[-1]
-        _check(name, x)
+        if x.dtype.is_complex: raise NotImplementedError(f"\"{name.removeprefix('nan')}_cpu\" not implemented for '{TITLES[x.dtype.name]}'")
         n = x.shape[dim] if x.shape else 1
         if what == "kth" and not 0 <= k < n: raise RuntimeError("kthvalue(): selected number k out of range for dimension " + str(dim))
         if n == 0: raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")

@@ -7,11 +7,11 @@ from ..core.shape import View, contiguous, whole
 from ..dnn import elementwise as ew
 from ..dnn import functions as fns
 from . import methods, views
-from .bind import apply, unary
+from .bind import apply, inplace, unary
 from .tensor import Tensor, memory, recast
 from .views import shape_of
 
-_imag, _conj = unary(fns.imag), unary(ew.conj_)
+_imag, _conj, _abs = unary(fns.imag), unary(ew.conj_), inplace(unary(ew.abs_))
 
 
 def real(input): return part(input, 0) if input.dtype.is_complex else input
@@ -58,6 +58,11 @@ def view_as_complex(input):
     return recast(input, dtype.to_complex(), View(shape[:-1], tuple([s // 2 for s in strides[:-1]]), offset // 2), whole(shape[:-1]))
 
 
+def abs_(self):
+    if self.dtype.is_complex: raise RuntimeError("In-place abs is not supported for complex tensors.")
+    return _abs(self)
+
+
 def isreal(input): return apply(ew.eq, _imag(input), 0) if input.dtype.is_complex else apply(ew.logical_or, apply(ew.eq, input, input), True)
 
 
@@ -69,4 +74,5 @@ def hermitian(input):
 
 def hang(cls):
     cls.real, cls.imag = property(real, set_real), property(imag, set_imag)
+    cls.abs_ = cls.absolute_ = abs_
     cls.H, cls.mH = property(hermitian), property(adjoint)

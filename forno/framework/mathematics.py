@@ -27,6 +27,7 @@ def inexact(x): return x if x.dtype.category >= dt.FLOAT else fn.to(x, state.def
 
 
 def logit(input, eps=None):
+    if input.dtype.is_complex: raise NotImplementedError(f"\"logit_cpu\" not implemented for '{ew.TITLES[input.dtype.name]}'")
     x = inexact(input)
     if eps is not None: x = fn.clamp(x, eps, 1 - eps) if eps <= 1 - eps else fn.clamp(x, 1 - eps, eps)
     return apply(fns.log, apply(ew.div, x, apply(ew.add, apply(ew.neg, x), 1)))

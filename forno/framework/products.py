@@ -22,10 +22,14 @@ def _scaled(base, product, beta, alpha):
 
 def addr(input, vec1, vec2, *, beta=1, alpha=1):
     if vec1.ndim != 1 or vec2.ndim != 1: raise RuntimeError(f"addr: Expected 1-D argument vec1 and vec2, but got {vec1.ndim}-D and {vec2.ndim}-D")
+    for name, k in (("beta", beta), ("alpha", alpha)):
+        if input.dtype.category <= dt.INT and vec1.dtype.category <= dt.INT and isinstance(k, (float, complex)):
+            raise RuntimeError(f"For integral input tensors, argument {name} must not be a floating point number.")
     return _scaled(input, neural.outer(vec1, vec2), beta, alpha)
 
 
-def addbmm(input, batch1, batch2, *, beta=1, alpha=1): return _scaled(input, fn.sum(neural.bmm(batch1, batch2), 0), beta, alpha)
+def addbmm(input, batch1, batch2, *, beta=1, alpha=1):
+    return _scaled(input, fn.sum(neural.bmm(batch1, batch2), 0), neural.factor(beta, input), neural.factor(alpha, input))
 
 
 def conjugate(x): return apply(ew.conj_, x) if x.dtype.is_complex else x

@@ -39,6 +39,7 @@ var_mean, std_mean = both(var, fn.mean, "var_mean"), both(std, fn.mean, "std_mea
 
 
 def nansum(input, dim=None, keepdim=False, *, dtype=None):
+    if input.dtype.is_complex: raise RuntimeError("nansum on CPU does not support complex inputs")
     return fn.sum(apply(ew.masked_fill, input, apply(ew.isnan, input), 0) if input.dtype.category == dt.FLOAT else input, dim, keepdim, dtype=dtype)
 
 

@@ -585,7 +585,7 @@ class Builder:
 
     # ---- conversions
     def cast(self, x: Val, t) -> Val:
-        """PyTorch's `.to(t)`. Floats to integers drop the fraction; numbers that don't fit wrap in small types, saturate in int32 and int64."""
+        """PyTorch's `.to(t)`. Floats to integers drop the fraction; numbers that don't fit wrap in small types and are the lowest of int32 and int64."""
         s = x.dtype
         if s is t: return x
         if t not in _TYPES and t.category != dt.COMPLEX: raise unsupported("conversion", t)
@@ -608,11 +608,14 @@ class Builder:
         return self.emit(f"{op} {x} to {out}", t, x.n)
 
     def _float_to_int(self, x: Val, t) -> Val:
+        """What doesn't fit the register becomes its lowest number, as x86 converts; small types are the register's low bits."""
         wide = dt.int32 if t.size < 4 else dt.int64 if t is not dt.int32 else t
-        i, f = f"{f'v{x.n}' if x.n > 1 else ''}i{8 * wide.size}", f"{f'v{x.n}' if x.n > 1 else ''}{_SUFFIX[_TYPES[x.dtype]]}"
-        out = self.call(f"llvm.fptosi.sat.{i}.{f}", wide, x)
-        if t is dt.uint64: out = self.select(self.lt(x, 0.0), out, self._as(self.call(f"llvm.fptoui.sat.{i}.{f}", wide, x), wide))
-        return self.cast(out, t)
+        if t is dt.uint8 and x.dtype is dt.float64: wide = dt.int64
+        edge = float(1 << 8 * wide.size - 1)
+        low = self.emit(f"fptosi {self.select(self.lt(self.abs(x), edge), x, -edge)} to {llvm_type(wide, x.n)}", wide, x.n)
+        if t is not dt.uint64: return self.cast(low, t)
+        types = f"{f'v{x.n}' if x.n > 1 else ''}i64.{f'v{x.n}' if x.n > 1 else ''}{_SUFFIX[_TYPES[x.dtype]]}"
+        return self.cast(self.select(self.lt(x, 0.0), low, self._as(self.call(f"llvm.fptoui.sat.{types}", wide, x), wide)), t)
 
     def _from_half(self, x: Val) -> Val:
         """float32 of the 16 bits."""

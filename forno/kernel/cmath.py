@@ -76,12 +76,12 @@ def rsqrt(b, x): return div(b, b.const(1, x), sqrt(b, x))
 
 
 def pow(b, x, y):
-    """exp(y · log x); 0 to the power 0 is 1, 0 to any power with a positive real part 0."""
+    """exp(y · log x). 0 to a power with a positive real part is 0, with a negative one infinite; to any other, 0 among them, it is no number."""
     zero = b.and_(b.eq(x.re, 0.0), b.eq(x.im, 0.0))
     out = exp(b, mul(b, y, log(b, b.select(zero, b.const(1, x), x))))
-    none = b.and_(b.eq(y.re, 0.0), b.eq(y.im, 0.0))
-    out = b.select(zero, b.const(0, x), out)
-    return b.select(none, b.const(1, x), out)
+    nan = b.const(m.nan, x.re)
+    pole = b.pair(b.select(b.lt(y.re, 0.0), b.const(m.inf, x.re), nan), nan)
+    return b.select(zero, b.select(b.gt(y.re, 0.0), b.const(0, x), pole), out)
 
 
 def sin(b, x): return b.pair(b.mul(b.sin(x.re), b.cosh(x.im)), b.mul(b.cos(x.re), b.sinh(x.im)))

@@ -38,6 +38,7 @@ def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", we
     reduction = _reduction.resolve(reduction, size_average, reduce)
     _check_sizes(input, target)
     difference = input - target
+    if difference.is_complex(): raise NotImplementedError(f"\"mse_cpu\" not implemented for '{difference.type()[6:-6]}'")
     return _weighted(difference * difference, input, weight, reduction)
 
 
