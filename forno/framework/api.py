@@ -119,6 +119,7 @@ _complexes.hang(Tensor)
 fill = _out.with_out(_methods.fill, "fill")
 zero_, fill_, detach_ = _methods.zero_, _methods.fill_, _methods.detach_
 resize_as_ = _sharing.resize_as_
+abs_ = absolute_ = Tensor.abs_
 _indexing.hang(Tensor)
 for _part in (_printing, _interchange, _sharing, _legacy): _part.hang(Tensor)
 globals().update(_legacy.NAMES | _settings.NAMES)

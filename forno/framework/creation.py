@@ -10,6 +10,7 @@ from ..core.shape import View, contiguous
 from ..core.state import state
 from ..cpu import memory as mem
 from ..dnn import movement as mv
+from ..dnn.elementwise import TITLES
 from ..graph.line import LOCAL, ambient, record
 from . import data, functions as fn, views
 from .data import from_data, from_numpy
@@ -104,11 +105,14 @@ def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, r
     if end is None: start, end = 0, start
     start, end, step = (data.item(x) if isinstance(x, Tensor) else number(x) for x in (start, end, step))
     dtype = element_type(dtype)
-    if dtype is dt.bool: raise NotImplementedError("\"arange_cpu\" not implemented for 'Bool'")
+    if dtype is not None and dtype.category in (dt.BOOL, dt.COMPLEX): raise NotImplementedError(f"\"arange_cpu\" not implemented for '{TITLES[dtype.name]}'")
+    if complex in map(type, (start, end, step)): raise RuntimeError("value cannot be converted to type double without overflow")
     if dtype is None: dtype = dt.int64 if all(isinstance(x, int) for x in (start, end, step)) else state.default_dtype
     if step == 0: raise RuntimeError("step must be nonzero")
     if not all(math.isfinite(x) for x in (start, end)): raise RuntimeError(f"unsupported range: {start} -> {end}")
-    if dtype is dt.int64: start, end, step = int(start), int(end), int(step)
+    if dtype is dt.int64:
+        start, end, step = int(start), int(end), int(step)
+        if step == 0: raise ValueError("step must be nonzero")
     if (end - start) * step < 0: raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     n = math.ceil((end - start) / step) if not all(isinstance(x, int) for x in (start, end, step)) else -(-(end - start) // step)
     if n >= 1 << 63: raise RuntimeError("invalid size, possible overflow?")

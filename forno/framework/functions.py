@@ -57,6 +57,7 @@ def div(input, other, *, rounding_mode=None):
     if rounding_mode is None: return _div(input, other)
     if rounding_mode == "floor" or rounding_mode == "trunc":
         check_divisor(input, other)
+        if rounding_mode == "trunc" and isinstance(other, Tensor) and isinstance(input, Tensor): return ew.truncated(input, other)
         return owned(record(ew.floor_divide if rounding_mode == "floor" else ew.trunc_divide, (operand(input, "div"), operand(other, "div"))))
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
 
@@ -82,7 +83,7 @@ def lerp(input, end, weight):
 
 
 def pow(input, exponent):
-    if exponent.__class__ in NUMBERS and exponent in _CONSTANT and isinstance(input, Tensor) and input.dtype.category >= dt.FLOAT:
+    if exponent.__class__ in NUMBERS and isinstance(input, Tensor) and input.dtype.category >= dt.FLOAT and (exponent in _CONSTANT or not exponent and input.dtype.is_complex):
         return owned(record(rc.power, (read(input),), exponent))
     x, y = read(input) if isinstance(input, Tensor) else number(input), read(exponent) if isinstance(exponent, Tensor) else number(exponent)
     check_numbers("pow", input, exponent, x, y)

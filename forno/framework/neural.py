@@ -271,7 +271,7 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enable
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     shape, last = shape_of(input), tuple(normalized_shape)
     if shape[-len(last):] != last: raise RuntimeError(f"Given normalized_shape={list(last)}, expected input with shape [*, {', '.join(map(str, last))}], but got input of size{list(shape)}")
-    if eps is None: eps = 2.220446049250313e-16 if input.dtype is dt.float64 else 1.1920928955078125e-07
+    if eps is None: eps = 2.220446049250313e-16 if input.dtype.real is dt.float64 else 1.1920928955078125e-07
     axes = tuple(range(len(shape) - len(last), len(shape)))
     return owned(record(nm.rms_norm, _given(input, weight), nm.NormSpec(axes, float(eps), weight is not None)))
 
@@ -336,9 +336,16 @@ def linear(input, weight, bias=None):
     return out if bias is None else fn.add(out, bias)
 
 
+def factor(x, t):
+    """alpha or beta next to integers counts as one of them, as PyTorch's kernels convert it."""
+    if t.dtype.category == dt.INT and isinstance(x, complex): raise RuntimeError("value cannot be converted to type int64_t without overflow")
+    return int(x) if t.dtype.category == dt.INT and isinstance(x, float) else x
+
+
 def _product_added(check):
     def f(input, a, b, *, beta=1, alpha=1):
         check(a, b)
+        beta, alpha = factor(beta, input), factor(alpha, input)
         wide = a.dtype.opmath
         if (alpha != 1 or beta != 1) and wide is not a.dtype and a.dtype is b.dtype is input.dtype:          # rounded once, as PyTorch's
             return fn.to(f(fn.to(input, wide), fn.to(a, wide), fn.to(b, wide), beta=beta, alpha=alpha), a.dtype)
