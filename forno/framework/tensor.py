@@ -130,7 +130,7 @@ def read(t: Tensor) -> Node:
     a = t.alias
     s = a.store
     n = s.node
-    if a.seen is n and (a.view is None or n.buf is None or not n.buf.exposed): return a.cache     # a part of memory that something else writes is read anew
+    if a.seen is n and (a.view is None or n.buf is None or not n.buf.exposed or passes_leaf(a, n)): return a.cache     # a part of memory that something else writes is read anew
     if a.view is None:
         if a.leaf is None: return n            # nothing to remember: whoever holds a content that was replaced keeps its memory from being written in place
     else:
@@ -141,6 +141,9 @@ def read(t: Tensor) -> Node:
         n = leaf_node(n, a.leaf)
     a.cache, a.seen = n, s.node
     return n
+
+
+def passes_leaf(a: Alias, content: Node) -> bool: return a.leaf is None and a.cache.line.grad and not content.line.grad     # a view of a view that is a leaf: the content doesn't know
 
 
 def seen_as(view: View):

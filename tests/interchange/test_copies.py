@@ -144,3 +144,12 @@ def test_random_views_in_one_deepcopy():
         for k in range(len(ours)):
             for family in (ours, theirs): family[k].mul_(2).add_(k)
             assert [t.tolist() for t in ours] == [t.tolist() for t in theirs]
+
+
+def test_views_of_a_part_that_is_a_leaf():
+    """A part of NumPy's memory as a leaf: views of it lead to it."""
+    outside = np.arange(12, dtype=np.float32)
+    x = forno.from_numpy(outside)[4:].detach().requires_grad_()
+    (x.view(2, 4)[:, 1:] * 2).sum().backward()
+    assert x.grad.tolist() == [0, 2, 2, 2] * 2
+    assert x[None].requires_grad and x.split(2)[1].requires_grad and x.reshape(4, 2).t().requires_grad
