@@ -104,8 +104,12 @@ class Contract(Op):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Routine(Op):
-    """`plan(attr, result, *operands) -> core.kernels.Native` describes the native kernel's operands and numbers."""
+    """`plan(attr, result, *operands) -> core.kernels.Native` describes the native kernel's operands and numbers.
+
+    `strided`: the kernel reads operands where they lie, and plan is also told how (`views`, one View per operand); others get dense ones.
+    """
     plan: Callable = None
+    strided: bool = field(default=False, kw_only=True)
     kind: ClassVar[str] = "routine"
 
 

@@ -77,10 +77,11 @@ class Layout:
             if x.op is not None and x.op.name == "view" or not composed: ins = (self.move(x, "no affine view shows it"),)
         elif name in ALIASING: ins = (self.move(ins[0], "written through a view next", shared=False), ins[1] if name == "put" else self.dense(ins[1]))
         elif name == "matmul": ins = tuple([x if self.is_matrix(x) else self.move(x, "no axis is contiguous") for x in ins])
+        elif kind == "routine" and v.op.strided: ins = tuple([self.move(x, "no affine view shows it") if self.access(x) is None or generated(x) else x for x in ins])
         elif kind in SOLO or name == "bitcast": ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
         new = replaced(v, ins)
         if kind == "routine":
-            native = new.op.plan(new.attr, new, *new.ins)
+            native = new.op.plan(new.attr, new, *new.ins, **(dict(views=[self.access(x) for x in new.ins]) if new.op.strided else {}))
             taken = [i for i, p in enumerate(native.operands[:len(ins)]) if p.mode == "rw"]
             if taken and len(native.operands) == len(ins):
                 copy = self.move(ins[taken[0]], "overwritten by the routine", shared=False)

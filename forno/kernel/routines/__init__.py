@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from ...core.errors import unsupported
 from ...core.kernels import Launch, Native
+from .. import attention
 from . import index, scan, sort
 
-ROUTINES = {**index.ROUTINES, **scan.ROUTINES, **sort.ROUTINES}
+ROUTINES = {"attention": attention.build, **index.ROUTINES, **scan.ROUTINES, **sort.ROUTINES}
 
 
 def build(n: Native) -> Launch:

@@ -5,6 +5,7 @@ import math
 import warnings
 
 from ...framework import api as torch
+from ...framework.attention import attention
 from .dropout import dropout
 from .linear import linear
 from .shape import pad
@@ -29,8 +30,11 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
         if query.size(-3) % key.size(-3) or key.size(-3) != value.size(-3):
             raise RuntimeError(f"Number of heads in key and value must divide the number of heads in query, got {query.size(-3)}, {key.size(-3)} and "
                                f"{value.size(-3)}")
-        key, value = (x.repeat_interleave(query.size(-3) // x.size(-3), -3) for x in (key, value))
-    dtype, scale = query.dtype, 1.0 / math.sqrt(query.size(-1)) if scale is None else scale
+        if dropout_p > 0.0 or not query.dim() == key.dim() == value.dim() or not query.shape[:-3] == key.shape[:-3] == value.shape[:-3]:
+            key, value = (x.repeat_interleave(query.size(-3) // x.size(-3), -3) for x in (key, value))
+    dtype, scale = query.dtype, (1.0 / math.sqrt(query.size(-1)) if query.size(-1) else 1.0) if scale is None else scale
+    if dropout_p == 0.0 and dtype.is_floating_point:
+        return attention(*_same_batch(query, key, value, attn_mask), attn_mask, is_causal, scale)
     if dtype in (torch.bfloat16, torch.float16):                             # one rounding at the end, as in a fused kernel
         query, key, value = query.float(), key.float(), value.float()
     scores = torch.matmul(query * scale, key.transpose(-2, -1))                                        # (*, H, L, S)
@@ -43,6 +47,16 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     if attn_mask is not None:
         weights = torch.where((scores == float("-inf")).all(-1, keepdim=True), 0.0, weights)
     return torch.matmul(dropout(weights, dropout_p) if dropout_p > 0.0 else weights, value).to(dtype)
+
+
+def _same_batch(query, key, value, attn_mask):
+    """The three with equal axes in front of the last two; shared heads stay shared."""
+    batches = [x.shape[:-2] for x in (query, key, value)] + ([] if attn_mask is None else [attn_mask.shape[:-2]])
+    if query.dim() > 2 and query.shape[:-3] == key.shape[:-3] == value.shape[:-3] and key.size(-3) == value.size(-3) != query.size(-3): batches[1:3] = []
+    batch = torch.broadcast_shapes(*batches)
+    if len(batches) > 2: key, value = (x if x.shape[:-2] == batch else x.expand(*batch, *x.shape[-2:]) for x in (key, value))
+    elif batch[:-1] != key.shape[:-3]: key, value = (x.expand(*batch[:-1], *x.shape[-3:]) for x in (key, value))
+    return query if query.shape[:-2] == batch else query.expand(*batch, *query.shape[-2:]), key, value
 
 
 # ---- the multi-head layer ---------------------------------------------------------------------------------------------------------------

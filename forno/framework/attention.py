@@ -1,0 +1,16 @@
+"""The row of attention on tensors; forno/nn/functional/attention.py has PyTorch's function around it."""
+from __future__ import annotations
+
+from ..dnn import attention as at
+from ..graph.line import LOCAL, record
+from .tensor import owned, read
+
+
+def attention(query, key, value, mask, causal, scale):
+    """softmax(scale · Q Kᵀ + mask) V of equal batch axes. What backward needs of the softmax is kept where a backward may come."""
+    nodes = [read(t) for t in (query, key, value, mask) if t is not None]
+    spec = at.AttentionSpec(float(scale), bool(causal), mask is not None)
+    if LOCAL.run.grad and any([n.line.grad for n in nodes]):
+        spec = spec._replace(lse=True)
+        nodes = [*nodes, record(at.attention_lse, nodes, spec)]
+    return owned(record(at.attention, nodes, spec))
