@@ -21,6 +21,7 @@ from .batching import Level
 from .bind import apply
 from .data import item
 from .engine import HOLE
+from .layouts import OTHERS, along, carrier
 from .modes import no_grad
 from .tensor import Tensor, history, is_inference, owned, read, version, wrap, write
 
@@ -31,6 +32,9 @@ def accumulate(leaf: Leaf, g: Tensor, create: bool):
 
     Returns the node that the leaf's gradient now holds, None where a replay could not simply put such a node there.
     """
+    if g.__class__ in OTHERS or leaf.grad.__class__ in OTHERS:                     # a sparse gradient stays sparse until a dense one comes
+        leaf.grad = g if leaf.grad is None else g + leaf.grad if leaf.grad.__class__ in OTHERS else leaf.grad + g
+        return None
     n = read(g)
     if leaf.grad is None:
         leaf.grad = wrap(n if LOCAL.run.grad or not n.line.grad else record(mv.detach, (n,)))
@@ -316,6 +320,8 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
     if inputs is not None:
         inputs = _tuple(inputs)
         if not inputs: raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+        inputs = tuple(map(carrier, inputs))
+    tensors, grads = tuple(map(carrier, tensors)), tuple(map(along, grads, tensors))
     run_backward(tensors, grads, bool(create_graph if retain_graph is None else retain_graph), bool(create_graph), inputs)
 
 
@@ -331,7 +337,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
     if allow_unused is None: allow_unused = materialize_grads
     run = LOCAL.run
-    nodes_in, wanted = [read(t) for t in outputs], [read(x) for x in inputs]
+    nodes_in, wanted = [read(carrier(t)) for t in outputs], [read(carrier(x)) for x in inputs]
     for n in nodes_in: needs_grad(n)
     for n in wanted:
         if not n.line.grad: raise RuntimeError("One of the differentiated Tensors does not require grad")
@@ -341,10 +347,10 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
         ambient(("grad", create_graph))
         run.grad = bool(create_graph)
         d = Derivation(FACE, bool(retain), bool(create_graph), {vertex(n): n for n in wanted})
-        d.go([(n, root_gradient(t, n, g)) for t, n, g in zip(outputs, nodes_in, grads)])
+        d.go([(n, root_gradient(t, n, g)) for t, n, g in zip(map(carrier, outputs), nodes_in, map(along, grads, outputs))])
         run.stats.derived += 1
         got = [d.got.get(vertex(n)) for n in wanted]
-        got = [None if g is None else owned(read(g)) for g in got]
+        got = [g if g is None or g.__class__ in OTHERS else owned(read(g)) for g in got]
     finally:
         run.grad = was
         ambient(("end", was))
@@ -352,7 +358,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     if materialize_grads: got = [apply(mv.full, attr=(n.line.shape, n.line.dtype, 0)) if g is None else g for n, g in zip(wanted, got)]
     elif not allow_unused and any([g is None for g in got]):
         raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.")
-    return tuple(got)
+    return tuple([x.with_gradient(g) if x.__class__ in OTHERS and g is not None else g for x, g in zip(inputs, got)])
 
 
 def rows_of_grads(outputs, inputs, grads, create_graph, allow_unused, materialize_grads):
@@ -476,12 +482,12 @@ class Function:
         tensors = [x for x in args if isinstance(x, Tensor)]
         ctx.needs_input_grad = tuple(isinstance(x, Tensor) and x.requires_grad for x in args)
         tracked = LOCAL.run.grad and any(ctx.needs_input_grad)
-        before = [read(x) for x in tensors]
+        before = [read(carrier(x)) for x in tensors]
         with no_grad():
             out = cls.forward(*args) if cls.setup_context is not None else cls.forward(ctx, *args)
             if cls.setup_context is not None: cls.setup_context(ctx, args, out)
         if not tracked: return out
-        if not LOCAL.run.inference and any([isinstance(x, Tensor) and is_inference(x) for x in ctx._saved]): raise RuntimeError(NOT_SAVED)
+        if not LOCAL.run.inference and any([isinstance(x, Tensor) and is_inference(carrier(x)) for x in ctx._saved]): raise RuntimeError(NOT_SAVED)
         many = isinstance(out, tuple)
         outs = out if many else (out,)
         group = _Group(cls, ctx, args, before, outs)
@@ -546,7 +552,7 @@ class _Group:
             if g is None: continue
             if not isinstance(g, Tensor): raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
             if not n.line.grad: continue
-            g = self.fitting(k, g, n.line)
+            g = self.fitting(k, along(g, x), n.line)
             by[id(n)] = (n, by[id(n)][1] + g) if id(n) in by else (n, g)
         return list(by.values())
 

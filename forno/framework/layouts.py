@@ -77,3 +77,8 @@ def routed(f, name: str):
 def carrier(x: Tensor) -> Tensor:
     """The dense tensor that a gradient flows through."""
     return x.carrier if x.__class__ in OTHERS else x
+
+
+def along(g, x):
+    """A gradient of x for x's carrier."""
+    return x.values_at(g) if x.__class__ in OTHERS and g is not None else g

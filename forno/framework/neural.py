@@ -21,6 +21,7 @@ from ..dnn.contract import ConvSpec
 from ..dnn.pool import Window
 from ..graph.line import record
 from . import arrange, complexes, functions as fn, gathering, randoms, views
+from .lookup import lookup
 from .modes import no_grad
 from .bind import apply, binary, constant
 from .tensor import owned, read
@@ -311,7 +312,9 @@ def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=
     if indices.dtype not in (dt.int32, dt.int64):
         raise RuntimeError(f"Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got torch.{ew.TITLES[indices.dtype.name]}Tensor instead")
     gathering.inside(ga.embedding, indices, 0, shape_of(weight)[0], 0)
-    return apply(ga.embedding, weight, indices, attr=(None if padding_idx < 0 else int(padding_idx), bool(scale_grad_by_freq)))
+    padding = None if padding_idx < 0 else int(padding_idx)
+    if sparse and weight.requires_grad: return lookup(weight, indices, padding, scale_grad_by_freq)
+    return apply(ga.embedding, weight, indices, attr=(padding, bool(scale_grad_by_freq)))
 
 
 def check_targets(target, classes: int, ignore: int):

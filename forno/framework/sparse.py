@@ -69,6 +69,10 @@ class SparseTensor(Tensor):
 
     dtype, device, itemsize = property(lambda s: s.carrier.dtype), property(lambda s: CPU), property(lambda s: s.carrier.dtype.size)
     ndim = property(lambda s: dim(s))
+
+    def with_gradient(self, g): return given(self, g)
+    def values_at(self, g): return values_at(g, self.pattern)
+
     is_leaf, grad_fn = property(lambda s: s.carrier.is_leaf), property(lambda s: s.carrier.grad_fn)
     retains_grad, _version = property(lambda s: s.carrier.retains_grad), property(lambda s: s.carrier._version)
 
@@ -368,8 +372,12 @@ def stride(x, dim=None):
 def gradient(x):
     """x.grad: on x's places; where x names a place twice, on the places without duplicates."""
     g = x.carrier.grad
-    if g is None: return None
-    if g.__class__ is SparseTensor or x.pattern.coalesced: return like(x, g) if g.__class__ is not SparseTensor else g
+    return None if g is None else given(x, g)
+
+
+def given(x, g: Tensor) -> SparseTensor:
+    """x's gradient from that of its values."""
+    if x.pattern.coalesced: return like(x, g)
     _, _, first, pattern = x.pattern.sorted()
     return made(pattern, rows(g, first))
 

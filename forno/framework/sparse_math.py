@@ -11,7 +11,7 @@ from ..core import dtype as dt
 from ..core.shape import normalize_dim
 from ..core.state import state
 from ..dnn import gather as ga
-from . import data, functions as fn, gathering, neural, views
+from . import data, functions as fn, gathering, views
 from .bind import apply, element_type, number
 from .layouts import refusal
 from .patterns import Pattern, added, arange, rows, zeros
@@ -179,7 +179,7 @@ def softmaxer(row):
         dtype = element_type(dtype)
         x = by_places(input) if dtype is None else by_places(like(input, fn.to(input.carrier, dtype)))
         p, d = x.pattern, normalize_dim(dim, len(x.shape))
-        if d >= p.axes: return made(p, getattr(neural, row)(x.carrier, d - p.axes + 1))
+        if d >= p.axes: return made(p, getattr(x.carrier, row)(d - p.axes + 1))
         others = tuple([k for k in range(p.axes) if k != d])
         group, n, values = p.flat(others), p.room(others), x.carrier
         shape = (n, *shape_of(values)[1:])

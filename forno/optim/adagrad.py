@@ -38,8 +38,19 @@ class Adagrad(Rule):
             if grad is None: continue
             state = self.state[p] or self._begin(p, group)
             step, total = self._tick(p, state), state["sum"]
-            if group["maximize"]: grad = -grad
+            if grad.is_sparse:
+                self._sparse(p, grad, total, lr / (1 + (step - 1) * lr_decay), eps, weight_decay)
+                continue
             if weight_decay: grad = grad.add(p, alpha=weight_decay)
+    def _sparse(self, p, grad, total, rate, eps, weight_decay):
+        """A sparse gradient moves the elements it has."""
+        if weight_decay: raise RuntimeError("weight_decay option is not compatible with sparse gradients")
+        grad = grad.coalesce()
+        at, values = tuple(grad._indices()), grad._values()
+        if not values.numel(): return
+        sums = total[at] + values * values
+        total[at], p[at] = sums, p[at] - rate * values / (sums.sqrt() + eps)
+
             if p.is_complex(): p, grad, total = self._reals(p, grad, total)
             total.addcmul_(grad, grad, value=1)
             p.addcdiv_(grad, total.sqrt().add_(eps), value=-(lr / (1 + (step - 1) * lr_decay)))
