@@ -38,6 +38,7 @@ class Adagrad(Rule):
             if grad is None: continue
             state = self.state[p] or self._begin(p, group)
             step, total = self._tick(p, state), state["sum"]
+            if group["maximize"]: grad = -grad
             if grad.is_sparse:
                 self._sparse(p, grad, total, lr / (1 + (step - 1) * lr_decay), eps, weight_decay)
                 continue
