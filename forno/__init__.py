@@ -12,10 +12,11 @@ from .autograd import GradcheckError, gradcheck, gradgradcheck
 from .framework.serialize import load, save
 from . import (__config__, accelerator, amp, array_api, backends, compat, compiler, cuda, distributed, distributions, fft, func, hub, jit, linalg, masked,
                mps, multiprocessing, nn, ops, optim, overrides, random, serialization, signal, sparse, special, testing, types, utils, version, xpu)
-from .amp import autocast
+from .amp import GradScaler, autocast
 from .compat import install_as_torch, uninstall_as_torch
 from .compiler import compile
 from .func import vmap
+from .nn.aten import *
 
 torch = _sys.modules[__name__]                 # PyTorch's package holds its own name, too
 __version__ = "0.1.0"

@@ -8,9 +8,9 @@ from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
 from ..dnn import (activation as _activation, bessel as _bessel, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, polynomials as _polynomials, recipes as _recipes,
                    reduce as _reduce, special as _special)
-from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
+from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, copies as _copies, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
                interchange as _interchange, legacy as _legacy, linalg, lowrank as _lowrank, mathematics as _mathematics, methods as _methods,
-               neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, settings as _settings, sharing as _sharing, sparse as _sparse, sparse_names as _sparse_names, statistics as _statistics, variates as _variates, views as _views)
+               neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, runtime as _runtime, settings as _settings, sharing as _sharing, sparse as _sparse, sparse_names as _sparse_names, statistics as _statistics, variates as _variates, views as _views)
 from .modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
 from .interchange import asarray, from_dlpack, frombuffer, to_dlpack
@@ -20,7 +20,7 @@ from .tensor import Tensor
 
 for _t in _dt.BY_NAME.values(): globals()[_t.name] = _t
 dtype = _dt.dtype
-float, double, half, long, int, short, cfloat, cdouble = _dt.float32, _dt.float64, _dt.float16, _dt.int64, _dt.int32, _dt.int16, _dt.complex64, _dt.complex128
+float, double, half, long, int, short, chalf, cfloat, cdouble = _dt.float32, _dt.float64, _dt.float16, _dt.int64, _dt.int32, _dt.int16, _dt.complex32, _dt.complex64, _dt.complex128
 
 
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
@@ -121,8 +121,12 @@ zero_, fill_, detach_ = _methods.zero_, _methods.fill_, _methods.detach_
 resize_as_ = _sharing.resize_as_
 abs_ = absolute_ = Tensor.abs_
 _indexing.hang(Tensor)
-for _part in (_printing, _interchange, _sharing, _legacy): _part.hang(Tensor)
-globals().update(_legacy.NAMES | _settings.NAMES)
+for _part in (_printing, _interchange, _sharing, _legacy, _runtime): _part.hang(Tensor)
+globals().update(_legacy.NAMES | _settings.NAMES | _runtime.NAMES)
+for _name, _f in _copies.COPIES.items(): globals()[_name] = _f if _name in _copies.MANY else _out.with_out(_f, _name)
+_offer(_copies, fm="nonzero_static", m="dim_order apply_ map_ map2_ module_load narrow_copy=narrow_copy_method", fo="frobenius_norm nuclear_norm range=range_", f="empty_permuted norm_except_dim segment_reduce")
+# in-place methods that are functions, too
+for _name in "addmv_ as_strided_ clamp_ clamp_max_ clamp_min_ clip_ conj_physical_ gcd_ index_put_ lcm_ ldexp_ logit_ nan_to_num_ round_ xlogy_".split(): globals()[_name] = getattr(Tensor, _name)
 
 
 def _operators(cls):
