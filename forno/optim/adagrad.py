@@ -43,6 +43,10 @@ class Adagrad(Rule):
                 self._sparse(p, grad, total, lr / (1 + (step - 1) * lr_decay), eps, weight_decay)
                 continue
             if weight_decay: grad = grad.add(p, alpha=weight_decay)
+            if p.is_complex(): p, grad, total = self._reals(p, grad, total)
+            total.addcmul_(grad, grad, value=1)
+            p.addcdiv_(grad, total.sqrt().add_(eps), value=-(lr / (1 + (step - 1) * lr_decay)))
+
     def _sparse(self, p, grad, total, rate, eps, weight_decay):
         """A sparse gradient moves the elements it has."""
         if weight_decay: raise RuntimeError("weight_decay option is not compatible with sparse gradients")
@@ -51,10 +55,6 @@ class Adagrad(Rule):
         if not values.numel(): return
         sums = total[at] + values * values
         total[at], p[at] = sums, p[at] - rate * values / (sums.sqrt() + eps)
-
-            if p.is_complex(): p, grad, total = self._reals(p, grad, total)
-            total.addcmul_(grad, grad, value=1)
-            p.addcdiv_(grad, total.sqrt().add_(eps), value=-(lr / (1 + (step - 1) * lr_decay)))
 
 
 class RMSprop(Rule):
