@@ -220,8 +220,8 @@ def _qr_grad(g, o, x, attr):
         return mm(q, gr + head.row(cat, g.filled((*head.shape[:-1], n - m), 0, g.dtype), attr=len(head.shape) - 1))
     part = mm(r, H(gr)) - mm(H(gq), q)
     rows, columns = o.ramp(n).reshape((n, 1)), o.ramp(n)
-    lower = part * (rows >= columns)
-    return mm(gq + mm(q, lower + H(part * (rows > columns))), H(r.row(inv)))
+    lower = part * (rows > columns) + part * (rows == columns) * 0.5
+    return mm(gq + mm(q, lower + H(lower)), H(r.row(inv)))
 
 
 qr = row("qr", _qr_infer, _qr_host, _qr_grad, saves="ao")

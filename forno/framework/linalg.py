@@ -102,6 +102,7 @@ def solve(A, B, *, left=True):
 
 def matrix_exp(A):
     """exp of square matrices: a Taylor series where the norm is at most 1/2, squared back up."""
+    if A.dtype.opmath is not A.dtype: return fn.to(matrix_exp(fn.to(A, A.dtype.opmath)), A.dtype)
     la.need_matrix("linalg_matrix_exp", read(A).line, True)
     if A.numel() == 0: return views.clone(A)
     size = float(data.item(fn.amax(matrix_norm(views.reshape(A.detach(), (-1, *shape_of(A)[-2:])), 1))))

@@ -83,6 +83,7 @@ def positive(input):
 
 def sum_to_size(self, *size):
     size = views.ints(size)
+    if not size: return fn.sum(self)
     lead = self.ndim - len(size)
     if lead < 0 or any(n not in (1, m) for n, m in zip(size, shape_of(self)[lead:])):
         raise RuntimeError(f"size {{{list(size)}}} is not expandable to size {{{list(shape_of(self))}}}.")

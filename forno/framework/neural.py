@@ -345,12 +345,13 @@ def factor(x, t):
     return int(x) if t.dtype.category == dt.INT and isinstance(x, float) else x
 
 
-def _product_added(check):
+def _product_added(name, n, m):
     def f(input, a, b, *, beta=1, alpha=1):
-        check(a, b)
+        if a.ndim != n or b.ndim != m: raise RuntimeError(f"{name}: expected {n}D and {m}D tensors, but got {a.ndim}D and {b.ndim}D tensors")
+        if alpha == 1 and beta == 1: return fn.add(fn.matmul(a, b), input)
         beta, alpha = factor(beta, input), factor(alpha, input)
-        wide = a.dtype.opmath
-        if (alpha != 1 or beta != 1) and wide is not a.dtype and a.dtype is b.dtype is input.dtype:          # rounded once, as PyTorch's
+        if a.dtype.opmath is not a.dtype and a.dtype is b.dtype is input.dtype:          # rounded once, as PyTorch's
+            wide = a.dtype.opmath
             return fn.to(f(fn.to(input, wide), fn.to(a, wide), fn.to(b, wide), beta=beta, alpha=alpha), a.dtype)
         r = fn.matmul(a, b)
         if alpha != 1: r = multiply(r, alpha)
@@ -359,13 +360,7 @@ def _product_added(check):
     return f
 
 
-def _dims(n, m, name):
-    def check(a, b):
-        if a.ndim != n or b.ndim != m: raise RuntimeError(f"{name}: expected {n}D and {m}D tensors, but got {a.ndim}D and {b.ndim}D tensors")
-    return check
-
-
-addmm, baddbmm, addmv = _product_added(_dims(2, 2, "addmm")), _product_added(_dims(3, 3, "baddbmm")), _product_added(_dims(2, 1, "addmv"))
+addmm, baddbmm, addmv = _product_added("addmm", 2, 2), _product_added("baddbmm", 3, 3), _product_added("addmv", 2, 1)
 
 
 def mm(input, mat2):
