@@ -18,13 +18,12 @@ class Adagrad(Rule):
                                       initial_accumulator_value=initial_accumulator_value, foreach=foreach, maximize=maximize,
                                       differentiable=differentiable, fused=fused))
         for group in self.param_groups:
-            for p in group["params"]: self._begin(p, group)
+            for p in group["params"]: self._begin(p, group, self.state[p])
 
-    def _begin(self, p, group):
-        start, state = self.defaults["initial_accumulator_value"], self.state[p]
+    def _begin(self, p, group, state):
+        start = self.defaults["initial_accumulator_value"]
         state["step"] = self._begin_number(p, None, group)
         state["sum"] = torch.full_like(p, complex(start, start) if p.is_complex() else start)
-        return state
 
     def share_memory(self):
         for state in self.state.values():
@@ -33,12 +32,8 @@ class Adagrad(Rule):
 
     def _update(self, group):
         lr, lr_decay, eps, weight_decay = number(group["lr"]), group["lr_decay"], group["eps"], group["weight_decay"]
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None: continue
-            state = self.state[p] or self._begin(p, group)
+        for p, grad, state in self._each(group):
             step, total = self._tick(p, state), state["sum"]
-            if group["maximize"]: grad = -grad
             if grad.is_sparse:
                 self._sparse(p, grad, total, lr / (1 + (step - 1) * lr_decay), eps, weight_decay)
                 continue
@@ -68,20 +63,17 @@ class RMSprop(Rule):
         super().__init__(params, dict(lr=lr, momentum=momentum, alpha=alpha, eps=eps, centered=centered, weight_decay=weight_decay,
                                       capturable=capturable, foreach=foreach, maximize=maximize, differentiable=differentiable))
 
+    def _begin(self, p, group, state):
+        state["step"], state["square_avg"] = self._begin_number(p, None, group), torch.zeros_like(p)
+        if group["momentum"] > 0: state["momentum_buffer"] = torch.zeros_like(p)
+        if group["centered"]: state["grad_avg"] = torch.zeros_like(p)
+
     def _update(self, group):
         lr, alpha, eps, weight_decay = number(group["lr"]), group["alpha"], group["eps"], group["weight_decay"]
         momentum, centered = group["momentum"], group["centered"]
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None: continue
-            state = self.state[p]
-            if not state:
-                state["step"], state["square_avg"] = self._begin_number(p, None, group), torch.zeros_like(p)
-                if momentum > 0: state["momentum_buffer"] = torch.zeros_like(p)
-                if centered: state["grad_avg"] = torch.zeros_like(p)
+        for p, grad, state in self._each(group):
             square, mean, velocity = state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer")
             state["step"].add_(1)
-            if group["maximize"]: grad = -grad
             if weight_decay: grad = grad.add(p, alpha=weight_decay)
             if p.is_complex(): p, grad, square, mean, velocity = self._reals(p, grad, square, mean, velocity)
             square.mul_(alpha).addcmul_(grad, grad, value=1 - alpha)
@@ -107,18 +99,15 @@ class Adadelta(Rule):
         super().__init__(params, dict(lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize, capturable=capturable,
                                       foreach=foreach, differentiable=differentiable))
 
+    def _begin(self, p, group, state):
+        state["step"] = self._begin_number(p, None, group)
+        state["square_avg"], state["acc_delta"] = torch.zeros_like(p), torch.zeros_like(p)
+
     def _update(self, group):
         lr, rho, eps, weight_decay = number(group["lr"]), group["rho"], group["eps"], group["weight_decay"]
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None: continue
-            state = self.state[p]
-            if not state:
-                state["step"] = self._begin_number(p, None, group)
-                state["square_avg"], state["acc_delta"] = torch.zeros_like(p), torch.zeros_like(p)
+        for p, grad, state in self._each(group):
             square, steps = state["square_avg"], state["acc_delta"]
             state["step"].add_(1)
-            if group["maximize"]: grad = -grad
             if weight_decay: grad = grad.add(p, alpha=weight_decay)
             if p.is_complex(): p, grad, square, steps = self._reals(p, grad, square, steps)
             square.mul_(rho).addcmul_(grad, grad, value=1 - rho)

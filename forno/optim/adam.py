@@ -29,21 +29,22 @@ class Adam(Rule):
                                       capturable=capturable, differentiable=differentiable, fused=fused,
                                       decoupled_weight_decay=decoupled_weight_decay))
 
+    def _begin(self, p, group, state):
+        state["step"] = self._begin_number(p, None, group)
+        state["exp_avg"] = torch.zeros_like(p)
+        state["exp_avg_sq"] = torch.zeros_like(p)
+        if group["amsgrad"]: state["max_exp_avg_sq"] = torch.zeros_like(p)
+
     def _update(self, group):
         on_device = group["capturable"] or group["differentiable"]
         lr = group["lr"] if on_device else number(group["lr"])
         beta1, beta2 = map(number, group["betas"])
         eps, weight_decay, decoupled = group["eps"], group["weight_decay"], group["decoupled_weight_decay"]
-        amsgrad, maximize, take1, take2 = group["amsgrad"], group["maximize"], 1 - beta1, 1 - beta2
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None: continue
-            state = self.state[p]
-            if not state: self._begin(p, group, state)
+        amsgrad, take1, take2 = group["amsgrad"], 1 - beta1, 1 - beta2
+        for p, grad, state in self._each(group):
             mean, square, largest = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if amsgrad else None
             if on_device: step = state["step"].add_(1)
             else: step = self._tick(p, state)
-            if maximize: grad = -grad
             if weight_decay:
                 if decoupled: p.mul_(1 - lr * weight_decay)
                 else: grad = grad.add(p, alpha=weight_decay)
@@ -57,12 +58,6 @@ class Adam(Rule):
             else:
                 spread = (square.sqrt() / (1 - beta2 ** step) ** 0.5).add_(eps)
                 p.addcdiv_(mean, spread, value=-(lr / (1 - beta1 ** step)))
-
-    def _begin(self, p, group, state):
-        state["step"] = self._begin_number(p, None, group)
-        state["exp_avg"] = torch.zeros_like(p)
-        state["exp_avg_sq"] = torch.zeros_like(p)
-        if group["amsgrad"]: state["max_exp_avg_sq"] = torch.zeros_like(p)
 
 
 class AdamW(Adam):
@@ -92,17 +87,14 @@ class Adamax(Rule):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, foreach=foreach, maximize=maximize,
                                       differentiable=differentiable, capturable=capturable))
 
+    def _begin(self, p, group, state):
+        state["step"] = self._begin_number(p, None, group)
+        state["exp_avg"], state["exp_inf"] = torch.zeros_like(p), torch.zeros_like(p)
+
     def _update(self, group):
         lr, (beta1, beta2), eps, weight_decay = number(group["lr"]), group["betas"], group["eps"], group["weight_decay"]
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None: continue
-            state = self.state[p]
-            if not state:
-                state["step"] = self._begin_number(p, None, group)
-                state["exp_avg"], state["exp_inf"] = torch.zeros_like(p), torch.zeros_like(p)
+        for p, grad, state in self._each(group):
             step, mean, peak = self._tick(p, state), state["exp_avg"], state["exp_inf"]
-            if group["maximize"]: grad = -grad
             if weight_decay: grad = grad.add(p, alpha=weight_decay)
             if p.is_complex(): p, grad, mean, peak = self._reals(p, grad, mean, peak)
             mean.lerp_(grad, 1 - beta1)
@@ -124,18 +116,15 @@ class NAdam(Rule):
                                       decoupled_weight_decay=decoupled_weight_decay, maximize=maximize, foreach=foreach,
                                       capturable=capturable, differentiable=differentiable))
 
+    def _begin(self, p, group, state):
+        state["step"], state["mu_product"] = self._begin_number(p, None, group), self._begin_number(p, "mu_product", group, 1.0)
+        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+
     def _update(self, group):
         lr, (beta1, beta2), eps, weight_decay = number(group["lr"]), group["betas"], group["eps"], group["weight_decay"]
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None: continue
-            state = self.state[p]
-            if not state:
-                state["step"], state["mu_product"] = self._begin_number(p, None, group), self._begin_number(p, "mu_product", group, 1.0)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+        for p, grad, state in self._each(group):
             step, mean, square = self._tick(p, state), state["exp_avg"], state["exp_avg_sq"]
             q = p
-            if group["maximize"]: grad = -grad
             if p.is_complex(): q, grad, mean, square = self._reals(p, grad, mean, square)
             if weight_decay:
                 if group["decoupled_weight_decay"]: q.mul_(1 - lr * weight_decay)
@@ -165,18 +154,15 @@ class RAdam(Rule):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize, foreach=foreach,
                                       capturable=capturable, decoupled_weight_decay=decoupled_weight_decay, differentiable=differentiable))
 
+    def _begin(self, p, group, state):
+        state["step"] = self._begin_number(p, None, group)
+        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+
     def _update(self, group):
         lr, (beta1, beta2), eps, weight_decay = number(group["lr"]), group["betas"], group["eps"], group["weight_decay"]
         longest = 2 / (1 - beta2) - 1          # length of the moving average's memory, in steps
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None: continue
-            state = self.state[p]
-            if not state:
-                state["step"] = self._begin_number(p, None, group)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+        for p, grad, state in self._each(group):
             step, mean, square = self._tick(p, state), state["exp_avg"], state["exp_avg_sq"]
-            if group["maximize"]: grad = -grad
             if p.is_complex(): p, grad, mean, square = self._reals(p, grad, mean, square)
             if weight_decay:
                 if group["decoupled_weight_decay"]: p.mul_(1 - lr * weight_decay)

@@ -20,18 +20,22 @@ class Adafactor(Rule):
         if not weight_decay >= 0.0: raise ValueError(f"weight_decay should be >= 0 but is: {weight_decay}")
         super().__init__(params, dict(lr=lr, beta2_decay=beta2_decay, eps=eps, d=d, weight_decay=weight_decay, foreach=foreach, maximize=maximize))
 
+    def _begin(self, p, group, state):
+        grad = p.grad
+        state["step"] = self._begin_number(p, None, {})
+        if grad.dim() > 1:
+            state["row_var"] = grad.new_zeros((*grad.shape[:-1], 1))
+            state["col_var"] = grad.new_zeros((*grad.shape[:-2], 1, grad.shape[-1]))
+        else: state["variance"] = torch.zeros_like(grad)
+
     def _update(self, group):
         lr, (floor, least), weight_decay = number(group["lr"]), group["eps"], group["weight_decay"]
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None: continue
+        for p, grad, state in self._each(group):
             check_real("Adafactor", p)
-            state = self.state[p] or self._begin(p, grad)
             tiny = torch.finfo(p.dtype).eps if floor is None else floor
             step = self._tick(p, state)
             keep, rate = step ** group["beta2_decay"], min(lr, 1 / step ** 0.5)
             size = p.norm(2) / p.numel() ** 0.5
-            if group["maximize"]: grad = -grad
             if weight_decay: p.mul_(1 - lr * weight_decay)
             if grad.dim() > 1:
                 rows, columns = state["row_var"], state["col_var"]                                      # (…, m, 1), (…, 1, n)
@@ -42,15 +46,6 @@ class Adafactor(Rule):
             move = spread.clamp_(min=tiny * tiny).rsqrt_().mul_(grad)
             excess = (move.norm(2) / (move.numel() ** 0.5 * group["d"])).clamp(min=1.0)
             p.sub_(move * (size.clamp(min=least) * rate / excess))
-
-    def _begin(self, p, grad):
-        state = self.state[p]
-        state["step"] = self._begin_number(p, None, {})
-        if grad.dim() > 1:
-            state["row_var"] = grad.new_zeros((*grad.shape[:-1], 1))
-            state["col_var"] = grad.new_zeros((*grad.shape[:-2], 1, grad.shape[-1]))
-        else: state["variance"] = torch.zeros_like(grad)
-        return state
 
 
 class Muon(Rule):

@@ -239,6 +239,20 @@ class Rule(Optimizer):
     def _update(self, group: dict):
         raise NotImplementedError
 
+    def _begin(self, p, group: dict, state: dict):
+        """Fills the state of a parameter before its first step."""
+
+    def _each(self, group: dict) -> list:
+        """(parameter, gradient to go down along, state) of every parameter of the group that has a gradient. A list: a generator costs a call for each."""
+        maximize, found = group["maximize"], []
+        for p in group["params"]:
+            grad = p.grad
+            if grad is None: continue
+            state = self.state[p]
+            if not state: self._begin(p, group, state)
+            found.append((p, -grad if maximize else grad, state))
+        return found
+
     # PyTorch's optimizers treat the two parts of a complex number as independent reals
 
     def _reals(self, *tensors):

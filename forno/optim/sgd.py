@@ -46,21 +46,18 @@ class ASGD(Rule):
         super().__init__(params, dict(lr=lr, lambd=lambd, alpha=alpha, t0=t0, weight_decay=weight_decay, foreach=foreach, maximize=maximize,
                                       differentiable=differentiable, capturable=capturable))
 
+    def _begin(self, p, group, state):
+        anywhere = {"capturable": True}        # these three live where the parameter does
+        state["step"] = self._begin_number(p, None, anywhere)
+        state["eta"] = self._begin_number(p, "eta", anywhere, number(group["lr"]))
+        state["mu"] = self._begin_number(p, "mu", anywhere, 1.0)
+        state["ax"] = torch.zeros_like(p)
+
     def _update(self, group):
         lr, lambd, alpha, t0, weight_decay = number(group["lr"]), group["lambd"], group["alpha"], group["t0"], group["weight_decay"]
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None: continue
-            state = self.state[p]
-            if not state:
-                anywhere = {"capturable": True}        # these three live where the parameter does
-                state["step"] = self._begin_number(p, None, anywhere)
-                state["eta"] = self._begin_number(p, "eta", anywhere, lr)
-                state["mu"] = self._begin_number(p, "mu", anywhere, 1.0)
-                state["ax"] = torch.zeros_like(p)
+        for p, grad, state in self._each(group):
             step, ax = self._tick(p, state), state["ax"]
             eta, mu = self._number(p, "eta", state["eta"]), self._number(p, "mu", state["mu"])
-            if group["maximize"]: grad = -grad
             q = p
             if p.is_complex(): q, grad, ax = self._reals(p, grad, ax)
             if weight_decay: grad = grad.add(q, alpha=weight_decay)
@@ -83,19 +80,16 @@ class Rprop(Rule):
         super().__init__(params, dict(lr=lr, etas=etas, step_sizes=step_sizes, foreach=foreach, maximize=maximize,
                                       differentiable=differentiable, capturable=capturable))
 
+    def _begin(self, p, group, state):
+        lr = number(group["lr"])
+        state["step"] = self._begin_number(p, None, group)
+        state["prev"] = torch.zeros_like(p)
+        state["step_size"] = torch.full_like(p.grad, complex(lr, lr) if p.is_complex() else lr)
+
     def _update(self, group):
         (shrink, grow), (smallest, largest) = group["etas"], group["step_sizes"]
-        for p in group["params"]:
-            grad = p.grad
-            if grad is None: continue
-            state = self.state[p]
-            if not state:
-                lr = number(group["lr"])
-                state["step"] = self._begin_number(p, None, group)
-                state["prev"] = torch.zeros_like(p)
-                state["step_size"] = torch.full_like(grad, complex(lr, lr) if p.is_complex() else lr)
+        for p, grad, state in self._each(group):
             prev, size = state["prev"], state["step_size"]
-            if group["maximize"]: grad = -grad
             state["step"].add_(1)
             q = p
             if p.is_complex(): q, grad, prev, size = self._reals(p, grad, prev, size)
