@@ -5,6 +5,8 @@ Promotion follows https://docs.pytorch.org/docs/2.13/tensor_attributes.html#type
 """
 from __future__ import annotations
 
+import builtins                                # this file's `bool` is a dtype
+
 import numpy as np
 
 BOOL, INT, FLOAT, COMPLEX = range(4)          # categories, in promotion order
@@ -64,7 +66,7 @@ complex64.real, complex128.real, complex32.real = float32, float64, float16
 ALL = (uint8, int8, int16, int32, int64, uint16, uint32, uint64, float16, bfloat16, float32, float64, complex64, complex128, bool)
 BY_NAME = {t.name: t for t in (*ALL, complex32)}
 FROM_NUMPY = {t.code: t for t in ALL if t is not bfloat16}
-SCALAR_CATEGORY = {__builtins__["bool"] if isinstance(__builtins__, dict) else __builtins__.bool: BOOL, int: INT, float: FLOAT, complex: COMPLEX}
+SCALAR_CATEGORY = {builtins.bool: BOOL, int: INT, float: FLOAT, complex: COMPLEX}
 
 
 def limits(t: dtype) -> tuple:

@@ -12,16 +12,13 @@ class LinAlgError(RuntimeError):
 class StepError(Exception):
     """A step of a plan failed; the engine turns it into PyTorch's error at the user's line.
 
-    `cause`: the host's exception, or (row, index, size) of an index out of range; size is None where a row's check failed. `made`: outputs complete by then; `spoiled`: inputs written over; `row`: what the host computed.
+    `cause`: the host's exception, or (row, index, size) of an index out of range; size is None where a row's check failed. `made`: outputs complete by
+    then; `spoiled`: inputs written over; `row`: what the host computed.
     """
 
     def __init__(self, cause, made: dict, spoiled: set, row=None):
         super().__init__(str(cause))
         self.cause, self.made, self.spoiled, self.row = cause, made, spoiled, row
-
-
-class CacheError(RuntimeError):
-    """A code cache that can't be used; the run goes on without it."""
 
 
 def unsupported(op: str, dtype=None, device="cpu", instead: str = "") -> NotImplementedError:

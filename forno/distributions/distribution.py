@@ -170,6 +170,16 @@ class Distribution:
         return f"{self.__class__.__name__}({', '.join(f'{k}: {v if v.numel() == 1 else v.size()}' for k, v in shown.items())})"
 
 
+class Symmetric(Distribution):
+    """Around `loc`, which is its mean and its mode."""
+
+    @property
+    def mean(self): return self.loc
+
+    @property
+    def mode(self): return self.loc
+
+
 class Odds(Distribution):
     """Parametrised by exactly one of `probs` and `logits`; the other is computed when asked for. Binary, unless `_binary` is False."""
     _binary = True

@@ -10,7 +10,7 @@ import warnings
 
 from ..framework import api as torch
 from . import constraints
-from .distribution import Distribution, ExponentialFamily, checked
+from .distribution import Distribution, ExponentialFamily, Symmetric, checked
 from .positive import Chi2
 from .simplex import Beta
 from .utils import Number, broadcast_all, lazy_property, standard_normal
@@ -65,7 +65,7 @@ class _Scaled(Distribution):
     def precision_matrix(self): return self._matrix(torch.cholesky_inverse(self._unbroadcasted_scale_tril))
 
 
-class MultivariateNormal(_Scaled):
+class MultivariateNormal(Symmetric, _Scaled):
     """Normal vectors."""
     arg_constraints = {"loc": constraints.real_vector} | _MATRICES
     support, has_rsample = constraints.real_vector, True
@@ -80,12 +80,6 @@ class MultivariateNormal(_Scaled):
         setattr(self, name, matrix.expand(batch + (-1, -1)))
         super().__init__(batch, self.loc.shape[-1:], validate_args=validate_args)
         self._factored(name, matrix)
-
-    @property
-    def mean(self): return self.loc
-
-    @property
-    def mode(self): return self.loc
 
     @property
     def variance(self): return self._unbroadcasted_scale_tril.pow(2).sum(-1).expand(self._batch_shape + self._event_shape)
@@ -116,7 +110,7 @@ def low_rank_mahalanobis(w, d, x, factor):
     return (x.pow(2) / d).sum(-1) - mahalanobis(factor, times_vector(w.mT / d.unsqueeze(-2), x))
 
 
-class LowRankMultivariateNormal(Distribution):
+class LowRankMultivariateNormal(Symmetric):
     """Normal vectors with covariance cov_factor · cov_factorᵀ + diag(cov_diag)."""
     arg_constraints = {"loc": constraints.real_vector, "cov_factor": constraints.independent(constraints.real, 2),
                        "cov_diag": constraints.independent(constraints.positive, 1)}
@@ -141,12 +135,6 @@ class LowRankMultivariateNormal(Distribution):
     def _low_rank(self): return self._unbroadcasted_cov_factor, self._unbroadcasted_cov_diag
 
     def _matrix(self, m): return m.expand(self._batch_shape + m.shape[-2:])
-
-    @property
-    def mean(self): return self.loc
-
-    @property
-    def mode(self): return self.loc
 
     @lazy_property
     def variance(self):

@@ -5,7 +5,7 @@ import math
 
 from ..framework import api as torch
 from . import constraints
-from .distribution import Distribution, ExponentialFamily, checked
+from .distribution import Distribution, ExponentialFamily, Symmetric, checked
 from .positive import Chi2
 from .utils import broadcast_all, lazy_property, standard_normal, uniform
 
@@ -14,19 +14,13 @@ __all__ = ["Cauchy", "GeneralizedPareto", "Laplace", "Normal", "StudentT", "Unif
 _LOC_SCALE = {"loc": constraints.real, "scale": constraints.positive}
 
 
-class Normal(ExponentialFamily):
+class Normal(Symmetric, ExponentialFamily):
     """The normal distribution; `scale` is its standard deviation."""
     arg_constraints, support, has_rsample = _LOC_SCALE, constraints.real, True
     parts = ("loc", "scale")
     _mean_carrier_measure = 0
 
     def __init__(self, loc, scale, validate_args=None): self._given(validate_args, loc=loc, scale=scale)
-
-    @property
-    def mean(self): return self.loc
-
-    @property
-    def mode(self): return self.loc
 
     @property
     def stddev(self): return self.scale
@@ -55,18 +49,12 @@ class Normal(ExponentialFamily):
     def _log_normalizer(self, x, y): return -0.25 * x.pow(2) / y + 0.5 * (-math.pi / y).log()
 
 
-class Laplace(Distribution):
+class Laplace(Symmetric):
     """Two exponentials back to back."""
     arg_constraints, support, has_rsample = _LOC_SCALE, constraints.real, True
     parts = ("loc", "scale")
 
     def __init__(self, loc, scale, validate_args=None): self._given(validate_args, loc=loc, scale=scale)
-
-    @property
-    def mean(self): return self.loc
-
-    @property
-    def mode(self): return self.loc
 
     @property
     def variance(self): return 2 * self.scale.pow(2)
@@ -273,7 +261,7 @@ def _log_bessel(x, order):
     return torch.where(x < 3.75, small.log(), x - 0.5 * x.log() + poly(3.75 / x, high).log())
 
 
-class VonMises(Distribution):
+class VonMises(Symmetric):
     """The normal distribution's relative on the circle, samples in [-π, π)."""
     arg_constraints = {"loc": constraints.real, "concentration": constraints.positive}
     support = constraints.real
@@ -308,12 +296,6 @@ class VonMises(Distribution):
                 accept = (c * (2 - c) - u2 > 0) | ((c / u2).log() + 1 - c >= 0)
                 x, done = torch.where(accept, (u3 - 0.5).sign() * f.acos(), x), done | accept
             return ((x + math.pi + loc) % (2 * math.pi) - math.pi).to(self.loc.dtype)
-
-    @property
-    def mean(self): return self.loc
-
-    @property
-    def mode(self): return self.loc
 
     @lazy_property
     def variance(self):

@@ -30,6 +30,7 @@ def chosen(argnums, args, name: str) -> tuple:
 
 
 def tensors_of(tree, name: str) -> tuple[list, object]:
+    """(leaves, spec) of a tree that must hold tensors only."""
     leaves, spec = tree_flatten(tree)
     for x in leaves:
         if not isinstance(x, Tensor): raise RuntimeError(f"{name}: Expected all inputs and outputs to be tensors, got {type(x)}")
@@ -41,8 +42,7 @@ def tracked(level: Tracked, args, argnums):
     picked = tuple(args[k] for k in argnums)
     leaves, spec = tensors_of(picked, "derivative")
     copies = [level.copy(x) for x in leaves]
-    seen = iter(tree_unflatten(copies, spec))
-    places = dict(zip(argnums, seen))
+    places = dict(zip(argnums, tree_unflatten(copies, spec)))
     return tuple(places.get(k, a) for k, a in enumerate(args)), tuple(alias(c) for c in copies), spec
 
 
@@ -54,13 +54,16 @@ def alias(t: Tensor) -> Tensor:
 
 
 def split_aux(out, has_aux: bool, name: str):
+    """(output, aux) of what a function gave; aux is None unless it was announced."""
     if not has_aux: return out, None
     if not (isinstance(out, tuple) and len(out) == 2):
         raise RuntimeError(f"{name}: output of function f should be a tuple: (output, aux) if has_aux is True")
     return out
 
 
-def shaped(found, argnums): return found if isinstance(argnums, tuple) else found[0]
+def as_asked(found, argnums):
+    """One result per argument, or the only one where `argnums` is a number."""
+    return found if isinstance(argnums, tuple) else found[0]
 
 
 # ---------------------------------------------------------------- reverse mode
@@ -75,7 +78,7 @@ def grad_and_value(func, argnums=0, has_aux=False):
             if not isinstance(out, Tensor): raise RuntimeError(f"Expected f(*args) to return a Tensor, got type {type(out)}")
             if out.dim() != 0: raise RuntimeError(f"Expected f(*args) to return a scalar tensor, got tensor with {out.dim()} dims")
             found = level.gradients([out], copies, [None])
-            grads = shaped(tree_unflatten([level.released(g) for g in found], spec), argnums)
+            grads = as_asked(tree_unflatten([level.released(g) for g in found], spec), argnums)
             value, aux = level.released(out), tree_map(level.released, aux)
         return (grads, (value, aux)) if has_aux else (grads, value)
     return both
@@ -100,7 +103,7 @@ def vjp(func, *primals, has_aux=False):
         values = tree_unflatten([level.released(o) for o in outs], out_spec)
         aux = tree_map(level.released, aux)
 
-    def pullback(*cotangents, retain_graph=True, create_graph=None):
+    def pullback(*cotangents, retain_graph=True, create_graph=None):      # PyTorch's options: lines are kept, and history follows from who asks
         given = cotangents[0] if len(cotangents) == 1 and out_spec.type is not tuple else tuple(cotangents)
         if len(cotangents) == 1 and out_spec.type is tuple and isinstance(cotangents[0], tuple): given = cotangents[0]
         vs, spec_v = tensors_of(given, "vjp")
@@ -162,7 +165,7 @@ def basis(xs) -> list:
 
 
 def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None, _preallocate_and_copy=False):
-    """x -> ∂func/∂x, one pull per output element, batched: shape (*output, *input)."""
+    """x -> ∂func/∂x, one pull per output element, at most chunk_size at a time: shape (*output, *input). PyTorch's last parameter changes nothing here."""
     if chunk_size is not None and chunk_size <= 0: raise ValueError("jacrev: `chunk_size` should be greater than 0.")
 
     @functools.wraps(func)
@@ -185,14 +188,14 @@ def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None, _preallocate_and_
         for k, o in enumerate(outs):
             start = sum(x.numel() for x in outs[:k])
             rows = [g.narrow(0, start, o.numel()).reshape(*o.shape, *g.shape[1:]) for g in leaves]
-            by_output.append(shaped(tree_unflatten(rows, spec), argnums))
+            by_output.append(as_asked(tree_unflatten(rows, spec), argnums))
         result = tree_unflatten(by_output, out_spec)
         return (result, aux[0]) if has_aux else result
     return jacobian
 
 
 def jacfwd(func, argnums=0, has_aux=False, *, chunk_size=None, randomness="error"):
-    """x -> ∂func/∂x, one push per input element, batched: shape (*output, *input)."""
+    """x -> ∂func/∂x, one push per input element, at most chunk_size at a time: shape (*output, *input)."""
     @functools.wraps(func)
     def jacobian(*args, **kwargs):
         picked = chosen(argnums, args, "jacfwd")
@@ -211,7 +214,7 @@ def jacfwd(func, argnums=0, has_aux=False, *, chunk_size=None, randomness="error
         by_output = []
         for o in outs:
             columns = [p.movedim(0, -1).reshape(*o.shape[1:], *x.shape) for p, x in zip(o.split([x.numel() for x in xs], 0), xs)]
-            by_output.append(shaped(tree_unflatten(columns, x_spec), argnums))
+            by_output.append(as_asked(tree_unflatten(columns, x_spec), argnums))
         result = tree_unflatten(by_output, out_spec)
         return (result, aux) if has_aux else result
     return jacobian

@@ -31,7 +31,7 @@ def vmap(func, in_dims=0, out_dims=0, randomness="error", *, chunk_size=None):
             n = min(chunk_size, size - start)
             part = [x if d is None else x.narrow(d, start, n) for x, d in zip(leaves, dims)]
             outs.append(run(func, part, spec, dims, n, out_dims, randomness))
-        return joined(outs, out_dims)
+        return joined(outs, out_dims, func)
     return mapped
 
 
@@ -45,8 +45,9 @@ def input_dims(in_dims, args, kwargs, func) -> list:
             raise ValueError(f"vmap({named(func)}, in_dims={in_dims}, ...)(<inputs>): expected `in_dims` to be int or a (potentially nested) tuple matching the structure "
                              f"of inputs, got: {type(in_dims)}.")
         in_dims = tuple(in_dims) if in_dims is not None else None
-    if not args and not kwargs: raise ValueError(f"vmap({named(func)})(<inputs>): got no inputs. Maybe you forgot to add inputs, or you are trying to vmap over a function with no inputs. "
-                                                 "The latter is unsupported.")
+    if not args and not kwargs:
+        raise ValueError(f"vmap({named(func)})(<inputs>): got no inputs. Maybe you forgot to add inputs, or you are trying to vmap over a function with no inputs. "
+                         "The latter is unsupported.")
     _, spec = tree_flatten(args)
     dims = broadcast_to_and_flatten(in_dims, spec)
     if dims is None:
@@ -58,10 +59,9 @@ def input_dims(in_dims, args, kwargs, func) -> list:
         if not isinstance(d, int):
             raise ValueError(f"vmap({named(func)}, in_dims={in_dims}, ...)(<inputs>): Got in_dim={d} for an input but in_dim must be either an integer dimension or None.")
         if not isinstance(x, Tensor):
-            if in_dims == 0: continue_message = "please use None as the respective in_dim"
-            else: continue_message = "expected None"
+            way_out = "please use None as the respective in_dim" if in_dims == 0 else "expected None"
             raise ValueError(f"vmap({named(func)}, in_dims={in_dims}, ...)(<inputs>): Got in_dim={d} for an input but the input is of type {type(x)}. We cannot vmap over "
-                             f"non-Tensor arguments, {continue_message}.")
+                             f"non-Tensor arguments, {way_out}.")
         if not -x.dim() <= d < x.dim():
             raise ValueError(f"vmap({named(func)}, in_dims={in_dims}, ...)(<inputs>): Got in_dim={d} for some input, but that input is a Tensor of dimensionality {x.dim()} "
                              f"so expected in_dim to satisfy -{x.dim()} <= in_dim < {x.dim()}.")
@@ -69,13 +69,23 @@ def input_dims(in_dims, args, kwargs, func) -> list:
 
 
 def batch_size(dims, leaves, func) -> int:
+    """How many examples there are; ValueError where inputs disagree or none has an axis of them."""
     sizes = [x.shape[d] for x, d in zip(leaves, dims) if d is not None]
     if not sizes: raise ValueError(f"vmap({named(func)}, ...)(<inputs>): expected at least one Tensor to vmap over, got none (all in_dims are None)")
     if len(set(sizes)) > 1: raise ValueError(f"vmap: Expected all tensors to have the same size in the mapped dimension, got sizes {sizes} for the mapped dimension")
     return sizes[0]
 
 
+def output_dims(out_dims, spec, count: int, func) -> list:
+    """out_dims for every one of `count` outputs; a list is as good as a tuple, and a tuple of one stands for a single output."""
+    places = broadcast_to_and_flatten(tuple(out_dims) if isinstance(out_dims, list) else out_dims, spec)
+    if places is None and isinstance(out_dims, tuple) and len(out_dims) == count == 1: places = list(out_dims)
+    if places is None: raise ValueError(f"vmap({named(func)}, ..., out_dims={out_dims})(<inputs>): out_dims is not compatible with the structure of outputs.")
+    return places
+
+
 def run(func, leaves, spec, dims, size, out_dims, randomness):
+    """One call of func on a stand-in example, its lines recorded for all `size` of them."""
     with Level(size, randomness) as level:
         xs = [x if d is None else level.stand_in(x, d) for x, d in zip(leaves, dims)]
         args, kwargs = tree_unflatten(xs, spec)
@@ -83,10 +93,7 @@ def run(func, leaves, spec, dims, size, out_dims, randomness):
         for o in outs:
             if not isinstance(o, Tensor):
                 raise ValueError(f"vmap({named(func)}, ...): `{named(func)}` must only return Tensors, got type {type(o)}. Did you mean to set out_dims= to None for output?")
-        places = broadcast_to_and_flatten(tuple(out_dims) if isinstance(out_dims, list) else out_dims, out_spec)
-        if places is None and isinstance(out_dims, tuple) and len(out_dims) == len(outs) == 1: places = list(out_dims)
-        if places is None: raise ValueError(f"vmap({named(func)}, ..., out_dims={out_dims})(<inputs>): out_dims is not compatible with the structure of outputs.")
-        found = [placed(*level.results(o), o, d, size, func, level) for o, d in zip(outs, places)]
+        found = [placed(*level.results(o), o, d, size, func, level) for o, d in zip(outs, output_dims(out_dims, out_spec, len(outs), func))]
     return tree_unflatten(found, out_spec)
 
 
@@ -102,9 +109,9 @@ def placed(value, differs, inner, dim, size, func, level):
         return value if dim % rank == 0 else value.movedim(0, dim)
 
 
-def joined(outs, out_dims):
+def joined(outs, out_dims, func):
     """Chunks' results, one after the other."""
     flat = [tree_flatten(o)[0] for o in outs]
     spec = tree_flatten(outs[0])[1]
-    places = broadcast_to_and_flatten(out_dims, spec)
+    places = output_dims(out_dims, spec, len(flat[0]), func)
     return tree_unflatten([group[0] if d is None else cat(group, d) for group, d in zip(zip(*flat), places)], spec)

@@ -52,9 +52,9 @@ class Forward(Derivation):
         if not moving: return None
         args = [face.wrap(self.available(x) if keeps(op, i) or op.name in PRODUCTS else x) if x.__class__ is Node else x for i, x in enumerate(ins)]
         if op.name in LINEAR:
-            return row(args[0], op, [moving.get(i, zero(a)) for i, a in enumerate(args)], line.attr)
+            return row(op, [moving.get(i, zero(a)) for i, a in enumerate(args)], line.attr)
         if op.name in PRODUCTS:
-            return total(row(args[0], op, [t if j == i else a for j, a in enumerate(args)], line.attr) for i, t in moving.items())
+            return total(row(op, [t if j == i else a for j, a in enumerate(args)], line.attr) for i, t in moving.items())
         o = face.wrap(self.available(n) if "o" in op.saves else n)
         if op.kind == "elementwise" and line.dtype.category == FLOAT and all(t.dtype.category == FLOAT for t in moving.values()):
             return total(to_dtype(rules[i](spread(t, o, line.dtype), o, *args, attr=line.attr), line.dtype) for i, t in moving.items())
@@ -76,7 +76,7 @@ class Forward(Derivation):
         return back.got.get(vertex(gn))
 
 
-def row(face, op, operands, attr):
+def row(op, operands, attr):
     """A row on tensors."""
     first, *rest = operands
     return first.row(op, *rest, attr=attr)

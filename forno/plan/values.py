@@ -71,11 +71,6 @@ def operand_dtypes(v: Value) -> tuple[dt.dtype, ...]:
     return out
 
 
-def compute_dtype(v: Value) -> dt.dtype:
-    """The type an elementwise value is computed in, before halves go to their opmath."""
-    return operand_dtypes(v)[-1]
-
-
 # ---- expressions
 _methods: dict[str, Op] = {}
 _known = 0
