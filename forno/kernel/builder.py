@@ -18,7 +18,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.errors import unsupported
 from ..cpu import isa
-from . import cmath, math, special
+from . import circular, cmath, math, special
 
 PTR = "ptr"
 _TYPES = {dt.bool: "i1", dt.float32: "float", dt.float64: "double", dt.float16: "i16", dt.bfloat16: "i16", PTR: "ptr",
@@ -640,8 +640,8 @@ class Builder:
 
 
 def _function(name):
-    """A Builder method: the complex version for pairs, float32 for halves, else the function of that name in math or special."""
-    real, pair = getattr(math, name, None) or getattr(special, name), getattr(cmath, name, None)
+    """A Builder method: the complex version for pairs, float32 for halves, else the function of that name in math, circular or special."""
+    real, pair = getattr(next(f for f in (math, circular, special) if name in f.FUNCTIONS), name), getattr(cmath, name, None)
 
     def method(self, x, *more):
         xs = [x, *more]
@@ -657,4 +657,4 @@ def _function(name):
     return method
 
 
-for _name in math.FUNCTIONS + special.FUNCTIONS: setattr(Builder, _name, _function(_name))
+for _name in math.FUNCTIONS + circular.FUNCTIONS + special.FUNCTIONS: setattr(Builder, _name, _function(_name))

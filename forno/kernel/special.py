@@ -7,7 +7,8 @@ from __future__ import annotations
 import math as m
 
 from ..core import dtype as dt
-from .math import INF, NAN, at_least, at_most, exp, in_double, log, poly, sin, tan
+from .circular import sin, tan
+from .math import INF, NAN, at_least, at_most, exp, in_double, log, poly
 
 FUNCTIONS = ("erf", "erfc", "lgamma", "digamma")
 

@@ -8,7 +8,7 @@ import pytest
 from .tree import BELOW, ROOT, allowed, files, floor, imports, module, parsed, tracked
 
 LONGEST = 700                                  # lines of a file that one person still reads from top to bottom
-LONGER = {"forno/kernel/math.py": 720}         # the exceptions, each with its bound: they may only shrink or go
+LONGER: dict[str, int] = {}                    # the exceptions, each with its bound: they may only shrink or go
 STANDARD = sys.stdlib_module_names
 COMPILED_FREE = {"doctor"}                     # works when everything else is broken: standard library only
 
