@@ -17,8 +17,8 @@ from ..dnn.movement import cast as CAST, full as FULL
 from ..dnn.polynomials import NAMES as POLYNOMIALS
 from ..graph.line import LOCAL, Leaf, Node, Ref, new, record
 from .data import from_numpy
-from .tensor import Tensor, check_write, leaf_node, owned, permuted, read, root, version, write
 from .layouts import OTHERS, elsewhere
+from .tensor import Tensor, check_write, leaf_node, owned, permuted, read, root, version, write
 
 NUMBERS = frozenset((int, float, bool, complex))
 
@@ -103,8 +103,8 @@ def unary(op: Op):
     name = op.name
 
     def slow(a):
-        if not isinstance(a, Tensor): raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(a).__name__}")
         if a.__class__ in OTHERS: return elsewhere(name, a)
+        if not isinstance(a, Tensor): raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(a).__name__}")
         return owned(record(op, (read(a),)))
 
     def fast(input):
@@ -151,8 +151,8 @@ def binary(op: Op, reflected: bool = False, operator: bool = False):
     name = op.name
 
     def slow(a, b):
-        x, y = (read(a) if isinstance(a, Tensor) else number(a)), (read(b) if isinstance(b, Tensor) else number(b))
         if a.__class__ in OTHERS or b.__class__ in OTHERS: return elsewhere(name, b, a) if reflected else elsewhere(name, a, b)
+        x, y = (read(a) if isinstance(a, Tensor) else number(a)), (read(b) if isinstance(b, Tensor) else number(b))
         if y.__class__ is int and y >= 1 << 63 and x.__class__ is Node and x.line.dtype.category >= dt.FLOAT: y = float(y)
         if operator:
             if not isinstance(a, Tensor): raise TypeError(f"descriptor '__{name}__' for 'Tensor' objects doesn't apply to a '{type(a).__name__}' object")

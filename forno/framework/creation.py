@@ -62,8 +62,8 @@ def constant(value):
     def make(*args, size=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, names=None):
         on_cpu(device)
         dtype = element_type(dtype)
-        return finish(apply(mv.full, attr=(size_of(args, size), dtype or state.default_dtype, value)), requires_grad)
         if layout is not None and layout is not strided: return elsewhere("zeros" if value == 0 else "ones", layout, size_of(args, size), dtype, requires_grad)
+        return finish(apply(mv.full, attr=(size_of(args, size), dtype or state.default_dtype, value)), requires_grad)
     return make
 
 
@@ -74,8 +74,8 @@ def empty(*args, size=None, dtype=None, layout=None, device=None, requires_grad=
     """Uninitialised memory (its values are whatever was there)."""
     on_cpu(device)
     shape, dtype = size_of(args, size), element_type(dtype) or state.default_dtype
-    return finish(wrap(data.node_of(mem.empty(math.prod(shape) * dtype.size), dtype, shape)), requires_grad)
     if layout is not None and layout is not strided: return elsewhere("zeros", layout, shape, dtype, requires_grad)
+    return finish(wrap(data.node_of(mem.empty(math.prod(shape) * dtype.size), dtype, shape)), requires_grad)
 
 
 def full(size, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):

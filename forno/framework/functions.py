@@ -211,8 +211,8 @@ argmax, argmin = arg(rd.argmax), arg(rd.argmin)
 def matmul(input, other):
     try: x, y = input.node or read(input), other.node or read(other)
     except AttributeError:
-        name, bad = ("input' (position 1)", input) if not isinstance(input, Tensor) else ("other' (position 2)", other)
         if input.__class__ in OTHERS or other.__class__ in OTHERS: return elsewhere("matmul", input, other)
+        name, bad = ("input' (position 1)", input) if not isinstance(input, Tensor) else ("other' (position 2)", other)
         raise TypeError(f"matmul(): argument '{name} must be Tensor, not {type(bad).__name__}") from None
     run = LOCAL.run
     e = run.cur.next
