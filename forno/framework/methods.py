@@ -88,7 +88,7 @@ def set_grad(self, g):
     if g is not None:
         if not isinstance(g, Tensor): raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(g).__name__}")
         if g is self: raise RuntimeError("can't assign Variable as its own grad")
-        if shape_of(g) != shape_of(self): raise RuntimeError("assigned grad has data of a different size")
+        if g.shape != shape_of(self): raise RuntimeError("assigned grad has data of a different size")
         if g.dtype is not self.dtype: raise RuntimeError("assigned grad has data of a different type")
     past = read(self).past
     if past.__class__ is Leaf: past.grad = g

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import forno
 import forno.optim as fo
 from forno.framework import api as ft
 
@@ -132,6 +133,24 @@ def test_muon(options):
     for p, q in zip(ours, theirs): same(p, q, 2e-3)
     same_state(a, b)
     with pytest.raises(ValueError, match="2D"): fo.Muon([ft.zeros(3, requires_grad=True)])
+
+
+@pytest.mark.parametrize("options", [{}, dict(lr=0.1, maximize=True, betas=(0.5, 0.6))], ids=str)
+def test_sparse_adam(options):
+    """Rows of a matrix, some twice; rows without a gradient stay."""
+    def run(lib):
+        p = lib.arange(12.0).reshape(4, 3).requires_grad_()
+        o = lib.optim.SparseAdam([p], **options)
+        for k in range(5):
+            p.grad = lib.sparse_coo_tensor(lib.tensor([[0, k % 3, 0]]), lib.ones(3, 3) * (k + 1), (4, 3))
+            o.step()
+        return p, o
+    (p, a), (q, b) = run(forno), run(torch)
+    same(p, q)
+    same_state(a, b)
+    with pytest.raises(RuntimeError, match="dense gradients"):
+        p.grad = forno.ones(4, 3)
+        a.step()
 
 
 def test_lbfgs_rosenbrock():
