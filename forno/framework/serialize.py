@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import gpu
 from ..core.shape import View, reach
-from . import api as torch, storage as memory
+from . import api as torch, sparse, storage as memory
 from .archive import Writer, broken, entries, is_zip
 from .unpickle import Reader, add_safe_globals, clear_safe_globals, get_safe_globals, safe_globals
 
@@ -56,7 +56,7 @@ def _globals(*names): return {name: Global(*name.rsplit(".", 1)) for name in nam
 
 
 _WRITTEN = _globals("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3", "torch._utils._rebuild_parameter",
-                    "torch._utils._rebuild_parameter_with_state", "torch.Size", "torch.device", "torch.serialization._get_layout",
+                    "torch._utils._rebuild_parameter_with_state", "torch._utils._rebuild_sparse_tensor", "torch.Size", "torch.device", "torch.serialization._get_layout",
                     "torch.storage.UntypedStorage", *(f"torch.{s}" for s in _STORAGE_OF.values()), *(f"torch.{d}" for d in _DTYPES))
 
 
@@ -107,6 +107,7 @@ class _Pickler(pickle._Pickler):               # the one written in Python: the 
 
     def _tensor(self, t):
         kind = type(t)
+        if kind is sparse.SparseTensor: return _WRITTEN["torch._utils._rebuild_sparse_tensor"], (t.layout, sparse.parts(t))
         if kind is torch.Tensor: return self._rebuild(t.requires_grad, t)
         if kind is not _Parameter: return t.__reduce_ex__(self.proto)
         args = _Plain(t), t.requires_grad, OrderedDict()
@@ -299,6 +300,14 @@ def _rebuild_parameter_with_state(data, requires_grad, hooks, state):
     return p
 
 
+def _rebuild_sparse_tensor(layout, parts):
+    """Index tensors are looked at: a file must not lead to places outside of the tensor."""
+    if layout is torch.sparse_coo:
+        indices, values, size, *coalesced = parts
+        return torch.sparse_coo_tensor(indices, values, size, check_invariants=True, is_coalesced=coalesced[0] if coalesced else None)
+    return torch.sparse_compressed_tensor(*parts, layout=layout, check_invariants=True)
+
+
 def _layout(name):
     found = getattr(torch, str(name).rpartition(".")[2], None)
     if not isinstance(found, torch.layout): raise pickle.UnpicklingError("a layout that does not exist")
@@ -318,7 +327,8 @@ def _table() -> dict:
     out = {f"torch.{name}": dtype for name, dtype in _DTYPES.items()}
     out |= {f"torch.{kind}Storage": _StorageType(_DTYPES[name]) for kind, name in _STORAGES.items()}
     out |= {"torch.storage.UntypedStorage": _StorageType(None), "torch.UntypedStorage": _StorageType(None)}
-    for f in (_rebuild_tensor, _rebuild_tensor_v2, _rebuild_tensor_v3, _rebuild_parameter, _rebuild_parameter_with_state):
+    for f in (_rebuild_tensor, _rebuild_tensor_v2, _rebuild_tensor_v3, _rebuild_parameter, _rebuild_parameter_with_state,
+              _rebuild_sparse_tensor):
         out[f"torch._utils.{f.__name__}"] = f
     return out | {"torch.Size": _size, "torch.device": _device, "torch.serialization._get_layout": _layout}
 

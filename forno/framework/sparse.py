@@ -526,6 +526,12 @@ def only_sparse(f):
     return refused
 
 
+def parts(x) -> tuple:
+    """What PyTorch's files hold of a sparse tensor."""
+    p = x.pattern
+    return (p.parts[0], detached(x.carrier), x.shape, p.coalesced) if p.layout is sparse_coo else (*p.parts, detached(x.carrier), x.shape)
+
+
 def no_array(x, *args, **kw): raise TypeError(f"can't convert {KINDS[x.layout]} layout tensor to numpy. Use Tensor.to_dense() first.")
 def no_exchange(x, *args, **kw): raise RuntimeError("Cannot access data pointer of Tensor that doesn't have storage; use x.to_dense(), or hand over indices and values")
 def no_storage(x): raise NotImplementedError("Cannot access storage of SparseTensorImpl; use x.to_dense(), x.indices() or x.values()")
