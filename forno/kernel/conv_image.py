@@ -15,8 +15,8 @@ from ..cpu import code
 from . import pack
 from .builder import Val
 from .gemm import grid
-from .images import (HEAD, PART, TAP, WORDS, Panels, Record, Runs, meet, record_at, segment_words, staged, write_bias, write_columns, write_lanes,
-                     write_plan, write_scatter, write_segments, write_spread, write_stage)
+from .images import (HEAD, PART, TAP, WORDS, Panels, Record, Runs, meet, record_at, segment_words, staged, write_bias, write_scatter,
+                     write_spread, write_walk)
 from .tile import Int, Program, Tile, accumulator, kernel_of, tile
 
 PAD = 64                                       # elements behind a panel that packing may overwrite
@@ -168,14 +168,10 @@ def driver(stored: dt.dtype) -> tuple[int, str]:
     t = tile(accumulator(stored))
     p = Program()
     pack.write(p, "pack_a", stored, t, False)
-    write_segments(p, t)
-    write_lanes(p)
-    write_plan(p, t)
-    write_columns(p, t)
+    write_walk(p, stored, t)
     write_scatter(p, stored, t)
     write_spread(p, stored, t)
     write_bias(p, stored, t)
-    write_stage(p, stored, t)
     _write_row(p, t)
     _write_weights(p, stored, t)
     _write_pixels(p, stored, t)

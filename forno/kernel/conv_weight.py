@@ -14,8 +14,7 @@ import functools
 from ..core import dtype as dt
 from ..cpu import code
 from . import pack
-from .images import (HEAD, MOST_THREADS, PART, WORDS, Panels, Record, Runs, meet, segment_words, staged, write_collect, write_columns, write_lanes,
-                     write_plan, write_segments, write_stage)
+from .images import (HEAD, MOST_THREADS, PART, WORDS, Panels, Record, Runs, meet, segment_words, staged, write_collect, write_walk)
 from .tile import Int, Program, Tile, accumulator, kernel_of, tile
 
 
@@ -24,11 +23,7 @@ def driver(stored: dt.dtype) -> tuple[int, str]:
     t = tile(accumulator(stored))
     p = Program()
     pack.write(p, "pack", stored, t, True)
-    write_segments(p, t)
-    write_lanes(p)
-    write_plan(p, t)
-    write_columns(p, t)
-    write_stage(p, stored, t)
+    write_walk(p, stored, t)
     write_collect(p, stored, t)
     _write_dots(p, t)
     _write_sums(p, stored, t)

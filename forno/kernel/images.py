@@ -333,6 +333,15 @@ def write_stage(p: Program, stored: dt.dtype, t: Tile):
             p.otherwise(phases.eq(1), converted, sorted_)
 
 
+def write_walk(p: Program, stored: dt.dtype, t: Tile):
+    """All that a program needs to read panels of shifted images."""
+    write_segments(p, t)
+    write_lanes(p)
+    write_plan(p, t)
+    write_columns(p, t)
+    write_stage(p, stored, t)
+
+
 def write_collect(p: Program, stored: dt.dtype, t: Tile):
     """collect: spread's opposite for one row: `cols` pixels from `first` on, as vectors of the accumulator's type with zeros behind them."""
     T, L = t.acc, t.lanes

@@ -16,10 +16,8 @@ from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Stor
 from ..cpu import isa
 from .abi import CHECK_ERROR, PRIVATE, SHARED, THREADS, TID, Kernel, float_word
 from .builder import PTR, Val
+from .combine import ARG, combine, identity
 from .schedule import BLOCK, FIXED_STRIDE, TILE, TILE_LANES, Schedule, alike, arguments, sequence, value_type
-
-ARG = ("argmax", "argmin")
-
 
 class Scope:
     """`count` lanes are in use (None: all n). `full`: True, False, or a Val that says whether they are all."""
@@ -56,17 +54,6 @@ def _row_major(s: Schedule, order) -> tuple[int, ...]:
     steps = [0] * len(s.loops)
     for k, i in enumerate(order): steps[i] = math.prod(s.loops[j].extent for j in order[k + 1:])
     return tuple(steps)
-
-
-def identity(combine: str, t):
-    if combine in ("sum", "any"): return 0
-    if combine in ("prod", "all"): return 1
-    low = combine.endswith("max")
-    if t.category == dt.FLOAT: return -math.inf if low else math.inf
-    if t is dt.bool: return not low
-    bits = 8 * t.size
-    smallest, largest = (-(1 << bits - 1), (1 << bits - 1) - 1) if t.signed else (0, (1 << bits) - 1)
-    return smallest if low else largest
 
 
 class Lowering(Kernel):
@@ -331,30 +318,9 @@ class Lowering(Kernel):
 
     # ---- reductions
     def accumulate_type(self, v: Reduce):
-        arg = value_type(self.s.nest, v.arg)
         if v.combine in ("any", "all"): return dt.bool
         if v.combine in ("sum", "prod"): return v.dtype.opmath
-        return arg.opmath
-
-    def combine(self, how: str, x, y):
-        if how in ARG: return self._combine_positions(how, x, y)
-        (x,), (y,) = x, y
-        if how == "sum": return (self.add(x, y),)
-        if how == "prod": return (self.mul(x, y),)
-        if how in ("any", "all"): return ((self.or_ if how == "any" else self.and_)(x, y),)
-        return (self._extreme(how, x, y),)
-
-    def _combine_positions(self, how, x, y):
-        """(value, position) pairs; position -1: none yet. The better one, NaN above all, then the first."""
-        (a, i), (c, j) = x, y
-        ahead = self.gt(c, a) if how == "argmax" else self.lt(c, a)
-        tie, nan_a, nan_c = self.eq(a, c), self.isnan(a), self.isnan(c)
-        ahead = self.or_(ahead, self.and_(nan_c, self.not_(nan_a)))
-        ahead = self.and_(ahead, self.not_(nan_a)) if a.dtype.category == dt.FLOAT else ahead
-        tie = self.or_(tie, self.and_(nan_a, nan_c))
-        take = self.or_(ahead, self.and_(tie, self.lt(j, i)))
-        take = self.and_(self.or_(take, self.lt(i, 0)), self.ge(j, 0))
-        return self.select(take, c, a), self.select(take, j, i)
+        return value_type(self.s.nest, v.arg).opmath
 
     def start(self, i: int):
         """Accumulators of one Reduce: places for its value (and position)."""
@@ -383,7 +349,7 @@ class Lowering(Kernel):
             new = (masked() if scope.full is False else self.choose(scope.full, lambda: x, masked),)
         else: new = (x,)
         old = tuple(map(self.get, places))
-        for place, y in zip(places, self.combine(v.combine, old, new)): self.set(place, y)
+        for place, y in zip(places, combine(self, v.combine, old, new)): self.set(place, y)
 
     def result(self, i: int, acc) -> Val:
         """The value of a Reduce from its accumulators' contents."""
@@ -394,7 +360,7 @@ class Lowering(Kernel):
         """Accumulators' contents; lanes combined if they ran along the window."""
         v = self.body_values[i]
         acc = tuple(map(self.get, places))
-        return self.reduce(acc, lambda x, y: self.combine(v.combine, x, y)) if self.s.form == "rows" else acc
+        return self.reduce(acc, lambda x, y: combine(self, v.combine, x, y)) if self.s.form == "rows" else acc
 
     # ---- loops
     def lane_loop(self, scope: Scope, lo, hi, body):
@@ -572,7 +538,7 @@ class Lowering(Kernel):
                 places = [self.variable(self.load(p, k, n)) for p, k in zip(self._partials(i, number, self.index(0)), kinds)]
                 with self.loop(1, self.word("chunks")) as c:
                     new = tuple(self.load(p, k, n) for p, k in zip(self._partials(i, number, c), kinds))
-                    for place, x in zip(places, self.combine(v.combine, tuple(map(self.get, places)), new)): self.set(place, x)
+                    for place, x in zip(places, combine(self, v.combine, tuple(map(self.get, places)), new)): self.set(place, x)
                 scope.values[i] = self.result(i, tuple(map(self.get, places)))
             self.fill(scope, self.needed, d + 1)
         return scope
