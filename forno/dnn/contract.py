@@ -184,5 +184,5 @@ conv_input = Contract("conv_input", _conv_input_infer, (
     lambda g, o, dy, w, attr: _cropped(g.row(conv, conjugate(w), attr=_bare(attr)), dy.shape),
     lambda g, o, dy, w, attr: conjugate(dy).row(conv_weight, g, attr=_bare(attr)._replace(taps=tuple(w.shape[2:])))), "ab", _conv_input_oracle, layout=_follows_either)
 conv_weight = Contract("conv_weight", _conv_weight_infer, (
-    lambda g, o, dy, x, attr: conjugate(x).row(conv, g, attr=_bare(attr)),
+    lambda g, o, dy, x, attr: _cropped(conjugate(x).row(conv, g, attr=_bare(attr)), dy.shape),
     lambda g, o, dy, x, attr: conjugate(dy).row(conv_input, g, attr=_bare(attr)._replace(size=tuple(x.shape[2:])))), "ab", _conv_weight_oracle)

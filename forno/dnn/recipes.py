@@ -122,20 +122,24 @@ def _norm(attr, x):
 def raised(x, p): return x if p == 1 else x.row(power, attr=p)
 
 
+def _divided(g, o, n=1):
+    """g / oⁿ, and 0 where o is, in gradients of this gradient, too."""
+    return select(o == 0, 0, g / raised(select(o == 0, 1, o), n))
+
+
 def _norm_grad(g, o, x, attr):
+    """Step by step in x's type, as PyTorch does it: in half types, powers of small or large norms are 0 or infinite."""
     p, axes = attr
-    h, x, o, g = x.dtype, up(x), up(o), up(g)
-    if p == 0: return zeros(x).to(h)
+    if p == 0: return zeros(x)
     if p == 1: out = x.row(sgn) * g
-    elif p == 2: out = x * select(o == 0, 0, g / o)
+    elif p == 2: out = x * _divided(g, o)
     elif p in (math.inf, -math.inf):
         hit = x.row(abs_) == o
         out = x.row(sgn) * hit * (g / total(hit, axes))
-    else:
-        slope = x.row(sgn) * raised(x.row(abs_), p - 1) if p < 2 else x * raised(x.row(abs_), p - 2)
-        if p < 1: slope = select(x == 0, 0, slope)
-        out = slope * select(o == 0, 0, g / raised(o, p - 1))
-    return out.to(h)
+    elif p < 1: out = select(x == 0, 0, x.row(sgn) * raised(x.row(abs_), p - 1)) * g * raised(o, 1 - p)
+    elif p < 2: out = x.row(sgn) * raised(x.row(abs_), p - 1) * _divided(g, o, p - 1)
+    else: out = x * raised(x.row(abs_), p - 2) * _divided(g, o, p - 1)
+    return out
 
 
 norm = recipe("norm", _norm_infer, lambda attr, x: _norm(attr, x).to(x.dtype.real), _norm_grad, saves="ao")

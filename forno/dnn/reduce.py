@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.op import Reduce
-from .elementwise import TITLES, logical_and, select, times
+from ..core.op import Composite, Reduce
+from .elementwise import TITLES, conjugate, logical_and, select, times
 
 
 def _kept(x, axes): return tuple(1 if d in axes else n for d, n in enumerate(x.shape))
@@ -64,16 +64,33 @@ def _share(g, o, x, axes):
     return g * hit / hit.row(sum_, attr=axes)
 
 
-def _others(g, o, x, axes):
-    """The product of the others: o / x, except next to zeros, where dividing would lose it. One zero: all the gradient goes there."""
+def _parted(x, axes):
+    """What products next to zeros are made of: where they are, how many per line, x and its product without them."""
     zero = x == 0
-    count = zero.row(sum_, attr=axes)
-    rest = select(zero, 1, x).row(prod, attr=axes)
-    return select(count == 0, times(g, o / select(zero, 1, x)), select((count == 1).row(logical_and, zero), times(g, rest), 0))
+    filled = select(zero, 1, x)
+    return zero, zero.row(sum_, attr=axes), filled, filled.row(prod, attr=axes)
+
+
+def _others(axes, x):
+    """Dividing would lose what stands next to a zero."""
+    zero, count, filled, rest = _parted(x, axes)
+    return select(count == 0, rest / filled, select((count == 1).row(logical_and, zero), rest, 0))
+
+
+def _others_grad(g, o, x, attr):
+    """The sum over all others i of gᵢ times the product without both: without zeros, with one, with two."""
+    zero, count, filled, rest = _parted(x, attr)
+    filled, rest = conjugate(filled), conjugate(rest)
+    hit, missed = select(zero, g, 0).row(sum_, attr=attr), select(zero, 0, g / filled).row(sum_, attr=attr)
+    none = (missed - g / filled) * rest / filled
+    one = select(zero, missed * rest, hit * rest / filled)
+    return select(count == 0, none, select(count == 1, one, select((count == 2).row(logical_and, zero), (hit - g) * rest, 0)))
 
 
 sum_ = row("sum", "sum", _sums(np.add), lambda g, o, x, axes: g.expand(x.shape), widened)
-prod = row("prod", "prod", _sums(np.multiply), _others, widened, saves="ao")
+prod = row("prod", "prod", _sums(np.multiply), lambda g, o, x, axes: times(g, x.row(others, attr=axes)), widened, saves="a")
+others = Composite("prod_others", lambda axes, x: (x.dtype, x.shape), (_others_grad,), "a", expand=_others)
+"""Along the axes, the product of all elements but this one: the product's gradient, with a gradient of its own that holds at zeros."""
 amax = row("amax", "max", lambda x, axes: np.max(x, axis=axes, keepdims=True), _share, types="bif", identity=False, saves="ao",
            kernel="max_values_cpu")
 amin = row("amin", "min", lambda x, axes: np.min(x, axis=axes, keepdims=True), _share, types="bif", identity=False, saves="ao",

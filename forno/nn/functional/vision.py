@@ -24,7 +24,7 @@ def _source(x, axis, out, factor, align_corners, cubic=False):
     i = torch.arange(out, dtype=_index_dtype(x), device=x.device)
     if align_corners:
         return i * ((x.size(axis) - 1) / (out - 1) if out > 1 else 0.0)
-    at = (i + 0.5) * (1.0 / factor if factor else x.size(axis) / out) - 0.5
+    at = torch.add(torch.full_like(i, -0.5), i + 0.5, alpha=1.0 / factor if factor else x.size(axis) / out)          # rounded once, as PyTorch's is
     return at if cubic else at.clamp_min(0)
 
 
@@ -80,18 +80,56 @@ def _lanczos3(d): return torch.where(d < 3, torch.sinc(d) * torch.sinc(d / 3), 0
 _FILTERS = {"bilinear": (_triangle, 1.0), "bicubic": (_keys, 2.0), "lanczos": (_lanczos3, 3.0)}
 
 
-def _antialiased_axis(x, axis, out, factor, align_corners, mode):
-    """Each output is a weighted mean under a filter widened by the scale: one small matrix times the axis."""
-    n = x.size(axis)
+def _filtered(n, out, factor, align_corners, mode, like):
+    """Each output is a weighted mean under a filter widened by the scale: (out, n) weights."""
     scale = ((n - 1) / (out - 1) if out > 1 else 0.0) if align_corners else 1.0 / factor if factor else n / out
     kernel, support = _FILTERS[mode]
     support, squeeze = (support * scale, 1.0 / scale) if scale >= 1 else (support, 1.0)
-    centre = ((torch.arange(out, dtype=_index_dtype(x), device=x.device) + 0.5) * scale).unsqueeze(1)        # (out, 1)
-    j = torch.arange(n, dtype=centre.dtype, device=x.device)
+    centre = ((torch.arange(out, dtype=like.dtype, device=like.device) + 0.5) * scale).unsqueeze(1)        # (out, 1)
+    j = torch.arange(n, dtype=like.dtype, device=like.device)
     first, end = (centre - support + 0.5).to(torch.long), (centre + support + 0.5).to(torch.long)
     weight = torch.where((j >= first) & (j < end), kernel(((j - centre + 0.5) * squeeze).abs()), 0.0)        # (out, n)
-    weight = (weight / weight.sum(1, keepdim=True)).to(x.dtype)
+    return weight / weight.sum(1, keepdim=True)
+
+
+def _antialiased_axis(x, axis, out, factor, align_corners, mode):
+    weight = _filtered(x.size(axis), out, factor, align_corners, mode, torch.empty(0, dtype=_index_dtype(x))).to(x.dtype)
     return torch.matmul(x.transpose(axis, -1), weight.t()).transpose(axis, -1)
+
+
+# ---- images of bytes, in fixed point as PyTorch and Pillow have them ---------------------------------------------------------------------
+
+def _byte_rows(n, out, factor, align_corners, mode, antialias):
+    """{input position: weight} per output position, in Python's numbers."""
+    if antialias:
+        weight = _filtered(n, out, factor, align_corners, mode, torch.empty(0, dtype=torch.float64)).tolist()
+        return [{j: w for j, w in enumerate(line) if w} for line in weight]
+    rows, scale = [], ((n - 1) / (out - 1) if out > 1 else 0.0) if align_corners else 1.0 / factor if factor else n / out
+    for i in range(out):
+        at = i * scale if align_corners else (i + 0.5) * scale - 0.5
+        if mode != "bicubic": at = max(at, 0.0)
+        low = math.floor(at)
+        taps = enumerate(_cubic_weights(at - low), low - 1) if mode == "bicubic" else ((low, 1 - (at - low)), (low + 1, at - low))
+        row = {}
+        for j, w in taps:
+            j = min(max(j, 0), n - 1)
+            row[j] = row.get(j, 0.0) + w
+        rows.append(row)
+    return rows
+
+
+def _byte_axis(x, axis, rows):
+    """Weights as 16-bit integers with as many binary digits as the largest allows; one rounding per axis."""
+    top = max(max(row.values()) for row in rows)
+    digits = next((b for b in range(21) if int(0.5 + top * (2 << b)) >= 1 << 15), 21)
+    shape, width = [1] * x.dim(), max(map(len, rows))
+    shape[axis] = len(rows)
+    rows, total = [[*row.items(), *[(0, 0.0)] * (width - len(row))] for row in rows], 1 << digits - 1
+    for tap in zip(*rows):
+        weight = [int(w * (1 << digits) + math.copysign(0.5, w)) for _, w in tap]
+        part = x.index_select(axis, torch.tensor([j for j, _ in tap], device=x.device)).to(torch.int32)
+        total = part * torch.tensor(weight, dtype=torch.int32, device=x.device).reshape(shape) + total
+    return (total >> digits).clamp(0, 255).to(torch.uint8)
 
 
 def _is_integer(n): return not n.is_floating_point() if isinstance(n, torch.Tensor) else hasattr(n, "__index__")
@@ -143,6 +181,11 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
         raise RuntimeError(f"Input and output sizes should be greater than 0, but got input {list(input.shape[2:])} output {out}")
     if mode == "area":
         return _ADAPTIVE[dim](input, out)
+    if input.dtype == torch.uint8 and dim == 4 and mode in _FILTERS:
+        for axis in (3, 2):
+            rows = _byte_rows(input.size(axis), out[axis - 2], factors[axis - 2], bool(align_corners), mode, antialias)
+            input = _byte_axis(input, axis, rows)
+        return views.channels_like(input, given)
     for i, (n, factor) in enumerate(zip(out, factors)):
         axis = i + 2
         if antialias:
@@ -237,7 +280,8 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     real = []                                                                                          # per axis, slowest first
     for i, n in enumerate(sizes):
         x = grid[..., len(sizes) - 1 - i]
-        x = (x + 1) / 2 * (n - 1) if align else ((x + 1) * n - 1) / 2
+        if align: x = (x + 1) * ((n - 1) / 2)
+        else: x = torch.add(torch.full_like(x, -0.5), x + 1, alpha=n / 2) if len(sizes) == 2 else ((x + 1) * n - 1) / 2
         real.append(x if mode == "bicubic" else _placed(x, n, padding_mode, align))
     if mode == "nearest":
         at = [x.round() for x in real]
