@@ -16,6 +16,7 @@ from .amp import GradScaler, autocast
 from .compat import install_as_torch, uninstall_as_torch
 from .compiler import compile
 from .func import vmap
+from .jit import Future, fork, wait
 from .nn.aten import *
 
 torch = _sys.modules[__name__]                 # PyTorch's package holds its own name, too

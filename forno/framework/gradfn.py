@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 
+from ..core.errors import unsupported
 from ..graph.line import LOCAL, Leaf, Node
+from . import autograd
 from .tensor import Tensor, read, wrap
 
 _TITLES = dict(add="Add", add_scaled="Add", lerp_number="Lerp", sub="Sub", addcmul="Addcmul", square="Pow", power="Pow", log1p="Log1P", conv="Convolution", conv_input="Convolution",
@@ -99,6 +101,38 @@ def kept_some(n: Node, shape) -> bool:
 def title(op: str) -> str: return _TITLES.get(op) or "".join(word.capitalize() for word in op.split("_"))
 
 
+# what _saved_… calls operands and results; o: the result, a, b: operands
+SAVED = dict(mul="self other", div="self other", pow="self exponent", matmul="self mat2", exp="result", tanh="result", sigmoid="result", relu="result", sqrt="result", rsqrt="result",
+             softmax="result", log_softmax="result", log="self", sin="self", cos="self", abs="self", square="self", power="self exponent", log1p="self", erf="self", gelu="self", silu="self")
+
+
+def saved(n: Node, name: str):
+    """One of the values that this vertex's backward reads: a tensor, a number, or None where no gradient needs it."""
+    names = SAVED.get(n.line.op.name, "").split()
+    if name == "exponent" and n.line.op.name in ("square", "power"): return 2 if n.line.attr is None else n.line.attr
+    if name not in names: raise AttributeError(f"'{class_name(n)}' object has no attribute '_saved_{name}'")
+    if n.past is not None and getattr(n.past, "freed", False) or any(n.line.slot in f for f in LOCAL.run.freed): raise RuntimeError(FREED)
+    if name == "result": return wrap(n)
+    ins = operands(n)
+    k = names.index(name)
+    other = ins[1 - k] if len(names) == 2 and len(ins) == 2 else None
+    if name in ("other", "mat2", "self") and other is not None and n.line.op.name in ("mul", "matmul") and not (isinstance(other, Node) and other.line.grad): return None
+    return wrap(ins[k]) if isinstance(ins[k], Node) else number_of(n, k)
+
+
+def number_of(n: Node, k: int):
+    """A Python number among a vertex's operands."""
+    x = operands(n)[k]
+    if not isinstance(x, type) and not isinstance(x, tuple): return x
+    scalars = LOCAL.run.scalars
+    return scalars[x[1]] if isinstance(x, tuple) else scalars[n.line.scal + sum(isinstance(c, type) for c in n.line.ins[:k])]
+
+
+FREED = ("Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). Saved intermediate values of the graph are freed "
+         "when you call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors "
+         "after calling backward.")
+
+
 class GradFn:
     """One vertex: `name()`, `next_functions`. Each kind has a class of PyTorch's name; two looks at one vertex are equal."""
     __slots__ = ("node",)
@@ -107,6 +141,21 @@ class GradFn:
     metadata = property(lambda self: {})
 
     def name(self) -> str: return f"torch::autograd::{type(self).__name__}" if type(self).__name__ in ("CopySlices", "CopyBackwards") else type(self).__name__
+
+    def register_prehook(self, fn):
+        """fn((gradient,)) before this vertex uses its gradient; what it returns takes the gradient's place."""
+        def hook(g):
+            out = fn((g,))
+            return out[0] if isinstance(out, tuple) else out
+        return autograd.add_hook(wrap(self.node), hook)
+
+    def register_hook(self, fn): raise unsupported("grad_fn.register_hook", instead="use register_prehook, or register_hook of the tensors this vertex was made from")
+
+    def __getattr__(self, name):
+        if name.startswith("_saved_"): return saved(self.node, name[7:])
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __dir__(self): return [*super().__dir__(), *(f"_saved_{name}" for name in SAVED.get(self.node.line.op.name, "").split())]
 
     @property
     def next_functions(self): return tuple((vertex(x), 0) for x in operands(self.node) if isinstance(x, Node) and x.line.dtype.category >= 2)

@@ -6,11 +6,18 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+import warnings
+
+import numpy as np
 
 from ..core import dtype as dt
+from ..core.state import state
 from ..dnn.elementwise import TITLES
-from . import creation, data, legacy, size
+from . import creation, data, legacy, settings, views
+from .bind import element_type
 from .sharing import TypedStorage
+from .size import contiguous_format, on_cpu
 from .tensor import Tensor
 
 
@@ -22,7 +29,7 @@ class AcceleratorError(RuntimeError):
 class Stream:
     """A queue of work: the one a CPU has."""
 
-    def __init__(self, device=None, *, priority=0, stream_id=0, **kw): self.device, self.stream_id = size.on_cpu(device), stream_id
+    def __init__(self, device=None, *, priority=0, stream_id=0, **kw): self.device, self.stream_id = on_cpu(device), stream_id
     device_index, device_type = -1, 0
     def query(self) -> bool: return True
     def synchronize(self): return None
@@ -45,7 +52,7 @@ class Event:
     """A point in a queue: passed as soon as it is recorded."""
 
     def __init__(self, device=None, *, enable_timing=False, blocking=False, interprocess=False):
-        self.device, self.event_id = size.on_cpu(device), 0
+        self.device, self.event_id = on_cpu(device), 0
 
     def record(self, stream=None): return None
     def wait(self, stream=None): return None
@@ -62,7 +69,7 @@ class StorageType(type):
     def __instancecheck__(cls, x): return isinstance(x, TypedStorage) and x.dtype is cls.dtype
 
     def __call__(cls, *args, device=None):
-        size.on_cpu(device)
+        on_cpu(device)
         if len(args) > 1: raise RuntimeError(f"{cls.__name__}.__new__(): received too many positional arguments: {len(args)}")
         values = args[0] if args else 0
         return TypedStorage(creation.empty(values, dtype=cls.dtype) if isinstance(values, int) else data.from_data(list(values), cls.dtype))
@@ -131,6 +138,40 @@ def cudnn_is_acceptable(tensor) -> bool: return False
 def init_num_threads() -> None: """Threads are started by the first kernel that uses them."""
 
 
+def set_anomaly_enabled(enabled: bool, check_nan: bool = True): state.anomaly = bool(enabled)
+def set_autocast_cpu_enabled(enabled: bool): settings.set_autocast_enabled("cpu", enabled)
+def set_autocast_cpu_dtype(dtype): settings.set_autocast_dtype("cpu", dtype)
+def set_autocast_gpu_dtype(dtype): settings.set_autocast_dtype("cuda", dtype)
+def dequantize(input): return input.to(dt.float32)
+def thread_safe_generator(): return None
+
+
+def from_file(filename, shared=None, size=0, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
+    """`size` elements of a file. Shared, they are the file: it grows to them, and writes go there."""
+    size_, kind = int(size), element_type(dtype) or state.default_dtype
+    on_cpu(device)
+    if shared:
+        with open(filename, "ab") as f: f.truncate(max(f.tell(), size_ * kind.size))
+    code = np.uint16 if kind is dt.bfloat16 else kind.code
+    have, need = os.path.getsize(filename), size_ * kind.size
+    if have < need: raise RuntimeError(f"file <{filename}> size <{have}> is smaller than the required mapping size <{need}>")
+    array = np.memmap(filename, code, "r+" if shared else "c", 0, (size_,))
+    t = data.from_numpy(array)
+    return creation.finish(views.view(t, kind) if kind is dt.bfloat16 else t, requires_grad)
+
+
+def resize(self, *sizes):
+    """Another shape for the same number of elements; unlike resize_ it keeps gradients."""
+    warnings.warn("non-inplace resize is deprecated", stacklevel=2)
+    sizes = views.ints(sizes)
+    if math.prod(sizes) != self.numel(): raise RuntimeError(f"requested resize to {list(sizes)}, but the given tensor has a size of {list(self.shape)}. autograd's resize can only change the shape of a "
+                                                            "given tensor, while preserving the number of elements.")
+    return views.reshape(self, sizes)
+
+
+def resize_as(self, tensor): return resize(self, tuple(tensor.shape))
+
+
 def removed(name, instead):
     def f(*args, **kw): raise RuntimeError(f"This function was deprecated since version 1.9 and is now removed. Please use `{instead}` instead.")
     f.__name__ = f.__qualname__ = name
@@ -147,7 +188,7 @@ def reinforce(self, reward): raise RuntimeError("reinforce() was removed. Use to
 
 NAMES = {name: globals()[name] for name in (
     "AcceleratorError Stream Event cond while_loop SymInt SymFloat SymBool sym_int sym_float sym_not sym_ite sym_sum sym_sqrt sym_max sym_min sym_fresh_size has_lapack has_mkl has_openmp "
-    "has_spectral compiled_with_cxx11_abi is_vulkan_available is_distributed cudnn_is_acceptable init_num_threads").split()} | STORAGES | REMOVED | {"Storage": STORAGES["FloatStorage"]}
+    "has_spectral set_anomaly_enabled set_autocast_cpu_enabled set_autocast_cpu_dtype set_autocast_gpu_dtype dequantize thread_safe_generator from_file compiled_with_cxx11_abi is_vulkan_available is_distributed cudnn_is_acceptable init_num_threads").split()} | STORAGES | REMOVED | {"Storage": STORAGES["FloatStorage"], "legacy_contiguous_format": contiguous_format}
 """What torch's namespace gets from this file."""
 
 
@@ -158,5 +199,5 @@ def hang(cls):
     cls.is_distributed, cls.storage_type, cls.reinforce, cls.const_data_ptr = is_distributed, storage_type, reinforce, const_data_ptr
     for name in ("eig", "symeig", "lstsq", "solve"): setattr(cls, name, REMOVED[name])
     cls.record_stream = lambda s, stream: None
-    cls.dequantize = lambda s: s.to(dt.float32)
+    cls.dequantize, cls.resize, cls.resize_as = dequantize, resize, resize_as
     return cls

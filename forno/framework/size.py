@@ -46,6 +46,13 @@ class device:
     def __str__(self): return self.type if self.index is None else f"{self.type}:{self.index}"
     def __reduce__(self): return device, (str(self),)
 
+    def __enter__(self):
+        """Tensors made inside are on this device: the CPU, or an error."""
+        on_cpu(self)
+        return self
+
+    def __exit__(self, *error): return False
+
 
 CPU = device("cpu")
 

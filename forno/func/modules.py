@@ -1,7 +1,8 @@
-"""Ensembles: the parameters of several equal modules as one batch."""
+"""Ensembles: the parameters of several equal modules as one batch; batch norm without running statistics."""
 from __future__ import annotations
 
 from ..framework.api import stack
+from ..nn import BatchNorm1d, BatchNorm2d, BatchNorm3d
 
 
 def stack_module_state(models):
@@ -18,3 +19,11 @@ def stack_module_state(models):
 def stacked(tensors):
     """A leaf that requires gradients where the tensors did."""
     return stack([t.detach() for t in tensors]).requires_grad_(any(t.requires_grad for t in tensors))
+
+
+def replace_all_batch_norm_modules_(root):
+    """Batch norms inside `root` stop tracking running statistics, which vmap can't write."""
+    for m in root.modules():
+        if isinstance(m, (BatchNorm1d, BatchNorm2d, BatchNorm3d)):
+            m.track_running_stats, m.running_mean, m.running_var, m.num_batches_tracked = False, None, None, None
+    return root

@@ -59,3 +59,16 @@ def parse_to(*args, device=None, dtype=None, non_blocking=False, copy=False, ten
         raise TypeError(f"to() received an invalid combination of arguments - got ({got}), but expected one of: (device, dtype, non_blocking, copy), "
                         "(dtype, non_blocking, copy), (tensor, non_blocking, copy), each also with memory_format=")
     return None if device is None else torch.device(device), dtype, non_blocking, memory_format
+
+
+def factory_kwargs(kwargs):
+    """device, dtype and memory_format out of a module's arguments, some of them given inside `factory_kwargs`."""
+    if kwargs is None: return {}
+    names = {"device", "dtype", "memory_format"}
+    unknown = kwargs.keys() - names - {"factory_kwargs"}
+    if unknown: raise TypeError(f"unexpected kwargs {unknown}")
+    out = dict(kwargs.get("factory_kwargs", {}))
+    for name in names & kwargs.keys():
+        if name in out: raise TypeError(f"{name} specified twice, in **kwargs and in factory_kwargs")
+        out[name] = kwargs[name]
+    return out

@@ -170,3 +170,82 @@ def test_flags():
     for name in ("is_xla", "is_ipu", "is_maia", "is_mtia", "is_vulkan", "volatile", "name", "grad_dtype"):
         assert str(getattr(forno.ones(1), name)) == str(getattr(torch.ones(1), name))
     assert issubclass(forno.AcceleratorError, RuntimeError) and forno.GradScaler is forno.amp.GradScaler and not forno.is_vulkan_available()
+
+
+def test_what_a_vertex_saved():
+    """grad_fn._saved_…: what it is called, what it is, and that it's gone after backward."""
+    for m in (forno, torch):
+        x, y = m.tensor([1.0, 2.0], requires_grad=True), m.tensor([3.0, 4.0], requires_grad=True)
+        z = x * y
+        assert z.grad_fn._saved_self.tolist() == [1, 2] and z.grad_fn._saved_other.tolist() == [3, 4] and (x * 2).grad_fn._saved_self is None
+        assert (x ** 2).grad_fn._saved_exponent == 2 and (x ** 3.5).grad_fn._saved_exponent == 3.5 and (x ** 2).grad_fn._saved_self.tolist() == [1, 2]
+        assert x.sigmoid().grad_fn._saved_result.tolist() == x.sigmoid().tolist() and x.log().grad_fn._saved_self.tolist() == [1, 2]
+        assert (x / y).grad_fn._saved_other.tolist() == [3, 4] and "_saved_result" in dir(x.tanh().grad_fn)
+        with pytest.raises(AttributeError): _ = z.grad_fn._saved_nothing
+        z.sum().backward()
+        with pytest.raises(RuntimeError, match="already been freed"): _ = z.grad_fn._saved_self
+
+
+def test_prehooks_of_vertices():
+    for m in (forno, torch):
+        x, seen = m.ones(2, requires_grad=True), []
+        z = x * 3
+        z.grad_fn.register_prehook(lambda g, seen=seen: seen.append(len(g)) or (g[0] * 10,))
+        z.sum().backward()
+        assert x.grad.tolist() == [30, 30] and seen == [1]
+    with pytest.raises(NotImplementedError, match="register_prehook"): (forno.ones(1, requires_grad=True) * 2).grad_fn.register_hook(print)
+
+
+def test_devices_as_contexts():
+    with forno.device("cpu") as d: assert forno.ones(2).device == d
+    forno.set_default_device("cpu")
+    assert forno.get_default_device() == forno.device("cpu")
+
+
+def test_files_as_memory(tmp_path):
+    path = str(tmp_path / "x")
+    for m in (forno, torch):
+        t = m.from_file(path, shared=True, size=4)
+        t.fill_(2)
+        assert m.from_file(path, False, 4).tolist() == [2.0] * 4 and (tmp_path / "x").stat().st_size == 16
+        private = m.from_file(path, False, 4)
+        private.zero_()
+        assert m.from_file(path, False, 4).tolist() == [2.0] * 4
+        with pytest.raises(RuntimeError, match="smaller than the required"): m.from_file(path, False, 40)
+
+
+def test_grouped_products():
+    f, g = forno.nn.functional.grouped_mm, torch.nn.functional.grouped_mm
+    offs = torch.tensor([1, 4], dtype=torch.int32)
+    for a, b, o in ((rand(4, 8), rand(2, 8, 4), offs), (rand(8, 4), rand(4, 8), offs), (rand(2, 4, 8), rand(8, 4), offs), (rand(2, 4, 8), rand(2, 8, 4), None)):
+        same(f(ours(a), ours(b), offs=ours(o)), g(a, b, offs=o))
+    for m, h in ((forno, f), (torch, g)):
+        with pytest.raises(RuntimeError, match="provide offsets"): h(m.ones(4, 8), m.ones(2, 8, 4))
+        with pytest.raises(RuntimeError, match="int32"): h(m.ones(4, 8), m.ones(2, 8, 4), offs=m.tensor([1, 4]))
+
+
+def test_helpers_of_libraries():
+    for m in (forno, torch):
+        assert m.nn.factory_kwargs({"device": "cpu", "factory_kwargs": {"dtype": m.float32}}) == {"device": "cpu", "dtype": m.float32}
+        for bad in ({"x": 1}, {"dtype": m.float32, "factory_kwargs": {"dtype": m.float32}}):
+            with pytest.raises(TypeError): m.nn.factory_kwargs(bad)
+        net = m.nn.Sequential(m.nn.Conv2d(3, 4, 3), m.nn.BatchNorm2d(4))
+        m.nn.utils.convert_conv2d_weight_memory_format(net, m.channels_last)
+        assert net[0].weight.is_contiguous(memory_format=m.channels_last) and net(m.ones(1, 3, 5, 5)).shape == (1, 4, 3, 3)
+        m.func.replace_all_batch_norm_modules_(net)
+        assert net[1].running_mean is None and not net[1].track_running_stats
+        assert m.func.functionalize(lambda x: x.add_(1))(m.ones(2)).tolist() == [2, 2]
+        with pytest.raises(RuntimeError): m.func.functionalize(lambda x: x, remove="x")(m.ones(1))
+        x = m.ones(1)
+        assert m.func.debug_unwrap(x) is x and m.wait(m.fork(lambda x: x + 1, x)).item() == 2
+        m.set_anomaly_enabled(True)
+        assert m.is_anomaly_enabled()
+        m.set_anomaly_enabled(False)
+
+
+def test_skip_init():
+    forno.manual_seed(3)
+    want = forno.rand(4).tolist()
+    forno.manual_seed(3)
+    layer = forno.nn.utils.skip_init(forno.nn.Linear, 3, 2, bias=False)
+    assert layer.weight.shape == (2, 3) and layer.weight.requires_grad and forno.rand(4).tolist() == want
