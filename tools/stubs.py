@@ -132,7 +132,7 @@ def page() -> str:
         if v is Tensor: continue
         elif isinstance(v, types.ModuleType): modules.append(v.__name__ if v.__name__.startswith("forno.") else None)
         elif isinstance(v, types.FunctionType): functions.append(function(name, v))
-        elif isinstance(v, type) and hasattr(v, "__enter__") or name in MODES: modes.append(f"class {name}(_Mode): ...")
+        elif isinstance(v, type) and hasattr(v, "__enter__") and not v.__module__.endswith(".size") or name in MODES: modes.append(f"class {name}(_Mode): ...")
         elif isinstance(v, type) and v.__module__.startswith("forno."): homes.setdefault(v.__module__, []).append(f"{v.__name__} as {name}")
         elif type(v).__module__.startswith("forno."):
             homes.setdefault(type(v).__module__, []).append(f"{type(v).__name__} as _{type(v).__name__}")

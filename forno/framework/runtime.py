@@ -138,12 +138,12 @@ def cudnn_is_acceptable(tensor) -> bool: return False
 def init_num_threads() -> None: """Threads are started by the first kernel that uses them."""
 
 
-def set_anomaly_enabled(enabled: bool, check_nan: bool = True): state.anomaly = bool(enabled)
-def set_autocast_cpu_enabled(enabled: bool): settings.set_autocast_enabled("cpu", enabled)
-def set_autocast_cpu_dtype(dtype): settings.set_autocast_dtype("cpu", dtype)
-def set_autocast_gpu_dtype(dtype): settings.set_autocast_dtype("cuda", dtype)
+def set_anomaly_enabled(enabled: bool, check_nan: bool = True) -> None: state.anomaly = bool(enabled)
+def set_autocast_cpu_enabled(enabled: bool) -> None: settings.set_autocast_enabled("cpu", enabled)
+def set_autocast_cpu_dtype(dtype) -> None: settings.set_autocast_dtype("cpu", dtype)
+def set_autocast_gpu_dtype(dtype) -> None: settings.set_autocast_dtype("cuda", dtype)
 def dequantize(input): return input.to(dt.float32)
-def thread_safe_generator(): return None
+def thread_safe_generator() -> None: return None
 
 
 def from_file(filename, shared=None, size=0, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
