@@ -9,7 +9,8 @@ import struct
 from contextlib import contextmanager
 
 from ..core import dtype as dt
-from .builder import PTR, Builder, Val
+from .builder import Builder
+from .text import PTR, Val
 
 TID, THREADS, PRIVATE, SHARED, BARRIER, ERROR, STEP = range(7)
 INDEX_ERROR, CHECK_ERROR = 1, 2                # codes of the error record

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from ..core import dtype as dt
 from ..cpu import code
 from . import pack
-from .builder import Val
 from .gemm import grid
 from .images import (HEAD, PART, TAP, WORDS, Panels, Record, Runs, meet, record_at, segment_words, staged, write_bias, write_scatter,
                      write_spread, write_walk)
+from .text import Val
 from .tile import Int, Program, Tile, accumulator, kernel_of, tile
 
 PAD = 64                                       # elements behind a panel that packing may overwrite

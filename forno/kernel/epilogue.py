@@ -11,7 +11,7 @@ from ..core import dtype as dt
 from ..core.kernels import Apply, Cast, Const, Gemm, Load, Nest, Number, Store
 from ..cpu import code
 from .abi import Kernel
-from .builder import Val
+from .text import Val
 from .tile import Program, Tile
 
 ARGS = "ptr vals, ptr words, ptr src, i64 ld, i64 item, i64 row, i64 col, i64 rows, i64 cols"

@@ -8,7 +8,7 @@ are kept and used again: by the next images, the next channels, the next groups.
 from __future__ import annotations
 
 from ..core import dtype as dt
-from .builder import Val
+from .text import Val
 from .tile import Int, Program, Tile
 
 # run-time words of a whole launch, of a part (a set of output pixels that have the same taps), and of each of its taps

@@ -15,9 +15,9 @@ from ..core import dtype as dt
 from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Store
 from ..cpu import isa
 from .abi import CHECK_ERROR, PRIVATE, SHARED, THREADS, TID, Kernel, float_word
-from .builder import PTR, Val
 from .combine import ARG, combine, identity
 from .schedule import BLOCK, FIXED_STRIDE, TILE, TILE_LANES, Schedule, alike, arguments, sequence, value_type
+from .text import PTR, Val
 
 class Scope:
     """`count` lanes are in use (None: all n). `full`: True, False, or a Val that says whether they are all."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ..core import dtype as dt
 from ..core.dtype import dtype
-from .builder import Val
+from .text import Val
 from .tile import Program, Tile
 
 ARGS = "ptr src, i64 si, i64 sk, ptr dst, i64 width, i64 valid, i64 depth"

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from ..core import dtype as dt
 from ..core.kernels import Apply, Cast, Const, Index, Load, Nest, Reduce, Store
 from ..cpu import isa
-from .builder import Builder, Val
+from .builder import Builder
+from .text import Val
 
 KEEP_BYTES = 256 << 10                         # of private scratch for values that are dear to compute again
 CHUNKS = 64                                    # parts of a split window

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from ..core import dtype as dt
 from ..cpu import code, isa
-from .builder import PTR, Builder, Val
+from .builder import Builder
+from .text import PTR, Val
 
 
 def accumulator(t: dt.dtype) -> dt.dtype:

@@ -8,7 +8,8 @@ import torch
 
 from forno.core import dtype as dt
 from forno.cpu.code import load
-from forno.kernel.builder import PTR, Builder, Val
+from forno.kernel.builder import Builder
+from forno.kernel.text import PTR, Val
 
 F, D = dt.float32, dt.float64
 FLOATS = (F, D)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from ...core import dtype as dt
-from ..builder import PTR, Builder, Val
+from ..builder import Builder
+from ..text import PTR, Val
 
 
 class X:

@@ -14,7 +14,7 @@ import struct
 
 from ...core import dtype as dt
 from ...cpu import isa
-from ..builder import PTR, Val
+from ..text import PTR, Val
 from .code import Code, X
 
 N, M, CHUNK = 624, 397, 4096

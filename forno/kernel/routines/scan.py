@@ -43,11 +43,25 @@ def _log_sum(c: Code, carry, x: X, at):
     return (out,), out
 
 
+def _log_sum_complex(c: Code, carry, x: X, at):
+    """The same of complex numbers, the larger real part in front; of two -inf the angle can't be told, of two +inf the sum is taken as it stands."""
+    total, b = carry[0], c.b
+    less = total._("real") <= x._("real")
+    lo, hi = less.where(total, x), less.where(x, total)
+    top = hi._("real")
+    equal = lo._("real").eq(top) & X(c, b.isinf(top.v))
+    out = (lo - hi)._("exp")._("log1p") + hi
+    out = equal.where((top < 0.0).where(lo, (lo._("exp") + hi._("exp"))._("log")), out)
+    nan = c.splat(c.const(float("nan"), x.dtype.real), x.v.n).v
+    out = X(c, b.or_(b.isnan(total.v), b.isnan(x.v))).where(X(c, b.pair(nan, nan)), out)
+    return (out,), out
+
+
 def _kind(kind: str, t: dt.dtype, out: dt.dtype):
     """step function, what x is carried as, start of the carry (None: the first element and its position)."""
     if kind in ("cummax", "cummin"): return _extreme, key_type(t), None
     carried = CARRIED.get(out, out)
-    if kind == "logcumsumexp": return _log_sum, carried, (float("-inf"),)
+    if kind == "logcumsumexp": return _log_sum_complex if out.is_complex else _log_sum, carried, (float("-inf"),)
     return (_sum, carried, (0,)) if kind == "cumsum" else (_product, carried, (1,))
 
 

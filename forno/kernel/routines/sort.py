@@ -11,7 +11,7 @@ from __future__ import annotations
 from ...core import dtype as dt
 from ...core.errors import unsupported
 from ...core.kernels import Launch, Native
-from ..builder import PTR, Val
+from ..text import PTR, Val
 from .code import Code, X
 from .index import launch, program, sweep
 
