@@ -15,6 +15,7 @@ from ..cpu import threads
 from ..dnn.elementwise import TITLES
 from . import creation, data, methods, views
 from .bind import element_type, number
+from .layouts import OTHERS
 from .sharing import TypedStorage, UntypedStorage
 from .size import Size, on_cpu
 from .tensor import Tensor, detached, is_inference
@@ -51,7 +52,7 @@ def construct(cls, *args, data=_NOTHING, size=None, device=None, **kw):
 class TensorType(type):
     """torch.FloatTensor and its like: constructors and isinstance checks of one dtype."""
 
-    def __instancecheck__(cls, x): return isinstance(x, Tensor) and x.dtype is cls.dtype and x.device.type == cls.device_type
+    def __instancecheck__(cls, x): return isinstance(x, Tensor) and x.dtype is cls.dtype and x.device.type == cls.device_type and x.__class__ not in OTHERS
     def __call__(cls, *args, device=None):
         if cls.device_type != "cpu": raise TypeError(f"type {cls.__module__}.{cls.__name__} not available. Torch not compiled with CUDA enabled.")
         return built(args, cls.dtype, device)

@@ -10,6 +10,7 @@ from ..dnn import movement as mv
 from ..graph.line import LOCAL, Leaf, Node, record
 from . import autograd, data, functions as fn, gradfn, views
 from .bind import NUMBERS, apply, binary, constant, element_type, inplace, land, number, operand, unary
+from .layouts import FUNCTIONS, OTHERS
 from .size import CPU, Size, on_cpu, strided
 from .tensor import Alias, Lens, Tensor, check_write, data_of, detached, leaf_on, memory, owned, read, require_grad, share, version, whole_write, wrap, write
 from .views import shape_of
@@ -157,6 +158,7 @@ def set_data(self, value):
 
 def make_subclass(cls, data, require_grad=False):
     """An instance of a Tensor subclass on the memory of `data`, without its history."""
+    if data.__class__ in OTHERS: return FUNCTIONS["make_subclass"](cls, data, require_grad)
     d = detached(data)
     t = object.__new__(cls)
     t.node, t.alias = d.node, d.alias

@@ -107,7 +107,7 @@ class _Pickler(pickle._Pickler):               # the one written in Python: the 
 
     def _tensor(self, t):
         kind = type(t)
-        if kind is sparse.SparseTensor: return _WRITTEN["torch._utils._rebuild_sparse_tensor"], (t.layout, sparse.parts(t))
+        if issubclass(kind, sparse.SparseTensor): return _WRITTEN["torch._utils._rebuild_sparse_tensor"], (t.layout, sparse.parts(t))
         if kind is torch.Tensor: return self._rebuild(t.requires_grad, t)
         if kind is not _Parameter: return t.__reduce_ex__(self.proto)
         args = _Plain(t), t.requires_grad, OrderedDict()

@@ -80,6 +80,19 @@ class SparseTensor(Tensor):
 OTHERS.add(SparseTensor)
 
 
+CLASSES: dict[type, type] = {Tensor: SparseTensor}
+
+
+def make_subclass(cls, x, require_grad=False):
+    """A sparse instance of a subclass of Tensor (Parameter), on the values of x."""
+    if cls not in CLASSES:
+        CLASSES[cls] = type(cls.__name__, (SparseTensor, cls), {"__slots__": (), "__module__": cls.__module__, "prints_as_tensor": cls.__dict__.get("prints_as_tensor", False)})
+        OTHERS.add(CLASSES[cls])
+    t = like(x, detached(x.carrier))
+    t.__class__ = CLASSES[cls]
+    return finish(t, require_grad)
+
+
 # ---------------------------------------------------------------- making
 def made(pattern: Pattern, values: Tensor) -> SparseTensor:
     t = new(SparseTensor)
@@ -231,10 +244,25 @@ def sparse_compressed_tensor(compressed_indices, plain_indices, values, size=Non
     return compressed(layout, compressed_indices, plain_indices, values, size, **kw)
 
 
+class OldType(type):
+    """torch.sparse.FloatTensor and its like: constructors and isinstance checks of one dtype."""
+
+    def __instancecheck__(cls, x): return isinstance(x, SparseTensor) and x.layout is sparse_coo and x.dtype is cls.dtype
+
+    def __call__(cls, *args, device=None):
+        if not args: return empty((0,), cls.dtype)
+        if not isinstance(args[0], Tensor): return empty(views.ints(args), cls.dtype)
+        if args[1].dtype is not cls.dtype: raise TypeError(f"expected {cls.__module__}.{cls.__name__} values, but got {args[1].type()}")
+        return sparse_coo_tensor(*args, device=device)
+
+
+def old_constructor(dtype) -> OldType: return OldType(ew.TITLES[dtype.name] + "Tensor", (), {"dtype": dtype, "__module__": "torch.sparse", "__doc__": f"Sparse tensors of {dtype!r}."})
+
+
 # ---------------------------------------------------------------- to and from dense
 def to_sparse(self, sparse_dim=None, *, layout=None, blocksize=None, dense_dim=None):
     """The elements that aren't zero (slices, for fewer sparse axes than there are)."""
-    if self.__class__ is SparseTensor:
+    if isinstance(self, SparseTensor):
         return converted(self, layout or sparse_coo)
     if layout is not None and layout is not sparse_coo: return converted(to_sparse(self), layout) if layout in POINTERS else refuse_blocks(layout)
     n = len(shape_of(self))
@@ -278,7 +306,7 @@ def to_sparse_csc(self, dense_dim=None): return csr_of(self, sparse_csc)
 
 
 def csr_of(self, layout):
-    if self.__class__ is not SparseTensor:
+    if not isinstance(self, SparseTensor):
         if len(shape_of(self)) != 2: raise RuntimeError("Only tensors with two or more dimensions can be converted to the SparseCsr layout, got "
                                                         f"{len(shape_of(self))}D" if len(shape_of(self)) < 2 else f"to_sparse_{layout.name[7:]} of batches is not implemented")
         self = to_sparse(self)
@@ -289,7 +317,7 @@ def to_sparse_coo(self): return to_sparse(self)
 
 
 def to_dense(self, dtype=None, *, masked_grad=None):
-    if self.__class__ is not SparseTensor: return self if dtype is None else fn.to(self, dtype)
+    if not isinstance(self, SparseTensor): return self if dtype is None else fn.to(self, dtype)
     p, values = self.pattern, self.carrier
     if dtype is not None: values = fn.to(values, dtype)
     if not p.axes: return fn.sum(values, 0)
@@ -308,7 +336,7 @@ def coalesce(x: SparseTensor) -> SparseTensor:
 
 # ---------------------------------------------------------------- parts
 def coordinates_only(x, what):
-    if x.__class__ is not SparseTensor: raise RuntimeError(f"{what} expected sparse coordinate tensor layout but got Strided")
+    if not isinstance(x, SparseTensor): raise RuntimeError(f"{what} expected sparse coordinate tensor layout but got Strided")
     if x.layout is not sparse_coo: raise RuntimeError(f"{what} expected sparse coordinate tensor layout but got {KINDS[x.layout]}")
 
 
@@ -319,7 +347,7 @@ def indices(x):
 
 
 def values(x):
-    if x.__class__ is not SparseTensor: raise RuntimeError("values expected sparse tensor layout but got Strided")
+    if not isinstance(x, SparseTensor): raise RuntimeError("values expected sparse tensor layout but got Strided")
     if not x.pattern.coalesced: raise RuntimeError("Cannot get values on an uncoalesced tensor, please call .coalesce() first")
     return views.view(x.carrier, shape_of(x.carrier))
 
@@ -349,8 +377,8 @@ def part_of(name):
 crow_indices, col_indices, ccol_indices, row_indices = map(part_of, ("crow_indices", "col_indices", "ccol_indices", "row_indices"))
 
 
-def sparse_dim(x): return x.pattern.axes if x.__class__ is SparseTensor else 0
-def dense_dim(x): return len(shape_of(x.carrier)) - 1 if x.__class__ is SparseTensor else len(shape_of(x))
+def sparse_dim(x): return x.pattern.axes if isinstance(x, SparseTensor) else 0
+def dense_dim(x): return len(shape_of(x.carrier)) - 1 if isinstance(x, SparseTensor) else len(shape_of(x))
 
 
 # ---------------------------------------------------------------- what every tensor answers
@@ -392,7 +420,7 @@ def set_gradient(x, g):
 
 def values_at(g: Tensor, p: Pattern) -> Tensor:
     """The values of any tensor at the places of a pattern."""
-    if g.__class__ is SparseTensor:
+    if isinstance(g, SparseTensor):
         if g.pattern is p: return g.carrier
         g = to_dense(g)
     return apply(ga.index, g, *p.all(), attr=tuple(range(p.axes)))
@@ -434,7 +462,7 @@ def retain_grad(x): autograd.retain_grad(x.carrier)
 
 def to(x, *args, **kw):
     kw.pop("memory_format", None)
-    t = methods.to(x.carrier, *[a.carrier if a.__class__ is SparseTensor else a for a in args], **kw)
+    t = methods.to(x.carrier, *[a.carrier if isinstance(a, SparseTensor) else a for a in args], **kw)
     if t is x.carrier: return x
     return like(x, t)
 
@@ -450,7 +478,7 @@ def caster(dtype):
 
 
 def copy_(x, src, non_blocking=False):
-    if src.__class__ is not SparseTensor or src.layout is not x.layout:
+    if not isinstance(src, SparseTensor) or src.layout is not x.layout:
         raise RuntimeError("copy_() between dense and sparse Tensors is not implemented! Found self type = " + f"{x.type()} and src type = {src.type()}")
     if tuple(src.shape) != tuple(x.shape): raise RuntimeError(f"copy_(): expected tensors of one size, but got {list(x.shape)} and {list(src.shape)}")
     return replaced(x, src.pattern, fn.to(views.clone(src.carrier), x.dtype))

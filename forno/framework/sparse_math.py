@@ -21,7 +21,7 @@ from .tensor import Tensor
 from .views import shape_of
 
 
-def is_sparse(x) -> bool: return x.__class__ is SparseTensor
+def is_sparse(x) -> bool: return isinstance(x, SparseTensor)
 
 
 def by_places(x: SparseTensor) -> SparseTensor:
@@ -138,11 +138,11 @@ def pow(input, exponent):
 
 
 # ---------------------------------------------------------------- sums
-def sum(input, dim=None, keepdim=False, *, dtype=None):
+def sum(input, dim=None, keepdim=False, *, dtype=None, axis=None):
     dtype = element_type(dtype)
     x = input if dtype is None else like(input, fn.to(input.carrier, dtype))
     n = len(x.shape)
-    axes = fn.axes_of(dim, n)
+    axes = fn.axes_of(dim if axis is None else axis, n)
     if len(axes) == n:
         total = fn.sum(x.carrier)
         return views.reshape(total, (1,) * n) if keepdim else total
@@ -440,6 +440,7 @@ def getitem(input, index):
         if k is Ellipsis or isinstance(k, slice) and k == slice(None): d += 1 if k is not Ellipsis else len(out.shape) - d - (len(parts) - parts.index(k) - 1)
         elif isinstance(k, Tensor) and k.dtype.category == dt.INT and len(shape_of(k)) == 1: out = index_select(out, d, k); d += 1
         elif isinstance(k, (list, range)): out = index_select(out, d, data.from_data(list(k))); d += 1
+        elif k is None: out = unsqueeze(out, d); d += 1
         elif hasattr(k, "__index__"): out = select(out, d, k.__index__()) if is_sparse(out) else views.select(out, d, k.__index__())
         elif isinstance(k, slice) and k.step in (None, 1): low, high, _ = k.indices(out.shape[d]); out = narrow(out, d, low, max(high - low, 0)); d += 1
         else: raise NotImplementedError(f"indexing a tensor with layout {input.layout!r} by {type(k).__name__} is not implemented; use it on x.to_dense()")
@@ -500,6 +501,11 @@ def zeros_like(input, *, dtype=None, layout=None, device=None, requires_grad=Fal
 def zeros_in(layout, size, dtype, requires_grad):
     """torch.zeros(…, layout=…)."""
     return finish(in_layout(empty(size, dtype), layout), requires_grad)
+
+
+def new_zeros(input, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
+    """Tensor.new_zeros and the like of a sparse tensor are sparse and have no elements."""
+    return finish(in_layout(empty(views.ints(size), element_type(dtype) or input.dtype), layout or input.layout), requires_grad)
 
 
 def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):

@@ -50,12 +50,12 @@ OWN = dict(coalesce=sp.coalesce, _coalesced_=sp.mark_coalesced, _indices=sp._ind
            is_floating_point=lambda x: x.dtype.category == dt.FLOAT, is_complex=lambda x: x.dtype.category == dt.COMPLEX, type_as=lambda x, o: x.to(o.dtype),
            __deepcopy__=sp.copied, __copy__=sp.shallow, __reduce_ex__=sp.reduce_ex, __array__=sp.no_array, numpy=sp.no_array, __dlpack__=sp.no_exchange, data_ptr=sp.no_exchange,
            untyped_storage=sp.no_storage, storage=sp.no_storage, _typed_storage=sp.no_storage, __getitem__=sm.getitem, matmul=sm.matmul, smm=sm.smm, sspaddmm=sm.sspaddmm,
-           __hash__=object.__hash__)
+           new=sm.new_zeros, new_zeros=sm.new_zeros, new_empty=sm.new_zeros, is_inference=lambda x: x.carrier.is_inference(), __hash__=object.__hash__)
 
 
 def hang(cls, names: dict):
     """Methods on SparseTensor, routes from `names` (the namespace) and from the methods of dense tensors (`cls`)."""
-    FUNCTIONS.update(UNARY | ARITHMETIC | ROUTED | FUNCTIONS_ONLY | dict(matmul=sm.matmul, zeros=sm.zeros_in))
+    FUNCTIONS.update(UNARY | ARITHMETIC | ROUTED | FUNCTIONS_ONLY | dict(matmul=sm.matmul, zeros=sm.zeros_in, make_subclass=sp.make_subclass))
     for name, f in (ROUTED | FUNCTIONS_ONLY).items():
         names[name] = routed(names[name], name)
         if name in PRODUCTS: setattr(cls, name, routed(getattr(cls, name), name))

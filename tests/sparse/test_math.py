@@ -47,7 +47,7 @@ PROGRAMS = {
     "spdiags csr": lambda t: t.sparse.spdiags(t.arange(9.0).reshape(3, 3), t.tensor([0, -1, 2]), (3, 3), layout=t.sparse_csr), "spdiags twice": lambda t: t.sparse.spdiags(t.ones(2, 3), t.tensor([1, 1]), (3, 3)),
     "transpose": lambda t: [x(t).t(), k(t).t(), k(t).transpose(0, 1), t.transpose(b(t), 0, 2), b(t).permute(2, 0, 1), c(t).t(), k(t).T, k(t).transpose(0, 0)], "transpose mixed": lambda t: h(t).t(),
     "unsqueeze": lambda t: [k(t).unsqueeze(0), x(t).unsqueeze(1), k(t).unsqueeze(-1), h(t).unsqueeze(0), h(t).unsqueeze(2)], "select": lambda t: [k(t)[0], k(t)[1, 2], k(t).select(1, 2), k(t)[-1], b(t)[1], h(t)[2], h(t).select(1, 1)],
-    "select far": lambda t: k(t)[5], "iterate": lambda t: list(k(t)), "unbind": lambda t: t.unbind(k(t).to_dense().to_sparse()), "narrow": lambda t: [t.narrow_copy(k(t), 1, 1, 2), k(t).narrow_copy(0, 1, 1)],
+    "new axis": lambda t: [k(t)[None], x(t).sum(axis=1).to_dense()], "linear": lambda t: t.nn.functional.linear(x(t), t.ones(4, 3), t.ones(4)), "select far": lambda t: k(t)[5], "iterate": lambda t: list(k(t)), "unbind": lambda t: t.unbind(k(t).to_dense().to_sparse()), "narrow": lambda t: [t.narrow_copy(k(t), 1, 1, 2), k(t).narrow_copy(0, 1, 1)],
     "index_select": lambda t: [x(t).index_select(0, t.tensor([1, 0])), k(t).index_select(1, t.tensor([2, 2, 0])), h(t).index_select(0, t.tensor([2, 1])), h(t).index_select(1, t.tensor([3, 0]))],
     "index_select far": lambda t: k(t).index_select(0, t.tensor([2])),
     "cat": lambda t: [t.cat([x(t), d(t)]), t.cat([k(t), o(t)], 1), t.cat([h(t), h(t)]), t.cat([h(t), h(t)], 1)], "cat dense": lambda t: t.cat([x(t), g(t)]), "cat sizes": lambda t: t.cat([x(t), h(t)]),

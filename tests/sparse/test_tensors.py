@@ -54,6 +54,9 @@ PROGRAMS = dict(
     copied=lambda t: x(t).copy_(d(t)), copied_dense=lambda t: t.ones(2, 3).copy_(x(t)), deepcopied=lambda t: copy.deepcopy(d(t)), shallow=lambda t: copy.copy(x(t)), pickled=lambda t: pickle.loads(pickle.dumps(d(t))),
     pickled_csr=lambda t: pickle.loads(pickle.dumps(c(t))), to_numpy=lambda t: x(t).numpy(), exchanged=lambda t: t.utils.dlpack.to_dlpack(x(t)), storage=lambda t: x(t).untyped_storage(),
     viewed=lambda t: x(t).view(6), exp=lambda t: x(t).exp(), exp_function=lambda t: t.exp(x(t)), compared=lambda t: x(t) == x(t), maximum=lambda t: x(t).max(), item=lambda t: x(t).item(), truth=lambda t: bool(x(t)),
+    old=lambda t: [t.sparse.FloatTensor(t.tensor(I), t.tensor(V), t.Size([2, 3])), t.sparse.LongTensor(t.tensor(I), t.tensor([1, 2, 3])), t.sparse.FloatTensor(2, 3)],
+    of_type=lambda t: [isinstance(x(t), t.sparse.FloatTensor), isinstance(x(t), t.FloatTensor), isinstance(c(t), t.sparse.FloatTensor)], new=lambda t: [x(t).new_zeros(2), x(t).new(2, 3), x(t).is_inference()],
+    parameter=lambda t: t.nn.Parameter(x(t)), parameter_facts=lambda t: [isinstance(t.nn.Parameter(x(t)), t.nn.Parameter), t.nn.Parameter(x(t)).is_sparse, isinstance(t.nn.Parameter(t.ones(2)), t.nn.Parameter)],
     same_size=lambda t: [t.is_same_size(x(t), d(t)), x(t).is_same_size(t.ones(2, 3))],
 )
 
@@ -64,7 +67,7 @@ def test_as_torch_has_it(name): both(PROGRAMS[name])
 
 TEXTS = dict(coo=x, twice=d, csr=c, csc=lambda t: x(t).to_sparse_csc(), leaf=lambda t: x(t, requires_grad=True), hybrid=h, nothing=lambda t: t.sparse_coo_tensor((2, 3)), double=lambda t: x(t).double(),
              integers=lambda t: x(t).int(), long=lambda t: t.eye(40).to_sparse(), long_csr=lambda t: t.eye(40).to_sparse_csr(), empty_csr=lambda t: t.zeros(2, 2).to_sparse_csr(),
-             csr_leaf=lambda t: c(t).requires_grad_())
+             csr_leaf=lambda t: c(t).requires_grad_(), parameter=lambda t: t.nn.Parameter(x(t)))
 
 
 @pytest.mark.parametrize("name", TEXTS)
