@@ -89,6 +89,7 @@ def _product_grad(g, o, x, attr):
 
 def _log_grad(g, o, x, attr):
     """Σ g·exp(x - o) over what follows, in logarithms, gains and losses apart. Sums of nothing but exp(-inf) get no gradient (PyTorch: NaN)."""
+    if x.dtype.is_complex: return conjugate(((conjugate(g).log() - o).row(logcumsumexp, attr=(attr[0], not attr[1])) + x).exp())
     back, none = (attr[0], not attr[1]), float("-inf")
     size = select(o == none, none, abs(g).log() - o)
     gain = select(g > 0, size, none).row(logcumsumexp, attr=back) + x
@@ -97,11 +98,13 @@ def _log_grad(g, o, x, attr):
 
 
 def _log_oracle(x, dim):
-    with np.errstate(all="ignore"): return np.logaddexp.accumulate(x.astype(np.float64), axis=dim).astype(x.dtype)
+    with np.errstate(all="ignore"):
+        if x.dtype.kind == "c": return np.log(np.add.accumulate(np.exp(x.astype(np.complex128)), axis=dim)).astype(x.dtype)
+        return np.logaddexp.accumulate(x.astype(np.float64), axis=dim).astype(x.dtype)
 
 
 cumsum = _row("cumsum", _flipped(_sums(np.add)), summed, "bifc", _sum_grad)
 cumprod = _row("cumprod", _flipped(_sums(np.multiply)), summed, "bifc", _product_grad, "ao")
-logcumsumexp = _row("logcumsumexp", _flipped(_log_oracle), same, "f", _log_grad, "ao")
+logcumsumexp = _row("logcumsumexp", _flipped(_log_oracle), same, "fc", _log_grad, "ao")
 cummax = _row("cummax", _positions(np.greater_equal), position, "bif")
 cummin = _row("cummin", _positions(np.less_equal), position, "bif")

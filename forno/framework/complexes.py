@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from ..core import dtype as dt
-from ..core.errors import unsupported
 from ..core.shape import View, contiguous, whole
 from ..dnn import elementwise as ew
 from ..dnn import functions as fns
@@ -49,7 +48,6 @@ def view_as_complex(input):
     dtype, (shape, strides, offset) = input.dtype, memory(input)
     if dtype.category != dt.FLOAT or dtype is dt.bfloat16:
         raise RuntimeError(f"view_as_complex is only supported for half, float and double tensors, but got a tensor of scalar type: {ew.TITLES[dtype.name]}")
-    if dtype is dt.float16: raise unsupported("view_as_complex", dtype, "cpu", "convert to torch.float32 first")
     if not shape: raise RuntimeError("Input tensor must have one or more dimensions")
     if shape[-1] != 2: raise RuntimeError("Tensor must have a last dimension of size 2")
     if strides[-1] != 1: raise RuntimeError("Tensor must have a last dimension with stride 1")
