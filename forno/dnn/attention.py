@@ -23,7 +23,7 @@ from .contract import sum_to
 from .elementwise import TITLES, select
 from .recipes import recipe, softmax, total, up
 
-FEW_QUERIES, FEW_SCORES = 4, 1024              # up to here ordinary rows are quicker
+TRAINED_SCORES = 1 << 20                       # of all heads together: up to here keeping them is quicker than making them again in backward
 HEADS = -3
 
 
@@ -36,10 +36,15 @@ class AttentionSpec(NamedTuple):
 
 
 def mask_of(spec, more): return more[0] if spec.mask else None
-def plain(spec): return spec._replace(lse=False)
 def masked(mask): return () if mask is None else (mask,)
 def group(q, k): return q.shape[HEADS] // max(k.shape[HEADS], 1) if len(q.shape) > 2 else 1
-def fused(q, k): return q.shape[-2] > FEW_QUERIES and q.shape[-2] * k.shape[-2] > FEW_SCORES
+
+
+def fused(spec, q, k) -> bool:
+    """One kernel, or ordinary rows? Those are quicker for few queries, which leave most lanes empty, and in training while the scores are few."""
+    queries, keys = q.shape[-2], k.shape[-2]
+    if queries < 8 or queries <= 16 and keys > 8 * queries: return False
+    return not spec.lse or _rows(q) * keys > TRAINED_SCORES
 
 
 def _infer(spec, q, k, v, *more):
@@ -177,12 +182,12 @@ def part(flat, shape, offset=0): return flat.viewed(shape, contiguous(shape), of
 # ---- the rows
 def _expand(spec, q, k, v, *more):
     mask = mask_of(spec, more)
-    if not fused(q, k): return weights(spec, q, k, mask).matmul(up(spread(v, q))).to(q.dtype)
+    if not fused(spec, q, k): return weights(spec, q, k, mask).matmul(up(spread(v, q))).to(q.dtype)
     return part(q.row(attend, k, v, *masked(mask), attr=spec), (*q.shape[:-1], v.shape[-1])).to(q.dtype)
 
 
 def _expand_lse(spec, q, k, v, *more):
-    if fused(q, k): return part(q.row(attend, k, v, *more, attr=spec), q.shape[:-1], _rows(q) * v.shape[-1])
+    if fused(spec, q, k): return part(q.row(attend, k, v, *more, attr=spec), q.shape[:-1], _rows(q) * v.shape[-1])
     s = scores(spec, q, k, mask_of(spec, more))
     if not s.shape[-1]: return q.filled(q.shape[:-1], math.inf, s.dtype)
     top = s.amax(last(s), True)
@@ -193,7 +198,7 @@ def _expand_lse(spec, q, k, v, *more):
 def _expand_back(which):
     def expand(spec, g, o, lse, q, k, v, *more):
         mask = mask_of(spec, more)
-        if not fused(q, k): return _formula(which, spec, g, q, k, v, mask)
+        if not fused(spec, q, k): return _formula(which, spec, g, q, k, v, mask)
         before, x = _sizes(q, k, v)[:"qkv".index(which)], dict(q=q, k=k, v=v)[which]
         return part(g.row(attend_back, o, lse, q, k, v, *masked(mask), attr=spec), x.shape, sum(before)).to(x.dtype)
     return expand
