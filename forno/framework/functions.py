@@ -87,7 +87,7 @@ def pow(input, exponent):
         return owned(record(rc.power, (read(input),), exponent))
     x, y = read(input) if isinstance(input, Tensor) else number(input), read(exponent) if isinstance(exponent, Tensor) else number(exponent)
     check_numbers("pow", input, exponent, x, y)
-    if y.__class__ is int and y < 0 and x.__class__ is Node and x.line.dtype.category == dt.INT:
+    if y.__class__ is int and y < 0 and x.__class__ is Node and x.line.dtype.category < dt.FLOAT:
         raise RuntimeError("Integers to negative integer powers are not allowed.")
     if y.__class__ is int and x.__class__ is Node and x.line.dtype.category == dt.INT: held(y, x.line.dtype)
     return owned(record(fns.pow_, (x, y)))

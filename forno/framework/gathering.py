@@ -203,7 +203,7 @@ def index_add(input, dim, index, source, *, alpha=1):
         raise RuntimeError(f"index_add_(): Number of indices ({index.numel()}) should be equal to source.size(dim): ({shape_of(source)})")
     if len(shape_of(source)) != len(shape_of(input)) and shape_of(source) and shape_of(input):
         raise RuntimeError(f"source tensor shape must match self tensor shape, excluding the specified dimension. Got self.shape = {list(shape_of(input))} source.shape = {list(shape_of(source))}")
-    if alpha != 1: source = multiply(source, alpha)
+    if alpha != 1: source = multiply(source, alpha).to(source.dtype)
     d = flat_dim(input, dim)
     return along(ga.index_write, input, d, indices_of(index), source, (d, "sum", True))
 

@@ -4,16 +4,19 @@ The value table is a row of 8-byte words: addresses of inputs, addresses of outp
 """
 from __future__ import annotations
 
+import ctypes
 import math
 import struct
 import time
+
+import numpy as np
 
 from ..core.errors import StepError
 from ..core.flags import flags
 from ..core.graph import Graph, Scalar
 from ..core.kernels import Host, Native, Nest
 from ..core.plan import Place, Plan
-from ..core.shape import contiguous
+from ..core.shape import as_numpy_strided, contiguous, whole
 from ..core.trace import trace
 from ..cpu import launch, memory
 from ..graph.line import Slice
@@ -82,6 +85,32 @@ def word(x):
     raise OverflowError("int too big to convert")
 
 
+def copied(line) -> bool:
+    """Is this output, which needs no kernel, a copy of an input (clone, contiguous) and no mere view of it?"""
+    if line.op.name in VIEWS and line.prev.op.name == "input": return False
+    lines = {l.slot: l for l in line.program()}
+    while line.op.name in VIEWS: line = lines[line.ins[0]]
+    return line.op.name != "input"
+
+
+VIEWS = ("view", "detach", "gradleaf")
+
+
+def private(buffer, view, line):
+    """A copy of memory that something outside sees: what is written there must not reach it."""
+    out = gathered(buffer, view, line)
+    return out if line.strides is None else Slice(out, whole(line.shape), line.dtype.size)
+
+
+def gathered(buffer, view, line):
+    """A value that lies scattered in some buffer, row-major in one of its own."""
+    out = memory.empty(math.prod(line.shape) * line.dtype.size)
+
+    def flat(b): return np.frombuffer((ctypes.c_char * b.nbytes).from_address(b.address), line.dtype.code)
+    if out.nbytes: flat(out).reshape(line.shape)[...] = as_numpy_strided(flat(buffer), view)
+    return out
+
+
 class Runner:
     """Calls a plan: buffers of the inputs and the run's numbers in, buffers of the outputs out."""
 
@@ -123,6 +152,7 @@ class Runner:
         self.seen = [(j, o.view) for j, o in enumerate(plan.outs) if o.kind != "alias" and o.view is not None]
         self.taken = [(j, o.source.index) for j, o in enumerate(plan.outs) if o.kind == "donated"]
         self.alias = [(j, o.source.kind == "in", o.source.index, o.view, self.dense(j, o)) for j, o in enumerate(plan.outs) if o.kind == "alias"]
+        self.copies = {j for j, given, *_ in self.alias if given and copied(lines[j])}
         self.outs = outs
         self.nbytes = [math.prod(l.shape) * l.dtype.size for l in lines]
 
@@ -172,7 +202,8 @@ class Runner:
             if b.__class__ is Slice:
                 if given: view = view._replace(offset=view.offset + b.view.offset)     # the plan knows an input from its first element on
                 b = b.buffer
-            result[j] = b if dense and view.offset == 0 and b.nbytes == self.nbytes[j] else Slice(b, view, self.lines[j].dtype.size)
+            if j in self.copies and b.exposed: result[j] = private(b, view, self.lines[j])
+            else: result[j] = b if dense and view.offset == 0 and b.nbytes == self.nbytes[j] else Slice(b, view, self.lines[j].dtype.size)
         return result
 
     def stop_and_go(self, vals, buffers, result):

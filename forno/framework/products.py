@@ -29,7 +29,7 @@ def addr(input, vec1, vec2, *, beta=1, alpha=1):
 
 
 def addbmm(input, batch1, batch2, *, beta=1, alpha=1):
-    return _scaled(input, fn.sum(neural.bmm(batch1, batch2), 0), neural.factor(beta, input), neural.factor(alpha, input))
+    return _scaled(input, fn.sum(neural.bmm(batch1, batch2), 0, dtype=batch1.dtype), neural.factor(beta, input), neural.factor(alpha, input))
 
 
 def conjugate(x): return apply(ew.conj_, x) if x.dtype.is_complex else x

@@ -11,13 +11,12 @@ import math
 import weakref
 from sys import getrefcount
 
-import numpy as np
-
-from ..core.shape import View, as_numpy_strided, compose, contiguous, whole
+from ..core.shape import View, compose, contiguous, whole
 from ..cpu import memory as memory_floor
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, History, Leaf, Node, Poison, Slice, given, record, varying
 from .engine import flush
+from .native import gathered
 
 new = object.__new__
 FULL = mv.full
@@ -306,21 +305,12 @@ def land(old: Node, t: Tensor):
     if any(n.buf is target for n in mine): return          # it was written in place already
     now = mine[0] if s is None else s.node
     source = now.buf
-    if source.__class__ is Slice: source = gathered(source, now.line)
+    if source.__class__ is Slice: source = gathered(source.buffer, source.view, now.line)
     keep = memory_floor.empty(target.nbytes)
     ctypes.memmove(keep.address, target.address, target.nbytes)
     ctypes.memmove(target.address, source.address, target.nbytes)
     old.buf = keep
     for n in mine: n.buf = target
-
-
-def gathered(source: Slice, line):
-    """A value that lies scattered in some buffer, row-major in one of its own."""
-    out = memory_floor.empty(math.prod(line.shape) * line.dtype.size)
-
-    def flat(b): return np.frombuffer((ctypes.c_char * b.nbytes).from_address(b.address), line.dtype.code)
-    if out.nbytes: flat(out).reshape(line.shape)[...] = as_numpy_strided(flat(source.buffer), source.view)
-    return out
 
 
 def settle_alone(t: Tensor):

@@ -153,3 +153,15 @@ def test_views_of_a_part_that_is_a_leaf():
     (x.view(2, 4)[:, 1:] * 2).sum().backward()
     assert x.grad.tolist() == [0, 2, 2, 2] * 2
     assert x[None].requires_grad and x.split(2)[1].requires_grad and x.reshape(4, 2).t().requires_grad
+
+
+@pytest.mark.parametrize("size", [10, 100000])
+@pytest.mark.parametrize("make", [lambda x: x.clone(), lambda x: x[::2].clone(), lambda x: x.reshape(2, -1).t().contiguous(), lambda x: x[1:].clone()[2:], lambda x: x.reshape(2, -1).t().clone()])
+def test_a_copy_is_no_part_of_what_numpy_sees(make, size):
+    outside = np.ones(size, np.float32)
+    c = make(forno.from_numpy(outside))
+    assert c.sum().item() == c.numel()
+    outside[:] = 5
+    assert c.sum().item() == c.numel()
+    c.mul_(3)
+    assert outside[0] == 5 and c.reshape(-1)[0].item() == 3
