@@ -522,20 +522,20 @@ def copied(x, memo):
     if id(x) not in memo:
         if not x.is_leaf: raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.")
         t = clone(detach(x))
-        if x.requires_grad: t.requires_grad_()
-        memo[id(x)] = t
+        t.__class__ = x.__class__
+        memo[id(x)] = finish(t, x.requires_grad)
     return memo[id(x)]
 
 
-def rebuilt(layout, parts, values, size, coalesced, requires_grad):
+def rebuilt(layout, parts, values, size, coalesced, requires_grad, cls=Tensor):
     """What pickle calls."""
-    p = Pattern(layout, tuple(size), tuple(parts), coalesced)
-    return finish(made(p, values), requires_grad)
+    t = made(Pattern(layout, tuple(size), tuple(parts), coalesced), values)
+    return finish(t, requires_grad) if cls is Tensor else make_subclass(cls, t, requires_grad)
 
 
-def reduce_ex(x, protocol):
-    p = x.pattern
-    return rebuilt, (p.layout, p.parts, detached(x.carrier), p.size, p.coalesced, x.requires_grad)
+def reduce_ex(x, protocol=2):
+    p, cls = x.pattern, next(dense for dense, sparse in CLASSES.items() if sparse is type(x))
+    return rebuilt, (p.layout, p.parts, detached(x.carrier), p.size, p.coalesced, x.requires_grad, cls)
 
 
 def shallow(x): return like(x, x.carrier)

@@ -1,6 +1,8 @@
 """Which names sparse tensors answer to: their methods, and the functions that other tensors' functions lead to when an argument is sparse."""
 from __future__ import annotations
 
+from multiprocessing import reduction
+
 from ..core import dtype as dt
 from ..core.op import TABLE
 from . import sparse as sp, sparse_math as sm
@@ -69,6 +71,7 @@ def hang(cls, names: dict):
     SparseTensor.T = SparseTensor.mT = property(sm.t)
     for name, t in dict(float=dt.float32, double=dt.float64, half=dt.float16, bfloat16=dt.bfloat16, long=dt.int64, int=dt.int32, short=dt.int16, char=dt.int8, byte=dt.uint8, bool=dt.bool,
                         cfloat=dt.complex64, cdouble=dt.complex128).items(): setattr(SparseTensor, name, sp.caster(t))
+    reduction.ForkingPickler.register(SparseTensor, sp.reduce_ex)
     cls.narrow_copy = sm.narrow_copy
     cls.sparse_mask, cls.is_sparse_csr = sm.sparse_mask, property(lambda x: False)
     for f in (sp.coalesce, sp._indices, sp._values): setattr(cls, f.__name__, sp.only_sparse(f))

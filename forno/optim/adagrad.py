@@ -7,6 +7,7 @@ from .optimizer import Rule, check_fused, check_lr, check_not_negative, number
 
 class Adagrad(Rule):
     """p -= lr * g / (sqrt(sum of g²) + eps)"""
+    _sparse_too = True
     _older = {"foreach": None, "maximize": False, "differentiable": False, "fused": None}
 
     def __init__(self, params, lr=1e-2, lr_decay=0, weight_decay=0, initial_accumulator_value=0, eps=1e-10, foreach=None, *, maximize=False,

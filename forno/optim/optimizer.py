@@ -248,10 +248,17 @@ class Rule(Optimizer):
         for p in group["params"]:
             grad = p.grad
             if grad is None: continue
+            if grad.__class__ is not torch.Tensor and grad.is_sparse and not self._sparse_too: raise RuntimeError(self._refusal())
             state = self.state[p]
             if not state: self._begin(p, group, state)
             found.append((p, -grad if maximize else grad, state))
         return found
+
+    _sparse_too = False                        # can the rule take a sparse gradient?
+
+    def _refusal(self) -> str:
+        if any(cls.__name__ == "Adam" for cls in type(self).__mro__): return "Adam does not support sparse gradients, please consider SparseAdam instead"
+        return f"{type(self).__name__} does not support sparse gradients"
 
     # PyTorch's optimizers treat the two parts of a complex number as independent reals
 

@@ -187,6 +187,17 @@ def test_optimizers(name):
     both(program)
 
 
+@pytest.mark.parametrize("name", "Adam AdamW RMSprop Adadelta Adamax NAdam RAdam ASGD Rprop".split())
+def test_refusals(name):
+    said = []
+    for t in (forno, torch):
+        e = table(t)
+        e(t.tensor([1])).sum().backward()
+        with pytest.raises(RuntimeError) as info: getattr(t.optim, name)(e.parameters(), lr=0.1).step()
+        said.append(str(info.value))
+    assert said[0] == said[1]
+
+
 def test_sparse_parameter_learns():
     """A leaf that is sparse itself, trained by SGD."""
     for t in (forno, torch):

@@ -101,3 +101,24 @@ def test_values_are_shared():
 
 
 def test_same_places_twice(): same(d(forno).coalesce(), d(torch).coalesce())
+
+
+def test_parameters_are_pickled():
+    p = pickle.loads(pickle.dumps(forno.nn.Parameter(x(forno))))
+    assert isinstance(p, forno.nn.Parameter) and p.is_sparse and p.requires_grad and p.to_dense().tolist() == [[0, 0, 3], [4, 0, 5]]
+
+
+def test_parameters_are_copied():
+    p = copy.deepcopy(forno.nn.Parameter(x(forno)))
+    assert isinstance(p, forno.nn.Parameter) and p.is_sparse and p.is_leaf and p.to_dense().tolist() == [[0, 0, 3], [4, 0, 5]]
+
+
+def from_worker(k): return x(forno) * k
+
+
+def test_data_from_workers():
+    class Matrices(forno.utils.data.Dataset):
+        def __len__(self): return 3
+        def __getitem__(self, k): return from_worker(k)
+    got = list(forno.utils.data.DataLoader(Matrices(), batch_size=None, num_workers=1))
+    assert [s.to_dense().tolist()[0] for s in got] == [[0, 0, 0], [0, 0, 3], [0, 0, 6]] and all(s.is_sparse for s in got)

@@ -127,7 +127,7 @@ class _Pickler(pickle.Pickler):
         super().__init__(file, protocol=5, buffer_callback=lambda b: self.arrays.append(b.raw()))
 
     def persistent_id(self, obj):
-        if not isinstance(obj, torch.Tensor): return None
+        if not isinstance(obj, torch.Tensor) or obj.layout is not torch.strided: return None
         self.tensors.append(memory.raw_bytes(obj))
         return obj.dtype, tuple(obj.shape), bool(obj.requires_grad), len(self.tensors) - 1
 
