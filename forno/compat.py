@@ -21,7 +21,7 @@ from .version import SPEAKS, TorchVersion
 
 ROOTS = {"torch": "forno", "torchvision": "forno.vision"}
 ELSEWHERE = {                                  # PyTorch's modules that have another place here
-    "forno.autograd.function": "forno.framework.autograd", "forno.autograd.gradcheck": "forno.framework.gradcheck",
+    "forno.autograd.function": "forno.framework.custom", "forno.autograd.gradcheck": "forno.framework.gradcheck",
     "forno.autograd.functional": "forno.framework.functional_autograd",
     "forno.storage": "forno.framework.sharing", "forno.functional": "forno.framework.api",
     "forno._tensor_str": "forno.framework.printing", "forno._tensor": "forno.framework.tensor", "forno.return_types": "forno.framework.results",

@@ -7,8 +7,8 @@ from __future__ import annotations
 from ..core import dtype as dt
 from ..dnn import gather as ga
 from . import functions as fn, gathering, views
-from .autograd import Function, once_differentiable
 from .bind import apply
+from .custom import Function, once_differentiable
 from .patterns import Pattern, rows
 from .size import sparse_coo
 from .sparse import made

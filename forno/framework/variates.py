@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..core import dtype as dt
 from ..dnn import elementwise as ew, functions as fns, special as sp
 from . import data, functions as fn, views
-from .autograd import Function
+from .custom import Function
 from .bind import apply
 from .randoms import constant_of, drawn, engine
 from .tensor import Tensor

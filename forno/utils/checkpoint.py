@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 
 from ..framework import api as torch
+from ..framework.custom import Function
 
 
-class _Again(torch.autograd.Function):
+class _Again(Function):
     @staticmethod
     def forward(ctx, run, preserve, contexts, *args):
         ctx.run, ctx.args, ctx.contexts = run, args, contexts

@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict
 
 from ...framework import api as torch
+from ...framework.custom import Function
 
 _ids = itertools.count()
 
@@ -173,7 +174,7 @@ class Hooks:
 
 # ---- the backward pass seen from a module -----------------------------------------------------------------------------------------------
 
-class _Tap(torch.autograd.Function):
+class _Tap(Function):
     """Identity whose gradient passes through `seen(grads) -> grads`: the gradients of all its tensors arrive together."""
 
     @staticmethod
