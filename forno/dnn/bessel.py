@@ -162,12 +162,6 @@ K1_FAR = (-5.75674448366501715755e-18, 1.79405087314755922667e-17, -5.6894625584
 K_NEAR, K_FAR = (K0_NEAR, K1_NEAR), (K0_FAR, K1_FAR)
 
 
-def _i(order):
-    """As i0 and i1, which have a limit at infinity; these don't."""
-    emit, oracle = _bessel(order, False)
-    return (lambda b, x: b.select(b.isinf(x), b.const(NAN, x), emit(b, x))), (lambda x: NAN if math.isinf(x) else float(oracle(x)))
-
-
 def _k(order, scaled):
     i_emit, i_oracle = _bessel(order, False)
 
@@ -198,7 +192,7 @@ def _np_clenshaw(x, coefficients):
     return (a - p) / 2
 
 
-modified_bessel_i0, modified_bessel_i1 = bare("modified_bessel_i0", *_i(0)), bare("modified_bessel_i1", *_i(1))
+modified_bessel_i0, modified_bessel_i1 = bare("modified_bessel_i0", *_bessel(0, False)), bare("modified_bessel_i1", *_bessel(1, False))
 modified_bessel_k0, modified_bessel_k1 = bare("modified_bessel_k0", *_k(0, False)), bare("modified_bessel_k1", *_k(1, False))
 scaled_modified_bessel_k0, scaled_modified_bessel_k1 = bare("scaled_modified_bessel_k0", *_k(0, True)), bare("scaled_modified_bessel_k1", *_k(1, True))
 

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ..core import dtype as dt
-from .elementwise import as_tensor, inexact, row, select, sgn, zeros
+from .elementwise import abs_, as_tensor, inexact, row, select, sgn, zeros
 from .functions import SQRT_PI, exp, fn, log
 
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)     # B2, B4, …
@@ -298,21 +298,27 @@ def _bessel(order, scaled):
             near = b.mul(b.mul(a, 0.5), series)
             out = b.select(b.lt(b.abs(x), 1.0), b.div(near, grown), out)
         if not scaled: out = b.mul(out, grown)
-        out = b.select(b.isinf(x), b.const(0.0 if scaled else INF, x), out)
+        out = b.select(b.isinf(x), b.const(0.0 if scaled else NAN, x), out)
         if order: out = b.select(b.lt(x, 0.0), b.neg(out), out)
         return b.select(b.isnan(x), x, out)
 
     def oracle(x):
-        if math.isinf(x): return 0.0 if scaled else (math.copysign(INF, x) if order else INF)
+        if math.isinf(x): return 0.0 if scaled else NAN                            # as PyTorch has it
         theta = (np.arange(400) + 0.5) * math.pi / 400
         return float(np.mean(np.exp(x * np.cos(theta) - (abs(x) if scaled else 0)) * np.cos(order * theta)))
     return emit, f64(oracle)
 
 
+def _slope_of_i1(g, x, slope):
+    """½ at 0 and where the quotient says nothing any more."""
+    clear = x.row(abs_) > (2.220446049250313e-16 if x.dtype is dt.float64 else 1.1920929e-7)
+    return g * select(clear, slope(select(clear, x, 1)), 0.5)
+
+
 i0 = special("i0", *_bessel(0, False), lambda g, o, x: g * x.row(i1), names="i0 special.i0")
 i0e = special("i0e", *_bessel(0, True), lambda g, o, x: g * (x.row(i1e) - x.row(sgn) * o), saves="ao")
-i1 = special("i1", *_bessel(1, False), lambda g, o, x: g * select(x == 0, 0.5, x.row(i0) - o / select(x == 0, 1, x)), saves="ao")
-i1e = special("i1e", *_bessel(1, True), lambda g, o, x: g * select(x == 0, 0.5, x.row(i0e) - o * (x.row(sgn) + 1 / select(x == 0, 1, x))), saves="ao")
+i1 = special("i1", *_bessel(1, False), lambda g, o, x: _slope_of_i1(g, x, lambda y: x.row(i0) - o / y), saves="ao")
+i1e = special("i1e", *_bessel(1, True), lambda g, o, x: _slope_of_i1(g, x, lambda y: x.row(i0e) - o * (x.row(sgn) + 1 / y)), saves="ao")
 
 
 # ---- normal distribution
