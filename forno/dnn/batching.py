@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ..core.op import dtype_of
 from ..core.shape import View, broadcast, contiguous
 from ..core.state import state
-from . import attention, contract, elementwise, factor, fft, gather, linalg, movement as mv, norm, pool, recipes, reduce, scan, sort
+from . import attention, contract, elementwise, factor, fft, gather, linalg, movement as mv, norm, pool, recipes, reduce, sort
 
 
 class Part(NamedTuple):

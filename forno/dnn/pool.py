@@ -17,7 +17,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.shape import View, contiguous, follows
 from .contract import matmul
-from .elementwise import floor_divide, maximum, minimum, select, trunc_divide
+from .elementwise import maximum, minimum, select, trunc_divide
 from .gather import gather, gather_back
 from .movement import put, view
 from .recipes import need, recipe, up

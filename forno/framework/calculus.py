@@ -8,7 +8,7 @@ from ..core.shape import normalize_dim
 from ..dnn import elementwise as ew
 from ..dnn import functions as fns
 from ..dnn import movement as mv
-from . import creation, data, functions as fn, gathering, linalg, statistics, views
+from . import creation, data, functions as fn, gathering, linalg, views
 from .bind import apply, binary
 from .results import named
 from .tensor import Tensor

@@ -10,7 +10,7 @@ from ..dnn import movement as mv
 from . import complexes, creation, data, functions as fn, gathering, linalg, methods, statistics, views
 from .bind import apply, element_type
 from .size import on_cpu
-from .tensor import Tensor, detached
+from .tensor import detached
 from .views import shape_of
 
 

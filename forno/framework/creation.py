@@ -6,18 +6,17 @@ import math
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.shape import View, contiguous
 from ..core.state import state
 from ..cpu import memory as mem
 from ..dnn import movement as mv
 from ..dnn.elementwise import TITLES
-from ..graph.line import LOCAL, ambient, record
+from ..graph.line import ambient, record
 from . import data, functions as fn, views
 from .data import from_data, from_numpy
 from .bind import apply, element_type, held, number
 from .layouts import elsewhere
 from .size import on_cpu, strided
-from .tensor import Tensor, owned, read, require_grad, wrap
+from .tensor import Tensor, owned, wrap
 from .views import ints, shape_of
 
 

@@ -14,7 +14,6 @@ from ..dnn import special as sp
 from . import arrange, complexes, creation, functions as fn, neural, views
 from .bind import apply
 from .out import with_out
-from .tensor import Tensor
 from .views import shape_of
 
 

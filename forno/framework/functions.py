@@ -8,7 +8,7 @@ import math
 from operator import index
 
 from ..core import dtype as dt
-from ..core.shape import View, broadcast, contiguous, exactly, normalize_dim, restride, whole
+from ..core.shape import broadcast, exactly, normalize_dim, restride, whole
 from ..core.state import state
 from ..dnn import contract as ct
 from ..dnn import elementwise as ew
@@ -16,7 +16,7 @@ from ..dnn import functions as fns
 from ..dnn import movement as mv
 from ..dnn import recipes as rc
 from ..dnn import reduce as rd
-from ..graph.line import LOCAL, Node, Ref, new, record
+from ..graph.line import LOCAL, Node, new, record
 from . import views
 from .bind import NUMBERS, apply, binary, check_divisor, check_numbers, element_type, held, number, operand
 from .layouts import OTHERS, elsewhere

@@ -4,10 +4,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..core import dtype as dt
-from . import data, functions as fn, gathering, views
+from . import data, gathering, views
 from .bind import constant
 from .methods import copy_
-from .tensor import Tensor, check_write, memory, owned, read, write
+from .tensor import Tensor, owned
 from .views import shape_of
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 import math
 
 from ..core import dtype as dt
-from ..core.shape import View, contiguous, is_contiguous, whole
 from ..dnn import elementwise as ew
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, Leaf, Node, record
 from . import autograd, data, functions as fn, gradfn, views
-from .bind import NUMBERS, apply, binary, constant, element_type, inplace, land, number, operand, unary
+from .bind import apply, constant, element_type, number, unary
 from .layouts import FUNCTIONS, OTHERS
 from .size import CPU, Size, on_cpu, strided
-from .tensor import Alias, Lens, Tensor, check_write, data_of, detached, leaf_on, memory, owned, read, require_grad, share, version, whole_write, wrap, write
+from .tensor import Lens, Tensor, check_write, data_of, detached, leaf_on, memory, owned, read, require_grad, version, whole_write, write
 from .views import shape_of
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 import math
 
 from ..core import dtype as dt
-from ..core.shape import View, normalize_dim, whole
+from ..core.shape import normalize_dim, whole
 from ..dnn import elementwise as ew
 from ..dnn import gather as ga
 from ..dnn import movement as mv
 from ..dnn import recipes as rc
 from . import creation, data, functions as fn, gathering, views
-from .bind import apply, number
+from .bind import apply
 from .modes import no_grad
-from .tensor import Tensor, read
+from .tensor import Tensor
 from .views import shape_of
 
 

@@ -8,7 +8,6 @@ from ..core.shape import normalize_dim
 from ..dnn import elementwise as ew
 from . import creation, functions as fn, neural, views
 from .bind import apply, binary
-from .tensor import Tensor
 from .views import shape_of
 
 multiply = binary(ew.mul)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..core.dtype import COMPLEX
 from ..core.op import keeps
 from ..core.state import state
-from .line import LOCAL, History, Leaf, Node, Poison, Ref, record
+from .line import LOCAL, History, Leaf, Node, Ref, record
 
 
 class Face(NamedTuple):
@@ -153,7 +153,7 @@ class Derivation:
         needed = [i for i, x in enumerate(ins) if x.__class__ is Node and i < len(rules) and rules[i] is not None
                   and (x.line.grad or x.past.__class__ is Leaf) and self.reaches(x)]
         if not needed: return
-        if op.saves:
+        if op.saves and not (op.passes and all([i in op.passes for i, x in enumerate(ins) if x.__class__ is Node and x.line.grad])):
             if self.is_freed(n):
                 raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
                                    "Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify retain_graph=True if "

@@ -10,7 +10,7 @@ rule is a linear function of the gradient it is given, J^T g, and J t is what tr
 """
 from __future__ import annotations
 
-from ..core.dtype import COMPLEX, FLOAT
+from ..core.dtype import FLOAT
 from ..core.op import keeps
 from .derive import Derivation, to_dtype, vertex
 from .line import History, Leaf, Node

@@ -7,7 +7,7 @@ from __future__ import annotations
 from ..framework import api as torch
 from . import functional as F
 from .functional.activation import _into
-from .functional.dropout import _alpha_dropout, _feature_dropout
+from .functional.dropout import _feature_dropout
 from .functional.recurrent import CELLS, recurrent
 from .functional.sparse import _renorm_
 
