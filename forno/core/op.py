@@ -49,6 +49,7 @@ class Op:
     pointwise: bool = field(default=False, kw_only=True)      # one result per element of the broadcast operands: their order of axes in memory is kept
     layout: Callable | None = field(default=None, kw_only=True)       # (attr, shape, *operands) -> the result's strides, or None for row-major
     check: Check | None = field(default=None, kw_only=True)
+    passes: tuple[int, ...] = field(default=(), kw_only=True) # operands whose gradient rule reads no value: if only they move, nothing is saved
     kind: ClassVar[str] = "op"
 
     def checks(self, dtype, operands, tensor: type) -> bool:

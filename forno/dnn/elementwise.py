@@ -92,7 +92,7 @@ def infer_elementwise(row_compute, row_result, operands):
 
 
 def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", saves="", names=None, kernel=None, refuse=None, check=None, wraps=None,
-        layout=None) -> Elementwise:
+        layout=None, passes=()) -> Elementwise:
     """Make one row. `kernel` is PyTorch's name for it in "not implemented for" errors; `refuse` maps a category to another error text; `wraps`: numbers
     that PyTorch turns into tensors (usually both operands)."""
     allowed = {"bifc".index(c) for c in types}
@@ -108,7 +108,7 @@ def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", sav
     return Elementwise(name, lambda attr, *xs: infer_elementwise(compute, result, xs), check=check,
                        grads=tuple(g and (lambda g_, o, *xs, attr=None, rule_=g: rule_(g_, o, *xs)) for g in grads), saves=saves,
                        oracle=lambda attr, *xs: _quiet(oracle, xs), emit=emit, compute=compute, result=result,
-                       names=(name,) if names is None else tuple(names.split()), layout=layout,
+                       names=(name,) if names is None else tuple(names.split()), layout=layout, passes=passes,
                        wraps=wraps if wraps is not None else 0 if rule in (tensors, tensors_inexact) else 2)
 
 
@@ -207,10 +207,10 @@ add_scaled = row("add_scaled", lambda b, x, y, k: b.fma(y, k, x), lambda x, y, k
                  lambda g, o, x, y, k: g, lambda g, o, x, y, k: times(g, k), rule=scaled, names="")
 addcmul = row("addcmul", wide(lambda b, x, y, z, k: b.fma(b.mul(k, y), z, x)), lambda x, y, z, k: x + k * y * z,
               lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: times(g, z * k), lambda g, o, x, y, z, k: times(g, y * k), rule=tensors,
-              saves="bc", types="ifc", kernel="addcmul_cpu_out", names="")
+              saves="bc", passes=(0,), types="ifc", kernel="addcmul_cpu_out", names="")
 addcdiv = row("addcdiv", wide(lambda b, x, y, z, k: b.add(x, b.div(b.mul(k, y), z))), lambda x, y, z, k: x + k * y / z,
               lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: over(times(g, k), z), lambda g, o, x, y, z, k: -times(g, y * k / (z * z)),
-              rule=tensors, saves="bc", types="fc", names="",
+              rule=tensors, saves="bc", passes=(0,), types="fc", names="",
               refuse=dict.fromkeys((dt.BOOL, dt.INT), ADDCDIV))
 floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g), types="if", kernel="div_floor_cpu", check=DIVISOR)
 trunc_divide = row("trunc_divide", wide(lambda b, x, y: b.truncdiv(x, y)), _trunc_divide,

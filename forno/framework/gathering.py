@@ -16,7 +16,7 @@ from ..dnn import scan as sc
 from ..dnn import sort as so
 from ..graph.line import Poison, record
 from . import data, functions as fn, views
-from .bind import apply, binary, constant, land, number
+from .bind import apply, binary, constant, held, land, number
 from .results import named
 from .tensor import Tensor, check_write, owned, read
 from .views import shape_of
@@ -218,6 +218,7 @@ def index_fill(input, dim, index, value):
         raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
     if not input.dtype.is_complex and (value.dtype.is_complex if isinstance(value, Tensor) else isinstance(value, complex)):
         raise RuntimeError("index_fill_(): Converting complex Scalar to non-complex type is not supported")
+    if not isinstance(value, Tensor): held(value, input.dtype)
     d = flat_dim(input, dim)
     n = shape_of(input)[d] if shape_of(input) else 1
     index = claimed(indices_of(index), -n, n - 1, IndexError, f"index {{x}} is out of bounds for dimension {d} with size {n}")
