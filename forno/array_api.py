@@ -89,6 +89,9 @@ def result_type(*arrays_and_dtypes):
     return out
 
 
+def _default_complex(): return complex128 if _t.get_default_dtype() is float64 else complex64
+
+
 def _promoted_type(a, b):
     """Unsigned integers wider than a byte have no promotion in PyTorch: the standard's table."""
     integers, unsigned = _KINDS["integral"], _KINDS["unsigned integer"]
@@ -179,7 +182,7 @@ def eye(n_rows, n_cols=None, /, *, k=0, dtype=None, device=None):
 
 def linspace(start, stop, /, num, *, dtype=None, device=None, endpoint=True):
     """`num` numbers from start to stop, which is the last one, or the next one with endpoint=False."""
-    if dtype is None: dtype = complex128 if isinstance(start + stop, complex) and _t.get_default_dtype() is float64 else complex64 if isinstance(start + stop, complex) else _t.get_default_dtype()
+    if dtype is None: dtype = _default_complex() if isinstance(start + stop, complex) else _t.get_default_dtype()
     if endpoint: return _t.linspace(start, stop, num, dtype=dtype, device=device)
     return _t.linspace(start, stop, num + 1, dtype=dtype, device=device)[:-1]
 
@@ -278,17 +281,21 @@ def _summed_type(x, dtype):
     return int64 if x.dtype in _KINDS["signed integer"] or x.dtype is bool else x.dtype
 
 
+def _computed(wanted):
+    """The type that sums and products for a wanted type are computed in: their bits don't know their sign."""
+    return int64 if wanted is uint64 else wanted
+
+
 def sum(x, /, *, axis=None, dtype=None, keepdims=False):
     """Sum over the axes (all by default)."""
-    if not _axes(axis, x): return x.to(_summed_type(x, dtype), copy=True)
     wanted = _summed_type(x, dtype)
-    return _t.sum(x, _axes(axis, x), keepdims, dtype=int64 if wanted is uint64 else wanted).to(wanted)     # the bits of a sum don't know its sign
+    return _t.sum(x, _axes(axis, x), keepdims, dtype=_computed(wanted)).to(wanted) if _axes(axis, x) else x.to(wanted, copy=True)
 
 
 def prod(x, /, *, axis=None, dtype=None, keepdims=False):
     """Product over the axes (all by default)."""
     wanted = _summed_type(x, dtype)
-    out = x.to(int64 if wanted is uint64 else wanted, copy=True)
+    out = x.to(_computed(wanted), copy=True)
     for d in sorted((d % x.ndim for d in _axes(axis, x)), reverse=True): out = _t.prod(out, d, keepdims)
     return out.to(wanted)
 
@@ -310,7 +317,7 @@ def _cumulative(f, first):
             if x.ndim > 1: raise ValueError("axis must be given for an array of more than one axis")
             axis = 0
         wanted = _summed_type(x, dtype)
-        out = f(x.to(int64 if wanted is uint64 else wanted), axis).to(wanted)
+        out = f(x.to(_computed(wanted)), axis).to(wanted)
         if not include_initial: return out
         shape = list(x.shape)
         shape[axis] = 1
@@ -326,6 +333,8 @@ cumulative_prod = _named(_cumulative(_t.cumprod, 1), "cumulative_prod", "Product
 def matmul(x1, x2, /): return _t.matmul(*_promoted((x1, x2)))
 def matrix_transpose(x, /): return x.mT
 def tensordot(x1, x2, /, *, axes=2): return _t.tensordot(*_promoted((x1, x2)), axes)
+
+
 def vecdot(x1, x2, /, *, axis=-1):
     """Σ conj(x1) · x2 along an axis; the others broadcast."""
     if x1.shape[axis] != x2.shape[axis]: raise ValueError(f"vecdot: the arrays have {x1.shape[axis]} and {x2.shape[axis]} elements along axis {axis}")
@@ -394,7 +403,7 @@ class _Info:
 
     def default_dtypes(self, *, device=None):
         real = _t.get_default_dtype()
-        return {"real floating": real, "complex floating": complex128 if real is float64 else complex64, "integral": int64, "indexing": int64}
+        return {"real floating": real, "complex floating": _default_complex(), "integral": int64, "indexing": int64}
 
     def dtypes(self, *, device=None, kind=None):
         kinds = ("bool", "numeric") if kind is None else (kind,) if isinstance(kind, str) else kind

@@ -65,7 +65,9 @@ def tree_flatten(tree, is_leaf=None) -> tuple[list, TreeSpec]:
 
 def tree_unflatten(leaves, spec: TreeSpec) -> Any:
     leaves = list(leaves)
-    if len(leaves) != spec.num_leaves: raise ValueError(f"tree_unflatten(leaves, treespec): `leaves` has length {len(leaves)} but the spec refers to a pytree that holds {spec.num_leaves} items.")
+    if len(leaves) != spec.num_leaves:
+        raise ValueError(f"tree_unflatten(leaves, treespec): `leaves` has length {len(leaves)} but the spec refers to a pytree that holds "
+                         f"{spec.num_leaves} items.")
     return _built(iter(leaves), spec)
 
 
