@@ -59,40 +59,35 @@ def _infer(spec, q, k, v, *more):
 def _lse_infer(spec, q, k, v, *more): return q.dtype.opmath, q.shape[:-1]
 
 
-# ---- with a matrix of scores
-def spread(x, q):
-    """k or v with q's heads."""
-    n = group(q, x)
-    if n == 1: return x
-    shape = x.shape
-    return x.reshape((*shape[:-2], 1, *shape[-2:])).expand((*shape[:-2], n, *shape[-2:])).reshape((*shape[:HEADS], shape[HEADS] * n, *shape[-2:]))
+# ---- with a matrix of scores: queries that share a key head are more rows of it
+def joined(x, k):
+    """(…, H, L, n) as (…, heads of k, H / heads of k · L, n)"""
+    n = group(x, k)
+    return x if n == 1 else x.reshape((*k.shape[:-2], n * x.shape[-2], x.shape[-1]))
 
 
-def fold(g, x, q):
-    """A gradient of spread(x, q) in x's shape."""
-    n = group(q, x)
-    return g if n == 1 else g.reshape((*x.shape[:-2], n, *x.shape[-2:])).sum((len(x.shape) - 2,))
+def apart(x, q): return x if x.shape[:-1] == q.shape[:-1] else x.reshape((*q.shape[:-1], x.shape[-1]))
+def last(x): return (len(x.shape) - 1,)
+def turned(x): return x.transpose(-1, -2)
 
 
 def scores(spec, q, k, mask):
-    """(*batch, L, S)"""
-    s = (up(q) * spec.scale).matmul(up(spread(k, q)).transpose(-1, -2))
+    s = (joined(up(q), k) * spec.scale).matmul(turned(up(k)))
+    if not spec.causal and mask is None: return s
+    s = apart(s, q)
     if spec.causal: s = select(q.ramp(k.shape[-2]) <= q.ramp(q.shape[-2]).reshape((q.shape[-2], 1)), s, -math.inf)
-    if mask is None: return s
-    return select(mask, s, -math.inf) if mask.dtype is dt.bool else s + mask.to(s.dtype)
+    if mask is not None: s = select(mask, s, -math.inf) if mask.dtype is dt.bool else s + mask.to(s.dtype)
+    return joined(s, k)
 
 
 def weights(spec, q, k, mask):
     s = scores(spec, q, k, mask)
     w = s.row(softmax, attr=len(s.shape) - 1)
-    return w if mask is None or not s.shape[-1] else select(s.amax((len(s.shape) - 1,), True) == -math.inf, 0, w)
-
-
-def last(x): return (len(x.shape) - 1,)
+    return w if mask is None or not s.shape[-1] else select(s.amax(last(s), True) == -math.inf, 0, w)
 
 
 class Slopes(NamedTuple):
-    """weights P = softmax(scores), D = G Vᵀ, the scores' gradient S = P ∘ (D - rowsum(P ∘ D)); k and v with q's heads."""
+    """weights P = softmax(scores), D = G Vᵀ, the scores' gradient S = P ∘ (D - rowsum(P ∘ D)); queries and G joined."""
     q: object
     k: object
     v: object
@@ -106,34 +101,34 @@ class Slopes(NamedTuple):
 
 
 def slopes(spec, g, q, k, v, mask) -> Slopes:
-    p, g, wide = weights(spec, q, k, mask), up(g), up(spread(v, q))
-    d = g.matmul(wide.transpose(-1, -2))
-    return Slopes(up(q), up(spread(k, q)), wide, g, p, d - total(p * d, last(p)), d)
+    p, g, v = weights(spec, q, k, mask), joined(up(g), k), up(v)
+    d = g.matmul(turned(v))
+    return Slopes(joined(up(q), k), up(k), v, g, p, d - total(p * d, last(p)), d)
 
 
 def _formula(which, spec, g, q, k, v, mask):
     x = slopes(spec, g, q, k, v, mask)
-    if which == "q": return (x.s.matmul(x.k) * spec.scale).to(q.dtype)
-    if which == "k": return fold(x.s.transpose(-1, -2).matmul(x.q) * spec.scale, k, q).to(k.dtype)
-    if which == "v": return fold(x.p.transpose(-1, -2).matmul(x.g), v, q).to(v.dtype)
-    return sum_to(x.s, mask.shape).to(mask.dtype)
+    if which == "q": return apart(x.s.matmul(x.k) * spec.scale, q).to(q.dtype)
+    if which == "k": return (turned(x.s).matmul(x.q) * spec.scale).to(k.dtype)
+    if which == "v": return turned(x.p).matmul(x.g).to(v.dtype)
+    return sum_to(apart(x.s, q), mask.shape).to(mask.dtype)
 
 
 def _second(which, to, spec, u, g, q, k, v, mask):
     """The gradient for operand `to` of attention_<which> at gradient u, which runs through S (as W), P, and directly."""
-    x, u = slopes(spec, g, q, k, v, mask), up(u if which == "q" else spread(u, q))
+    x, u = slopes(spec, g, q, k, v, mask), joined(up(u), k) if which == "q" else up(u)
     if which == "v":
-        through_p, through_d = x.g.matmul(u.transpose(-1, -2)), None
+        through_p, through_d = x.g.matmul(turned(u)), None
     else:
-        w = (u.matmul(x.k.transpose(-1, -2)) if which == "q" else x.q.matmul(u.transpose(-1, -2))) * spec.scale
+        w = (u.matmul(turned(x.k)) if which == "q" else x.q.matmul(turned(u))) * spec.scale
         mean = total(w * x.p, last(w))
         through_p, through_d = w * x.lead - x.d * mean, x.p * (w - mean)
     s = x.p * (through_p - total(x.p * through_p, last(x.p)))
-    if to == "g": return (x.p.matmul(u) if which == "v" else through_d.matmul(x.v)).to(g.dtype)
-    if to == "v": return fold(through_d.transpose(-1, -2).matmul(x.g), v, q).to(v.dtype) if through_d is not None else None
-    if to == "q": return ((s.matmul(x.k) + x.s.matmul(u) if which == "k" else s.matmul(x.k)) * spec.scale).to(q.dtype)
-    if to == "k": return fold((s.transpose(-1, -2).matmul(x.q) + (x.s.transpose(-1, -2).matmul(u) if which == "q" else 0)) * spec.scale, k, q).to(k.dtype)
-    return sum_to(s, mask.shape).to(mask.dtype)
+    if to == "g": return apart(x.p.matmul(u) if which == "v" else through_d.matmul(x.v), q).to(g.dtype)
+    if to == "v": return turned(through_d).matmul(x.g).to(v.dtype)
+    if to == "q": return apart((s.matmul(x.k) + x.s.matmul(u) if which == "k" else s.matmul(x.k)) * spec.scale, q).to(q.dtype)
+    if to == "k": return ((turned(s).matmul(x.q) + turned(x.s).matmul(u) if which == "q" else turned(s).matmul(x.q)) * spec.scale).to(k.dtype)
+    return sum_to(apart(s, q), mask.shape).to(mask.dtype)
 
 
 # ---- the routines
@@ -182,7 +177,7 @@ def part(flat, shape, offset=0): return flat.viewed(shape, contiguous(shape), of
 # ---- the rows
 def _expand(spec, q, k, v, *more):
     mask = mask_of(spec, more)
-    if not fused(spec, q, k): return weights(spec, q, k, mask).matmul(up(spread(v, q))).to(q.dtype)
+    if not fused(spec, q, k): return apart(weights(spec, q, k, mask).matmul(up(v)), q).to(q.dtype)
     return part(q.row(attend, k, v, *masked(mask), attr=spec), (*q.shape[:-1], v.shape[-1])).to(q.dtype)
 
 
