@@ -19,9 +19,7 @@ NAMES = {tier: (HERE / f"{tier}.txt").read_text().split() for tier in ("t0", "t1
 UNSTABLE = "PyTorch's order of equal elements isn't stable for this type; ours is"
 KNOWN = {
     ("sort", torch.bfloat16): UNSTABLE, ("topk", torch.bfloat16): UNSTABLE,
-    ("div:trunc_rounding", torch.bfloat16): "PyTorch's vector code rounds the quotient before truncating, its scalar code doesn't; ours doesn't",
     ("as_strided:partial_views", torch.float32): "samples are views of larger tensors, and what is handed over here are copies",
-    ("nn.functional.interpolate:bilinear", torch.uint8): "PyTorch interpolates bytes in fixed point",
 }
 
 
