@@ -212,7 +212,8 @@ addcdiv = row("addcdiv", wide(lambda b, x, y, z, k: b.add(x, b.div(b.mul(k, y), 
               lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: over(times(g, k), z), lambda g, o, x, y, z, k: -times(g, y * k / (z * z)),
               rule=tensors, saves="bc", passes=(0,), types="fc", names="",
               refuse=dict.fromkeys((dt.BOOL, dt.INT), ADDCDIV))
-floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g), types="if", kernel="div_floor_cpu", check=DIVISOR)
+floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g),
+                   types="if", kernel="div_floor_cpu", check=DIVISOR)
 trunc_divide = row("trunc_divide", wide(lambda b, x, y: b.truncdiv(x, y)), _trunc_divide,
                    lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g),
                    types="if", kernel="div_trunc_cpu", names="", check=DIVISOR)
