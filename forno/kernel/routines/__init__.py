@@ -3,7 +3,8 @@
 Comes in: a core.kernels.Native. Goes out: a core.kernels.Launch. `dnn/{gather,sort,scan,random}.py` say what the words of each mean.
 
 A Native's operands are its row's operands in order, then the result; a row whose operand 0 is 'rw' writes its result over that operand and has no
-other result operand. All are dense and row-major, except those of `strided` rows, whose words say where they lie. Words follow the operands' positions in the value table.
+other result operand. All are dense and row-major, except those of `strided` rows, whose words say where they lie. Words follow the operands'
+positions in the value table.
 """
 from __future__ import annotations
 
