@@ -228,7 +228,7 @@ class F1(Function):
         return x.clone()
     @staticmethod
     def backward(ctx,g):
-        return g, 
+        return g,
 r=F1.apply(torch.ones(2)).requires_grad
 ----
 class F1(Function):

@@ -39,7 +39,7 @@ def twins(t: torch.Tensor, n: int) -> torch.Tensor:
     return torch.stack([flat.roll(k).reshape(t.shape) for k in range(n)]) if t.dtype.is_floating_point and t.dim() < 2 else torch.stack([t.clone() for _ in range(n)])
 
 
-def outputs(x, kind): return [t for t in walk.flat(x, kind)]
+def outputs(x, kind): return walk.flat(x, kind)
 
 
 def mapped(name, limit=3, dtype=torch.float32):
@@ -76,7 +76,7 @@ def pushed(name, limit=3):
         draw = torch.Generator().manual_seed(i)
         xs = [t.detach().clone().requires_grad_() if k in which else t for k, t in enumerate(tensors)]
         ts = [torch.randn(tensors[k].shape, generator=draw, dtype=torch.float64) for k in which]
-        outs = [o for o in outputs(call(op.op, [x.clone() if k in which else x for k, x in enumerate(xs)], torch), torch.Tensor)]
+        outs = outputs(call(op.op, [x.clone() if k in which else x for k, x in enumerate(xs)], torch), torch.Tensor)
         vs = [torch.randn(o.shape, generator=draw, dtype=torch.float64) for o in outs]
         ends = [(o, v) for o, v in zip(outs, vs) if o.requires_grad]
         if not ends: continue
