@@ -213,7 +213,9 @@ def main():
     names = options.names or list(CASES)
     if options.side: return side(options.side, names)
     found = rows([(measure("torch", names, options.threads), measure("forno", names, options.threads)) for _ in range(options.rounds)])
-    for r in found: print(f"{r['ratio']:7.2f} ({r['least']:.2f} … {r['most']:.2f})  {r['name']:45} {r['size']:7} {r['direction']:9} torch {r['torch_us']:10.1f} µs  forno {r['forno_us']:10.1f} µs")
+    for r in found:
+        print(f"{r['ratio']:7.2f} ({r['least']:.2f} … {r['most']:.2f})  {r['name']:45} {r['size']:7} {r['direction']:9}", end="")
+        print(f" torch {r['torch_us']:10.1f} µs  forno {r['forno_us']:10.1f} µs")
     print(*summary(found), sep="\n")
     if options.save: save(found, options.rounds, options.threads)
 

@@ -1,7 +1,8 @@
 """Writes docs/operations.md: what every PyTorch operation is here, taken from the op table and the api tables by trying.
 
     python tools/operations.py            write it (needs PyTorch, whose database of samples is tried)
-    python tools/operations.py --check    exit 1 if it is not what would be written
+    python tools/operations.py --check    exit 1 if it is not what would be written (a minute)
+    python tools/operations.py --rows     exit 1 if rows or entries have come or gone since (a second)
 
 Each name is called on PyTorch's sample arguments, type by type. Nothing is computed: a row's rule refuses a type when the line is made, and the lines that a
 call records say which rows it is made of. Its gradient is asked for once and once more.
@@ -22,7 +23,7 @@ import torch
 import forno
 from forno.core.op import TABLE
 from forno.dnn import batching
-from forno.framework import api, linalg
+from forno.framework import api
 from forno.framework.engine import flush
 from forno.graph.line import LOCAL
 from tests.conformance import walk
@@ -164,10 +165,15 @@ database of operations (`name:variant`) that stands in `tests/conformance/t0.txt
 """
 
 
+def listed() -> list[str]:
+    """The entries of the project's lists."""
+    return sorted({n for t in ("t0", "t1", "t2") if (path := ROOT / "tests" / "conformance" / f"{t}.txt").exists() for n in path.read_text().split() if n in walk.INFOS}, key=str.lower)
+
+
 def page() -> str:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    names = sorted({n for t in ("t0", "t1", "t2") if (path := ROOT / "tests" / "conformance" / f"{t}.txt").exists() for n in path.read_text().split() if n in walk.INFOS}, key=str.lower)
+    names = listed()
     entries = [Entry(n) for n in names]
     present, absent = [e for e in entries if e.there], [e for e in entries if not e.there]
     out = [HEAD, f"{len(present)} of {len(entries)} entries work for at least one type; {sum(not e.missing() for e in present)} of them for every class of types that PyTorch takes. "
@@ -181,13 +187,23 @@ def page() -> str:
     others = [n for n in functions(api) if n not in known]
     methods = sorted(n for n in dir(forno.Tensor) if not n.startswith("_") and n not in known and callable(getattr(forno.Tensor, n)) and n not in others)
     out += ["## Further names\n", "Without an entry above. Functions of `forno`:\n", words(n for n in others if n[-1] != "_") + "\n", "Methods that are no functions above:\n",
-            words(n for n in methods if n[-1] != "_") + "\n", "In place:\n", words(sorted({n for n in (*others, *methods) if n[-1] == "_"})) + "\n", "Functions of `forno.linalg`:\n",
-            words(n for n in functions(linalg) if f"linalg.{n}" not in known) + "\n", "## Rows\n", "All rows of the op table by kind.\n"]
-    for kind in KINDS: out += [f"**{kind}**: {words(sorted(o.name for o in TABLE.values() if o.kind == kind))}\n"]
+            words(n for n in methods if n[-1] != "_") + "\n", "In place:\n", words(sorted({n for n in (*others, *methods) if n[-1] == "_"})) + "\n", rows_by_kind()]
     return "\n".join(out)
 
 
+def rows_by_kind() -> str:
+    lists = (f"**{kind}**: {words(sorted(o.name for o in TABLE.values() if o.kind == kind))}\n" for kind in KINDS)
+    return "\n".join(["## Rows\n", "All rows of the op table by kind.\n", *lists])
+
+
+def complete() -> bool:
+    """Does the page name every entry and every row there is now?"""
+    text = PATH.read_text(encoding="utf-8")
+    return rows_by_kind() in text and all(f"\n| {n} |" in text for n in listed())
+
+
 if __name__ == "__main__":
+    if "--rows" in sys.argv[1:]: sys.exit(None if complete() else "stale: operations.md; run python tools/operations.py")
     text = page()
     if "--check" not in sys.argv[1:]: PATH.write_text(text, encoding="utf-8")
     elif not PATH.exists() or PATH.read_text(encoding="utf-8") != text: sys.exit("stale: operations.md; run python tools/operations.py")

@@ -26,6 +26,7 @@ class Builder(Writer):
         super().__init__()
         self.fma_native = isa.level == "neon" or isa.has("fma")
         self.round_native = isa.level == "neon" or isa.has("sse4.1")
+        self.narrowed: set[str] = set()        # float32 values that were float64: LLVM would round them to half in one step, which is a call
 
     # ---- memory
     def alloca(self, t, n: int = 1, count: int = 1) -> Val:
@@ -123,11 +124,11 @@ class Builder(Writer):
         self.put(f"call void @llvm.prefetch.p0(ptr {p.text}, i32 {int(write)}, i32 {locality}, i32 1)")
 
     # ---- arithmetic
-    def _widen(self, op, *xs):
-        """op in float32 on half operands, rounded back."""
+    def _widen(self, op, *xs, rounded=False):
+        """op in float32 on half operands, rounded back; `rounded`: op itself rounds from float64."""
         half = next(x.dtype for x in xs if isinstance(x, Val))
         out = op(*(self.cast(x, dt.float32) if isinstance(x, Val) and x.dtype in HALVES else x for x in xs))
-        return self.cast(out, half) if out.dtype is dt.float32 else out
+        return self._to_half(out, half, rounded) if out.dtype is dt.float32 else out
 
     def _arith(self, op, x, y) -> Val:
         x, y = self._two(x, y)
@@ -190,20 +191,20 @@ class Builder(Writer):
     def rem(self, x, y) -> Val:
         """The remainder with x's sign (C's fmod)."""
         x, y = self._two(x, y)
-        if x.dtype in HALVES: return self._widen(self.rem, x, y)
+        if x.dtype in HALVES: return self._widen(self.rem, x, y, rounded=True)
         return math.fmod(self, x, y) if x.dtype.category == dt.FLOAT else self.select(self.eq(y, 0), self.const(0, x), self._divide(x, y)[1])
 
     def mod(self, x, y) -> Val:
         """The remainder with y's sign (Python's %)."""
         x, y = self._two(x, y)
-        if x.dtype in HALVES: return self._widen(self.mod, x, y)
+        if x.dtype in HALVES: return self._widen(self.mod, x, y, rounded=True)
         r = self.rem(x, y)
         if not x.dtype.signed: return r
         return self.select(self.and_(self.ne(r, 0), self.xor(self.lt(r, 0), self.lt(y, 0))), self.add(r, y), r)
 
     def floordiv(self, x, y) -> Val:
         x, y = self._two(x, y)
-        if x.dtype in HALVES: return self._widen(self.floordiv, x, y)
+        if x.dtype in HALVES: return self._widen(self.floordiv, x, y, rounded=True)
         if x.dtype.category == dt.FLOAT: return math.floordiv(self, x, y)
         q, r = self._divide(x, y)
         if not x.dtype.signed: return q
@@ -355,7 +356,11 @@ class Builder(Writer):
         if t in HALVES: return self._to_half(self.cast(x, dt.float32), t, s is dt.float64)
         out = llvm_type(t, x.n)
         if s.category == dt.FLOAT:
-            if t.category == dt.FLOAT: return self.emit(f"{'fpext' if t.size > s.size else 'fptrunc'} {x} to {out}", t, x.n)
+            if t.category == dt.FLOAT and t.size > s.size: return self.emit(f"fpext {x} to {out}", t, x.n)
+            if t.category == dt.FLOAT:
+                narrow = self.emit(f"fptrunc {x} to {out}", t, x.n)
+                self.narrowed.add(narrow.text)
+                return narrow
             return self._float_to_int(x, t)
         if t.category == dt.FLOAT: return self.emit(f"{'sitofp' if s.signed else 'uitofp'} {x} to {out}", t, x.n)
         if s is not dt.bool and s.size == t.size: return self._as(x, t)
@@ -388,7 +393,7 @@ class Builder(Writer):
             i = self.bitcast(x, dt.uint32)
             up = self.add(i, self.add(self.and_(self.shr(i, 16), 1), 0x7FFF))
             return self._as(self.cast(self.shr(self.select(self.isnan(x), self.const(0x7FC00000, i), up), 16), dt.int16), t)
-        if (isa.has("f16c") or isa.level == "neon") and not rounded:
+        if (isa.has("f16c") or isa.level == "neon") and not rounded and x.text not in self.narrowed:
             h = self.emit(f"fptrunc {x} to {vector_type('half', x.n)}", t, x.n)
             return self.emit(f"bitcast {vector_type('half', x.n)} {h.text} to {vector_type('i16', x.n)}", t, x.n)
         return self._as(self.cast(math.to_half_soft(self, x), dt.int16), t)

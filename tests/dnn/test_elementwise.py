@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import forno
 from forno.core.op import TABLE
 from forno.dnn import bessel, polynomials
 
@@ -233,3 +234,13 @@ def test_polygamma(n):
     duck = from_torch(q)
     got = grads([Duck.record(TABLE["zeta"], from_torch(s), duck)], [from_torch(torch.ones_like(q))], [duck])[0]
     torch.testing.assert_close(to_torch(got), torch.autograd.grad(y.sum(), q)[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (9,), (3, 40)])
+@pytest.mark.parametrize("name", ["fmod", "remainder", "floor_divide"])
+def test_remainders_of_half(name, shape):
+    """Rounded twice, from float64 by float32: no instruction does that at once, and nothing outside may be called for it."""
+    for half in ("float16", "bfloat16"):
+        a, b = torch.full(shape, -5.5, dtype=getattr(torch, half)), torch.full(shape, 2.25, dtype=getattr(torch, half))
+        x, y = forno.full(shape, -5.5, dtype=getattr(forno, half)), forno.full(shape, 2.25, dtype=getattr(forno, half))
+        assert getattr(forno, name)(x, y).tolist() == getattr(torch, name)(a, b).tolist()

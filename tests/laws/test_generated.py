@@ -18,6 +18,18 @@ def test_fresh(tool):
     assert done.returncode == 0, done.stderr
 
 
+def test_operations_named():
+    """docs/operations.md knows every row and every entry of the lists; what it says of each is tried again where time allows."""
+    done = subprocess.run([sys.executable, str(ROOT / "tools" / "operations.py"), "--rows"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_operations_tried():
+    done = subprocess.run([sys.executable, str(ROOT / "tools" / "operations.py"), "--check"], capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def stub_returns():
     """Tensor methods that the stub shows without required arguments, with what it says they return."""
     tree = ast.parse((ROOT / "forno" / "framework" / "api.pyi").read_text(encoding="utf-8"))
