@@ -280,8 +280,9 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     real = []                                                                                          # per axis, slowest first
     for i, n in enumerate(sizes):
         x = grid[..., len(sizes) - 1 - i]
-        if align: x = (x + 1) * ((n - 1) / 2)
-        else: x = torch.add(torch.full_like(x, -0.5), x + 1, alpha=n / 2) if len(sizes) == 2 else ((x + 1) * n - 1) / 2
+        if align: x = (x + 1) / 2 * (n - 1)
+        elif len(sizes) == 2 and x.dtype in (torch.float32, torch.float64): x = torch.add(torch.full_like(x, -0.5), x + 1, alpha=n / 2)          # PyTorch's vector code
+        else: x = ((x + 1) * n - 1) / 2
         real.append(x if mode == "bicubic" else _placed(x, n, padding_mode, align))
     if mode == "nearest":
         at = [x.round() for x in real]
