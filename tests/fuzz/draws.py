@@ -149,7 +149,7 @@ arity = {o: len(o.grads) or o.emit.__code__.co_argcount - 1 for o in ROWS}
 ONE, TWO = ([(n, o) for o in ROWS if arity[o] == k for n in o.names if n] for k in (1, 2))
 UNORDERED_SIGNS = {"maximum", "minimum", "fmax", "fmin", "relu"}          # differs: PyTorch's choice between 0.0 and -0.0 depends on its vector width
 # differs: arguments of PyTorch's own classes, poles, fixed point; docs/differences.md has the reasons
-NOT_DRAWN = ("nn.functional.triplet_margin_with_distance_loss", "polygamma")
+NOT_DRAWN = ("nn.functional.triplet_margin_with_distance_loss", "polygamma", "chalf")
 
 
 def function(m, path):
