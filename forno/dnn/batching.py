@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.op import dtype_of
 from ..core.shape import View, broadcast, contiguous
@@ -24,9 +24,9 @@ from . import attention, contract, elementwise, factor, fft, gather, linalg, mov
 
 class Part(NamedTuple):
     """An operand: its value, whether it has the new axis, and its type and shape per example (numbers: their type)."""
-    x: object
+    x: Any
     batched: bool
-    line: object
+    line: Any
 
     @property
     def shape(self): return self.line.shape
@@ -35,8 +35,8 @@ class Part(NamedTuple):
 class Job(NamedTuple):
     """One row to be batched. `apply(row, *operands, attr=)` records a row on tensors and numbers."""
     apply: Callable
-    op: object
-    attr: object
+    op: Any
+    attr: Any
     size: int
     parts: tuple[Part, ...]
     shape: tuple[int, ...]                     # of the result, per example

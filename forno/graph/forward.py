@@ -35,7 +35,7 @@ class Forward(Derivation):
             if vertex(x) in self.tangents or vertex(x) in seen: continue
             seen[vertex(x)] = x
             todo.extend([y for y in self.operands(x) if y.__class__ is Node and self.on_the_way(y)])
-        for x in sorted(seen.values(), key=self.key):
+        for x in sorted(seen.values(), key=lambda y: self.key(y) or (0, 0)):
             if vertex(x) not in self.tangents: self.tangents[vertex(x)] = self.pushed(x)
         return self.tangents[vertex(n)]
 
