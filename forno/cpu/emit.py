@@ -4,6 +4,7 @@ Comes in: IR text, the function wanted, a symbol for it, an optimisation level. 
 one and whose undefined symbols are all allowed, or `BadCode`. LLVM ends the process when it meets code it can't select or link, so what is known
 to lead there is refused first.
 """
+import contextlib
 import ctypes
 import re
 import struct
@@ -55,18 +56,16 @@ class Compiler:
 
     def compile(self, text: str, name: str, symbol: str, opt: int, extra=()) -> bytes:
         """Object code of function `name`, called `symbol` there. `extra`: symbols it may call besides ALLOWED."""
-        module, machine = self._optimised(text, name, symbol, opt, extra)
-        code = _object(machine, module)
+        with _parsed(text, name) as module: code = _object(self._optimise(module, text, name, symbol, opt, extra), module)
         _check_symbols(code, name, symbol, ALLOWED.union(extra))
         return code
 
     def assembly(self, text: str, name: str, opt: int) -> str:
-        module, machine = self._optimised(text, name, name, opt, None)
-        return machine.emit_assembly(module)
+        with _parsed(text, name) as module: return self._optimise(module, text, name, name, opt, None).emit_assembly(module)
 
-    def _optimised(self, text, name, symbol, opt, extra):
+    def _optimise(self, module, text, name, symbol, opt, extra):
+        """Makes the module ready for the target machine that is returned."""
         machine, builder = self._builder(opt)
-        module = _parsed(text, name)
         self._check(module, text, name, extra)
         for value in (*module.functions, *module.global_variables):
             if not value.is_declaration and value.name != name and not value.name.startswith("llvm."): value.linkage = "internal"
@@ -75,7 +74,7 @@ class Compiler:
         module.triple, module.data_layout = self.target.triple, str(machine.target_data)
         if opt >= 2: _run_module(builder.getModulePassManager(), module, builder)
         else: self._tidy(module, builder, opt)
-        return module, machine
+        return machine
 
     def _builder(self, opt):
         if opt not in self.builders:
@@ -116,16 +115,22 @@ class Compiler:
             if needs and needs not in self.on: raise BadCode(f"{name}: {value.name} needs {needs}, which this target has not")
 
 
+@contextlib.contextmanager
 def _parsed(text: str, name: str):
+    """The module of a text. It is closed before its context: an exception's frames would be collected in any order, and a module without its context ends
+    the process."""
     if "\0" in text: raise BadCode(f"{name}: IR text with a zero character")
-    try:
-        module = llvm.parse_assembly(text, llvm.create_context())
-        module.verify()
-        defined = not module.get_function(name).is_declaration
-    except NameError: defined = False
-    except RuntimeError as e: raise BadCode(f"{name}: {str(e).strip()}") from None
-    if not defined: raise BadCode(f"the IR text defines no function '{name}'")
-    return module
+    with llvm.create_context() as context:
+        try: module = llvm.parse_assembly(text, context)
+        except RuntimeError as e: raise BadCode(f"{name}: {str(e).strip()}") from None
+        with module:
+            try:
+                module.verify()
+                defined = not module.get_function(name).is_declaration
+            except NameError: defined = False
+            except RuntimeError as e: raise BadCode(f"{name}: {str(e).strip()}") from None
+            if not defined: raise BadCode(f"the IR text defines no function '{name}'")
+            yield module
 
 
 def _object(machine, module) -> bytes:

@@ -105,10 +105,13 @@ def private(buffer, view, line):
 def gathered(buffer, view, line):
     """A value that lies scattered in some buffer, row-major in one of its own."""
     out = memory.empty(math.prod(line.shape) * line.dtype.size)
-
-    def flat(b): return np.frombuffer((ctypes.c_char * b.nbytes).from_address(b.address), line.dtype.code)
-    if out.nbytes: flat(out).reshape(line.shape)[...] = as_numpy_strided(flat(buffer), view)
+    if out.nbytes: elements(out, line.dtype).reshape(line.shape)[...] = as_numpy_strided(elements(buffer, line.dtype), view)
     return out
+
+
+def elements(buffer, dtype) -> np.ndarray:
+    """A buffer's memory as one row of elements."""
+    return np.frombuffer((ctypes.c_char * buffer.nbytes).from_address(buffer.address), dtype.code, buffer.nbytes // dtype.size)
 
 
 class Runner:

@@ -11,12 +11,12 @@ import math
 import weakref
 from sys import getrefcount
 
-from ..core.shape import View, compose, contiguous, whole
+from ..core.shape import View, as_numpy_strided, compose, contiguous, whole
 from ..cpu import memory as memory_floor
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, History, Leaf, Node, Poison, Slice, given, record, varying
 from .engine import flush
-from .native import gathered
+from .native import elements, gathered
 
 new = object.__new__
 FULL = mv.full
@@ -297,7 +297,8 @@ def write(t: Tensor, v: Node, tracked: bool | None = None):
 
 
 def land(old: Node, t: Tensor):
-    """Memory that something outside sees is written at once, where it lies; whoever still needs the old value gets a copy of it."""
+    """Memory that something outside sees is written at once, where it lies; whoever still needs the old value gets a copy of it. Only t's own elements are
+    touched: other processes may be at the others."""
     flush()
     target = old.buf
     s = None if t.alias is None else root(t.alias.store)
@@ -308,7 +309,9 @@ def land(old: Node, t: Tensor):
     if source.__class__ is Slice: source = gathered(source.buffer, source.view, now.line)
     keep = memory_floor.empty(target.nbytes)
     ctypes.memmove(keep.address, target.address, target.nbytes)
-    ctypes.memmove(target.address, source.address, target.nbytes)
+    view = t.alias.view if s is not None and s is t.alias.store else None
+    if view is None: ctypes.memmove(target.address, source.address, target.nbytes)
+    elif 0 not in view.shape: as_numpy_strided(elements(target, now.line.dtype), view)[...] = as_numpy_strided(elements(source, now.line.dtype), view)
     old.buf = keep
     for n in mine: n.buf = target
 
