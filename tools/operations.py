@@ -167,7 +167,8 @@ database of operations (`name:variant`) that stands in `tests/conformance/t0.txt
 
 def listed() -> list[str]:
     """The entries of the project's lists."""
-    return sorted({n for t in ("t0", "t1", "t2") if (path := ROOT / "tests" / "conformance" / f"{t}.txt").exists() for n in path.read_text().split() if n in walk.INFOS}, key=str.lower)
+    lists = [(ROOT / "tests" / "conformance" / f"{t}.txt").read_text().split() for t in ("t0", "t1", "t2")]
+    return sorted({n for names in lists for n in names if n in walk.INFOS}, key=str.lower)
 
 
 def page() -> str:
@@ -176,7 +177,8 @@ def page() -> str:
     names = listed()
     entries = [Entry(n) for n in names]
     present, absent = [e for e in entries if e.there], [e for e in entries if not e.there]
-    out = [HEAD, f"{len(present)} of {len(entries)} entries work for at least one type; {sum(not e.missing() for e in present)} of them for every class of types that PyTorch takes. "
+    every = sum(not e.missing() for e in present)
+    out = [HEAD, f"{len(present)} of {len(entries)} entries work for at least one type; {every} of them for every class of types that PyTorch takes. "
                  f"The op table has {len(TABLE)} rows.\n"]
     for kind, (title, text) in KINDS.items():
         mine = [e for e in present if e.kind == kind]

@@ -50,7 +50,8 @@ class Stats:
 
 stats = Stats()
 _lock = threading.RLock()                      # loading into the process
-_local = threading.local()                     # a thread's compiler, and the team it works in
+_local = threading.local()                     # the team a thread works in
+_compilers: list[emit.Compiler] = []           # those that nobody uses now; they never end, so no dying thread holds LLVM's lock while another one forks
 _addresses: dict[bytes, int] = {}
 _claims: dict[bytes, threading.Event] = {}     # what some thread is making; the event: it has ended
 _salt = f"{FORMAT}|{llvm.llvm_version_info}|{llvmlite.__version__}|{isa.cpu}|{isa.features}|".encode()
@@ -186,8 +187,10 @@ _gate = _Gate()
 def _compile(text, name, symbol, opt, extra) -> bytes:
     if (team := getattr(_local, "team", None)) is not None: team.call()
     with _uninterrupted(), _gate:
-        if not hasattr(_local, "compiler"): _local.compiler = emit.Compiler(isa.cpu, isa.features)
-        return _local.compiler.compile(text, name, symbol, opt, extra)
+        try: compiler = _compilers.pop()
+        except IndexError: compiler = emit.Compiler(isa.cpu, isa.features)
+        try: return compiler.compile(text, name, symbol, opt, extra)
+        finally: _compilers.append(compiler)
 
 
 def _link(objects: list[tuple[str, bytes]]) -> list[int]:
@@ -196,20 +199,24 @@ def _link(objects: list[tuple[str, bytes]]) -> list[int]:
     By JITLink: it puts an object's sections side by side (the small code model needs that), and a bad object is an exception, not the end of the process.
     Engine and code are never released: at interpreter exit pool threads still stand in it.
     """
+    with _uninterrupted(), _gate, _lock: return _linked(objects)
+
+
+def _linked(objects) -> list[int]:
+    """A frame of its own, so that llvmlite's objects in it are gone before the gate opens: they take llvmlite's lock when they go."""
     global _engine, _libraries
-    with _uninterrupted(), _gate, _lock:
-        if _engine is None:
-            llvm.initialize_native_target()
-            llvm.initialize_native_asmprinter()
-            llvm.check_jit_execution()
-            _engine = llvm.create_lljit_compiler(emit.Compiler(isa.cpu, isa.features).machine(1), use_jit_link=True, suppress_errors=True)
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(_engine))
-        builder = llvm.JITLibraryBuilder().add_current_process()
-        for symbol, code in objects: builder.add_object_img(code).export_symbol(symbol)
-        _libraries += 1
-        library = builder.link(_engine, f"forno{_libraries}")
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))
-        return [library[symbol] for symbol, _ in objects]
+    if _engine is None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        llvm.check_jit_execution()
+        _engine = llvm.create_lljit_compiler(emit.Compiler(isa.cpu, isa.features).machine(1), use_jit_link=True, suppress_errors=True)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_engine))
+    builder = llvm.JITLibraryBuilder().add_current_process()
+    for symbol, code in objects: builder.add_object_img(code).export_symbol(symbol)
+    _libraries += 1
+    library = builder.link(_engine, f"forno{_libraries}")
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(library))
+    return [library[symbol] for symbol, _ in objects]
 
 
 def _key(text: str, name: str, opt: int, extra) -> bytes:

@@ -744,7 +744,7 @@ x.addcdiv(x,x);torch.baddbmm(x[None][:,:,:2],x[None],m[None]);x.half();x.bfloat1
 x.tile(2);torch.cdist(x,x);x.cummax(0)[0];x.renorm(2,0,1.);torch.stack([x,x]).mean((1,2));x.masked_scatter(x>0.5,x);
 x.index_put((torch.tensor([0]),),torch.ones(3));x.index_fill(0,torch.tensor([0]),1.);F.hardswish(x);F.hardsigmoid(x);F.mish(x);
 F.logsigmoid(x);F.softsign(x);F.tanh(x);F.sigmoid(x);F.selu(x);F.celu(x);F.glu(m);F.prelu(x,torch.ones(1));F.relu6(x);F.threshold(x,0.,0.);
-F.group_norm(x,1);F.instance_norm(x[None]);F.scaled_dot_product_attention(x,x,x);F.pixel_shuffle(torch.rand(1,4,2,2,requires_grad=True),2);
+F.group_norm(x,1);F.instance_norm(x[None]);F.scaled_dot_product_attention(x[None,None],x[None,None],x[None,None]);F.pixel_shuffle(torch.rand(1,4,2,2,requires_grad=True),2);
 F.unfold(x[None,None],1);F.conv_transpose2d(x[None,None],torch.ones(1,1,1,1));F.max_pool1d(x,1);F.avg_pool1d(x,1);
 F.multi_margin_loss(x,torch.tensor([0,1]));F.triplet_margin_loss(x,x,x);x.std(1);torch.tensordot(x,m,1);torch.vstack([x,x]);
 torch.hstack([x,x]);x.ravel();x.squeeze(0);x.sgn();x.copysign(x);torch.complex(x,x).abs()""".replace("\n", "").split(";")

@@ -22,10 +22,11 @@ from forno.framework.engine import flush
 
 from .statements import STATEMENTS, backward, inexact, leaf, same_memory
 
-ERRORS = (RuntimeError, IndexError, TypeError, ValueError)
+ERRORS = (RuntimeError, IndexError, TypeError, ValueError, AttributeError)
 # differs: forno keeps values immutable, so it computes what PyTorch refuses
 ALLOWED = ("modified by an inplace operation", "output of a function that returns multiple views", "detached in-place", "A view was created in no_grad mode")
-ALLOWED_IN_BACKWARD = ("unsupported operation", "Expected isFloatingType")    # the second: real gradients of complex numbers that PyTorch's own rules made
+# real gradients of complex numbers that PyTorch's own rules made; a hook after accumulation that finds no gradient of a real leaf of complex results
+ALLOWED_IN_BACKWARD = ("unsupported operation", "Expected isFloatingType", "'NoneType' object has no attribute 'mul_'")
 ALLOWED_ON_VIEWS = ("a leaf Variable that requires grad is being used",)      # PyTorch says so of a view whose base gained history after it was made
 WINDOWS = (4000, 4000, 8, 25, 1)
 
