@@ -56,7 +56,7 @@ class Adam(Rule):
                 rate = lr / (beta1 ** step - 1)
                 p.addcdiv_(mean, (square.sqrt() / ((1 - beta2 ** step).sqrt() * rate)).add_(eps / rate))
             else:
-                spread = (square.sqrt() / (1 - beta2 ** step) ** 0.5).add_(eps)
+                spread = square.sqrt() / (1 - beta2 ** step) ** 0.5 + eps
                 p.addcdiv_(mean, spread, value=-(lr / (1 - beta1 ** step)))
 
 

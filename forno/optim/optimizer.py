@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 
 from ..framework import api as torch
+from ..framework.tensor import version
 
 _global_pre_hooks: OrderedDict = OrderedDict()
 _global_post_hooks: OrderedDict = OrderedDict()
@@ -278,7 +279,7 @@ class Rule(Optimizer):
 
     def _number(self, p, key: str, tensor) -> float:
         seen = self._numbers.get((p, key))
-        return seen[2] if seen is not None and seen[0] is tensor and seen[1] == tensor._version else tensor.item()
+        return seen[2] if seen is not None and seen[0] is tensor and seen[1] == version(tensor) else tensor.item()
 
     def _set_number(self, p, key: str, tensor, value: float):
         tensor.fill_(value)
@@ -294,9 +295,9 @@ class Rule(Optimizer):
         """Advances state['step'] and returns the new count."""
         tensor = state["step"]
         seen = self._numbers.get(p)
-        n = 1 + (seen[2] if seen is not None and seen[0] is tensor and seen[1] == tensor._version else tensor.item())
+        n = 1 + (seen[2] if seen is not None and seen[0] is tensor and seen[1] == version(tensor) else tensor.item())
         tensor.add_(1)
-        self._numbers[p] = tensor, tensor._version, n
+        self._numbers[p] = tensor, version(tensor), n
         return n
 
 
