@@ -44,6 +44,7 @@ def plain(x):
         return type(x).__name__, str(x.dtype), tuple(x.shape), tuple(x.stride()), x.requires_grad, data
     if isinstance(x, dict): return type(x).__name__, [(k, plain(v)) for k, v in x.items()]
     if isinstance(x, (list, tuple)): return type(x).__name__, [plain(v) for v in x]
+    if isinstance(x, set): return type(x).__name__, sorted(x)       # a set prints in the order its strings happen to hash
     return str(x)
 
 
