@@ -6,6 +6,7 @@ example, else by the batching rule of its row (dnn.batching). Gradients taken in
 """
 from __future__ import annotations
 
+import math
 import warnings
 from sys import getrefcount
 
@@ -72,8 +73,7 @@ class Level:
         """Random numbers made inside: none, the same for every example, or others for each."""
         if self.randomness == "error": raise RuntimeError(RANDOM)
         count = self.size if self.randomness == "different" else 1
-        size = 1
-        for n in shape: size *= n
+        size = math.prod(shape)
         buffer = mem.empty(count * size * dtype.size)
         if each:
             for k in range(count): fill(buffer.address + k * size * dtype.size, size)
@@ -120,23 +120,25 @@ class Level:
     def recorded(self, s: int) -> Node:
         n = self.run.nodes[s]
         if self.is_input(s): return self.outside.get(id(n), n)
-        line, args, k = n.line, [], n.line.scal
-        for c in line.ins:
-            if c.__class__ is int: args.append(c)
-            elif c.__class__ is type: args.append(self.run.scalars[k]); k += 1
-            else: args.append(self.run.scalars[c[1]])
-        slots = [c for c in line.ins if c.__class__ is int]
-        if line.op.name == "function" and any([self.done[c][0].line.grad for c in slots]):
+        line = n.line
+        operands = list(self.operands(line))
+        before = [x for x, _, _ in operands if isinstance(x, Node)]
+        if line.op.name == "function" and any([x.line.grad for x in before]):
             raise NotImplementedError(f"a gradient through vmap of the autograd.Function {line.attr[0]} is not implemented; take it inside (vmap(grad(f))), "
                                       "or write the function with tensor operations")
-        if line.op.history == "leaf" or line.op.name == "function": return self.done[slots[-1]][0]      # gradients were taken inside already
+        if line.op.history == "leaf" or line.op.name == "function": return before[-1]      # gradients were taken inside already
         set_grad_mode(line.grad)
-        if not self.differs(s): return record(line.op, [self.done[c][0] if isinstance(code, int) else c for c, code in zip(args, line.ins)], line.attr)
-        parts = []
-        for c, code in zip(args, line.ins):
-            if code.__class__ is int: parts.append(rules.Part(owned(self.done[code][0]), self.done[code][1], self.line(code)))
-            else: parts.append(rules.Part(c, False, type(c)))
-        return read(batched(rules.Job(apply, line.op, line.attr, self.size, tuple(parts), line.shape, line.dtype), self.randomness))
+        if not self.differs(s): return record(line.op, [x for x, _, _ in operands], line.attr)
+        parts = tuple(rules.Part(owned(x) if isinstance(x, Node) else x, differs, of) for x, differs, of in operands)
+        return read(batched(rules.Job(apply, line.op, line.attr, self.size, parts, line.shape, line.dtype), self.randomness))
+
+    def operands(self, line):
+        """For each operand of a line: (its node in the window around, does it differ per example, its line), or (number, False, its type)."""
+        scalars, k = self.run.scalars, line.scal
+        for c in line.ins:
+            if c.__class__ is int: yield *self.done[c], self.line(c)
+            elif c.__class__ is type: yield scalars[k], False, c; k += 1
+            else: yield scalars[c[1]], False, c[0]
 
     def results(self, t: Tensor) -> tuple[Tensor, bool]:
         """A tensor the function gave, in the window around: (value, does it have the examples' axis in front)."""

@@ -42,8 +42,13 @@ def tracked(level: Tracked, args, argnums):
     picked = tuple(args[k] for k in argnums)
     leaves, spec = tensors_of(picked, "derivative")
     copies = [level.copy(x) for x in leaves]
-    places = dict(zip(argnums, tree_unflatten(copies, spec)))
-    return tuple(places.get(k, a) for k, a in enumerate(args)), tuple(alias(c) for c in copies), spec
+    return replaced(args, argnums, tree_unflatten(copies, spec)), tuple(alias(c) for c in copies), spec
+
+
+def replaced(args, argnums, others) -> tuple:
+    """The arguments with others in the chosen places."""
+    places = dict(zip(argnums, others))
+    return tuple(places.get(k, a) for k, a in enumerate(args))
 
 
 def alias(t: Tensor) -> Tensor:
@@ -172,9 +177,7 @@ def jacrev(func, argnums=0, *, has_aux=False, chunk_size=None, _preallocate_and_
     def jacobian(*args, **kwargs):
         picked = chosen(argnums, args, "jacrev")
 
-        def of_picked(*xs):
-            places = dict(zip(picked, xs))
-            return func(*(places.get(k, a) for k, a in enumerate(args)), **kwargs)
+        def of_picked(*xs): return func(*replaced(args, picked, xs), **kwargs)
         out, pullback, *aux = vjp(of_picked, *(args[k] for k in picked), has_aux=has_aux)
         outs, out_spec = tree_flatten(out)
         cotangents = basis(outs)
@@ -201,9 +204,7 @@ def jacfwd(func, argnums=0, has_aux=False, *, chunk_size=None, randomness="error
         picked = chosen(argnums, args, "jacfwd")
         xs, x_spec = tensors_of(tuple(args[k] for k in picked), "jacfwd")
 
-        def of_picked(*leaves):
-            places = dict(zip(picked, tree_unflatten(leaves, x_spec)))
-            return func(*(places.get(k, a) for k, a in enumerate(args)), **kwargs)
+        def of_picked(*leaves): return func(*replaced(args, picked, tree_unflatten(leaves, x_spec)), **kwargs)
 
         def push(*ts):
             _, moved, *aux = jvp(of_picked, tuple(xs), ts, has_aux=has_aux)
