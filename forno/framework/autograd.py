@@ -1,7 +1,7 @@
 """backward() and grad(), hooks, and the memory of a derived backward.
 
 A backward is derived from the lines once (graph.derive) and remembered on its own line: the next run of the same program extends its nodes
-by placeholders and makes one Node and one Tensor per leaf. Backward then costs per leaf, not per operation.
+by placeholders and makes one Node and one Tensor per gradient. Backward and grad then cost per gradient, not per operation.
 """
 from __future__ import annotations
 
@@ -85,9 +85,11 @@ class Memo:
     """A derived backward, ready to be replayed.
 
     The lines that derivation recorded are replayed as placeholders (`holes`), except where one is an input from outside: a value that an
-    earlier window kept (`walk` finds it again from the root, operand by operand) or a gradient that is being added to.
+    earlier window kept (`walk` finds it again from what stands in this one, `starts`, operand by operand) or a gradient that is being added to. For grad() it also knows
+    where the tensors asked for stand (`asked`), the leaves that were met and which of those they are (`ends`), and the slots of the gradients (`found`).
+    A place is a slot of the window, or ~k for the k-th node of the walk.
     """
-    __slots__ = ("end", "holes", "scalars", "freed", "walk", "leaves", "outs", "lines", "had", "fills", "numbers", "frees")
+    __slots__ = ("end", "holes", "scalars", "freed", "walk", "leaves", "outs", "lines", "had", "fills", "numbers", "frees", "starts", "asked", "ends", "found")
 
 
 def root_gradient(t: Tensor, n: Node, gradient):
@@ -110,21 +112,21 @@ def needs_grad(n: Node):
 def run_backward(tensors, gradients, retain, create, inputs=None):
     """Tensor.backward and autograd.backward."""
     run = LOCAL.run
-    nodes_in = [read(t) for t in tensors]
-    alone = len(tensors) == 1 and gradients[0] is None and inputs is None
-    if alone and nodes_in[0].line.grad and replay(run, nodes_in[0], retain, create): return
-    for n in nodes_in: needs_grad(n)
+    roots = [read(t) for t in tensors]
+    known = marked(run, roots, gradients, retain, create, False) if inputs is None else None
+    if known is not None and replay(run, roots, *known) is not None: return
+    for n in roots: needs_grad(n)
     for x in inputs or ():
         if read(x).past.__class__ is not Leaf: retain_grad(x)              # backward(inputs=…) fills .grad of any tensor
     was = run.grad
     run.hold += 1
     try:
-        if alone: start = advance(run, BACKWARD, (slot_of(run, nodes_in[0]),), (retain, create))
+        if known is not None: start = advance(run, BACKWARD, *known)
         else: ambient(("backward", create))
         k0, s0, freed0 = len(run.nodes), len(run.scalars), len(run.freed)
         run.grad = create
         d = Derivation(FACE, retain, create, None if inputs is None else {vertex(read(x)): x for x in inputs})
-        d.go([(n, root_gradient(t, n, g)) for t, n, g in zip(tensors, nodes_in, gradients)])
+        d.go([(n, root_gradient(t, n, g)) for t, n, g in zip(tensors, roots, gradients)])
         run.stats.derived += 1
     finally:
         run.grad = was
@@ -134,7 +136,22 @@ def run_backward(tensors, gradients, retain, create, inputs=None):
         for x in inputs:
             n = read(x)
             if vertex(n) in d.got and n.past.__class__ is Leaf: accumulate(n.past, d.got[vertex(n)], create)
-    elif alone and d.fresh and not create and not run.unmemo and not state.anomaly: remember(run, start, nodes_in[0], d, k0, s0, freed0)
+    elif known is not None and d.fresh and not create and not run.unmemo and not state.anomaly: remember(run, start, roots, d, k0, s0, freed0)
+
+
+def marked(run, roots, gradients, retain, create, asking):
+    """What a backward's own line says: slots of the roots and of gradients that were given, and how it was called. None: nothing can be remembered."""
+    ins, attr = roots, (retain, create, asking)
+    if len(roots) != 1 or gradients[0] is not None:
+        if not all([g is None or isinstance(g, Tensor) and g.__class__ not in OTHERS for g in gradients]): return None
+        ins = roots + [read(g) for g in gradients if g is not None]
+        attr = (*attr, *[g is None for g in gradients])
+    if run.level is not None and (asking or ins is not roots): return None
+    for n in ins:
+        if n.buf is not None and (n.buf.exposed or n.buf.__class__ is Poison): return None
+    for n in roots:
+        if not n.line.grad: return None
+    return tuple([slot_of(run, n) for n in ins]), attr
 
 
 def slice_of(n: Node): return n.buf.shape if n.buf.__class__ is Slice else None
@@ -143,16 +160,23 @@ def slice_of(n: Node): return n.buf.shape if n.buf.__class__ is Slice else None
 def archived(n: Node) -> bool: return n.past.__class__ is History and n.past.run is not None
 
 
-def remember(run, start, root: Node, d: Derivation, k0, s0, freed0):
-    """Keep what derivation did on its line, if a replay can find everything it needs."""
+def remember(run, start, roots: list[Node], d: Derivation, k0, s0, freed0, wanted=(), got=()):
+    """Keep what derivation did on its line, if a replay can find everything it needs. `got`: gradients of the nodes `wanted`."""
     m = Memo()
     fresh = run.nodes[k0:]
-    steps, at = walk_from(root)                # the archived part of the graph
+    starts = [s for s, n in enumerate(run.nodes[:k0]) if archived(n)]
+    steps, at = walk_from([run.nodes[s] for s in starts])                  # the archived part of the graph
     used: set[int] = set()
 
     def source(n):                             # where a node from outside will be found
         if id(n) in at: used.add(at[id(n)]); return at[id(n)]
         return None
+
+    def place(n):                              # where a node that was there before will be found
+        s = n.line.slot if 0 <= n.line.slot < k0 and run.nodes[n.line.slot] is n else run.inputs.get(id(n), k0)
+        if s < k0: return s
+        w = source(n)
+        return None if w is None else ~w
     grads = {id(n): j for n, j in d_gradients(run, d)}
     m.fills, m.leaves = [], []
     for p, n in enumerate(fresh):
@@ -162,13 +186,7 @@ def remember(run, start, root: Node, d: Derivation, k0, s0, freed0):
         if w is None: return
         m.fills.append((p, w, n.line, slice_of(n)))
     for n, g, had in d.leaves:
-        s = n.line.slot
-        here = 0 <= s < k0 and run.nodes[s] is n
-        s = s if here else run.inputs.get(id(n), k0)
-        w = source(n)
-        if s < k0: m.leaves.append(s)
-        elif w is not None: m.leaves.append(~w)
-        else: return
+        m.leaves.append(place(n))
     m.numbers = []
     for n, i, ref in d.numbers:
         if ref.index is None: continue
@@ -176,17 +194,22 @@ def remember(run, start, root: Node, d: Derivation, k0, s0, freed0):
         if w is None: return
         m.numbers.append((ref.index - s0, w, i))
     m.frees = [] if d.retain else [source(n) for n in d.freed if archived(n)]
-    if None in m.frees: return
+    met = {id(n.past): n for n in d.ends.values()}
+    order = {id(x.past): j for j, x in enumerate(wanted)}
+    m.asked = [place(met.get(id(x.past), x)) for x in wanted]
+    m.ends = [(place(n), order.get(id(n.past))) for n in d.ends.values()] if wanted else []
+    m.found = [None if g is None else slot_in(run, g.node) for g in got]
+    if None in m.frees or None in m.leaves or None in m.asked or None in [w for w, _ in m.ends]: return
+    if any([g is not None and w is None for g, w in zip(got, m.found)]): return
     m.outs, m.had = [g.line.slot - k0 for _, g, _ in d.leaves], [had for *_, had in d.leaves]
     m.lines = [g.line for _, g, _ in d.leaves]
     if any([o < 0 for o in m.outs]) or len(set(m.outs)) != len(m.outs) or len({id(n.past) for n, *_ in d.leaves}) != len(d.leaves): return
-    m.walk = prune(steps, used)
-    if m.walk is None: return
-    m.walk, place = m.walk
-    m.fills = [(p, place[w] if w >= 0 else w, *rest) for p, w, *rest in m.fills]
-    m.leaves = [~place[~s] if s < 0 else s for s in m.leaves]
-    m.numbers = [(p, place[w], i) for p, w, i in m.numbers]
-    m.frees = [place[w] for w in m.frees]
+    m.starts, m.walk, to = prune(steps, used, starts)
+    m.fills = [(p, to[w] if w >= 0 else w, *rest) for p, w, *rest in m.fills]
+    m.leaves, m.asked = ([~to[~s] if s < 0 else s for s in places] for places in (m.leaves, m.asked))
+    m.ends = [(~to[~s] if s < 0 else s, j) for s, j in m.ends]
+    m.numbers = [(p, to[w], i) for p, w, i in m.numbers]
+    m.frees = [to[w] for w in m.frees]
     m.end, m.scalars, m.freed = run.cur, run.scalars[s0:], (run.freed[freed0] if len(run.freed) > freed0 else None)
     m.holes = []
     for x in fresh:
@@ -194,8 +217,15 @@ def remember(run, start, root: Node, d: Derivation, k0, s0, freed0):
         h.line, h.buf, h.past = x.line, None, HOLE
         m.holes.append(h)
     if start.memo is None: start.memo = {}
-    start.memo.setdefault(root.line, []).insert(0, m)
-    del start.memo[root.line][4:]
+    known = start.memo.setdefault(tuple([n.line for n in roots]), [])
+    known.insert(0, m)
+    del known[4:]
+
+
+def slot_in(run, n: Node | None):
+    """Where a row-major value stands in the window, or None."""
+    if n is None or n.line.strides is not None: return None
+    return n.line.slot if 0 <= n.line.slot < len(run.nodes) and run.nodes[n.line.slot] is n else run.inputs.get(id(n))
 
 
 def d_gradients(run, d):
@@ -208,9 +238,9 @@ def d_gradients(run, d):
                     break
 
 
-def walk_from(root: Node):
-    """Every node reachable through closed windows: [(parent, operand, line)], and the position of each by identity."""
-    steps, at, nodes = [(-1, -1, root.line)], {id(root): 0}, [root]
+def walk_from(starts: list[Node]):
+    """Every node reachable through closed windows: [(parent, operand, line)], the starts first, and the position of each by identity."""
+    steps, at, nodes = [(-1, -1, n.line) for n in starts], {id(n): k for k, n in enumerate(starts)}, list(starts)
     for k, n in enumerate(nodes):              # grows while it runs
         if not archived(n): continue
         for i, x in enumerate(n.past.ins):
@@ -221,68 +251,81 @@ def walk_from(root: Node):
     return steps, at
 
 
-def prune(steps, used):
-    """Only the steps that lead to used positions, renumbered."""
+def prune(steps, used, starts):
+    """Only the starts (slot, line) and steps that lead to used positions, and every position's new number."""
     need = set()
     for w in used:
-        while w > 0 and w not in need:
+        while w >= 0 and w not in need:
             need.add(w)
             w = steps[w][0]
-    order = sorted(need)
-    place = {0: 0, **{w: k + 1 for k, w in enumerate(order)}}
-    return [(place[steps[w][0]], steps[w][1], steps[w][2]) for w in order], place
+    to = {w: k for k, w in enumerate(sorted(need))}
+    return [(starts[w], steps[w][2]) for w in to if w < len(starts)], [(to[steps[w][0]], steps[w][1], steps[w][2]) for w in to if w >= len(starts)], to
 
 
-def replay(run, n: Node, retain, create) -> bool:
-    """Backward on the hit path."""
-    if run.unmemo or state.anomaly: return False
-    s = slot_of(run, n)
-    e = run.cur.next
-    if e.op is not BACKWARD or e.memo is None or e.i != s or e.attr != (retain, create): return False
-    for m in e.memo.get(n.line, ()):
-        if play(run, n, m): return True
-    return False
+def replay(run, roots, ins, attr, wanted=()):
+    """Backward on the hit path: the gradients of `wanted`, or None where nothing fitting is remembered."""
+    if run.unmemo or state.anomaly: return None
+    e, key = run.cur.next, (BACKWARD, ins, attr)
+    if e.key != key: e = run.cur.alts.get(key)
+    if e is None or e.memo is None: return None
+    for m in e.memo.get(tuple([n.line for n in roots]), ()):
+        found = play(run, roots, m, wanted)
+        if found is not None: return found
+    return None
 
 
-def play(run, n: Node, m: Memo) -> bool:
-    got = [n]
+def play(run, roots, m: Memo, wanted):
+    nodes, got = run.nodes, []
+    for s, line in m.starts:
+        x = nodes[s]
+        if x.line is not line or x.past is None or x.past.hooks is not None: return None
+        got.append(x)
     for k, i, line in m.walk:
         past = got[k].past
-        if past.__class__ is not History or past.run is None or past.hooks is not None or past.ctx is not None: return False
+        if past.__class__ is not History or past.run is None or past.hooks is not None or past.ctx is not None: return None
         x = past.ins[i]
-        if x.line is not line: return False
+        if x.line is not line: return None
         got.append(x)
-    if n.past is not None and n.past.hooks is not None: return False
+    for n in roots:
+        if n.past is not None and n.past.hooks is not None: return None
     for w in m.frees:
-        if got[w].past.freed or got[w].past.hooks is not None: return False
-    nodes = run.nodes
+        if got[w].past.freed or got[w].past.hooks is not None: return None
     leaves = [nodes[s].past if s >= 0 else got[~s].past for s in m.leaves]
     for x, had in zip(leaves, m.had):
-        if (x.grad is not None) != had or x.hooks is not None or x.after is not None: return False
-    if len(set(map(id, leaves))) != len(leaves): return False
+        if (x.grad is not None) != had or x.hooks is not None or x.after is not None: return None
+    if len(set(map(id, leaves))) != len(leaves): return None
+    if wanted and not stands(nodes, got, m, wanted): return None
     inputs = []
     for p, w, line, view in m.fills:
         if w >= 0: x = got[w]
         else:
             x = leaves[~w].grad.node
-            if x is None or x.past is not None or x.line.dtype is not line.dtype or x.line.shape != line.shape or x.line.memory is not None: return False
-        if x.buf is None or x.buf.__class__ is Poison or x.buf.exposed or slice_of(x) != view or id(x) in run.inputs: return False
+            if x is None or x.past is not None or x.line.dtype is not line.dtype or x.line.shape != line.shape or x.line.memory is not None: return None
+        if x.buf is None or x.buf.__class__ is Poison or x.buf.exposed or slice_of(x) != view or id(x) in run.inputs: return None
         inputs.append((p, x))
     for had, leaf in zip(m.had, leaves):
-        if had and (leaf.grad.alias is not None or leaf.grad.node.past is not None): return False
+        if had and (leaf.grad.alias is not None or leaf.grad.node.past is not None): return None
     k0, s0, freed0, cur = len(nodes), len(run.scalars), len(run.freed), run.cur
     run.stats.remembered += 1
-    try: commit(run, m, got, leaves, inputs, k0, s0)
+    try: return commit(run, m, got, leaves, inputs, k0, s0)
     except KeyboardInterrupt:                  # all of it or nothing: begin again, then let the interrupt go on
         run.cur = cur
         del nodes[k0:], run.scalars[s0:], run.freed[freed0:]
         commit(run, m, got, leaves, inputs, k0, s0)
         raise
-    return True
+
+
+def stands(nodes, got, m: Memo, wanted) -> bool:
+    """Are the tensors asked for where they were, and no other leaf one of them?"""
+    for x, w in zip(wanted, m.asked):
+        past, y = x.past, nodes[w] if w >= 0 else got[~w]
+        if past is not None and past.hooks is not None or y is not x and (past.__class__ is not Leaf or y.past is not past): return False
+    order = {id(x.past): j for j, x in enumerate(wanted)}
+    return all([order.get(id((nodes[w] if w >= 0 else got[~w]).past)) == j for w, j in m.ends])
 
 
 def commit(run, m: Memo, got, leaves, inputs, k0, s0):
-    """Append a remembered backward to the window and give the leaves their gradients."""
+    """Append a remembered backward to the window and give the leaves their gradients; those that were asked for are returned."""
     nodes = run.nodes
     nodes.extend(m.holes)
     for p, x in inputs:
@@ -301,9 +344,15 @@ def commit(run, m: Memo, got, leaves, inputs, k0, s0):
             leaf.grad.node = g
             leaf.grad.ver = version(leaf.grad) + 1
             continue
-        t = new(Tensor)
-        t.node, t.alias = g, None
-        leaf.grad = t
+        leaf.grad = wrap(g)
+    out = []
+    for w in m.found:
+        if w is not None and nodes[w].past is HOLE:
+            g = new(Node)
+            g.line, g.buf, g.past = nodes[w].line, None, None
+            nodes[w] = g
+        out.append(None if w is None else wrap(nodes[w]))
+    return out
 
 
 # ---------------------------------------------------------------- public functions
@@ -334,29 +383,41 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     if allow_unused is False and materialize_grads:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
     if allow_unused is None: allow_unused = materialize_grads
-    run = LOCAL.run
-    nodes_in, wanted = [read(carrier(t)) for t in outputs], [read(carrier(x)) for x in inputs]
-    for n in nodes_in: needs_grad(n)
+    run, roots, wanted = LOCAL.run, [read(carrier(t)) for t in outputs], [read(carrier(x)) for x in inputs]
+    for n in roots: needs_grad(n)
     for n in wanted:
         if not n.line.grad: raise RuntimeError("One of the differentiated Tensors does not require grad")
+    known = marked(run, roots, grads, bool(retain), bool(create_graph), len(wanted))
+    got = None if known is None else replay(run, roots, *known, wanted)
+    if got is None: got = derived(outputs, roots, grads, wanted, bool(retain), bool(create_graph), known)
+    if materialize_grads: got = [apply(mv.full, attr=(n.line.shape, n.line.dtype, 0)) if g is None else g for n, g in zip(wanted, got)]
+    elif not allow_unused and any([g is None for g in got]):
+        raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.")
+    return tuple([x.with_gradient(g) if x.__class__ in OTHERS and g is not None else g for x, g in zip(inputs, got)])
+
+
+def derived(outputs, roots, grads, wanted, retain, create, known):
+    """Gradients of the nodes `wanted`, from the lines."""
+    run = LOCAL.run
     was = run.grad
     run.hold += 1
     try:
-        ambient(("grad", create_graph))
-        run.grad = bool(create_graph)
-        d = Derivation(FACE, bool(retain), bool(create_graph), {vertex(n): n for n in wanted})
-        d.go([(n, root_gradient(t, n, g)) for t, n, g in zip(map(carrier, outputs), nodes_in, map(along, grads, outputs))])
+        if known is not None: start = advance(run, BACKWARD, *known)
+        else: ambient(("grad", create))
+        k0, s0, freed0 = len(run.nodes), len(run.scalars), len(run.freed)
+        run.grad = create
+        d = Derivation(FACE, retain, create, {vertex(n): n for n in wanted})
+        d.go([(n, root_gradient(t, n, g)) for t, n, g in zip(map(carrier, outputs), roots, map(along, grads, outputs))])
         run.stats.derived += 1
         got = [d.got.get(vertex(n)) for n in wanted]
+        sparse = any([g.__class__ in OTHERS for g in got])
         got = [g if g is None or g.__class__ in OTHERS else owned(read(g)) for g in got]
     finally:
         run.grad = was
         ambient(("end", was))
         run.hold -= 1
-    if materialize_grads: got = [apply(mv.full, attr=(n.line.shape, n.line.dtype, 0)) if g is None else g for n, g in zip(wanted, got)]
-    elif not allow_unused and any([g is None for g in got]):
-        raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if this is the desired behavior.")
-    return tuple([x.with_gradient(g) if x.__class__ in OTHERS and g is not None else g for x, g in zip(inputs, got)])
+    if known is not None and d.fresh and not create and not sparse and not run.unmemo and not state.anomaly: remember(run, start, roots, d, k0, s0, freed0, wanted, got)
+    return got
 
 
 def rows_of_grads(outputs, inputs, grads, create_graph, allow_unused, materialize_grads):

@@ -38,6 +38,7 @@ class Derivation:
         self.again: dict = {}                  # id of a dead node -> its value, recorded again
         self.freed: set = set()
         self.leads: dict = {}
+        self.ends: dict = {}                   # id of a leaf's node -> node: leaves that were met on the way to the wanted
         self.numbers: list = []                # (archived node, operand, Ref): numbers of closed windows that rules were given
 
     def key(self, n: Node):
@@ -79,6 +80,7 @@ class Derivation:
     def reaches(self, n: Node) -> bool:
         """autograd.grad walks only what leads to the inputs asked for."""
         if self.wanted is None: return True
+        if n.past.__class__ is Leaf: self.ends[id(n)] = n
         stack = [n]
         while stack:                           # depth first without recursion: graphs are deeper than Python's stack
             x = stack[-1]
@@ -87,6 +89,8 @@ class Derivation:
             if k in self.wanted: self.leads[k] = True; stack.pop(); continue
             if self.key(x) is None or x.past.__class__ is Leaf: self.leads[k] = False; stack.pop(); continue
             below = [y for y in self.operands(x) if y.__class__ is Node and (y.line.grad or y.past.__class__ is Leaf)]
+            for y in below:
+                if y.past.__class__ is Leaf: self.ends[id(y)] = y
             todo = [y for y in below if vertex(y) not in self.leads]
             if todo: stack.extend(todo); continue
             self.leads[k] = any([self.leads[vertex(y)] for y in below])
