@@ -1,8 +1,7 @@
 """Rows that order elements along one axis. They give positions; values are read there by `gather`, which also brings their gradient.
 
-Sorting is stable in both directions and puts NaN last when ascending, first when descending, as PyTorch does. Where PyTorch's choice among equal
-elements is an accident of its algorithm (sort without stable=True, topk, kthvalue, median), these give the first one. unique is made of these
-parts: sort, compare neighbours, cumsum, nonzero.
+NaN is last when ascending, first when descending. Equal elements keep their order in a stable sort; in any other they end up where PyTorch's algorithm
+leaves them, which is C++'s (`introsort`). unique is made of these parts: sort, compare neighbours, cumsum, nonzero.
 """
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ from ..core import dtype as dt
 from ..core.kernels import Native, Operand
 from ..core.op import Routine
 from ..core.shape import preserves
+from . import introsort
 from .elementwise import TITLES
 from .scan import lines
 
@@ -33,11 +33,19 @@ def _sorted(x, dim, descending=False) -> np.ndarray:
     return x.shape[dim] - 1 - np.flip(back, dim)
 
 
-def _order(name, infer, k, oracle, layout=None) -> Routine:
-    """attr = (dim, descending, …); k(attr, n): how many positions."""
+def _each(x, dim, f) -> np.ndarray:
+    """f(line) for every line along an axis: positions, as many for each."""
+    if not x.ndim: return np.zeros((), np.int64)
+    moved = np.moveaxis(x, dim, -1)
+    found, many = [f(v) for v in moved.reshape(math.prod(moved.shape[:-1]), moved.shape[-1])], len(f(np.zeros(moved.shape[-1])))
+    return np.moveaxis(np.array(found, np.int64).reshape(*moved.shape[:-1], many), -1, dim)
+
+
+def _order(name, infer, k, how, oracle, layout=None) -> Routine:
+    """attr = (dim, descending, …); k(attr, n): how many positions; how(attr): what is to become of equal elements."""
     def plan(attr, out, x):
         outer, n, inner = lines(x.shape, attr[0])
-        return Native("order", (x.dtype, attr[1]), (outer, n, inner, k(attr, n)), (Operand(x.dtype, "r"), Operand(dt.int64, "w")), math.prod(x.shape) * 8, name)
+        return Native("order", (x.dtype, attr[1], how(attr)), (outer, n, inner, k(attr, n)), (Operand(x.dtype, "r"), Operand(dt.int64, "w")), math.prod(x.shape) * 8, name)
     return Routine(name, infer, oracle=oracle, plan=plan, layout=layout)
 
 
@@ -47,18 +55,20 @@ def _argsort_infer(attr, x):
 
 
 def _topk_infer(attr, x):
-    dim, _, k = attr
+    dim, _, k, _ = attr
     _check("topk", x)
     if x.dtype is dt.bool: raise RuntimeError("topk does not support bool dtypes on CPU")
     if not 0 <= k <= (x.shape[dim] if x.shape else 1): raise RuntimeError("selected index k out of range")
     return dt.int64, _resized(x.shape, dim, k)
 
 
-argsort = _order("argsort", _argsort_infer, lambda attr, n: n, lambda attr, x: _sorted(x, *attr), preserves)
-"""attr = (dim, descending)."""
+argsort = _order("argsort", _argsort_infer, lambda attr, n: n, lambda attr: "stable" if attr[2] else "sort",
+                 lambda attr, x: _sorted(x, *attr[:2]) if attr[2] else _each(x, attr[0], lambda v: introsort.sort(v, attr[1])), preserves)
+"""attr = (dim, descending, stable)."""
 
-topk = _order("topk", _topk_infer, lambda attr, n: attr[2], lambda attr, x: _sorted(x, *attr[:2]).take(range(attr[2]), attr[0]) if x.ndim else np.zeros((), np.int64))
-"""attr = (dim, largest, k): positions of the k first in that order."""
+topk = _order("topk", _topk_infer, lambda attr, n: attr[2], lambda attr: "top" if attr[3] else "top in any order",
+              lambda attr, x: _each(x, attr[0], lambda v: introsort.top(v, *attr[1:])))
+"""attr = (dim, largest, k, sorted): positions of the k first in that order."""
 
 
 def _statistic(what, pick, name=None) -> Routine:
@@ -67,10 +77,11 @@ def _statistic(what, pick, name=None) -> Routine:
 
     def infer(attr, x):
         dim, k = attr[0], attr[-1]
-        if x.dtype.is_complex: raise NotImplementedError(f"\"{name.removeprefix('nan')}_cpu\" not implemented for '{TITLES[x.dtype.name]}'")
         n = x.shape[dim] if x.shape else 1
+        if n == 0: raise IndexError(f"{name.removeprefix('nan')}(): Expected reduction dim {dim} to have non-zero size.")
         if what == "kth" and not 0 <= k < n: raise RuntimeError("kthvalue(): selected number k out of range for dimension " + str(dim))
-        if n == 0: raise IndexError(f"{name}(): Expected reduction dim {dim} to have non-zero size.")
+        if x.dtype.is_complex or x.dtype is dt.bool and what != "mode" and (x.shape or what != "kth"):
+            raise NotImplementedError(f"\"{name.removeprefix('nan')}_{'out' if 'median' in name else 'cpu'}\" not implemented for '{TITLES[x.dtype.name]}'")
         return dt.int64, _resized(x.shape, dim, 1)
 
     def plan(attr, out, x):
@@ -78,7 +89,8 @@ def _statistic(what, pick, name=None) -> Routine:
 
     def oracle(attr, x):
         if not x.ndim: return np.zeros((), np.int64)
-        moved, order = np.moveaxis(x, attr[0], -1), np.moveaxis(_sorted(x, attr[0]), attr[0], -1)
+        places = _each(x, attr[0], lambda v: introsort.sort(v, False)) if what == "mode" else _sorted(x, attr[0])
+        moved, order = np.moveaxis(x, attr[0], -1), np.moveaxis(places, attr[0], -1)
         flat = [pick(o, v[o], attr[-1]) for o, v in zip(order.reshape(-1, order.shape[-1]), moved.reshape(-1, moved.shape[-1]))]
         return np.moveaxis(np.array(flat, np.int64).reshape(*moved.shape[:-1], 1), -1, attr[0])
     return Routine(name, infer, oracle=oracle, plan=plan)
@@ -112,6 +124,7 @@ def _search_infer(attr, bounds, values, *sorter):
     if len(bounds.shape) > 1 and (len(bounds.shape) != len(values.shape) or bounds.shape[:-1] != values.shape[:-1]):
         raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and input value tensor must match, "
                            f"but we got boundaries tensor {list(bounds.shape)} and input value tensor {list(values.shape)}")
+    if bounds.dtype.category in (dt.BOOL, dt.COMPLEX) and 0 not in values.shape: raise NotImplementedError(f"\"searchsorted_out_cpu\" not implemented for '{TITLES[bounds.dtype.name]}'")
     if sorter and sorter[0].dtype is not dt.int64: raise RuntimeError("torch.searchsorted(): sorter must be a tensor of long dtype")
     if sorter and sorter[0].shape != bounds.shape: raise RuntimeError("torch.searchsorted(): boundary and sorter must have the same size")
     return result, values.shape

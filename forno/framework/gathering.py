@@ -236,18 +236,25 @@ def picked(input, where, dim, keepdim):
     return views.squeeze(values, dim), views.squeeze(where, dim)
 
 
+def order(input, d, descending, stable):
+    """Positions in order. PyTorch's are stable along an expanded axis and for long lists of integers, too."""
+    n = shape_of(input)[d] if shape_of(input) else 1
+    long = n >= 1 << 15 and input.ndim == 1 and input.dtype.category == dt.INT and not descending
+    return apply(so.argsort, input, attr=(d, bool(descending), bool(stable) or n <= 16 or long or input.stride(d) == 0))
+
+
 def sort(input, dim=-1, descending=False, stable=False):
     d = flat_dim(input, dim)
-    where = apply(so.argsort, input, attr=(d, bool(descending)))
+    where = order(input, d, descending, stable)
     return named("sort", values=views.as_preserved(gather(input, d, where), input) if shape_of(input) else views.clone(input), indices=where)
 
 
-def argsort(input, dim=-1, descending=False, stable=False): return apply(so.argsort, input, attr=(flat_dim(input, dim), bool(descending)))
+def argsort(input, dim=-1, descending=False, stable=False): return order(input, flat_dim(input, dim), descending, stable)
 
 
 def topk(input, k, dim=-1, largest=True, sorted=True):
     d = flat_dim(input, dim)
-    where = apply(so.topk, input, attr=(d, bool(largest), int(k)))
+    where = apply(so.topk, input, attr=(d, bool(largest), int(k), bool(sorted)))
     return named("topk", values=gather(input, d, where) if shape_of(input) else views.clone(input), indices=where)
 
 
@@ -281,6 +288,7 @@ def extreme(name, row, arg, pairwise):
             if input.numel() == 0: raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
             return fn.reduce(row, input)
         d = flat_dim(input, dim)
+        if input.dtype.is_complex and 0 not in shape_of(input)[d:d + 1]: raise RuntimeError(f"{name}(): does not support complex input")
         if not shape_of(input): return named(name, values=views.clone(input), indices=apply(mv.full, attr=((), dt.int64, 0)))
         if shape_of(input)[d] == 0: raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
         where = apply(arg, fn.to(input, dt.uint8) if input.dtype is dt.bool else input, attr=(d,))

@@ -142,12 +142,12 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
     """Different elements, or different slices along dim, ascending. Their number is a value, so this runs the window."""
     if input.dtype.is_complex: raise NotImplementedError(f"\"unique\" not implemented for '{ew.TITLES[input.dtype.name]}'")
     if dim is None:
-        values, order = gathering.sort(views.reshape(input, (-1,)), 0)
+        values, order = gathering.sort(views.reshape(input, (-1,)), 0, stable=True)
         return _runs(views.unsqueeze(values, 1), lambda r: views.reshape(r, (-1,)), return_inverse, return_counts, shape_of(input), order)
     rows, back = _rows(input, dim)
     order = creation.arange(shape_of(rows)[0])
     for c in range(shape_of(rows)[1] - 1, -1, -1):             # a stable sort per column, the first column last
-        order = gathering.index_select(order, 0, gathering.argsort(gathering.index_select(views.select(rows, 1, c), 0, order), 0))
+        order = gathering.index_select(order, 0, gathering.argsort(gathering.index_select(views.select(rows, 1, c), 0, order), 0, stable=True))
     return _runs(gathering.index_select(rows, 0, order), back, return_inverse, return_counts, (shape_of(rows)[0],), order)
 
 

@@ -3,8 +3,8 @@
 Comes in: Natives whose words begin with (outer, n, inner): element (o, i, j) of x lies at (o·n + i)·inner + j, lines run along i. Goes out: Launches.
 
 Every element becomes an unsigned key whose order is the wanted one (NaN last, -0 equal to 0, complemented when descending). Short lines are sorted by
-insertion, long ones digit by digit from the low end; both keep equal elements in their order. Lines are shared among threads; keys and positions live
-in each thread's scratch.
+insertion, long ones digit by digit from the low end; both keep equal elements in their order. Where PyTorch doesn't, `introsort` says what it does with
+them. Lines are shared among threads; keys and positions live in each thread's scratch.
 """
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from ...core import dtype as dt
 from ...core.errors import unsupported
 from ...core.kernels import Launch, Native
 from ..text import PTR, Val
+from . import introsort
 from .code import Code, X
 from .index import launch, program, sweep
+from .introsort import Items
 
 SHORT = 48                                     # up to here insertion beats the digits' counting
+WHOLE = 128                                    # up to here halving does
 DIGITS = 256
 
 
@@ -68,6 +71,23 @@ class Line:
                     inner._digits()
         b.helper("sort_line", write)
         self.c.call("sort_line", None, *arrays, n)
+
+    def items(self) -> Items: return Items(self.c, self.keys[0], self.places[0], self.k)
+
+    def unstable(self, n: X, load):
+        """The same as std::sort does it; its order of equal elements is worked out where there are some (`load` fetches the line again)."""
+        c, keys, i = self.c, self.keys[0], self.c.var(1)
+        with c.either(n <= WHOLE) as otherwise:
+            self.items().sort(n)
+            otherwise()
+            self.sort(n)
+            with c.forever() as leave:
+                leave(i.now >= n)
+                leave(c.load(keys, self.k, i.now).eq(c.load(keys, self.k, i.now - 1)))
+                i.add(1)
+            with c.when(i.now < n):
+                load()
+                self.items().sort(n)
 
     def _insertion(self):
         c, (keys, _), (places, _) = self.c, self.keys, self.places
@@ -136,63 +156,60 @@ def _each_line(c: Code, body):
     return outer, n, inner
 
 
-# ---- order: operands x, positions (outer, k, inner) int64; spec = (dtype, descending); words (outer, n, inner, k)
-def _order(c: Code, t: dt.dtype, descending: bool):
+# ---- order: operands x, positions (outer, k, inner) int64; spec = (dtype, descending, how); words (outer, n, inner, k)
+# how: 'stable', 'sort' (as std::sort leaves equal elements), or for the k first 'top' or 'top in any order'
+def _order(c: Code, t: dt.dtype, descending: bool, how: str):
     x, out, n, inner, k = c.operand(0), c.operand(1), c.word(3), c.word(4), c.word(5)
     line = Line(c, t, n)
 
     def one(o, j, first):
-        line.load(x, t, first, inner, descending)
-        line.sort(n)
+        def load(): line.load(x, t, first, inner, descending)
+        load()
+        if how == "stable": line.sort(n)
+        elif how == "sort": line.unstable(n, load)
+        else:
+            items = line.items()
+            items.nth(k - 1, n)
+            if how == "top": items.sort(k - 1)
         with c.loop(0, k) as i: c.store(c.load(line.places[0], dt.uint32, i).to(dt.int64), out, (o * k + i) * inner + j)
     _each_line(c, one)
 
 
 def _few(c: Code, t: dt.dtype, descending: bool):
-    """The first k: elements before the worst of the best so far are collected, and when there are many, sorted and cut to k."""
-    x, out, n, inner, k, room = c.operand(0), c.operand(1), c.word(3), c.word(4), c.word(5), c.word(6)
-    line, width = Line(c, t, room), 16
-    keys, places, group = line.keys[0], line.places[0], X(c, c.b.alloca(line.k, 1, width))
+    """The first k of many: a heap of the best so far, whose top gives way to whatever comes before it."""
+    x, out, n, inner, k = c.operand(0), c.operand(1), c.word(3), c.word(4), c.word(5)
+    line, width = Line(c, t, k), 16
+    items, group = line.items(), X(c, c.b.alloca(line.k, 1, width))
 
     def one(o, j, first):
-        have, worst, cut = c.var(0), c.var(c.const(-1, line.k)), c.var(c.const(False, dt.bool))
-
-        def keep(new, i):
-            c.store(new, keys, have.now)
-            c.store(i.to(dt.uint32), places, have.now)
-            have.add(1)
-
-        def shorten():
-            line.sort(have.now)
-            have.set(have.now.min(k))
-            worst.set(c.load(keys, line.k, (k - 1).max(0)))
-            cut.set(c.const(True, dt.bool))
+        line.load(x, t, first, inner, descending)
+        items.heap(k)
+        top = c.var(items.key(0))
 
         def several(i, w):
             new = key(c.load(x, t, first + i * inner, w), t, descending)
-            wanted = new < c.splat(worst.now, w)
-            with c.when(X(c, c.b.any_lane(wanted.v)) | ~cut.now):
+            with c.when(X(c, c.b.any_lane((new < c.splat(top.now, w)).v))):
                 c.store(new, group)
                 with c.loop(0, w) as e:
                     mine = c.load(group, line.k, e)
-                    with c.when((mine < worst.now) | ~cut.now): keep(mine, i + e)
-                with c.when(have.now > room - width): shorten()
+                    with c.when(mine < top.now):
+                        items.replace(k, (mine, (i + e).to(dt.uint32)))
+                        top.set(items.key(0))
         with c.either(inner.eq(1)) as otherwise:
-            sweep(c, 0, n, width, several)
+            sweep(c, k, n, width, several)
             otherwise()
-            sweep(c, 0, n, 1, several)
-        shorten()
-        with c.loop(0, k) as i: c.store(c.load(places, dt.uint32, i).to(dt.int64), out, (o * k + i) * inner + j)
+            sweep(c, k, n, 1, several)
+        items.settle(k)
+        with c.loop(0, k) as i: c.store(c.load(line.places[0], dt.uint32, i).to(dt.int64), out, (o * k + i) * inner + j)
     _each_line(c, one)
 
 
 def order(n: Native) -> Launch:
     outer, size, inner, k = n.words
     if size >= 1 << 32: raise unsupported(f"sort of {size} elements along one axis", instead="split it")
-    t, descending = n.spec
-    room = 2 * k + 240
-    if size >= 4 * room: return launch(n, program("few", _few, t, descending), (*n.words, room), scratch(t, room))
-    return launch(n, program("order", _order, t, descending), n.words, scratch(t, size))
+    t, descending, how = n.spec
+    if how.startswith("top") and 0 < 64 * k <= size: return launch(n, program("few", _few, t, descending), n.words, scratch(t, k))      # PyTorch's std::partial_sort
+    return launch(n, program("order", _order, t, descending, how), n.words, scratch(t, size))
 
 
 # ---- statistic: operands x, position (outer, inner) int64; spec = (dtype, 'kth' | 'median' | 'nanmedian' | 'mode'); words (outer, n, inner, k)
@@ -202,7 +219,8 @@ def _statistic(c: Code, t: dt.dtype, what: str):
 
     def one(o, j, first):
         line.load(x, t, first, inner, False)
-        line.sort(n)
+        if what == "mode": line.unstable(n, lambda: line.load(x, t, first, inner, False))
+        else: line.sort(n)
         keys, places, at = line.keys[0], line.places[0], c.var(k)
         if what == "mode": _commonest(c, line, at)
         elif what != "kth":
