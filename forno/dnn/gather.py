@@ -35,13 +35,13 @@ class Places(NamedTuple):
 
 
 def canonical(p: Places, *arrays):
-    """`p` with axes of length 1 dropped, neighbours joined, and the contiguous run at its end taken off: lengths, strides of every array, run.
+    """`p` with axes of length 1 dropped, neighbours joined, and the contiguous run at its end taken off: lengths, strides of every array, run, kind of run.
 
-    `arrays`: strides over p.shape of further arrays that are read along (a write's values).
+    `arrays`: strides over p.shape of further arrays that are read along (a write's values). kind: 'row', 'one' if those are one value all along, '' for no run.
     """
     lengths, out = [], [[] for _ in range(1 + len(arrays) + len(p.steps))]
     every = (p.strides, *arrays, *p.steps)
-    if 0 in p.shape: return [0], [[0] for _ in every], 1
+    if 0 in p.shape: return [0], [[0] for _ in every], 1, ""
     for d, n in enumerate(p.shape):
         if n == 1: continue
         now = [a[d] for a in every]
@@ -52,30 +52,37 @@ def canonical(p: Places, *arrays):
             lengths.append(n)
             for o, s in zip(out, now): o.append(s)
     direct = 1 + len(arrays)
-    run = bool(lengths) and all(o[-1] == 1 for o in out[:direct]) and all(o[-1] == 0 for o in out[direct:])
-    inner = lengths.pop() if run else 1
-    if run: out = [o[:-1] for o in out]
-    return lengths, out, inner
+    together = lengths and out[0][-1] == 1 and all(o[-1] == 0 for o in out[direct:])
+    kind = {(): "row", (1,): "row", (0,): "one"}.get(tuple(o[-1] for o in out[1:direct]), "") if together else ""
+    inner = lengths.pop() if kind else 1
+    if kind: out = [o[:-1] for o in out]
+    return lengths, out, inner, kind if inner > 1 else ""
+
+
+def _regular(lengths, steps) -> tuple | None:
+    """The index tensors' steps along the last axis, if it is long enough for several positions at a time and they are all 0 or 1."""
+    steps = tuple(o[-1] for o in steps) if lengths and lengths[-1] >= 16 else (None,)
+    return steps if all(s in (0, 1) for s in steps) else None
 
 
 def read_kernel(label: str, p: Places, x, indices, result) -> Native:
-    lengths, strides, inner = canonical(p)
+    lengths, strides, inner, run = canonical(p)
     words = [*lengths, *(s for o in strides for s in o), *(w for pick in p.picks for w in pick), inner, math.prod(lengths)]
-    steps = tuple(o[-1] for o in strides[1:]) if lengths and inner == 1 and lengths[-1] >= 16 else (None,)
-    spec = (len(lengths), tuple(i.dtype for i in indices), x.dtype.size, inner > 1, steps if all(s in (0, 1) for s in steps) else None)
+    spec = (len(lengths), tuple(i.dtype for i in indices), x.dtype.size, bool(run), None if run else _regular(lengths, strides[1:]))
     operands = (Operand(x.dtype, "r"), *(Operand(i.dtype, "r") for i in indices), Operand(x.dtype, "w"))
     return Native("take", spec, tuple(words), operands, math.prod(p.shape), label)
 
 
 def write_kernel(label: str, p: Places, values, steps, indices, result, mode: str, start: str) -> Native:
     """`steps`: strides of the values over p.shape. start: 'base' (operand 0 is it), 'fresh' (the same, but written places begin anew), 'zero'."""
-    lengths, strides, inner = canonical(p, steps)
+    lengths, strides, inner, run = canonical(p, steps)
     numel = math.prod(result.shape)
     unit = min((s for s in contiguous(result.shape) if s >= inner), default=max(numel, 1))
     if inner > 1 and unit != inner:            # runs don't tile the result: element by element, so that threads own whole blocks
-        lengths, strides, inner, unit = [*lengths, inner], [[*o, int(k < 2)] for k, o in enumerate(strides)], 1, 1
+        lengths, strides = [*lengths, inner], [[*o, int(k == 0 or k == 1 and run == "row")] for k, o in enumerate(strides)]
+        inner, unit, run = 1, 1, ""
     words = [*lengths, *(s for o in strides for s in o), *(w for pick in p.picks for w in pick), inner, math.prod(lengths), numel, unit]
-    spec = (len(lengths), tuple(i.dtype for i in indices), result.dtype, mode, start, inner > 1)
+    spec = (len(lengths), tuple(i.dtype for i in indices), result.dtype, mode, start, run, None if run else _regular(lengths, strides[2:]))
     reads = tuple(Operand(i.dtype, "r") for i in indices)
     if start == "zero": operands = (Operand(values.dtype, "r"), *reads, Operand(result.dtype, "w"))
     else: operands = (Operand(result.dtype, "rw"), *reads, Operand(values.dtype, "r"))
@@ -240,6 +247,7 @@ def _write(name, places, grads, saves, larger=False) -> Routine:
     def infer(attr, base, *rest):
         *indices, values = rest
         _check_indices(name, indices)
+        if name in _LIMITS: _check_reduction(name, attr[1], base.dtype)
         if values.dtype is not base.dtype:
             raise RuntimeError(f"{name}(): Expected self and source to have the same dtype, but got {TITLES[base.dtype.name]} and {TITLES[values.dtype.name]}")
         p, v = places(attr[0], base.shape, indices), values.shape
@@ -261,6 +269,17 @@ def _write(name, places, grads, saves, larger=False) -> Routine:
         p = places(at, base.shape, i)
         return write_kernel(name, p, v, steps(p, v), i, result, mode, "base" if include_self or mode == "set" else "fresh")
     return _Write(name, infer, grads, saves, oracle, plan=plan)
+
+
+# (bool, complex): what PyTorch's code combines of these, or nothing
+_LIMITS = {"scatter_reduce": (("sum", "prod", "amax", "amin"), ("sum", "prod", "mean")), "index_reduce": ((), ())}
+
+
+def _check_reduction(name, mode, dtype):
+    allowed = _LIMITS[name][dtype.is_complex]
+    if dtype.category in (dt.BOOL, dt.COMPLEX) and mode not in allowed:
+        kernel = "index_func_" if name == "index_reduce" else f"scatter_gather_tensor_cpu_reduce_{mode}"
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{TITLES[dtype.name]}'")
 
 
 def broadcast_to(shape, to) -> bool: return all(n in (1, m) for n, m in zip(reversed(shape), reversed(to)))
@@ -424,7 +443,10 @@ def _mean(name, read, plain) -> Composite:
         n = np.maximum(_combined(np.full(base.shape, int(attr[1])), at, np.ones(p.shape, np.int64), "sum"), 1)
         total = _combined(base, at, v, "sum", attr[1])
         return (total / n).astype(base.dtype) if base.dtype.kind in "fc" else total // n
-    return Composite(f"{name}_mean", lambda attr, base, index, v: (base.dtype, base.shape), (of_base, None, of_values), "abc", oracle, expand=expand)
+    def infer(attr, base, index, v):
+        _check_reduction(name, "mean", base.dtype)
+        return base.dtype, base.shape
+    return Composite(f"{name}_mean", infer, (of_base, None, of_values), "abc", oracle, expand=expand)
 
 
 scatter_mean = _mean("scatter_reduce", gather, "scatter")

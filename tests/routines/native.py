@@ -1,7 +1,8 @@
-"""Calls one routine row's kernel with a hand-made context, thread by thread, on copies of torch tensors."""
+"""Calls one routine row's kernel with hand-made contexts on copies of torch tensors."""
 import ctypes
 import math
 import struct
+import threading
 
 import torch
 
@@ -20,16 +21,22 @@ def value(t: torch.Tensor) -> Value: return Value(None, (), None, DTYPES[t.dtype
 
 
 def call(launch, pointers, threads: int):
-    """The kernels here need no barrier, so their threads may run one after the other."""
-    record = (ctypes.c_int64 * 4)()
+    """The kernel on so many Python threads, which meet at its barriers."""
+    record, meet = (ctypes.c_int64 * 4)(), threading.Barrier(threads)
     vals = struct.pack(f"<{len(pointers)}q", *pointers)
     words = struct.pack(f"<{len(pointers) + len(launch.words)}q", *range(len(pointers)), *launch.words)
     f = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)(launch.program.address)
-    for tid in range(threads):
+    barrier = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda ctx: meet.wait(60) and None)
+
+    def thread(tid):
         scratch = ctypes.create_string_buffer(launch.scratch + 64)
         at = -(-ctypes.addressof(scratch) // 64) * 64
-        ctx = (ctypes.c_int64 * 7)(tid, threads, at, 0, 0, ctypes.addressof(record), 17)
+        ctx = (ctypes.c_int64 * 7)(tid, threads, at, 0, ctypes.cast(barrier, ctypes.c_void_p).value, ctypes.addressof(record), 17)
         f(ctypes.addressof(ctx), vals, words)
+    others = [threading.Thread(target=thread, args=(tid,)) for tid in range(1, threads)]
+    for other in others: other.start()
+    thread(0)
+    for other in others: other.join()
     if record[0]: raise OutOfRange(*record[1:])
 
 

@@ -107,6 +107,29 @@ def test_gather_scatter(shape, dim, ishape):
             check(g.scatter_reduce, (dim, mode, include), [x, i, v], x.scatter_reduce(dim, i, v, mode, include_self=include))
 
 
+@pytest.mark.parametrize("n", [15, 16, 37, 200])
+@pytest.mark.parametrize("type", [torch.int64, torch.int32])
+def test_several_at_a_time(n, type):
+    """Lines long enough for vectors of indices: in range, from the end, wrong in one lane."""
+    torch.manual_seed(6)
+    x = sample((9, n), torch.float32)
+    i, j = torch.randint(0, n, (9, n)).to(type), torch.randint(0, 9, (9, n)).to(type)
+    for dim, at in ((1, i), (0, j)):
+        check(g.gather, dim, [x, at], x.gather(dim, at.long()))
+        check(g.gather_back, (dim, (9, n)), [x, at], torch.zeros(9, n).scatter_add(dim, at.long(), x))
+        check(g.scatter, (dim, "set", True), [x, at, torch.tensor(3.0)], x.scatter(dim, at.long(), 3.0))
+        wrong = at.clone()
+        wrong[4, n // 2] = -1
+        for row, attr, operands in ((g.gather, dim, [x, wrong]), (g.gather_back, (dim, (9, n)), [x, wrong]), (g.scatter, (dim, "set", True), [x, wrong, x])):
+            with pytest.raises(OutOfRange, match="-1"): run(row, attr, *operands, threads=2)
+    rows, columns = j[0], torch.where(torch.rand(n) < 0.1, i[0] - n, i[0])
+    check(g.index, (0, 1), [x, rows, columns], x[rows.long(), columns.long()])
+    check(g.index_put, ((0, 1), "set", True), [x, rows, columns, x[0].contiguous()], last_wins(x, (rows.long(), columns.long()), x[0]))
+    few = rows[:5]                             # one value all along a row of the result
+    check(g.index_put, ((0,), "set", True), [x, few, torch.tensor(7.0)], last_wins(x, (few.long(),), torch.tensor(7.0)))
+    check(g.index_put, ((0,), "sum", True), [x, few, x[:5, :1].contiguous()], put(x, (0,), [few], x[:5, :1]))
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.bfloat16, torch.bool])
 def test_reduce_dtypes(dtype):
     torch.manual_seed(4)

@@ -144,6 +144,10 @@ class Code:
         tid, nt = self.tid, self.nt
         return n * tid // nt, n * (tid + 1) // nt
 
+    def barrier(self):
+        """All threads have come here and see each other's writes."""
+        with self.when(self.nt > 1): self.b.put(f"call void {self.load(self.at(self.ctx, 4, dt.int64), PTR).v.text}(ptr %ctx)")
+
     def checked(self, index: X, size, low) -> X:
         """index in [low, size), negative ones counted from the end; any other goes into the error record and is read as 0."""
         size, good = self.i64(size), self.var(index)

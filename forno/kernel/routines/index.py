@@ -6,8 +6,11 @@ for every array, K index tensors that each add index·stride to the address, and
   words: R lengths, then R strides of each array: data (the result's for writes), values (writes only), K index tensors;
          K times (size, stride, lowest allowed index); run length, elements of the result, elements of the smallest block that holds a run
 
-Reads split the positions among threads. Writes must give one answer however many threads there are: each thread walks all positions in order and
-writes only what it owns, a slice of every run when runs are long, else a part of the result's blocks.
+Reads split the positions among threads. Writes must give one answer however many threads there are. Where different positions along an axis never meet
+in one place, threads split that axis. Otherwise each walks all positions in order and writes only what it owns, a slice of every run when runs are long,
+else a part of the result's blocks.
+
+Along the last axis several positions are taken at a time: a vector of indices is tested, then nothing stands between the loads and stores of elements.
 """
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from ...cpu import code, isa
 from .code import Code, X
 
 PARALLEL = 1 << 15                             # elements from which a second thread pays
+APART = 8                                      # an axis of that length is shared among threads
 BLOCKS = 64                                    # of nonzero: more than threads, so that counts don't depend on them
 _RAW = {1: dt.uint8, 2: dt.uint16, 4: dt.uint32, 8: dt.uint64}
 
@@ -114,6 +118,34 @@ def _tested(c: Code, pointers, types, picks, lengths, strides, count) -> X:
     return ~bad.now
 
 
+def _plain(c: Code, pointers, types, picks, steps, offsets, j: X, width: int) -> X:
+    """Are all indices of positions [j, j + width) along the last axis in range, and none counted from the end?"""
+    bad = c.splat(c.const(False, dt.bool), width)
+    for p, t, (size, _, _), step, at in zip(pointers, types, picks, steps, offsets):
+        index = c.load(p, t, at + j, width).to(dt.int64) if step else c.splat(c.load(p, t, at).to(dt.int64), width)
+        bad = bad | (index.bits(dt.uint64) >= c.splat(size.bits(dt.uint64), width))
+    return ~X(c, c.b.any_lane(bad.v))
+
+
+def _places(c: Code, data: X, t, pointers, types, picks, steps, strides, offsets, start: X, j: X, width: int):
+    """The offsets of positions [j, j + width), whose indices are `_plain`. Random reads of a row wait for memory one by one; what the next row will read
+    is asked for in order meanwhile."""
+    by = strides[-1]
+    if len(strides) > 1:
+        ahead = by
+        for (_, stride, _), step in zip(picks, steps):
+            if step: ahead = ahead + stride
+        c.b.prefetch(c.at(data, start + strides[-2] + j * ahead, t).v)
+    fixed = start + j * by
+    for p, t, (_, stride, _), step, at in zip(pointers, types, picks, steps, offsets):
+        if not step: fixed = fixed + c.load(p, t, at).to(dt.int64) * stride
+    for e in range(width):
+        here = fixed + by * e
+        for p, t, (_, stride, _), step, at in zip(pointers, types, picks, steps, offsets):
+            if step: here = here + c.load(c.at(p, at + j, t), t, e).to(dt.int64) * stride
+        yield here
+
+
 # ---- reads: operands data, K index tensors, result
 # spec = (R, index dtypes, element bytes, has runs, the index tensors' steps along the last axis if all are 0 or 1)
 def _take(c: Code, axes: int, types: tuple, size: int, run: bool, steps: tuple | None):
@@ -134,26 +166,14 @@ def _take(c: Code, axes: int, types: tuple, size: int, run: bool, steps: tuple |
     if steps is None or size == 16: return walk(c, lengths, strides, lo, hi, one)
 
     def row(first, start, stop, base):
-        def offsets(j): return [b + j * s[-1] for b, s in zip(base, strides)]
-
         def several(j, width):
-            """Bounds are tested in vectors; then nothing stands between the loads."""
-            if width == 1: return one(first + j, offsets(j))
-            bad = c.splat(c.const(False, dt.bool), width)
-            for p, type, (length, _, low), step, b in zip(pointers, types, picks, steps, base[1:]):
-                index = c.load(p, type, b + j, width).to(dt.int64) if step else c.splat(c.load(p, type, b).to(dt.int64), width)
-                bad = bad | (index < c.splat(low, width)) | (index >= c.splat(length, width))
-            with c.either(X(c, c.b.any_lane(bad.v))) as otherwise:
-                with c.loop(j, j + width) as i: one(first + i, offsets(i))   # tells which index it is
-                otherwise()
-                at, target = base[0] + j * strides[0][-1], c.at(out, first + j, t)
-                for e in range(width):
-                    here = at
-                    for p, type, (length, stride, _), step, b in zip(pointers, types, picks, steps, base[1:]):
-                        index = c.load(p, type, b + j + e if step else b).to(dt.int64)
-                        here = here + (index + (index < 0).where(length, 0)) * stride
-                    c.store(c.load(x, t, here), target, e)
-                    at = at + strides[0][-1]
+            if width == 1: return one(first + j, [b + j * s[-1] for b, s in zip(base, strides)])
+            with c.either(_plain(c, pointers, types, picks, steps, base[1:], j, width)) as otherwise:
+                target = c.at(out, first + j, t)
+                places = _places(c, x, t, pointers, types, picks, steps, strides[0], base[1:], base[0], j, width)
+                for e, at in enumerate(places): c.store(c.load(x, t, at), target, e)
+                otherwise()                    # tells which index it is
+                with c.loop(j, j + width) as i: one(first + i, [b + i * s[-1] for b, s in zip(base, strides)])
         sweep(c, start, stop, isa.vector_bytes // 8, several)
     walk_rows(c, lengths, strides, lo, hi, row)
 
@@ -162,7 +182,7 @@ def take(n: Native) -> Launch: return launch(n, program("take", _take, *n.spec),
 
 
 # ---- writes: operands base (which becomes the result), K index tensors, values; with start 'zero': values, index tensors, result
-# spec = (R, index dtypes, dtype, mode, start, has runs)
+# spec = (R, index dtypes, dtype, mode, start, kind of run, the index tensors' steps along the last axis if all are 0 or 1 and there are no runs)
 IDENTITY = {"sum": lambda t: 0, "prod": lambda t: 1,
             "amax": lambda t: float("-inf") if t.is_floating_point else 0 if not t.signed else -(1 << (8 * t.size - 1)),
             "amin": lambda t: float("inf") if t.is_floating_point else 1 if t is dt.bool else (1 << (8 * t.size - t.signed)) - 1}
@@ -170,8 +190,9 @@ _COMBINE = {"set": lambda old, new: new, "sum": lambda old, new: old + new, "pro
             "amax": lambda old, new: old.max(new), "amin": lambda old, new: old.min(new)}
 
 
-def _scatter(c: Code, axes: int, types: tuple, t: dt.dtype, mode: str, start: str, run: bool):
-    """start: 'base' (the result holds it already), 'zero' (filled here), 'fresh' (places that are written begin with the mode's identity)."""
+def _scatter(c: Code, axes: int, types: tuple, t: dt.dtype, mode: str, start: str, run: str, steps: tuple | None, split: int):
+    """start: 'base' (the result holds it already), 'zero' (filled here), 'fresh' (places that are written begin with the mode's identity).
+    run: 'row' (of as many values), 'one' (the same value all along) or ''. split: the axis that threads share, -1 if places may meet."""
     k = len(types)
     pointers = [c.operand(1 + i) for i in range(k)]
     out, values = (c.operand(i) for i in ((k + 1, 0) if start == "zero" else (0, k + 1)))
@@ -180,15 +201,15 @@ def _scatter(c: Code, axes: int, types: tuple, t: dt.dtype, mode: str, start: st
     picks = [w(3) for _ in range(k)]
     inner, count, numel, unit = w(4)
     width = max(isa.vector_bytes // t.size, 1)
-    blocks = numel // unit.max(1)
+    owned = split < 0
     from_slice, to_slice = c.var(0), c.var(inner)
     from_block, to_block = c.var(0), c.var(numel)
-    with c.either(inner >= c.nt * (256 // t.size)) as otherwise:              # slices of four cache lines and more
+    with c.either((inner >= c.nt * (256 // t.size)) if owned else c.const(False, dt.bool)) as otherwise:         # slices of four cache lines and more
         lo, hi = c.share(inner)
         from_slice.set(lo)
         to_slice.set(hi)
         otherwise()
-        lo, hi = c.share(blocks)
+        lo, hi = c.share(numel // unit.max(1))
         from_block.set(lo * unit)
         to_block.set(hi * unit)
     lo, hi, first_mine, last_mine = from_slice.now, to_slice.now, from_block.now, to_block.now
@@ -198,22 +219,62 @@ def _scatter(c: Code, axes: int, types: tuple, t: dt.dtype, mode: str, start: st
             with c.loop(0, numel, step) as at: sweep(c, at + lo, at + hi, width, lambda i, n: c.store(c.splat(zero, n), out, i))
             otherwise()
             sweep(c, first_mine, last_mine, width, lambda i, n: c.store(c.splat(zero, n), out, i))
+        if not owned: c.barrier()
+    mine, whole = list(lengths), pointers
+    if not owned:
+        from_here, to_here = c.share(lengths[split])
+        mine[split] = to_here - from_here
+        out, values = (c.at(p, from_here * s[split], t) for p, s in zip((out, values), strides))
+        pointers = [c.at(p, from_here * s[split], i) for p, s, i in zip(pointers, strides[2:], types)]
 
     def combined(combine):
-        def one(_, offsets):
-            at = _picked(c, pointers, types, picks, offsets[2:], offsets[0], start != "zero")
-            with c.when((at >= first_mine) & (at < last_mine)):
-                if not run: return c.store(combine(c.load(out, t, at), c.load(values, t, offsets[1])), out, at)
-                source, target = c.at(values, offsets[1], t), c.at(out, at, t)
-                sweep(c, lo, hi, width, lambda i, n: c.store(combine(c.load(target, t, i, n), c.load(source, t, i, n)), target, i))
-        walk(c, lengths, strides, c.const(0), count, one)
+        def put(at, value_at):
+            if not run: return c.store(combine(c.load(out, t, at), c.load(values, t, value_at)), out, at)
+            source, target = c.at(values, value_at, t), c.at(out, at, t)
+            new = c.load(source, t) if run == "one" else None
+            sweep(c, lo, hi, width, lambda i, n: c.store(combine(c.load(target, t, i, n), c.load(source, t, i, n) if new is None else c.splat(new, n)), target, i))
+
+        def place(at, value_at):
+            if not owned: return put(at, value_at)
+            with c.when((at >= first_mine) & (at < last_mine)): put(at, value_at)
+
+        def one(_, offsets): place(_picked(c, pointers, types, picks, offsets[2:], offsets[0], start != "zero"), offsets[1])
+        total = mine[0] if mine else c.const(1)
+        for n in mine[1:]: total = total * n
+        if steps is None: return walk(c, mine, strides, c.const(0), total, one)
+
+        def row(first, begin, end, base):
+            def several(j, width):
+                if width == 1: return one(None, [b + j * s[-1] for b, s in zip(base, strides)])
+                with c.either(_plain(c, pointers, types, picks, steps, base[2:], j, width)) as otherwise:
+                    for e, at in enumerate(_places(c, out, t, pointers, types, picks, steps, strides[0], base[2:], base[0], j, width)):
+                        place(at, base[1] + (j + e) * strides[1][-1])
+                    otherwise()
+                    with c.loop(j, j + width) as i: one(None, [b + i * s[-1] for b, s in zip(base, strides)])
+            sweep(c, begin, end, isa.vector_bytes // 8, several)
+        walk_rows(c, mine, strides, c.const(0), total, row)
     if start == "zero": return combined(_COMBINE[mode])
-    with c.when(_tested(c, pointers, types, picks, lengths, strides[2:], count)):      # what is written in place stays as it was if an index is wrong
+    with c.when(_tested(c, whole, types, picks, lengths, strides[2:], count)):      # what is written in place stays as it was if an index is wrong
         if start == "fresh": combined(lambda old, new: c.splat(c.const(IDENTITY[mode](t), t), old.v.n))
         combined(_COMBINE[mode])
 
 
-def scatter(n: Native) -> Launch: return launch(n, program("scatter", _scatter, *n.spec), n.words)
+def _split(n: Native) -> int:
+    """The longest axis of a write whose positions never meet in one place: every stride is more than all smaller ones reach together. Else -1."""
+    axes, types, run = n.spec[0], n.spec[1], n.spec[5]
+    k = len(types)
+    lengths, strides = n.words[:axes], n.words[axes:2 * axes]
+    picks, inner = n.words[(3 + k) * axes:(3 + k) * axes + 3 * k], n.words[(3 + k) * axes + 3 * k]
+    steps = sorted([(s, m) for s, m in zip(strides, lengths) if s] + [(picks[3 * i + 1], picks[3 * i]) for i in range(k)])
+    reach = inner - 1 if run else 0
+    for s, m in steps:
+        if s <= reach: return -1
+        reach += s * (m - 1)
+    longest = max((d for d in range(axes) if strides[d]), key=lambda d: lengths[d], default=-1)
+    return longest if longest >= 0 and lengths[longest] >= APART else -1
+
+
+def scatter(n: Native) -> Launch: return launch(n, program("scatter", _scatter, *n.spec, _split(n)), n.words)
 
 
 # ---- addput: operands v (contiguous), out; out[offset + Σ i·stride] += v[i]; spec = (dtype,), words = (ndim, *shape, *strides, offset, numel)
