@@ -18,6 +18,7 @@ from .functions import erf, exp, libm, log, log1p, sigmoid, tanh
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 INV_SQRT2, INV_SQRT_2PI = 1 / math.sqrt(2), 1 / math.sqrt(2 * math.pi)
 GELU_BETA, GELU_KAPPA = math.sqrt(2 / math.pi), 0.044715
+SIXTH = float(np.float32(1 / 6))               # PyTorch's in hardsigmoid's gradient, also in float64
 
 
 def act(name, emit, oracle, *grads, types="f", saves="a", names="", rule=tensors, **more):
@@ -25,18 +26,18 @@ def act(name, emit, oracle, *grads, types="f", saves="a", names="", rule=tensors
 
 
 def _sigmoid(b, x): return b.div(1, b.add(1, b.exp(b.neg(x))))
-def _clamp(b, x, lo, hi): return b.min(b.max(x, lo), hi)
+def _clamp(b, x, lo, hi): return b.min(hi, b.max(lo, x))
 def _np_sigmoid(x): return 1 / (1 + np.exp(-x))
 def _np_softplus(x): return np.logaddexp(x, 0)
 
 
 # ---- rectifiers
 BOOL_HARDTANH = {dt.BOOL: "Bool inputs not supported for hardtanh"}
-relu = row("relu", lambda b, x: b.max(x, 0), lambda x: np.maximum(x, np.zeros_like(x)), lambda g, o, x: select(o <= 0, 0, g), types="if", saves="o",
+relu = row("relu", lambda b, x: b.max(0, x), lambda x: np.maximum(x, np.zeros_like(x)), lambda g, o, x: select(o <= 0, 0, g), types="if", saves="o",
            refuse={dt.BOOL: "Boolean inputs not supported for relu"}, kernel="clamp_min_scalar_cpu")
-relu6 = act("relu6", lambda b, x: _clamp(b, x, 0, 6), lambda x: np.clip(x, 0, 6), lambda g, o, x: select((x <= 0) | (x >= 6), 0, g), types="if",
+relu6 = act("relu6", lambda b, x: _clamp(b, x, 0, 6), lambda x: np.clip(x, 0, 6), lambda g, o, x: select((x > 0) & (x < 6), g, 0), types="if",
             refuse=BOOL_HARDTANH, layout=preserves)
-hardtanh = act("hardtanh", _clamp, lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi), lambda g, o, x, lo, hi: select((x <= lo) | (x >= hi), 0, g),
+hardtanh = act("hardtanh", _clamp, lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi), lambda g, o, x, lo, hi: select((x > lo) & (x < hi), g, 0),
                types="if", refuse=BOOL_HARDTANH, layout=preserves)
 leaky_relu = act("leaky_relu", lambda b, x, k: b.select(b.gt(x, 0), x, b.mul(x, k)), lambda x, k: np.where(x > 0, x, x * k),
                  lambda g, o, x, k: select(x > 0, g, g * k))
@@ -45,19 +46,24 @@ prelu = act("prelu", lambda b, x, w: b.select(b.gt(x, 0), x, b.mul(x, w)), lambd
 threshold = act("threshold", lambda b, x, t, v: b.select(b.le(x, t), v, x), lambda x, t, v: np.where(x <= t, v, x),
                 lambda g, o, x, t, v: select(x <= t, 0, g), types="if")
 hardshrink = act("hardshrink", lambda b, x, k: b.select(b.le(b.abs(x), k), 0, x), lambda x, k: np.where(np.abs(x) <= k, 0, x),
-                 lambda g, o, x, k: select(x.row(abs_) <= k, 0, g))
+                 lambda g, o, x, k: select(x.row(abs_) > k, g, 0))
 softshrink = act("softshrink", lambda b, x, k: b.select(b.gt(x, k), b.sub(x, k), b.select(b.lt(x, b.neg(k)), b.add(x, k), b.mul(x, 0))),
-                 lambda x, k: np.where(x > k, x - k, np.where(x < -k, x + k, x * 0)), lambda g, o, x, k: select(x.row(abs_) <= k, 0, g))
+                 lambda x, k: np.where(x > k, x - k, np.where(x < -k, x + k, x * 0)), lambda g, o, x, k: select(x.row(abs_) > k, g, 0))
 
 # ---- exponential units
+def _below(x):
+    """x where it is negative (or NaN): exp of the others would overflow in second derivatives."""
+    return select(x >= 0, 0, x)
+
+
 elu = act("elu", lambda b, x, a: b.select(b.le(x, 0), b.mul(b.expm1(x), a), x), lambda x, a: np.where(x <= 0, np.expm1(np.minimum(x, 0)) * a, x),
-          lambda g, o, x, a: select(x <= 0, g * x.row(exp) * a, g), kernel="elu_cpu")
+          lambda g, o, x, a: select(x > 0, g, g * _below(x).row(exp) * a), kernel="elu_cpu")
 selu = act("selu", lambda b, x: b.mul(b.select(b.le(x, 0), b.mul(b.expm1(x), SELU_ALPHA), x), SELU_SCALE),
            lambda x: SELU_SCALE * np.where(x <= 0, np.expm1(np.minimum(x, 0)) * SELU_ALPHA, x),
-           lambda g, o, x: select(x <= 0, g * x.row(exp) * (SELU_ALPHA * SELU_SCALE), g * SELU_SCALE), names="selu")
+           lambda g, o, x: select(x > 0, g * SELU_SCALE, g * _below(x).row(exp) * (SELU_ALPHA * SELU_SCALE)), names="selu")
 celu = act("celu", lambda b, x, a: b.select(b.le(x, 0), b.mul(b.expm1(b.div(x, a)), a), x),
            lambda x, a: np.where(x <= 0, np.expm1(np.minimum(x, 0) / a) * a, x),
-           lambda g, o, x, a: select(x <= 0, g * (x / a).row(exp), g), kernel="elu_cpu")
+           lambda g, o, x, a: select(x > 0, g, g * (_below(x) / a).row(exp)), kernel="elu_cpu")
 softplus = act("softplus", lambda b, x, k, t: b.select(b.gt(b.mul(x, k), t), x, b.div(b.log1p(b.exp(b.mul(x, k))), k)),
                lambda x, k, t: np.where(x * k > t, x, _np_softplus(x * k) / k), lambda g, o, x, k, t: select(x * k > t, g, g * (x * k).row(sigmoid)))
 logsigmoid = act("logsigmoid", lambda b, x: b.sub(b.min(x, 0), b.log1p(b.exp(b.neg(b.abs(x))))), lambda x: -_np_softplus(-x),
@@ -103,9 +109,9 @@ softsign = act("softsign", lambda b, x: b.div(x, b.add(1, b.abs(x))), lambda x: 
 tanhshrink = act("tanhshrink", lambda b, x: b.sub(x, b.tanh(x)), lambda x: x - np.tanh(x), lambda g, o, x: times(g, x.row(tanh) * x.row(tanh)),
                  rule=tensors_inexact, types="fc")
 hardsigmoid = act("hardsigmoid", lambda b, x: b.div(_clamp(b, b.add(x, 3), 0, 6), 6), lambda x: np.clip(x + 3, 0, 6) / 6,
-                  lambda g, o, x: select((x > -3) & (x < 3), g / 6, 0))
+                  lambda g, o, x: select((x > -3) & (x < 3), g * SIXTH, 0))
 hardswish = act("hardswish", lambda b, x: b.div(b.mul(x, _clamp(b, b.add(x, 3), 0, 6)), 6), lambda x: x * np.clip(x + 3, 0, 6) / 6,
-                lambda g, o, x: select(x <= -3, 0, select(x < 3, g * (x / 3 + 0.5), g)))
+                lambda g, o, x: select(x <= -3, 0, select(x >= 3, g, g * (x / 3 + 0.5))))
 
 # ---- pointwise losses; reductions are separate rows
 binary_cross_entropy = act("binary_cross_entropy", lambda b, x, y: _bce(b, x, y),

@@ -143,6 +143,7 @@ def check_numbers(name, a, b, x, y):
         raise TypeError(f"{name}(): argument 'other' (position 2) must be Tensor{'' if name in TENSORS_ONLY else ' or Number'}, not {type(b).__name__}")
 
 
+TURNED = frozenset(("remainder", "floor_divide", "bitwise_left_shift", "bitwise_right_shift"))     # Tensor.__rmod__(2, x) is x % 2
 WITH_ARRAYS = {("eq", False), ("div", True)}   # operators that take NumPy's arrays; the others leave the operation to NumPy, which gives a tensor back
 
 
@@ -155,7 +156,8 @@ def binary(op: Op, reflected: bool = False, operator: bool = False):
         x, y = (read(a) if isinstance(a, Tensor) else number(a)), (read(b) if isinstance(b, Tensor) else number(b))
         if y.__class__ is int and y >= 1 << 63 and x.__class__ is Node and x.line.dtype.category >= dt.FLOAT: y = float(y)
         if operator:
-            if not isinstance(a, Tensor): raise TypeError(f"descriptor '__{name}__' for 'Tensor' objects doesn't apply to a '{type(a).__name__}' object")
+            if not isinstance(a, Tensor) and reflected and name == "sub": return NotImplemented
+            if not isinstance(a, Tensor) and not (reflected and name in TURNED): raise TypeError(f"descriptor '__{name}__' for 'Tensor' objects doesn't apply to a '{type(a).__name__}' object")
             if y is None:
                 if not isinstance(b, np.ndarray) or (name, reflected) not in WITH_ARRAYS: return NotImplemented
                 y = read(from_numpy(b))
@@ -254,7 +256,8 @@ def inplace(f):
             past = m.past
             update = past.__class__ is Leaf and not LOCAL.run.grad         # what an optimizer does to a parameter
             if (past is None or update) and (m.buf is None or not m.buf.exposed):
-                r = f(self, *args, **kw)
+                try: r = f(self, *args, **kw)
+                except NotImplementedError as e: raise unwritable(self, args) or e from None
                 if r is NotImplemented: return r
                 n = r.node
                 if n is not None and self.alias is None:
@@ -270,18 +273,28 @@ def inplace(f):
                 check_write(self)
                 return land(self, read(r))
         check_write(self)
-        r = f(self, *args, **kw)
+        try: r = f(self, *args, **kw)
+        except NotImplementedError as e: raise unwritable(self, args) or e from None
         return r if r is NotImplemented else land(self, read(r))
     method.__name__ = method.__qualname__ = f.__name__ + "_"
     return method
+
+
+def unwritable(self: Tensor, args) -> Exception | None:
+    """The error that PyTorch finds before it looks for code: the result has no place in self."""
+    kinds = [(x.dtype, x.ndim) for x in (self, *args) if isinstance(x, Tensor)]
+    t = dt.result_type(kinds, dt.float32)
+    return RuntimeError(f"result type {titled(t)} can't be cast to the desired output type {titled(self.dtype)}") if t.category > self.dtype.category else None
 
 
 def view_inplace(f):
     """The in-place form of a view: self sees its own memory another way."""
     def method(self, *args, **kw):
         check_write(self, False)
+        base = None if self.alias is None else self.alias.base
         r = f(self, *args, **kw)
         self.node, self.alias = r.node, r.alias
+        r.alias.base = base                    # not self, which it was made from
         root(r.alias.store).clock[0] += 1
         return self
     method.__name__ = method.__qualname__ = f.__name__ + "_"
