@@ -58,16 +58,15 @@ def _view_grad(g, o, a, attr):
 
 
 def transposed(v: View, shape) -> View | None:
-    """The inverse of a view that only permutes axes of a contiguous value of `shape`, as a view; None if it does more."""
-    if v.offset or math.prod(v.shape) != math.prod(shape) or 0 in shape: return None
-    order = sorted((i for i in range(len(v.shape)) if v.shape[i] > 1), key=lambda i: -v.strides[i])
-    step, at = 1, {}
+    """The inverse of a view that only permutes and reverses axes of a contiguous value of `shape`, as a view; None if it does more."""
+    if v.offset != sum(-s * (n - 1) for n, s in zip(v.shape, v.strides) if s < 0) or math.prod(v.shape) != math.prod(shape) or 0 in shape: return None
+    order = sorted((i for i in range(len(v.shape)) if v.shape[i] > 1), key=lambda i: -abs(v.strides[i]))
+    step = 1
     for i in reversed(order):
-        if v.strides[i] != step: return None
-        at[i] = step
+        if abs(v.strides[i]) != step: return None
         step *= v.shape[i]
     mine = contiguous(v.shape)                 # position of g's elements, axis by axis, in order of the base's memory
-    dims = [(v.shape[i], mine[i]) for i in order]
+    dims = [(v.shape[i], mine[i] if v.strides[i] > 0 else -mine[i]) for i in order]
     out, k, left = [], 0, (dims[0][0] if dims else 1)
     for n in shape:                            # split the ordered axes into the base's; an axis of the base may join several of g's only if they are contiguous there
         if n == 1: out.append(1); continue
@@ -76,7 +75,7 @@ def transposed(v: View, shape) -> View | None:
         if left == n: out.append(s); k += 1; left = dims[k][0] if k < len(dims) else 1
         elif left % n == 0 and left > n: left //= n; out.append(s * left)
         else: return None
-    return View(tuple(shape), tuple(out), 0)
+    return View(tuple(shape), tuple(out), sum(-s * (m - 1) for m, s in dims if s < 0))
 
 
 view = Movement("view", lambda attr, a: (a.dtype, attr.shape), grads=(_view_grad,),
