@@ -27,7 +27,7 @@ _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 
 def _parameters(f) -> tuple[str, ...]:
-    code = getattr(f, "__code__", None)
+    code = getattr(_inspect.unwrap(f), "__code__", None)
     return () if code is None else code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
 
 

@@ -20,7 +20,7 @@ _TITLES = dict(add="Add", add_scaled="Add", lerp_number="Lerp", sub="Sub", addcm
                index_write="IndexAdd", embedding="Embedding", logsigmoid="LogSigmoid", attention="ScaledDotProductFlashAttentionForCpu")
 _POOLS = dict(max_pool="MaxPool{}DWithIndices", avg_pool="AvgPool{}D", adaptive_avg_pool="AdaptiveAvgPool{}D", adaptive_max_pool="AdaptiveMaxPool{}D")
 _VIEWS = dict(p="PermuteBackward0", T="TBackward0", split="SplitBackward0", unbind="UnbindBackward0", t="TransposeBackward0", u="UnsqueezeBackward0", s="SqueezeBackward1", e="ExpandBackward0", n="SliceBackward0",
-              i="SelectBackward0", c="SliceBackward0", d="DiagonalBackward0", w="UnfoldBackward0", w0="UnfoldBackward0")
+              i="SelectBackward0", c="SliceBackward0", d="DiagonalBackward0", w="UnfoldBackward0")
 _NUMBERED = {"clamp": 1, "clamp_min": 1, "clamp_max": 1}
 _FULL_OR_AXES = dict(sum=(0, 1), div_count=(0, 1), prod=(0, 1), amax=(1, 0), amin=(1, 0))     # numbers of PyTorch's two overloads
 

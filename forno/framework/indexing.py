@@ -70,7 +70,7 @@ def integer(x) -> int:
 def getitem(self, index):
     index = parts(index)
     t, picks = viewed(self, index)
-    if all(p is None for p in picks): return views.through(t, lambda v: v, ("=",)) if t is self else t
+    if all(p is None for p in picks): return views.same(t) if t is self else t
     return gathering.index(t, picks)
 
 

@@ -1,10 +1,11 @@
 """Views: every one is a function of geometry applied twice, to the tensor's memory and to its own contiguous value.
 
 The memory's geometry is what stride(), aliasing and errors see; the value's is what the line records. On a repeated program the line
-remembers both, and a view costs one comparison and three small objects.
+remembers both, and a view costs one comparison and three small objects: it is looked up by the arguments as they came.
 """
 from __future__ import annotations
 
+import functools
 import math
 import operator
 
@@ -13,7 +14,7 @@ from ..core.errors import unsupported
 from ..core.shape import View, contiguous, dense_layout, exactly, follows, is_contiguous, normalize_dim, restride, suggests_channels_last, whole
 from ..dnn import movement as mv
 from ..dnn.elementwise import TITLES
-from ..graph.line import LOCAL, Node, new, record
+from ..graph.line import INPUT, LOCAL, Node, new, record, slot_of
 from .tensor import Alias, Tensor, detached, memory, owned, read, recast, share, view_of
 
 
@@ -23,15 +24,19 @@ def shape_of(t: Tensor) -> tuple:
     return a.store.shape if a.view is None else a.view.shape
 
 
-def through(t: Tensor, geom, key) -> Tensor:
-    """The view of t by `geom` (View -> View). `key` names the geometry, so that the walked line can be trusted to hold its result."""
+def seen(t: Tensor, key) -> Tensor | None:
+    """The view of t that the predicted line is known to show."""
     x = t.node or read(t)
     run = LOCAL.run
     e = run.cur.next
-    if e.op is mv.view and e.memo is not None and run.nodes[e.i] is x and run.grad:
+    if e.op is INPUT and id(x) not in run.inputs and x.buf is not None:        # t is new to this window
+        slot_of(run, x)
+        if run.eager: return None
+        e = run.cur.next
+    if e.op is mv.view and e.memo is not None and run.nodes[e.i] is x:
         known, before, after = e.memo
         a = t.alias
-        if known == key and (before is None if a is None else a.view is before and a.leaf is None and not a.frozen):
+        if known == key and run.cur.next is e and (before is None if a is None else a.view is before and a.leaf is None and not a.frozen):
             if a is None: a = share(t)
             n = new(Node)
             n.line = e; n.buf = n.past = None
@@ -41,15 +46,37 @@ def through(t: Tensor, geom, key) -> Tensor:
             r.node = None
             r.alias = Alias(a.store, after, n, a.store.node)
             return r
+    return None
+
+
+def through(t: Tensor, geom) -> Tensor:
+    """The view of t by `geom` (View -> View)."""
     mem = memory(t)
-    after = geom(mem)
-    before = t.alias.view if t.alias is not None else None
-    r = view_of(t, after, geom(whole(mem.shape)))
-    a = r.alias
-    run = LOCAL.run
-    if a.cache is not None and run.nodes and a.cache is run.nodes[-1] and run.cur.op is mv.view and not a.frozen and a.leaf is None:
-        run.cur.memo = (key, before, after)
-    return r
+    return view_of(t, geom(mem), geom(whole(mem.shape)))
+
+
+UNKNOWN = object()                             # in place of arguments that aren't Python's own numbers: never found again
+
+
+def plain(x) -> bool: return x is None or x.__class__ is int or isinstance(x, tuple) and all([plain(y) for y in x])
+
+
+def remembered(title):
+    """A function that records one view line. The line remembers function (`title`, from which grad_fn has its name), arguments and both views."""
+    def decorate(f):
+        def call(input, *args, **kw):
+            key = (title, *args, *kw.items()) if kw else (title, *args)
+            r = seen(input, key)
+            if r is not None: return r
+            before = None if input.alias is None else input.alias.view
+            r = f(input, *args, **kw)
+            a, run = r.alias, LOCAL.run
+            if a is not None and a.cache is not None and run.nodes and a.cache is run.nodes[-1] and not a.frozen and a.leaf is None:
+                line = run.cur
+                if line.op is mv.view and run.nodes[line.i] is read(input): line.memo = (key if plain(args + tuple(kw.values())) else (title, UNKNOWN), before, a.view)
+            return r
+        return functools.update_wrapper(call, f)
+    return decorate
 
 
 def ints(args) -> tuple:
@@ -65,7 +92,14 @@ def ints(args) -> tuple:
     return tuple(out)
 
 
+@remembered("=")
+def same(input):
+    """All of it, as another tensor."""
+    return through(input, lambda v: v)
+
+
 # ---------------------------------------------------------------- axes
+@remembered("p")
 def permute(input, *axes, dims=None):
     p, n = ints(axes if dims is None else (dims,)), len(shape_of(input))
     if len(p) != n:
@@ -73,25 +107,27 @@ def permute(input, *axes, dims=None):
                            f"i.e. input.dim() = {n} is not equal to len(dims) = {len(p)}")
     p = tuple(normalize_dim(d, n) for d in p)
     if len(set(p)) != n: raise RuntimeError("permute(): duplicate dims are not allowed.")
-    return through(input, lambda v: View(tuple(v.shape[i] for i in p), tuple(v.strides[i] for i in p), v.offset), ("p", p))
+    return through(input, lambda v: View(tuple(v.shape[i] for i in p), tuple(v.strides[i] for i in p), v.offset))
 
 
+@remembered("t")
 def transpose(input, dim0, dim1):
     n = len(shape_of(input))
     i, j = normalize_dim(dim0, n), normalize_dim(dim1, n)
-    if n == 0: return through(input, lambda v: v, ("t", 0, 0))
+    if n == 0: return through(input, lambda v: v)
 
     def geom(v):
         sh, st = list(v.shape), list(v.strides)
         sh[i], sh[j], st[i], st[j] = sh[j], sh[i], st[j], st[i]
         return View(tuple(sh), tuple(st), v.offset)
-    return through(input, geom, ("t", i, j))
+    return through(input, geom)
 
 
+@remembered("T")
 def t(input):
     n = len(shape_of(input))
     if n > 2: raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {n}D")
-    return through(input, lambda v: View(v.shape[::-1], v.strides[::-1], v.offset), ("T",))
+    return through(input, lambda v: View(v.shape[::-1], v.strides[::-1], v.offset))
 
 
 def movedim(input, source, destination):
@@ -107,6 +143,7 @@ def movedim(input, source, destination):
     return permute(input, tuple(next(rest) if o is None else o for o in order))
 
 
+@remembered("u")
 def unsqueeze(input, dim):
     n = len(shape_of(input))
     if not -n - 1 <= dim <= n: raise IndexError(f"Dimension out of range (expected to be in range of [{-n - 1}, {n}], but got {dim})")
@@ -115,17 +152,18 @@ def unsqueeze(input, dim):
     def geom(v):
         step = v.shape[d] * v.strides[d] if d < len(v.shape) else 1
         return View(v.shape[:d] + (1,) + v.shape[d:], v.strides[:d] + (step,) + v.strides[d:], v.offset)
-    return through(input, geom, ("u", d))
+    return through(input, geom)
 
 
+@remembered("s")
 def squeeze(input, dim=None):
     shape = shape_of(input)
     n = len(shape)
     if dim is None: gone = {i for i, k in enumerate(shape) if k == 1}
     else: gone = {d for d in (normalize_dim(d, n) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))) if n and shape[d] == 1}
-    if len(gone) == 0 and n == 0: return through(input, lambda v: v, ("s", ()))
+    if len(gone) == 0 and n == 0: return through(input, lambda v: v)
     stay = tuple(i for i in range(n) if i not in gone)
-    return through(input, lambda v: View(tuple(v.shape[i] for i in stay), tuple(v.strides[i] for i in stay), v.offset), ("s", stay))
+    return through(input, lambda v: View(tuple(v.shape[i] for i in stay), tuple(v.strides[i] for i in stay), v.offset))
 
 
 def unflatten(input, dim, sizes):
@@ -136,10 +174,8 @@ def unflatten(input, dim, sizes):
 
 
 # ---------------------------------------------------------------- parts
-def narrow(input, dim, start, length): return part(input, dim, start, length, "n")
-
-
-def part(input, dim, start, length, key):
+@remembered("n")
+def narrow(input, dim, start, length):
     shape = shape_of(input)
     if not shape: raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     d = normalize_dim(dim, len(shape))
@@ -149,31 +185,31 @@ def part(input, dim, start, length, key):
     if not -n <= start <= n: raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n}], but got {start})")
     if start < 0: start += n
     if start + length > n: raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
-    return through(input, lambda v: View(v.shape[:d] + (length,) + v.shape[d + 1:], v.strides, v.offset + start * v.strides[d]), (key, d, start, length))
+    return through(input, lambda v: View(v.shape[:d] + (length,) + v.shape[d + 1:], v.strides, v.offset + start * v.strides[d]))
 
 
-def select(input, dim, index): return one(input, dim, index, "i")
-
-
-def one(input, dim, index, key):
+@remembered("i")
+def select(input, dim, index):
     shape = shape_of(input)
     if not shape: raise IndexError("select() cannot be applied to a 0-dim tensor.")
     d = normalize_dim(dim, len(shape))
     i, n = int(index), shape[d]
     if not -n <= i < n: raise IndexError(f"select(): index {i} out of range for tensor of size {list(shape)} at dimension {d}")
     i %= n
-    return through(input, lambda v: View(v.shape[:d] + v.shape[d + 1:], v.strides[:d] + v.strides[d + 1:], v.offset + i * v.strides[d]), (key, d, i))
+    return through(input, lambda v: View(v.shape[:d] + v.shape[d + 1:], v.strides[:d] + v.strides[d + 1:], v.offset + i * v.strides[d]))
 
 
+@remembered("c")
 def slice_(input, dim, start, stop, step):
     """A clamped Python slice along one axis."""
     n = shape_of(input)[dim]
     lo, hi, step = slice(start, stop, step).indices(n)
     count = max(0, -(-(hi - lo) // step))
     return through(input, lambda v: View(v.shape[:dim] + (count,) + v.shape[dim + 1:], v.strides[:dim] + (v.strides[dim] * step,) + v.strides[dim + 1:],
-                                         v.offset + lo * v.strides[dim]), ("c", dim, lo, count, step))
+                                         v.offset + lo * v.strides[dim]))
 
 
+@remembered("d")
 def diagonal(input, offset=0, dim1=0, dim2=1):
     shape = shape_of(input)
     a, b = normalize_dim(dim1, len(shape)), normalize_dim(dim2, len(shape))
@@ -185,23 +221,24 @@ def diagonal(input, offset=0, dim1=0, dim2=1):
     def geom(v):
         start = v.offset + (skip[1] * v.strides[skip[0]] if count else 0)
         return View(tuple(v.shape[i] for i in stay) + (count,), tuple(v.strides[i] for i in stay) + (v.strides[a] + v.strides[b],), start)
-    return through(input, geom, ("d", offset, a, b))
+    return through(input, geom)
 
 
+@remembered("w")
 def unfold(input, dimension, size, step):
     shape = shape_of(input)
     d = normalize_dim(dimension, len(shape))
     n = shape[d] if shape else 1
     if size > n: raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
     if step <= 0: raise RuntimeError(f"step is {step} but must be > 0")
-    if not shape: return through(input, lambda v: View((size,), (1,), v.offset), ("w0", size))
+    if not shape: return through(input, lambda v: View((size,), (1,), v.offset))
     count = (n - size) // step + 1
 
     def geom(v):
         sh, st = list(v.shape), list(v.strides)
         sh[d], st[d] = count, v.strides[d] * step
         return View((*sh, size), (*st, v.strides[d]), v.offset)
-    return through(input, geom, ("w", d, size, step))
+    return through(input, geom)
 
 
 def as_strided(input, size, stride, storage_offset=None):
@@ -227,6 +264,7 @@ def as_strided(input, size, stride, storage_offset=None):
 
 
 # ---------------------------------------------------------------- repetition
+@remembered("e")
 def expand(input, *sizes, size=None, implicit=False):
     shape, to = shape_of(input), list(ints(sizes if size is None else (size,)))
     lead = len(to) - len(shape)
@@ -247,7 +285,7 @@ def expand(input, *sizes, size=None, implicit=False):
         st = [s if n == m else 0 for n, m, s in zip(to[lead:], v.shape, v.strides)]
         for d in range(lead - 1, -1, -1): st.insert(0, 0 if to[d] != 1 else to[d + 1] * st[0] if st else 1)       # a new axis of length 1 gets a row's stride
         return View(to, tuple(st), v.offset)
-    return through(input, geom, ("e", to))
+    return through(input, geom)
 
 
 def expand_as(input, other): return expand(input, shape_of(other))
@@ -275,16 +313,18 @@ def reshaped(input, shape, must_view):
     shape = resolve(shape, math.prod(mem.shape))
     strides = restride(mem.shape, mem.strides, shape)
     if strides is not None:
-        return through(input, lambda v: View(shape, restride(v.shape, v.strides, shape), v.offset), ("r", shape))
+        return through(input, lambda v: View(shape, restride(v.shape, v.strides, shape), v.offset))
     if must_view:
         raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans across two contiguous subspaces). "
                            "Use .reshape(...) instead.")
     return owned(record(mv.view, (read(input),), whole(shape)))
 
 
+@remembered("r")
 def reshape(input, *sizes, shape=None): return reshaped(input, ints(sizes if shape is None else (shape,)), False)
 
 
+@remembered("r")
 def view(input, *shape, dtype=None):
     if dtype is not None and not shape: shape = (dtype,)
     if not shape: raise TypeError("view() received an invalid combination of arguments - got ()")
@@ -335,6 +375,9 @@ def ravel(input): return reshape(input, (-1,))
 
 
 # ---------------------------------------------------------------- several at once
+split_part, unbind_part = remembered("split")(narrow.__wrapped__), remembered("unbind")(select.__wrapped__)
+
+
 def split(tensor, split_size_or_sections, dim=0):
     n = shape_of(tensor)[normalize_dim(dim, len(shape_of(tensor)))]
     if isinstance(split_size_or_sections, (tuple, list)):
@@ -348,7 +391,7 @@ def split(tensor, split_size_or_sections, dim=0):
         sizes = [n] if k == 0 else [min(k, n - i) for i in range(0, max(n, 1), k)]
     out, at = [], 0
     for k in sizes:
-        out.append(part(tensor, dim, at, k, "split"))
+        out.append(split_part(tensor, dim, at, k))
         at += k
     return tuple(out)
 
@@ -379,7 +422,7 @@ def tensor_split(input, indices_or_sections, dim=0):
 def unbind(input, dim=0):
     d = normalize_dim(dim, len(shape_of(input)))
     if not shape_of(input): raise IndexError("Dimension specified as 0 but tensor has no dimensions")
-    return tuple(one(input, d, i, "unbind") for i in range(shape_of(input)[d]))
+    return tuple([unbind_part(input, d, i) for i in range(shape_of(input)[d])])
 
 
 FORMATS = {"channels_last": (0, 2, 3, 1), "channels_last_3d": (0, 2, 3, 4, 1)}     # axes, outermost first
