@@ -16,7 +16,7 @@ from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Stor
 from ..cpu import isa
 from .abi import CHECK_ERROR, PRIVATE, SHARED, THREADS, TID, Kernel, float_word
 from .combine import ARG, combine, identity
-from .schedule import BLOCK, FIXED_STRIDE, TILE, TILE_LANES, Schedule, alike, arguments, sequence, value_type
+from .schedule import BLOCK, TILE, TILE_LANES, Schedule, alike, arguments, fixed, sequence, value_type
 from .text import PTR, Val
 
 class Scope:
@@ -118,7 +118,7 @@ class Lowering(Kernel):
         """The coefficient of loop i, as a constant where it is part of the spec."""
         name = self.map_of(name)
         c = self.maps[name][0][i]
-        if c == 0 or (0 < c <= FIXED_STRIDE and i == self.s.lane): return self.index(c)
+        if c == 0 or fixed(c) and i == self.s.lane: return self.index(c)
         return self.word("coefficient", name, i)
 
     def affine(self, scope: Scope, name) -> Val:
@@ -230,6 +230,8 @@ class Lowering(Kernel):
         if inside is True: return whole()
         if bounds: partial = lambda: self._load_gather(scope, i, v, [], bounds, at)
         elif step.const == 1 and _maskable(v.dtype): partial = lambda: self.load_masked(p, v.dtype, self.active(scope))
+        elif step.const == -1 and _maskable(v.dtype):
+            partial = lambda: self.reversed(self.load_masked(self.offset(p, 1 - self.s.n, v.dtype), v.dtype, self.reversed(self.active(scope))))
         else: partial = lambda: self._load_gather(scope, i, v, [], bounds, at)
         return partial() if inside is False else self.choose(inside, whole, partial)
 
@@ -237,6 +239,7 @@ class Lowering(Kernel):
         """n elements `step` apart: whole vectors, of which the last one ends at the last element, and shuffles."""
         n = self.s.n
         if step == 1: return self.load(p, t, n)
+        if step == -1: return self.reversed(self.load(self.offset(p, 1 - n, t), t, n))
         starts = [k * n for k in range(step - 1)] + [(n - 1) * step + 1 - n]
         out = self.load(p, t, n)
         for k in range(1, step):
@@ -300,14 +303,17 @@ class Lowering(Kernel):
         p = self.offset(self.origin(i), at, x.dtype)
         if step.const == 0 and x.n == 1: return self.store(x, p)
         x = self.splat(x, n)
-        if step.const != 1: return self._store_lanes(scope, x, p, step)
-        if scope.full is True: return self.store(x, p)
+        if step.const not in (1, -1) or step.const == -1 and x.parts: return self._store_lanes(scope, x, p, step)
+        ordered = (lambda y: y) if step.const == 1 else self.reversed
+        first = p if step.const == 1 else self.offset(p, 1 - n, x.dtype)
 
+        def whole(): self.store(ordered(x), first)
         def partial():
-            if _maskable(x.dtype): self.store_masked(x, p, self.active(scope))
+            if _maskable(x.dtype): self.store_masked(ordered(x), first, ordered(self.active(scope)))
             else: self._store_lanes(scope, x, p, step)
+        if scope.full is True: return whole()
         if scope.full is False: return partial()
-        self.choose(scope.full, lambda: self.store(x, p), partial)
+        self.choose(scope.full, whole, partial)
 
     def _store_lanes(self, scope: Scope, x: Val, p: Val, step: Val):
         """One lane after the other, by way of memory."""

@@ -25,7 +25,7 @@ KEEP_BYTES = 256 << 10                         # of private scratch for values t
 CHUNKS = 64                                    # parts of a split window
 PARALLEL_WORK = 96 << 10                       # operations that are worth waking a thread for: three on each of 32K elements
 TILE, TILE_LANES = 32, 128                     # a tile's size along `tile` and along the lanes: 16 KiB of float32
-FIXED_STRIDE = 4                               # strides along the lanes up to this are part of the machine code: a few loads and shuffles
+FIXED_STRIDE = 4                               # strides along the lanes from -1 to this are part of the machine code: a few loads and shuffles
 BLOCK = 128                                    # steps of a long float sum before its total is put aside
 
 
@@ -106,8 +106,8 @@ class Schedule:
                 tuple(self._value_spec(i, v) for i, v in enumerate(self.nest.body)))
 
     def stride_class(self, strides) -> tuple:
-        """0 to 4 or 'other' along the lanes, 0 or 'other' along other loops."""
-        return tuple((s if 0 <= s <= FIXED_STRIDE else -1) if i == self.lane else -(s != 0) for i, s in enumerate(strides))
+        """-1 to 4 or 'other' along the lanes, 0 or 'other' along other loops."""
+        return tuple((s if fixed(s) else -2) if i == self.lane else -(s != 0) for i, s in enumerate(strides))
 
     def _value_spec(self, i, v):
         if isinstance(v, Load):
@@ -117,6 +117,9 @@ class Schedule:
         if isinstance(v, Const): return "const", v.dtype, None if i in self.constants else repr(v.value)
         if isinstance(v, Store): return "store", v.operand, v.arg, v.dtype, self.stride_class(v.strides)
         return v
+
+
+def fixed(stride: int) -> bool: return -1 <= stride <= FIXED_STRIDE
 
 
 # ---- canonical loops
@@ -248,7 +251,7 @@ def _score(nest: Nest, deps, i: int, extent: int) -> float:
         s, weight = v.strides[i], 2.0 if isinstance(v, Store) else 1.0
         if window and not d & window: weight = 0.05                # once per result, not once per element
         if isinstance(v, Load) and (v.at or v.bounds): weight /= 2
-        points += weight * (2 if s == 1 else 1 if s == 0 and isinstance(v, Load) else -1)
+        points += weight * (2 if s == 1 else 1.5 if s == -1 else 1 if s == 0 and isinstance(v, Load) else -1)
     return points + min(math.log2(max(extent, 1)), 6)
 
 
@@ -307,7 +310,7 @@ def _transposed(s: Schedule) -> tuple[int, tuple[int, ...]]:
     """The loop along which loads are contiguous that are strided along the lanes, and those loads."""
     found: dict[int, list[int]] = {}
     for i, v in enumerate(s.nest.body):
-        if not isinstance(v, Load) or v.at or v.bounds or 0 <= v.strides[s.lane] <= FIXED_STRIDE or v.dtype.category == dt.COMPLEX: continue
+        if not isinstance(v, Load) or v.at or v.bounds or fixed(v.strides[s.lane]) or v.dtype.category == dt.COMPLEX: continue
         for t in s.outer:
             if v.strides[t] == 1 and s.loops[t].extent >= 8 and s.loops[s.lane].extent >= 8: found.setdefault(t, []).append(i)
     if not found: return -1, ()

@@ -229,6 +229,8 @@ class Writer:
         mask = ", ".join(f"i32 {i}" for i in lanes)
         return self.emit(f"shufflevector {x}, {y if y else f'{x.type} poison'}, <{len(lanes)} x i32> <{mask}>", x.dtype, len(lanes))
 
+    def reversed(self, x: Val) -> Val: return self.shuffle(x, None, range(x.n - 1, -1, -1))
+
     def part(self, x: Val, lo: int, n: int) -> Val:
         if x.n == n: return x
         if x.parts: return self.pair(*(self.part(p, lo, n) for p in x.parts))
