@@ -5,40 +5,38 @@ The graph is lines, not objects that hold saved tensors: hooks that pack and unp
 from __future__ import annotations
 
 import contextlib
-from collections import namedtuple
 
 from ..core.errors import unsupported
-from ..framework.autograd import Handle
+from ..framework.autograd import GradientEdge, Handle, walking
 from ..framework.gradfn import GradFn as Node
+from ..framework.gradfn import edge_of as get_gradient_edge
+from ..framework.tensor import Tensor, read, touched
 
-GradientEdge = namedtuple("GradientEdge", "node output_nr")
 
-
-def get_gradient_edge(tensor) -> GradientEdge:
-    """The vertex that a tensor's gradient arrives at."""
-    if not tensor.requires_grad: raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
-    fn = tensor.grad_fn if tensor.grad_fn is not None else tensor.view_as(tensor).grad_fn.next_functions[0][0]
-    return GradientEdge(fn, 0)
+def increment_version(tensor):
+    """Say that a tensor, or several, was written by something that forno doesn't know of."""
+    for t in (tensor,) if isinstance(tensor, Tensor) else tensor: touched(t)
 
 
 def register_multi_grad_hook(tensors, fn, *, mode="all"):
-    """mode "all": fn(gradients) once all these tensors have theirs; "any": fn(gradient) at the first of them in every backward through all."""
+    """mode "all": fn(gradients) in every backward, once all those of these tensors that it comes by have theirs (None for the others); "any": fn(gradient) at the first."""
     if mode not in ("all", "any"): raise ValueError(f"Expects mode to be one of ('all', 'any') but got {mode}")
-    got = [None] * len(tensors)
-    arrived = [0]
+    tensors, seen = tuple(tensors), {}         # id of a backward -> (itself, the gradients so far)
 
-    def at(i):
+    def at(i, n):
         def hook(g):
+            walk = walking()
+            if id(walk) not in seen:
+                seen.clear()
+                seen[id(walk)] = walk, {}
+            got = seen[id(walk)][1]
             got[i] = g
-            arrived[0] += 1
-            if mode == "any" and arrived[0] == 1: fn(g)
-            if arrived[0] == len(wanted):
-                if mode == "all": fn(list(got))
-                got[:], arrived[0] = [None] * len(tensors), 0
+            if mode == "any" and len(got) == 1: fn(g)
+            if mode == "all" and len(got) == sum(map(walk.will_visit, nodes)): fn([got.get(k) for k in range(len(tensors))])
         return hook
-    wanted = [(t, at(i)) for i, t in enumerate(tensors) if t.requires_grad]
-    handles = [t.register_hook(h) for t, h in wanted]
-    return _Handles(handles)
+    nodes = [read(t) for t in tensors]
+    if mode == "all" and not all(n.line.grad for n in nodes): raise AssertionError("Expected gradient function to be set")
+    return _Handles([t.register_hook(at(i, n)) for i, (t, n) in enumerate(zip(tensors, nodes)) if n.line.grad])
 
 
 class _Handles(Handle):
@@ -65,4 +63,17 @@ def disable_saved_tensors_hooks(error_message):
     return contextlib.nullcontext()
 
 
-__all__ = ["GradientEdge", "Node", "disable_saved_tensors_hooks", "get_gradient_edge", "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks"]
+class _Kept:
+    """What `allow_mutation_on_saved_tensors` gives: nothing is kept for it, so there is nothing to clear."""
+
+    def clear(self): return None
+
+
+@contextlib.contextmanager
+def allow_mutation_on_saved_tensors():
+    """Inside and outside, what backward saved may be written over: values are never changed, tensors are given new ones."""
+    yield _Kept()
+
+
+__all__ = ["GradientEdge", "Node", "allow_mutation_on_saved_tensors", "disable_saved_tensors_hooks", "get_gradient_edge", "increment_version", "register_multi_grad_hook",
+           "save_on_cpu", "saved_tensors_hooks"]

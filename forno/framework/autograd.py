@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from ..core.dtype import FLOAT
 from ..core.state import state
 from ..dnn import movement as mv
 from ..dnn.elementwise import isnan
 from ..dnn.reduce import any_
-from ..graph.derive import Derivation, Face, vertex
+from ..graph.derive import RETAIN, TENSOR, WALKING, Derivation, Face, vertex
 from ..graph.line import BACKWARD, LOCAL, History, Leaf, Node, Poison, Slice, advance, ambient, new, record, slot_of
 from .batching import Level
 from .bind import apply
@@ -117,7 +119,8 @@ def run_backward(tensors, gradients, retain, create, inputs=None):
     if known is not None and replay(run, roots, *known) is not None: return
     for n in roots: needs_grad(n)
     for x in inputs or ():
-        if read(x).past.__class__ is not Leaf: retain_grad(x)              # backward(inputs=…) fills .grad of any tensor
+        if x.__class__ is not GradientEdge and read(carrier(x)).past.__class__ is not Leaf: retain_grad(carrier(x))        # backward(inputs=…) fills .grad of any tensor
+    inputs = None if inputs is None else list(map(arrival, inputs))
     was = run.grad
     run.hold += 1
     try:
@@ -135,7 +138,7 @@ def run_backward(tensors, gradients, retain, create, inputs=None):
     if inputs is not None:
         for x in inputs:
             n = read(x)
-            if vertex(n) in d.got and n.past.__class__ is Leaf: accumulate(n.past, d.got[vertex(n)], create)
+            if vertex(n) in d.got and n.past.__class__ is Leaf: d.collect(n, d.got[vertex(n)])
     elif known is not None and d.fresh and not create and not run.unmemo and not state.anomaly: remember(run, start, roots, d, k0, s0, freed0)
 
 
@@ -264,7 +267,7 @@ def prune(steps, used, starts):
 
 def replay(run, roots, ins, attr, wanted=()):
     """Backward on the hit path: the gradients of `wanted`, or None where nothing fitting is remembered."""
-    if run.unmemo or state.anomaly: return None
+    if run.unmemo or state.anomaly or HOOKED.data: return None
     e, key = run.cur.next, (BACKWARD, ins, attr)
     if e.key != key: e = run.cur.alts.get(key)
     if e is None or e.memo is None: return None
@@ -356,7 +359,20 @@ def commit(run, m: Memo, got, leaves, inputs, k0, s0):
 
 
 # ---------------------------------------------------------------- public functions
-def _tuple(x): return tuple(x) if isinstance(x, Iterable) and not isinstance(x, Tensor) else (x,)
+class GradientEdge(NamedTuple):
+    """Where the gradient of a tensor arrives: output `output_nr` of a vertex. The token is that tensor's own node, where a vertex has several outputs."""
+    node: Any
+    output_nr: int
+    ownership_token: Any = None
+
+
+def arrival(x):
+    """A tensor as it is; an edge as a tensor whose gradient is the edge's."""
+    if x.__class__ is not GradientEdge: return x.carrier if x.__class__ in OTHERS else x
+    return wrap(x.node.node if x.ownership_token is None else x.ownership_token.node)
+
+
+def _tuple(x): return tuple(x) if isinstance(x, Iterable) and not isinstance(x, (Tensor, GradientEdge)) else (x,)
 
 
 def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, grad_variables=None, inputs=None):
@@ -367,15 +383,14 @@ def backward(tensors, grad_tensors=None, retain_graph=None, create_graph=False, 
     if inputs is not None:
         inputs = _tuple(inputs)
         if not inputs: raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
-        inputs = tuple(map(carrier, inputs))
-    tensors, grads = tuple(map(carrier, tensors)), tuple(map(along, grads, tensors))
+    tensors, grads = tuple(map(arrival, tensors)), tuple(map(along, grads, tensors))
     run_backward(tensors, grads, bool(create_graph if retain_graph is None else retain_graph), bool(create_graph), inputs)
 
 
 def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=False, only_inputs=True, allow_unused=None, is_grads_batched=False,
          materialize_grads=False):
     """Gradients of `outputs` with respect to `inputs`, returned instead of accumulated (torch.autograd.grad)."""
-    outputs, inputs = _tuple(outputs), _tuple(inputs)
+    outputs, inputs = tuple([arrival(x) if x.__class__ is GradientEdge else x for x in _tuple(outputs)]), _tuple(inputs)
     grads = (None,) * len(outputs) if grad_outputs is None else _tuple(grad_outputs)
     if is_grads_batched: return rows_of_grads(outputs, inputs, grads, create_graph, allow_unused, materialize_grads)
     if len(grads) != len(outputs): raise RuntimeError(f"got {len(outputs)} outputs and {len(grads)} gradients")
@@ -383,7 +398,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     if allow_unused is False and materialize_grads:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
     if allow_unused is None: allow_unused = materialize_grads
-    run, roots, wanted = LOCAL.run, [read(carrier(t)) for t in outputs], [read(carrier(x)) for x in inputs]
+    run, roots, wanted = LOCAL.run, [read(carrier(t)) for t in outputs], [read(arrival(x)) for x in inputs]
     for n in roots: needs_grad(n)
     for n in wanted:
         if not n.line.grad: raise RuntimeError("One of the differentiated Tensors does not require grad")
@@ -430,6 +445,11 @@ def rows_of_grads(outputs, inputs, grads, create_graph, allow_unused, materializ
 
 
 # ---------------------------------------------------------------- hooks
+def walking() -> Derivation:
+    """The backward that calls the hook that asks."""
+    return WALKING.stack[-1]
+
+
 class Handle:
     """What register_hook returns: remove() takes the hook away; also a context manager."""
 
@@ -443,30 +463,60 @@ class Handle:
 
 
 class Hook:
-    """Calls a user's function with the gradient; `last` ones (retain_grad) run after all others, whatever the order of registration."""
+    """Calls a user's function with the gradient."""
 
-    def __init__(self, f, last=False): self.f, self.last = f, last
+    def __init__(self, f, stage=TENSOR): self.f, self.stage = f, stage
 
     def __call__(self, g):
         r = self.f(g)
         if r is None: return None
         if not isinstance(r, Tensor): raise TypeError(f"hooks must return None or a Tensor, not {type(r).__name__}")
-        if tuple(r.shape) != tuple(g.shape): raise RuntimeError(f"hook '{getattr(self.f, '__name__', self.f)}' has changed the size of value")
-        if r.dtype is not g.dtype: raise RuntimeError(f"hook '{getattr(self.f, '__name__', self.f)}' has changed the type of value")
+        self.fits(r, g)
+        return r
+
+    def fits(self, r, g):
+        if tuple(r.shape) != tuple(g.shape): raise RuntimeError(f"hook '{self.called}' has changed the size of value")
+        if r.dtype is not g.dtype: raise RuntimeError(f"hook '{self.called}' has changed the type of value")
+
+    @property
+    def called(self): return getattr(self.f, "__name__", self.f)
+
+
+class VertexHook(Hook):
+    """f(gradients) before a vertex uses them, or f(gradients of its operands, gradients) after. `edges`: the operands' nodes, None for what has no gradient;
+    `inner`: nodes of other rows that belong to the same vertex."""
+
+    def __init__(self, f, stage, edges=(), inner=()):
+        super().__init__(f, stage)
+        self.edges, self.inner = edges, inner
+
+    def __call__(self, grads, *outputs):
+        r = self.f(grads, *outputs)
+        if r is None: return grads
+        if not isinstance(r, tuple): raise TypeError(f"expected tuple, but hook returned '{type(r).__name__}'")
+        if len(r) != len(grads): raise RuntimeError(f"hook '{self.called}' has returned an incorrect number of values (got {len(r)}, but expected {len(grads)})")
+        for new_, g in zip(r, grads):
+            if new_ is None: continue
+            if g is None: raise RuntimeError("can't replace a None gradient with a non-None value")
+            self.fits(new_, g)
         return r
 
 
-def add_hook(t: Tensor, f, last=False) -> Handle:
-    n = read(t)
+def add_hook(t: Tensor, f) -> Handle: return hooked(read(t), Hook(f))
+
+
+HOOKED = weakref.WeakSet()                     # nodes with hooks: while one lives, its graph may be part of any backward, and none is replayed
+
+
+def hooked(n: Node, hook: Hook) -> Handle:
     if not n.line.grad: raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
     run = LOCAL.run
     run.unmemo = True
     while n.line.op is mv.straight and n.past.__class__ is not Leaf: n = source(run, n)        # hooks belong to the history, not to the value
     past = n.past if n.past.__class__ is Leaf else history(n)
+    if past.__class__ is History: HOOKED.add(n)
     if past.hooks is None: past.hooks = []
-    hook = Hook(f, last)
-    if last: past.hooks.append(hook)
-    else: past.hooks.insert(sum(not h.last for h in past.hooks), hook)
+    past.hooks.insert(sum(h.stage <= hook.stage for h in past.hooks), hook)
     return Handle(past.hooks, hook)
 
 
@@ -483,7 +533,7 @@ def retain_grad(t: Tensor):
     kept = t.kept = Leaf()
 
     def keep(g): kept.grad = g if kept.grad is None else kept.grad + g
-    add_hook(t, keep, last=True)
+    hooked(n, Hook(keep, RETAIN))
 
 
 # ---------------------------------------------------------------- before tensors had gradients

@@ -16,7 +16,7 @@ from .data import from_data, from_numpy
 from .bind import apply, element_type, held, number
 from .layouts import elsewhere
 from .size import on_cpu, strided
-from .tensor import Tensor, owned, wrap
+from .tensor import Tensor, alone, owned, wrap
 from .views import ints, shape_of
 
 
@@ -153,7 +153,7 @@ def logspace(start, end, steps, base=10.0, *, dtype=None, **kw):
 def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
     size, stride = ints((size,)), ints((stride,))
     room = 0 if 0 in size else 1 + sum((n - 1) * s for n, s in zip(size, stride))
-    return finish(views.as_strided(empty(room, dtype=dtype, device=device), size, stride, 0), requires_grad)
+    return finish(alone(views.as_strided(empty(room, dtype=dtype, device=device), size, stride, 0)), requires_grad)
 
 
 def set_default_dtype(d):

@@ -9,6 +9,7 @@ import functools
 
 from ..core.dtype import FLOAT
 from ..dnn import movement as mv
+from ..graph.derive import AFTER, BEFORE, called
 from ..graph.line import LOCAL, NOT_SAVED, record
 from .layouts import along, carrier
 from .modes import no_grad
@@ -85,7 +86,7 @@ class Function:
 class _Vertex:
     """What a vertex of a custom function does in a backward (called with node and gradient), and in forward mode."""
 
-    def __init__(self, back, push=None, ctx=None): self.back, self.push, self.ctx = back, push, ctx
+    def __init__(self, back, push=None, ctx=None, edges=()): self.back, self.push, self.ctx, self.edges = back, push, ctx, edges
     def __call__(self, node, g): return self.back(node, g)
 
     def free(self):
@@ -103,7 +104,7 @@ class _Group:
         first = next((read(o) for o in outs if isinstance(o, Tensor)), None)
         self.root = None if first is None else record(FUNCTION, (*self.anchors, first if first.line.dtype.category >= FLOAT else self.anchors[0]), (cls.__name__, -1))
         self.grads = [None] * len(outs)
-        if self.root is not None: history(self.root).ctx = _Vertex(self.back, ctx=self.ctx)
+        if self.root is not None: history(self.root).ctx = _Vertex(self.back, ctx=self.ctx, edges=before)
 
     def attach(self, i, out):
         if any(out is p for p in self.ctx._plain) or out.dtype.category < FLOAT: return out
@@ -128,19 +129,21 @@ class _Group:
         grads, self.grads = self.grads, [None] * len(self.grads)
         like = next(g for g in grads if g is not None)
         if self.ctx._fill: grads = [like.filled(s[0], 0, s[1]) if g is None and s is not None else g for g, s in zip(grads, self.shapes)]
+        hooks = node.past.hooks
+        grads = called(hooks, BEFORE, tuple(grads))
         got = self.cls.backward(self.ctx, *grads)
         got = got if isinstance(got, tuple) else (got,)
         if len(got) != len(self.args) and (len(got) < len(self.args) or any(x is not None for x in got[len(self.args):])):
             raise RuntimeError(f"function {self.cls.__name__}Backward returned an incorrect number of gradients (expected {len(self.args)}, got {len(got)})")
-        by, nodes = {}, iter(self.before)
+        nodes, found = iter(self.before), []
         for k, (x, g) in enumerate(zip(self.args, got)):
             if not isinstance(x, Tensor): continue
             n = next(nodes)
-            if g is None: continue
-            if not isinstance(g, Tensor): raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
-            if not n.line.grad: continue
-            g = self.fitting(k, along(g, x), n.line)
-            by[id(n)] = (n, by[id(n)][1] + g) if id(n) in by else (n, g)
+            if g is not None and not isinstance(g, Tensor): raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
+            found.append(None if g is None or not n.line.grad else self.fitting(k, along(g, x), n.line))
+        by = {}
+        for n, g in zip(self.before, called(hooks, AFTER, tuple(found), grads)):
+            if g is not None: by[id(n)] = (n, by[id(n)][1] + g) if id(n) in by else (n, g)
         return list(by.values())
 
     def fitting(self, k, g, line):

@@ -6,11 +6,13 @@ several of PyTorch's functions (amax serves max) takes the name of the most used
 from __future__ import annotations
 
 import functools
+import weakref
 
-from ..core.errors import unsupported
-from ..graph.line import LOCAL, Leaf, Node
+from ..core.dtype import FLOAT
+from ..graph.derive import AFTER, BEFORE
+from ..graph.line import LOCAL, History, Leaf, Node
 from . import autograd
-from .tensor import Tensor, read, wrap
+from .tensor import Tensor, alone, read, wrap
 
 _TITLES = dict(add="Add", add_scaled="Add", lerp_number="Lerp", sub="Sub", addcmul="Addcmul", square="Pow", power="Pow", log1p="Log1P", conv="Convolution", conv_input="Convolution",
                div_count="Mean", amax="Max", amin="Min", copy="Clone", cast="ToCopy", straight="Clone", overwrite="Copy", put="CopySlices", clamp="Clamp",
@@ -101,6 +103,34 @@ def kept_some(n: Node, shape) -> bool:
 def title(op: str) -> str: return _TITLES.get(op) or "".join(word.capitalize() for word in op.split("_"))
 
 
+# ---------------------------------------------------------------- edges
+_WITH_NUMBERS = frozenset(("add", "sub", "mul", "div"))          # a Python number is an operand of these to PyTorch, too
+
+
+def parts(n: Node) -> list:
+    """Operands that belong to n's own vertex: a reduction behind the view that drops its axes, a product that a bias is added to, new axes that tensors are stacked along."""
+    op, ins = n.line.op.name, operands(n)
+    if op == "view" and n.line.memo is None: return [x for x in ins if x.line.op is not None and (x.line.op.kind in ("reduce", "composite") or x.line.op.name == "div_count")]
+    if op == "cat" and class_name(n) == "StackBackward0": return ins
+    return [ins[0]] if op == "div_count" or op == "add" and layer(ins) else []
+
+
+def inner(n: Node) -> list:
+    """Parts, and parts of parts."""
+    return [y for x in parts(n) for y in (x, *inner(x))]
+
+
+def edges(n: Node) -> tuple:
+    """The nodes that a vertex sends gradients to, in PyTorch's order; None where nothing flows."""
+    if n.past.__class__ is History and n.past.ctx is not None: return tuple([x if x.line.grad else None for x in n.past.ctx.edges])
+    own, out, ins = parts(n), (), operands(n)
+    for x in reversed(ins) if own and n.line.op.name == "add" else ins:        # a layer's bias comes first
+        if any([x is p for p in own]): out += edges(x)
+        elif not isinstance(x, Node): out += (None,) * (n.line.op.name in _WITH_NUMBERS)
+        elif x.line.dtype.category >= FLOAT: out += (x if x.line.grad else None,)
+    return out
+
+
 # what _saved_… calls operands and results; o: the result, a, b: operands
 SAVED = dict(mul="self other", div="self other", pow="self exponent", matmul="self mat2", exp="result", tanh="result", sigmoid="result", relu="result", sqrt="result", rsqrt="result",
              softmax="result", log_softmax="result", log="self", sin="self", cos="self", abs="self", square="self", power="self exponent", log1p="self", erf="self", gelu="self", silu="self")
@@ -134,66 +164,95 @@ FREED = ("Trying to backward through the graph a second time (or directly access
 
 
 class GradFn:
-    """One vertex: `name()`, `next_functions`. Each kind has a class of PyTorch's name; two looks at one vertex are equal."""
-    __slots__ = ("node",)
+    """One vertex: `name()`, `next_functions`. Each kind has a class of PyTorch's name; two looks at one vertex are the same object while somebody holds it."""
+    __slots__ = ("node", "__weakref__")
 
     def __init__(self, node): self.node = node
-    metadata = property(lambda self: {})
+
+    @property
+    def key(self): return self.node
+
+    @property
+    def metadata(self) -> dict: return _metadata.setdefault(self.key, {})
 
     def name(self) -> str: return f"torch::autograd::{type(self).__name__}" if type(self).__name__ in ("CopySlices", "CopyBackwards") else type(self).__name__
 
     def register_prehook(self, fn):
-        """fn((gradient,)) before this vertex uses its gradient; what it returns takes the gradient's place."""
-        def hook(g):
-            out = fn((g,))
-            return out[0] if isinstance(out, tuple) else out
-        return autograd.add_hook(wrap(self.node), hook)
+        """fn(gradients) before this vertex uses its gradients; what it returns takes their place."""
+        return autograd.hooked(self.node, autograd.VertexHook(fn, BEFORE))
 
-    def register_hook(self, fn): raise unsupported("grad_fn.register_hook", instead="use register_prehook, or register_hook of the tensors this vertex was made from")
+    def register_hook(self, fn):
+        """fn(gradients of the operands, gradients) after this vertex; what it returns takes the place of the first."""
+        return autograd.hooked(self.node, autograd.VertexHook(fn, AFTER, edges(self.node), inner(self.node)))
 
     def __getattr__(self, name):
         if name.startswith("_saved_"): return saved(self.node, name[7:])
+        past = self.node.past
+        if past.__class__ is History and past.ctx is not None and hasattr(past.ctx.ctx, name): return getattr(past.ctx.ctx, name)       # a custom function's own
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __dir__(self): return [*super().__dir__(), *(f"_saved_{name}" for name in SAVED.get(self.node.line.op.name, "").split())]
 
     @property
-    def next_functions(self): return tuple((vertex(x), 0) for x in operands(self.node) if isinstance(x, Node) and x.line.dtype.category >= 2)
+    def next_functions(self): return tuple((None if x is None else vertex(x), 0 if x is None else output_number(x)) for x in edges(self.node))
 
-    def __eq__(self, other): return isinstance(other, GradFn) and other.node is self.node
-    def __hash__(self): return id(self.node)
-    def __repr__(self): return f"<{type(self).__name__} object at {id(self.node):#x}>"
+    def __eq__(self, other): return isinstance(other, GradFn) and other.key is self.key
+    def __hash__(self): return id(self.key)
+    def __repr__(self): return f"<{type(self).__name__} object at {id(self.key):#x}>"
 
 
 class AccumulateGrad(GradFn):
-    """The end of a path: a leaf. `variable` is a tensor on the same leaf."""
-    __slots__ = ()
+    """The end of a path: a leaf. `variable` is a tensor on the same leaf, the user's own while that lives."""
+    __slots__ = ("leaf", "variable")
 
+    def __init__(self, node):
+        self.leaf = node.past
+        owner = self.leaf.owner() if self.leaf.owner is not None else None
+        self.variable = wrap(node) if owner is None else owner
+
+    node, key = property(lambda self: read(self.variable)), property(lambda self: self.leaf)
     def name(self): return "torch::autograd::AccumulateGrad"
-    def __eq__(self, other): return isinstance(other, AccumulateGrad) and other.node.past is self.node.past
-    def __hash__(self): return id(self.node.past)
 
     @property
     def next_functions(self): return ()
 
-    @property
-    def variable(self):
-        owner = self.node.past.owner
-        owner = owner() if owner is not None else None
-        return wrap(self.node) if owner is None else owner
-
 
 _classes: dict[str, type] = {}
+_metadata = weakref.WeakKeyDictionary()        # Node or Leaf -> what a user keeps at this vertex
+_looked_at = weakref.WeakValueDictionary()     # id of Node or Leaf -> its object
 
 
 def vertex(n: Node):
     """The object for a node; None where no gradient flows."""
     if not n.line.grad: return None
-    if n.past.__class__ is Leaf: return AccumulateGrad(n)
-    name = class_name(n)
-    cls = _classes.get(name)
-    if cls is None: cls = _classes[name] = type(name, (GradFn,), {"__slots__": (), "__module__": "torch.autograd.graph"})
-    return cls(n)
+    leaf = n.past.__class__ is Leaf
+    if not leaf: n = gathering(n)
+    f = _looked_at.get(id(n.past if leaf else n))
+    if f is None:
+        f = AccumulateGrad(n) if leaf else class_of(class_name(n))(n)
+        _looked_at[id(f.key)] = f
+    return f
+
+
+def class_of(name: str) -> type:
+    if name not in _classes: _classes[name] = type(name, (GradFn,), {"__slots__": (), "__module__": "torch.autograd.graph"})
+    return _classes[name]
+
+
+def gathering(n: Node) -> Node:
+    """A custom function has one vertex for all its outputs: the one before them."""
+    return operands(n)[0] if n.line.op is not None and n.line.op.name == "function" and n.line.attr[1] >= 0 else n
+
+
+def output_number(n: Node) -> int: return max(n.line.attr[1], 0) if n.line.op is not None and n.line.op.name == "function" else 0
+
+
+def edge_of(t: Tensor) -> autograd.GradientEdge:
+    """The vertex that a tensor's gradient arrives at."""
+    n = read(t)
+    if not n.line.grad: raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not require gradients")
+    f = vertex(n)
+    return autograd.GradientEdge(f, output_number(n), None if f.node is n or n.past.__class__ is Leaf else GradFn(n))
 
 
 # ---------------------------------------------------------------- functions that are one vertex to PyTorch and several rows here
@@ -215,6 +274,7 @@ def entitled(f, title: str):
         many = isinstance(r, tuple)
         for t in r if many else (r,):
             if not isinstance(t, Tensor): continue
+            if t.alias is not None and title != "AsStrided": alone(t)
             line = read(t).line
             if line.grad and line.title is None and (many or not numbered or title == "Median"): line.title = f"{title}Backward{int(many and title == 'Median')}"
         return r

@@ -105,6 +105,19 @@ def grad_fn(self):
     return gradfn.vertex(n) if n.line.grad and n.past.__class__ is not Leaf else None
 
 
+def output_nr(self) -> int:
+    n = read(self)
+    return 0 if n.past.__class__ is Leaf or not n.line.grad else gradfn.output_number(n)
+
+
+def base(self):
+    """Tensor._base: what a view is a view of."""
+    return None if self.alias is None else self.alias.base
+
+
+def is_view(self) -> bool: return base(self) is not None
+
+
 def backward(self, gradient=None, retain_graph=None, create_graph=False, inputs=None):
     autograd.backward((self,), None if gradient is None else (gradient,), retain_graph, create_graph, inputs=inputs)
 
@@ -305,7 +318,7 @@ def hang(cls):
                         device=lambda s: CPU, layout=lambda s: strided, _version=counted, is_cuda=lambda s: False, is_sparse=lambda s: False,
                         is_quantized=lambda s: False, is_meta=lambda s: False, is_mkldnn=lambda s: False, itemsize=element_size,
                         nbytes=lambda s: numel(s) * s.dtype.size, T=lambda s: views.permute(s, tuple(range(dim(s)))[::-1]), mT=lambda s: views.transpose(s, -2, -1),
-                        _base=lambda s: None, output_nr=lambda s: 0, retains_grad=lambda s: getattr(s, "kept", None) is not None, is_nested=lambda s: False,
+                        _base=base, output_nr=output_nr, retains_grad=lambda s: getattr(s, "kept", None) is not None, is_nested=lambda s: False,
                         is_cpu=lambda s: True, is_xpu=lambda s: False, is_mps=lambda s: False).items():
         if f is not None: setattr(cls, name, property(f))
     cls._make_subclass = staticmethod(make_subclass)
@@ -314,7 +327,7 @@ def hang(cls):
     cls.data = property(data_of, set_data)
     for name, f in dict(size=size, dim=dim, ndimension=dim, numel=numel, nelement=numel, stride=stride, storage_offset=storage_offset, is_contiguous=views.is_contiguous_in,
                         element_size=element_size, requires_grad_=requires_grad_, backward=backward, register_hook=register_hook, detach=detach, detach_=detach_,
-                        register_post_accumulate_grad_hook=register_post_accumulate_grad_hook, retain_grad=autograd.retain_grad, copy_=copy_, fill_=fill_, zero_=zero_,
+                        register_post_accumulate_grad_hook=register_post_accumulate_grad_hook, retain_grad=autograd.retain_grad, _is_view=is_view, copy_=copy_, fill_=fill_, zero_=zero_,
                         to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length, __contains__=contains, __reversed__=reverse,
                         __iter__=iterate, __array__=to_array, row=row, filled=filled, ramp=ramp, type_as=lambda s, o: fn.to(s, o.dtype), contiguous=views.contiguous_,
                         is_floating_point=lambda s: s.dtype.category == dt.FLOAT, is_complex=lambda s: s.dtype.category == dt.COMPLEX, is_signed=lambda s: s.dtype.signed,

@@ -16,7 +16,7 @@ from ..core.shape import View, contiguous
 from ..cpu import memory as mem
 from . import views
 from .data import array_of, node_of, own_memory, realize
-from .tensor import Tensor, memory, root, wrap
+from .tensor import Tensor, alone, memory, root, wrap
 
 
 class Memories:
@@ -99,7 +99,7 @@ class Base:
             if whole: return self.first
         base = self.first.detach() if self.first.requires_grad else self.first             # a view of it must be a leaf, too
         if base.dtype is not dtype: base = base.reshape(-1).view(dtype)
-        return views.as_strided(base, view.shape, view.strides, view.offset)
+        return alone(views.as_strided(base, view.shape, view.strides, view.offset))
 
 
 def rebuild(dtype, shape, memory, requires_grad) -> Tensor:

@@ -38,14 +38,14 @@ class Storage:
 
 class Lens:
     """A Storage read as elements of another dtype. It answers as a Storage does: reads, writes and views through it need not know."""
-    __slots__ = ("base", "dtype", "content", "seen", "__weakref__")
+    __slots__ = ("base", "dtype", "content", "seen", "kept", "__weakref__")
 
-    def __init__(self, base: Storage, dtype): self.base, self.dtype, self.content, self.seen = base, dtype, None, None
+    def __init__(self, base: Storage, dtype, kept=False): self.base, self.dtype, self.content, self.seen, self.kept = base, dtype, None, None, kept
 
     @property
     def node(self) -> Node:
         n = self.base.node
-        if self.seen is not n or outside(n): self.content, self.seen = bits(n, self.dtype), n
+        if self.seen is not n or outside(n) and not self.kept: self.content, self.seen = bits(n, self.dtype), n
         return self.content
 
     @property
@@ -75,10 +75,11 @@ def root(s: Storage | Lens) -> Storage: return s.base if s.__class__ is Lens els
 
 class Alias:
     """How a tensor sees a Storage. `view` None: all of it. (`seen`, `cache`): content node last read, and the node read from it."""
-    __slots__ = ("store", "view", "cache", "seen", "leaf", "frozen", "own")
+    __slots__ = ("store", "view", "cache", "seen", "leaf", "frozen", "own", "base")
 
-    def __init__(self, store, view, cache, seen, leaf=None, frozen=False):
+    def __init__(self, store, view, cache, seen, leaf=None, frozen=False, base=None):
         self.store, self.view, self.cache, self.seen = store, view, cache, seen
+        self.base = base                       # the tensor that this one is a view of
         self.leaf = leaf                       # the Leaf of a partial view that became a leaf of its own
         self.own = False                       # the tensor isn't a view: its memory just isn't row-major
         self.frozen = frozen                   # made under no_grad from a tensor with history: must not be written in grad mode
@@ -187,6 +188,13 @@ def version(t: Tensor) -> int:
     except AttributeError: return INFERENCE if t.node.line.inference else 0
 
 
+def touched(t: Tensor):
+    """Count a write that something else did."""
+    if is_inference(t): return
+    if t.alias is None: t.ver = version(t) + 1
+    else: root(t.alias.store).clock[0] += 1
+
+
 INFERENCE = -(1 << 60)                         # versions of tensors made in inference mode count from here: below 0 they are nobody's business
 
 
@@ -212,10 +220,11 @@ def view_of(t: Tensor, mem: View, rel: View | None, frozen: bool | None = None) 
     r.node = None
     if freeze and not a.frozen and a.leaf is None: store = peer(a.store)
     else: store = a.store
+    if a.leaf is not None and rel is None: n, rel = record(mv.put, (cut(store.node), n), a.view), mem          # of memory around the leaf, too
     if a.leaf is not None:                     # a view of a leaf that shares memory: its history goes through that leaf
-        r.alias = Alias(store, mem, record(mv.view, (n,), rel), store.node, frozen=freeze)
+        r.alias = Alias(store, mem, record(mv.view, (n,), rel), store.node, None, freeze, t if a.base is None else a.base)
         return r
-    r.alias = Alias(store, mem, None, None, frozen=freeze)
+    r.alias = Alias(store, mem, None, None, None, freeze, t if a.base is None else a.base)
     if rel is not None and not freeze:
         v = shown(n, mem, rel)
         if v is None:
@@ -223,6 +232,12 @@ def view_of(t: Tensor, mem: View, rel: View | None, frozen: bool | None = None) 
             v.line.memory = seen_as(mem)
         r.alias.cache, r.alias.seen = v, store.node
     return r
+
+
+def alone(t: Tensor) -> Tensor:
+    """A view that is none to whoever asks, because nobody has the tensor it was made from."""
+    t.alias.base = None
+    return t
 
 
 def shown(n: Node, mem: View, rel: View) -> Node | None:
@@ -245,8 +260,8 @@ def recast(t: Tensor, dtype, mem: View, rel: View) -> Tensor:
     if freeze and not a.frozen and a.leaf is None: base = peer(base)
     r = new(Tensor)
     r.node = None
-    store = base if base.node.line.dtype is dtype else Lens(base, dtype)
-    r.alias = Alias(store, mem, None, None, frozen=freeze)
+    store = base if base.node.line.dtype is dtype else Lens(base, dtype, a.leaf is not None)         # kept: the content alone doesn't know that t is a leaf
+    r.alias = Alias(store, mem, None, None, None, freeze, t if a.base is None else a.base)
     if n.line.grad and (a.leaf is not None or not freeze):
         r.alias.cache, r.alias.seen = record(mv.view, (bits(n, dtype),), rel), store.node
         r.alias.cache.line.memory = seen_as(mem)

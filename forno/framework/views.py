@@ -15,7 +15,7 @@ from ..core.shape import View, contiguous, dense_layout, exactly, follows, is_co
 from ..dnn import movement as mv
 from ..dnn.elementwise import TITLES
 from ..graph.line import INPUT, LOCAL, Node, new, record, slot_of
-from .tensor import Alias, Tensor, detached, memory, owned, read, recast, share, view_of
+from .tensor import Alias, Tensor, alone, detached, memory, owned, read, recast, share, view_of
 
 
 def shape_of(t: Tensor) -> tuple:
@@ -44,7 +44,7 @@ def seen(t: Tensor, key) -> Tensor | None:
             run.cur = e
             r = new(Tensor)
             r.node = None
-            r.alias = Alias(a.store, after, n, a.store.node)
+            r.alias = Alias(a.store, after, n, a.store.node, None, False, t if a.base is None else a.base)
             return r
     return None
 
@@ -342,7 +342,7 @@ def view_dtype(input, dtype):
     old, mem = input.dtype, memory(input)
     to = retyped(mem, old, dtype)
     history = read(input).line.grad or dtype.category >= dt.FLOAT          # a write through the result may have a gradient, which isn't the input's
-    return recast(detached(input) if history else input, dtype, to, whole(to.shape))
+    return alone(recast(detached(input) if history else input, dtype, to, whole(to.shape)))
 
 
 def retyped(mem: View, old, dtype) -> View:

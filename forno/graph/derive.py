@@ -6,6 +6,7 @@ the nodes asked for. Order is creation order reversed (window, slot), which is P
 from __future__ import annotations
 
 import heapq
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +22,23 @@ class Face(NamedTuple):
     unwrap: Callable                           # Tensor -> node
     accumulate: Callable                       # (Leaf, gradient Tensor, create_graph) -> the node the leaf's gradient holds
     inspect: Callable                          # (Line, operand, gradient Tensor) under detect_anomaly
+
+
+TENSOR, RETAIN, BEFORE, AFTER = range(4)       # stages of hooks: on a tensor's gradient, after all of those, before and after what a vertex does with it
+
+
+class _Walking(threading.local):
+    def __init__(self): self.stack = []        # derivations that this thread is in, the innermost last
+
+
+WALKING = _Walking()
+
+
+def called(hooks, stage: int, grads: tuple, *more) -> tuple:
+    """A vertex's gradients after the hooks of one stage."""
+    for h in hooks or ():
+        if h.stage == stage: grads = h(grads, *more)
+    return grads
 
 
 class Derivation:
@@ -40,6 +58,8 @@ class Derivation:
         self.leads: dict = {}
         self.ends: dict = {}                   # id of a leaf's node -> node: leaves that were met on the way to the wanted
         self.numbers: list = []                # (archived node, operand, Ref): numbers of closed windows that rules were given
+        self.roots: list = []
+        self.visits: set | None = None         # vertices below the roots, when somebody asks
 
     def key(self, n: Node):
         """A vertex's place in time; leaves come last and are known by identity. None: no gradient goes there."""
@@ -127,14 +147,16 @@ class Derivation:
 
     def visit(self, n: Node, g):
         """One vertex: hooks, then a leaf's collection or the row's rules."""
-        past = n.past
-        for h in (past.hooks if past is not None else None) or ():
-            r = h(g)
+        past, k = n.past, vertex(n)
+        wanted = self.wanted is not None and k in self.wanted
+        hooks = past.hooks if past is not None else None
+        if wanted and hooks and past.__class__ is not Leaf and self.reaches_below(n): self.take(k, g); wanted = False      # as PyTorch: hooks come too late for it
+        for h in hooks or ():
             self.fresh = False                 # a hook's own lines must never be replayed for a run without it
+            if h.stage > RETAIN: continue
+            r = h(g)
             if r is not None: g = r
-        if self.wanted is not None and vertex(n) in self.wanted:
-            k = vertex(n)
-            self.got[k] = self.got[k] + g if k in self.got else g
+        if wanted: self.take(k, g)
         if past.__class__ is Leaf:
             if self.wanted is None: self.collect(n, g)
             return
@@ -143,15 +165,49 @@ class Derivation:
             return
         self.rules(n, g)
 
+    def take(self, k, g): self.got[k] = self.got[k] + g if k in self.got else g
+
     def collect(self, n: Node, g):
         had = n.past.grad is not None
         if n.past.after: self.fresh = False
+        g, = called(n.past.hooks, BEFORE, (g,))
         gn = self.face.accumulate(n.past, g, self.create)
         if gn is None: self.fresh = False
         self.leaves.append((n, gn, had))
         for h in n.past.after or (): h(n.past)
+        called(n.past.hooks, AFTER, (), (g,))
 
     def rules(self, n: Node, g):
+        hooks = n.past.hooks if n.past is not None else None
+        if not hooks:
+            for x, gi in self.gradients(n, g): self.send(x, gi)
+        elif self.reaches_below(n):
+            g, = called(hooks, BEFORE, (g,))
+            found = list(self.gradients(n, g))
+            for h in hooks:
+                if h.stage == AFTER: found = self.behind(h, g, found)
+            for x, gi in found: self.send(x, gi)
+
+    def behind(self, h, g, found):
+        """What a hook makes of its vertex's gradients; those of rows that are part of the same vertex are worked out at once."""
+        out = []
+        while found:
+            x, gi = found.pop(0)
+            if any([x is y for y in h.inner]): found[:0] = self.gradients(x, gi)
+            else: out.append((x, gi))
+        places = []                            # where in `out` the gradient of each edge is
+        for e in h.edges: places.append(next((k for k, (x, _) in enumerate(out) if x is e and k not in places), None))
+        given = h(tuple(None if k is None else out[k][1] for k in places), (g,))
+        for k, gi in zip(places, given):
+            if k is not None: out[k] = out[k][0], gi
+        return [(x, gi) for x, gi in out if gi is not None]
+
+    def reaches_below(self, n: Node) -> bool:
+        """Is this vertex asked for anything, or only for the gradient that arrives at it?"""
+        return any([x.__class__ is Node and (x.line.grad or x.past.__class__ is Leaf) and self.reaches(x) for x in self.operands(n)])
+
+    def gradients(self, n: Node, g):
+        """(operand, its gradient) by the row's rules, for every operand that wants one."""
         op, line, ins, face = n.line.op, n.line, self.operands(n), self.face
         rules = op.rules(len(ins))
         needed = [i for i, x in enumerate(ins) if x.__class__ is Node and i < len(rules) and rules[i] is not None
@@ -174,7 +230,7 @@ class Derivation:
             if state.anomaly: face.inspect(line, i, gi)
             if op.kind == "elementwise": gi = sum_to(gi, x.shape)
             if gi.dtype is not x.dtype: gi = to_dtype(gi, x.dtype)
-            self.send(ins[i], gi)
+            yield ins[i], gi
 
     def custom(self, n: Node, g):
         """A user's Function: its backward is Python, so nothing of this walk is remembered."""
@@ -188,12 +244,28 @@ class Derivation:
         if past.__class__ is History and past.run is not None: return past.freed
         return any([n.line.slot in f for f in self.home(n).freed])
 
+    def will_visit(self, n: Node) -> bool:
+        """Does (or did) this walk come by a vertex?"""
+        if self.visits is None:
+            self.visits, todo = set(), list(self.roots)
+            while todo:
+                x = todo.pop()
+                if vertex(x) in self.visits or self.key(x) is None or not self.reaches(x): continue
+                self.visits.add(vertex(x))
+                if x.past.__class__ is Leaf: continue
+                todo.extend([y for y in self.operands(x) if y.__class__ is Node])
+        return vertex(n) in self.visits
+
     def go(self, roots):
-        for n, g in roots: self.send(n, g)
-        while self.heap:
-            a, b = heapq.heappop(self.heap)
-            n, g = self.grads.pop((-a, -b))
-            self.visit(n, g)
+        self.roots = [n for n, _ in roots]
+        WALKING.stack.append(self)
+        try:
+            for n, g in roots: self.send(n, g)
+            while self.heap:
+                a, b = heapq.heappop(self.heap)
+                n, g = self.grads.pop((-a, -b))
+                self.visit(n, g)
+        finally: WALKING.stack.pop()
         if not self.retain: self.free()
 
     def free(self):

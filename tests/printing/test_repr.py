@@ -95,7 +95,8 @@ def test_grad_fn_has_pytorchs_class():
     y = x * 3
     assert type(y.grad_fn).__name__ == "MulBackward0" == y.grad_fn.name()
     assert y.grad_fn == y.grad_fn and hash(y.grad_fn) == hash(y.grad_fn)
-    (vertex, number), = y.grad_fn.next_functions
+    (vertex, number), (none, _) = y.grad_fn.next_functions                # the number is an operand, too
+    assert none is None
     assert (type(vertex).__name__, number) == ("AccumulateGrad", 0)
     y.sum().backward()
     assert vertex.variable.grad.tolist() == [3.0, 3.0] and x.grad_fn is None
