@@ -224,3 +224,17 @@ power = recipe("power", _power_infer, _power, lambda g, o, x, attr: zeros(g) if 
 as_strided_scatter = recipe("as_strided_scatter", lambda attr, x, v: (x.dtype, x.shape), lambda attr, x, v: x.row(put, v, attr=attr),
                             lambda g, o, x, v, attr: zeros(g).row(put, g.row(view, attr=attr), attr=attr), lambda g, o, x, v, attr: g.row(view, attr=attr), saves="")
 """x with v written through attr, a View. x's gradient is what PyTorch gives it, and nobody else would: that of the elements written over."""
+
+
+# ---- cubic interpolation (Keys, 1981)
+A = -0.75
+
+
+def _cubic_grad(g, o, d, attr):
+    """Written as PyTorch's derivative is, whose steps round half types each."""
+    return g * ((d * (3 * (A + 2)) - 2 * (A + 3)) * d) if attr else g * ((d * (3 * A) - 10 * A) * d + 8 * A)
+
+
+cubic = recipe("cubic", lambda near, d: (d.dtype, d.shape),
+               lambda near, d: (d * (A + 2) - (A + 3)) * d * d + 1 if near else ((d * A - 5 * A) * d + 8 * A) * d - 4 * A, _cubic_grad, pointwise=True)
+"""A neighbour's weight by its distance; attr = is it nearer than 1?"""

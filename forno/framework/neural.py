@@ -198,7 +198,10 @@ def avg_pools(k):
     @batched(k, f"avg_pool{k}d")
     def avg(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
         if divisor_override == 0: raise RuntimeError("divisor must be not zero")
-        return apply(pl.avg_pool, input, attr=_window(k, kernel_size, stride, padding, 1, ceil_mode, count_pad=bool(count_include_pad), divisor=int(divisor_override or 0)))
+        spec, size = _window(k, kernel_size, stride, padding, 1, ceil_mode, count_pad=bool(count_include_pad), divisor=int(divisor_override or 0)), shape_of(input)[2:]
+        if k == 3 and any(m < n for m, n in zip(size, spec.kernel)):               # without its padding; the others look at the padded size
+            raise RuntimeError("input image (T: {} H: {} W: {}) smaller than kernel size (kT: {} kH: {} kW: {})".format(*size, *spec.kernel))
+        return apply(pl.avg_pool, input, attr=spec)
     return avg
 
 
@@ -283,7 +286,9 @@ def softmaxer(row):
         shape = shape_of(input)
         if dim is None: dim = 0 if len(shape) in (0, 1, 3) else 1
         if dtype is not None: input = fn.to(input, dtype)
-        return apply(row, input, attr=normalize_dim(dim, len(shape)))
+        dim = normalize_dim(dim, len(shape))
+        if 0 in shape and input.dtype.category != dt.FLOAT: return views.clone(input)             # nothing to compute, whatever the type
+        return apply(row, input, attr=dim)
     f.__name__ = row.name
     return f
 
@@ -387,3 +392,8 @@ def dot(input, other):
 
 
 def outer(input, vec2): return multiply(views.unsqueeze(input, 1), views.unsqueeze(vec2, 0))
+
+
+def cubic_weights(t):
+    """Weights of the four neighbours of a point that lies t after the second."""
+    return [apply(rc.cubic, d, attr=near) for d, near in ((t + 1, False), (t, True), (1 - t, True), (2 - t, False))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import warnings
 
-from ...framework import api as torch, views
+from ...framework import api as torch, neural, views
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 GRID_SAMPLE_INTERPOLATION_MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
@@ -289,7 +289,7 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
         return _pick(flat, sizes, at, torch.ones_like(at[0]))
     low = [x.floor().detach() for x in real]
     if mode == "bicubic":
-        weights = [_cubic_weights(x - base) for x, base in zip(real, low)]
+        weights = [neural.cubic_weights(x - base) for x, base in zip(real, low)]
         taps = [[_placed(base + k - 1, n, padding_mode, align) for k in range(4)] for base, n in zip(low, sizes)]
     else:
         weights = [(1 - (x - base), x - base) for x, base in zip(real, low)]
