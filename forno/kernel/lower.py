@@ -322,6 +322,28 @@ class Lowering(Kernel):
         with self.loop(0, x.n if scope.full is True else scope.count) as k:
             self.store(self.load(self.offset(place, k, x.dtype), x.dtype), self.offset(p, self.mul(k, step), x.dtype))
 
+    def _alternate(self, scope: Scope):
+        """The stores of a loop of a few turns, contiguous along it: lanes of its turns alternate in memory."""
+        few = self.s.loops[self.s.short].extent
+        turns = [Scope(scope, {self.s.short: self.index(e)}) for e in range(few)]
+        for turn in turns: self.fill(turn, self.needed, 0)
+        for i in self.outer_stores:
+            v: Store = self.body_values[i]
+            t = v.dtype or self.operands[v.operand].dtype
+            xs = [self.splat(self.cast(turn.find(v.arg), t), self.s.n) for turn in turns]
+            x = self.alternate([self.cast(x, dt.uint8) for x in xs] if t is dt.bool else xs)
+            p = self.offset(self.origin(i), self.affine(turns[0], ("at", i)), t)
+
+            def partial(x=x, p=p):
+                count = self.mul(scope.count, few)
+                if _maskable(x.dtype): return self.store_masked(x, p, self.mask(count, x.n))
+                place = self.alloca(x.dtype, x.n)
+                self.store(x, place)
+                with self.loop(0, count) as k: self.store(self.load(self.offset(place, k, x.dtype), x.dtype), self.offset(p, k, x.dtype))
+            if scope.full is True: self.store(x, p)
+            elif scope.full is False: partial()
+            else: self.choose(scope.full, lambda x=x, p=p: self.store(x, p), partial)
+
     # ---- reductions
     def accumulate_type(self, v: Reduce):
         if v.combine in ("any", "all"): return dt.bool
@@ -466,6 +488,7 @@ class Lowering(Kernel):
     def _map_unit(self, scope, _, block, __):
         def body(child):
             self.fill(child, self.needed, 0)
+            if self.s.short >= 0: return self._alternate(child)
             for i in self.outer_stores: self.write(child, i)
         if self.s.lane < 0: return body(scope)
         lo = self.mul(block, self.word("block"))

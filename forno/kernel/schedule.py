@@ -48,6 +48,7 @@ class Schedule:
     blocked: int                               # float sums in two levels: the window loop that is cut into blocks; -1: none
     kept: tuple[int, ...]                      # values stored in private scratch by the pass that computes them first
     tile: int = -1                             # a parallel loop walked in blocks, because `staged` loads are contiguous along it; -1: none
+    short: int = -1                            # a parallel loop of a few turns, written out: stores alternate its turns' lanes in memory; -1: none
     staged: tuple[int, ...] = ()               # loads that are transposed into private scratch, a tile at a time
     deps: list[int] = field(default_factory=list)
     depth: list[int] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Schedule:
     def window(self) -> list[int]: return [i for i, l in enumerate(self.loops) if l.window]
 
     @property
-    def outer(self) -> list[int]: return [i for i in self.parallel if i not in (self.lane, self.tile)]
+    def outer(self) -> list[int]: return [i for i in self.parallel if i not in (self.lane, self.tile, self.short)]
 
     # ---- run-time numbers
     @property
@@ -102,6 +103,7 @@ class Schedule:
     @property
     def spec(self):
         kinds = tuple(l.window for l in self.loops), self.lane, self.split, self.tile
+        kinds += (self.short, self.short >= 0 and self.loops[self.short].extent)
         return (self.form, kinds, self.n, self.exact, self.unrolled, self.blocked, self.kept, self.staged, self.nest.operands, tuple(alike(self.nest).values()),
                 tuple(self._value_spec(i, v) for i, v in enumerate(self.nest.body)))
 
@@ -280,16 +282,18 @@ def schedule(nest: Nest) -> Schedule:
         if best_parallel >= 0 and loops[best_parallel].extent <= 4 and loops[best_window].extent >= 64: columns = -math.inf
         short = loops[best_window].extent < isa.vector_bytes // 8 and best_parallel >= 0 and loops[best_parallel].extent >= isa.vector_bytes // 8
         form, lane = ("columns", best_parallel) if columns > rows or short else ("rows", best_window)
+    short = -1
+    if form == "map": lane, short = _alternating(nest, lane)
     work = sum(cost(nest, v) for v in nest.body)
     extent = loops[lane].extent if lane >= 0 else 1
     # several registers per value hide latency in short bodies; in long ones they would spill, and take long to compile. Columns are read in pieces
     # of memory this wide, a stride apart: wider is better there
     limits = {"map": (0, 24), "rows": (12, 24), "columns": (40, 1 << 30)}[form]
-    wide = 4 if work <= limits[0] else 2 if work <= limits[1] else 1
+    wide = 4 if work <= limits[0] else 2 if work <= limits[1] and short < 0 else 1
     n = _lanes(nest, _types(nest), extent, wide) if lane >= 0 else 1
     if n == 1 and extent <= 1: lane = -1 if form != "rows" else lane
     constants = {i: v.value for i, v in enumerate(nest.body) if isinstance(v, Const) and not _structural(v)}
-    out = Schedule(nest, loops, form, lane, n, -1, False, work <= 16, -1, (), deps=deps, depth=depth, constants=constants)
+    out = Schedule(nest, loops, form, lane, n, -1, False, work <= 16, -1, (), short=short, deps=deps, depth=depth, constants=constants)
     total = math.prod(l.extent for l in loops)
     if reduces and window and out.results < 16 and total >= 128 << 10 and not any(l.extent == 0 for l in loops):
         out.split = max(window, key=lambda i: (loops[i].extent // (n if i == lane else 1), -i))
@@ -297,8 +301,20 @@ def schedule(nest: Nest) -> Schedule:
     sums = any(v.combine == "sum" and v.dtype.category >= dt.FLOAT for v in reduces)
     if sums: out.blocked = next((i for i in reversed(sequence(out)) if _steps(out, i) > 2 * BLOCK), -1)
     if out.split < 0 and any(depth[i] for i, v in enumerate(nest.body) if isinstance(v, (Reduce, Store))): out.kept = _worth_keeping(out)
-    if form == "map" and n > 1: out.tile, out.staged = _transposed(out)
+    if form == "map" and n > 1 and short < 0: out.tile, out.staged = _transposed(out)
     return out
+
+
+def _alternating(nest: Nest, lane: int) -> tuple[int, int]:
+    """(lanes' loop, a loop of a few turns): what is stored is contiguous along the short one and goes on along the other, as when pixels are repeated."""
+    stores, loops = [v for v in nest.body if isinstance(v, Store)], range(len(nest.axes))
+    if any(v.dtype is not None and v.dtype.category == dt.COMPLEX or nest.operands[v.operand].dtype.category == dt.COMPLEX for v in stores): return lane, -1
+    for k in loops:
+        few = nest.axes[k]
+        if few > FIXED_STRIDE or any(v.strides[k] != 1 for v in stores): continue
+        for i in loops:
+            if nest.axes[i] >= 8 and all(v.strides[i] == few for v in stores): return i, k
+    return lane, -1
 
 
 def _steps(s: Schedule, i: int) -> int:

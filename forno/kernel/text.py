@@ -229,6 +229,14 @@ class Writer:
         mask = ", ".join(f"i32 {i}" for i in lanes)
         return self.emit(f"shufflevector {x}, {y if y else f'{x.type} poison'}, <{len(lanes)} x i32> <{mask}>", x.dtype, len(lanes))
 
+    def alternate(self, xs: list[Val]) -> Val:
+        """Lane 0 of each vector, then lane 1 of each, …"""
+        n, out = xs[0].n, xs[0]
+        for k, x in enumerate(xs[1:], 1):      # `out` holds groups of k lanes
+            x = self.shuffle(x, None, [min(i, n - 1) for i in range(out.n)])
+            out = self.shuffle(out, x, [j for i in range(n) for j in (*range(i * k, i * k + k), out.n + i)])
+        return out
+
     def reversed(self, x: Val) -> Val: return self.shuffle(x, None, range(x.n - 1, -1, -1))
 
     def part(self, x: Val, lo: int, n: int) -> Val:

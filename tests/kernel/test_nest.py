@@ -232,6 +232,21 @@ def test_strided_loads_read_nothing_beyond_the_last_element(step, t):
     check(Nest((n,), (), (Operand(t, "r"), Operand(t, "w")), body), [x, np.zeros(n, t.code)])
 
 
+@pytest.mark.parametrize("t", (F, B, dt.int16, D, dt.bfloat16, dt.complex64))
+@pytest.mark.parametrize("few,columns,rows", ((2, 70, 3), (3, 33, 2), (4, 8, 5), (2, 5, 4), (4, 64, 1)))
+def test_repeated_pixels(few, columns, rows, t):
+    """Stores along a loop of a few turns, of values that vary along it and of values that don't."""
+    kind = t if t.category != dt.COMPLEX else F
+    n, rng = rows * columns, np.random.default_rng(0)
+    x = data(rng, n, kind).astype(t.code) if t.category == dt.COMPLEX else data(rng, n, t)
+    same = op(lambda b, c, x: b.select(c, x, x), lambda c, x: x, "same")
+    body = (Load(0, t, (columns, 1, 0)), Index((0, 0, 1), 0), Const(1, I), Apply(LT, (1, 2), B), Apply(same, (3, 0), t), Load(1, t, (columns * few, few, 1)),
+            Apply(WHERE, (3, 4, 5), t), Store(2, 6, (columns * few, few, 1), 0, t), Store(3, 0, (columns * few, few, 1), 0, t))
+    wide = lambda: np.concatenate([x] * few)
+    nest = Nest((rows, columns, few), (), tuple(Operand(t, m) for m in "rrww"), body)
+    for threads in (1, 3): check(nest, [x, wide()[::-1].copy(), np.zeros_like(wide()), np.zeros_like(wide())], threads)
+
+
 def test_max_pooling_with_padding():
     n, h, w, k = 3, 18, 37, 3
     bounds = (Bound((0, 1, 0, 1, 0), -1, h), Bound((0, 0, 1, 0, 1), -1, w))
