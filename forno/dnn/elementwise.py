@@ -293,9 +293,9 @@ isnan = row("isnan", lambda b, x: b.isnan(x), np.isnan, result=boolean)
 isinf = row("isinf", lambda b, x: b.isinf(x), np.isinf, result=boolean)
 isfinite = row("isfinite", lambda b, x: b.isfinite(x), np.isfinite, result=boolean)
 isposinf = row("isposinf", lambda b, x: b.eq(x, float("inf")) if x.dtype.category == dt.FLOAT else b.isinf(x), np.isposinf, types="bif",
-               result=boolean)
+               result=boolean, refuse={dt.COMPLEX: "isposinf does not support complex inputs."})
 isneginf = row("isneginf", lambda b, x: b.eq(x, float("-inf")) if x.dtype.category == dt.FLOAT else b.isinf(x), np.isneginf, types="bif",
-               result=boolean)
+               result=boolean, refuse={dt.COMPLEX: "isneginf does not support complex inputs."})
 
 # ---- bits
 bitwise_not = row("bitwise_not", lambda b, x: b.not_(x), np.invert, types="bi")
@@ -317,7 +317,7 @@ bitwise_right_shift = row("bitwise_right_shift", lambda b, x, y: b.shr(x, y), _s
                           kernel="rshift_cpu")
 
 
-# ---- choosing
+# ---- choosing. Of 0.0 and -0.0, b.max and b.min give their second operand: x where it is clamped, the first of fmax and fmin, as in PyTorch
 def _larger(g, o, x, y): return select(x == y, g / 2, select(x < y, 0, g))
 def _smaller(g, o, x, y): return select(x == y, g / 2, select(x > y, 0, g))
 
@@ -326,20 +326,20 @@ maximum = row("maximum", lambda b, x, y: b.max(x, y), np.maximum, _larger, lambd
               types="bif", saves="ab", refuse={dt.COMPLEX: "maximum not implemented for complex tensors."})
 minimum = row("minimum", lambda b, x, y: b.min(x, y), np.minimum, _smaller, lambda g, o, x, y: _larger(g, o, x, y),
               types="bif", saves="ab", refuse={dt.COMPLEX: "minimum not implemented for complex tensors."})
-fmax = row("fmax", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), x, b.max(x, y))), np.fmax,
+fmax = row("fmax", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), x, b.max(y, x))), np.fmax,
            lambda g, o, x, y: select((x >= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x >= y) | y.row(isnan), 0, g), types="bif",
            saves="ab", refuse={dt.COMPLEX: "fmax not implemented for complex tensors."})
-fmin = row("fmin", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), x, b.min(x, y))), np.fmin,
+fmin = row("fmin", lambda b, x, y: b.select(b.isnan(x), y, b.select(b.isnan(y), x, b.min(y, x))), np.fmin,
            lambda g, o, x, y: select((x <= y) | y.row(isnan), g, 0), lambda g, o, x, y: select((x <= y) | y.row(isnan), 0, g), types="bif",
            saves="ab", refuse={dt.COMPLEX: "fmin not implemented for complex tensors."})
-clamp = row("clamp", lambda b, x, lo, hi: b.min(b.max(x, lo), hi), lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi),
+clamp = row("clamp", lambda b, x, lo, hi: b.min(hi, b.max(lo, x)), lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi),
             lambda g, o, x, lo, hi: select((x >= lo) & (x <= hi), g, 0),
             lambda g, o, x, lo, hi: select((lo < as_tensor(hi, lo)) & (as_tensor(x, lo) < lo), g, 0),
             lambda g, o, x, lo, hi: select((as_tensor(x, hi) > hi) | (as_tensor(lo, hi) > hi), g, 0), types="bif", saves="abc", names="", wraps=0)
-clamp_min = row("clamp_min", lambda b, x, lo: b.max(x, lo), np.maximum, lambda g, o, x, lo: select(x >= lo, g, 0),
+clamp_min = row("clamp_min", lambda b, x, lo: b.max(lo, x), np.maximum, lambda g, o, x, lo: select(x >= lo, g, 0),
                 lambda g, o, x, lo: select(x < lo, g, 0),
                 types="bif", saves="ab", wraps=0)
-clamp_max = row("clamp_max", lambda b, x, hi: b.min(x, hi), np.minimum, lambda g, o, x, hi: select(x <= hi, g, 0),
+clamp_max = row("clamp_max", lambda b, x, hi: b.min(hi, x), np.minimum, lambda g, o, x, hi: select(x <= hi, g, 0),
                 lambda g, o, x, hi: select(x > hi, g, 0),
                 types="bif", saves="ab", wraps=0)
 where = row("where", lambda b, c, x, y: b.select(c, x, y), np.where, None, lambda g, o, c, x, y: select(c, g, 0),

@@ -95,9 +95,9 @@ erf = fn("erf", lambda b, x: b.erf(x), libm(math.erf), lambda g, o, x: g * (2 / 
 erfc = fn("erfc", lambda b, x: b.erfc(x), libm(math.erfc), lambda g, o, x: g * (-2 / SQRT_PI) * (-(x * x)).row(exp), types="f",
           names="erfc special.erfc")
 deg2rad = fn("deg2rad", lambda b, x: b.mul(x, math.pi / 180), lambda x: x * x.dtype.type(math.pi / 180), lambda g, o, x: g * (math.pi / 180), "",
-             types="f")
+             types="f", refuse={dt.COMPLEX: "deg2rad is not supported for complex tensors."})
 rad2deg = fn("rad2deg", lambda b, x: b.mul(x, 180 / math.pi), lambda x: x * x.dtype.type(180 / math.pi), lambda g, o, x: g * (180 / math.pi), "",
-             types="f")
+             types="f", refuse={dt.COMPLEX: "rad2deg is not supported for complex tensors."})
 
 
 def _erfinv_emit(b, x):

@@ -4,7 +4,7 @@ x is (N, C, *size); attr = a Window, or the output's size for the adaptive ones.
 
   max_pool, max_pool_indices   largest element of each window, and its flat position in the plane (the first of equals)
   avg_pool                     the mean; padding counts as zeros or not, or any divisor
-  adaptive_avg_pool            windows of equal size are a view; others are a product with a matrix of weights, axis by axis
+  adaptive_avg_pool            windows of equal size are a view; others are sums of what lies within them, axis by axis
   adaptive_max_pool, …_indices windows gathered, shorter ones filled up with their own last element
 """
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.shape import View, contiguous, follows
-from .contract import matmul
 from .elementwise import maximum, minimum, select, trunc_divide
 from .gather import gather, gather_back
 from .movement import put, view
@@ -208,11 +207,14 @@ def bounds(x, m, n):
     return (i * n).row(trunc_divide, m), ((i + 1) * n + (m - 1)).row(trunc_divide, m)
 
 
-def _weights(x, m, n):
-    """(n, m): column i is 1 / length over the elements of bin i."""
-    first, end = bounds(x, m, n)
-    at = x.ramp(n).reshape((n, 1))
-    return ((at >= first) & (at < end)).to(x.dtype) / (end - first).to(x.dtype)
+def _members(x, m, n):
+    """(m, n): which elements are in which bin; and the bins' lengths (m, 1)."""
+    first, end = (b.reshape((m, 1)) for b in bounds(x, m, n))
+    at = x.ramp(n)
+    return (at >= first) & (at < end), (end - first).to(x.dtype)
+
+
+def _along(x, axis): return x.transpose(axis, -1)
 
 
 def _adaptive_average(out, x):
@@ -221,7 +223,11 @@ def _adaptive_average(out, x):
     h, x = x.dtype, up(x)
     for axis, m in enumerate(out, 2):
         n = x.shape[axis]
-        if n != m: x = x.transpose(axis, -1).row(matmul, _weights(x, m, n)).transpose(axis, -1)
+        if n == m: continue
+        inside, length = _members(x, m, n)
+        rows = _along(x, axis)                                                 # (…, n)
+        bins = select(inside, rows.reshape((*rows.shape[:-1], 1, n)), 0) / length                 # (…, m, n)
+        x = _along(reduced(bins, sum_, 1), axis)
     return x.to(h)
 
 
@@ -231,7 +237,11 @@ def _adaptive_average_grad(g, o, x, attr):
     g = up(g)
     for axis, m in enumerate(attr, 2):
         n = x.shape[axis]
-        if n != m: g = g.transpose(axis, -1).row(matmul, _weights(g, m, n).transpose(0, 1)).transpose(axis, -1)
+        if n == m: continue
+        inside, length = _members(g, m, n)
+        rows = _along(g, axis)                                                 # (…, m)
+        shares = select(inside.transpose(0, 1), rows.reshape((*rows.shape[:-1], 1, m)) / length.reshape((m,)), 0)      # (…, n, m)
+        g = _along(reduced(shares, sum_, 1), axis)
     return g.to(x.dtype)
 
 

@@ -34,10 +34,13 @@ def row(name, combine, oracle, grad=None, result=same, types="bifc", identity=Tr
 
     def infer(axes, x):
         if refuse and x.dtype.category in refuse: raise RuntimeError(refuse[x.dtype.category])
-        if x.dtype.category not in allowed: raise NotImplementedError(f"\"{kernel or name + '_cpu'}\" not implemented for '{TITLES[x.dtype.name]}'")
         if not identity: _need_elements(name, x, axes)
+        if x.dtype.category not in allowed: raise NotImplementedError(f"\"{kernel or name + '_cpu'}\" not implemented for '{TITLES[x.dtype.name]}'")
         return result(x.dtype), _kept(x, axes)
     return Reduce(name, infer, (grad and (lambda g, o, x, attr: grad(g, o, x, attr)),), saves, lambda axes, x: oracle(x, axes), combine)
+
+
+def _numbers_only(name): return {dt.COMPLEX: f"{name}(): does not support complex input", dt.BOOL: f"{name}(): does not support bool input"}
 
 
 def _arg(ufunc):
@@ -95,7 +98,7 @@ amax = row("amax", "max", lambda x, axes: np.max(x, axis=axes, keepdims=True), _
            kernel="max_values_cpu")
 amin = row("amin", "min", lambda x, axes: np.min(x, axis=axes, keepdims=True), _share, types="bif", identity=False, saves="ao",
            kernel="min_values_cpu")
-argmax = row("argmax", "argmax", _arg(np.argmax), result=position, types="if", identity=False, refuse={dt.COMPLEX: "argmax(): does not support complex input"})
-argmin = row("argmin", "argmin", _arg(np.argmin), result=position, types="if", identity=False, refuse={dt.COMPLEX: "argmin(): does not support complex input"})
+argmax = row("argmax", "argmax", _arg(np.argmax), result=position, types="if", identity=False, refuse=_numbers_only("argmax"))
+argmin = row("argmin", "argmin", _arg(np.argmin), result=position, types="if", identity=False, refuse=_numbers_only("argmin"))
 any_ = row("any", "any", lambda x, axes: np.any(x, axis=axes, keepdims=True).astype(x.dtype if x.dtype == np.uint8 else np.bool_), result=truth)
 all_ = row("all", "all", lambda x, axes: np.all(x, axis=axes, keepdims=True).astype(x.dtype if x.dtype == np.uint8 else np.bool_), result=truth)

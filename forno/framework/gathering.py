@@ -267,6 +267,7 @@ def statistic(row, name):
         if args: dim, *args = args
         if args: keepdim, = args
         if dim is None:
+            if name in ("median", "nanmedian") and not input.numel(): return fn.to(apply(mv.full, attr=((), dt.float32, math.nan)), input.dtype)
             if name in ("median", "nanmedian"): return picked(views.reshape(input, (-1,)), apply(row, views.reshape(input, (-1,)), attr=(0,)), 0, False)[0]
             dim = -1
         d = flat_dim(input, dim)
@@ -288,6 +289,7 @@ def extreme(name, row, arg, pairwise):
             if input.numel() == 0: raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
             return fn.reduce(row, input)
         d = flat_dim(input, dim)
+        if input.dtype.is_complex and 0 not in shape_of(input)[d:d + 1]: raise RuntimeError(f"{name}(): does not support complex input")
         if input.dtype.is_complex and 0 not in shape_of(input)[d:d + 1]: raise RuntimeError(f"{name}(): does not support complex input")
         if not shape_of(input): return named(name, values=views.clone(input), indices=apply(mv.full, attr=((), dt.int64, 0)))
         if shape_of(input)[d] == 0: raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")

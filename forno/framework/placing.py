@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 
 from ..core import dtype as dt
-from ..core.shape import normalize_dim, whole
+from ..core.shape import is_contiguous, normalize_dim, whole
 from ..dnn import elementwise as ew
 from ..dnn import gather as ga
 from ..dnn import movement as mv
@@ -12,7 +12,7 @@ from ..dnn import recipes as rc
 from . import creation, data, functions as fn, gathering, views
 from .bind import apply
 from .modes import no_grad
-from .tensor import Tensor
+from .tensor import Tensor, share
 from .views import shape_of
 
 
@@ -35,8 +35,15 @@ def _slice(input, dim=0, start=None, end=None, step=1): return views.slice_(inpu
 def as_strided_scatter(input, src, size, stride, storage_offset=None):
     with no_grad(): part = views.as_strided(input.detach(), size, stride, storage_offset)
     if shape_of(part) != shape_of(src): raise RuntimeError(f"expected src to have a size equal to the slice of self. src size = {list(shape_of(src))}, slice size = {list(shape_of(part))}")
-    if views.memory(input) != whole(shape_of(input)): return written("as_strided_scatter", views.as_strided)(input, src, size, stride, storage_offset)
-    return apply(rc.as_strided_scatter, input, fn.to(src, input.dtype), attr=views.memory(part))
+    mem, room = views.memory(input), math.prod(share(input).store.shape)
+    at = views.memory(part)
+    inside = at.offset + sum((n - 1) * s for n, s in zip(at.shape, at.strides)) < math.prod(mem.shape) or 0 in at.shape
+    if mem == whole(mem.shape) and inside: return apply(rc.as_strided_scatter, input, fn.to(src, input.dtype), attr=at)
+    if input.requires_grad and not is_contiguous(mem.shape, mem.strides): raise RuntimeError("as_strided_scatter is currently only supported for contiguous inputs")
+    if any(n > 1 and s == 0 for n, s in zip(mem.shape, mem.strides)): out = views.clone(input)
+    else: out = views.as_strided(views.clone(views.as_strided(input, (room,), (1,), 0)), *mem)          # of all memory: src may lie beside input
+    views.as_strided(out, size, stride, storage_offset).copy_(src)
+    return out
 
 
 select_scatter, slice_scatter = written("select_scatter", lambda x, dim, index: views.select(x, dim, index)), written("slice_scatter", _slice)

@@ -44,6 +44,7 @@ def nansum(input, dim=None, keepdim=False, *, dtype=None):
 
 
 def nanmean(input, dim=None, keepdim=False, *, dtype=None):
+    if input.dtype.category < dt.FLOAT: raise RuntimeError(f"nanmean(): expected input to have floating point or complex dtype but got {ew.TITLES[input.dtype.name]}")
     return fn.div(nansum(input, dim, keepdim, dtype=dtype), fn.sum(apply(ew.logical_not, apply(ew.isnan, input)), dim, keepdim))
 
 
@@ -63,6 +64,7 @@ def vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None):
 
 def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     if p == "nuc": return linalg.matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
+    if p == "fro" and isinstance(dim, (tuple, list)) and len(dim) > 2: raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {' '.join(map(str, dim))}")
     return vector_norm(input, 2 if p in ("fro", None) else p, dim, keepdim, dtype=dtype)
 
 
