@@ -1,4 +1,6 @@
-"""Exceptions that PyTorch has and Python has not, and the sentence every unsupported thing ends with."""
+"""Exceptions that PyTorch has and Python has not, warnings that are counted, and the sentence every unsupported thing ends with."""
+import sys
+import warnings
 
 
 class OutOfMemoryError(RuntimeError):
@@ -25,3 +27,17 @@ def unsupported(op: str, dtype=None, device="cpu", instead: str = "") -> NotImpl
     """The one shape of "not here": names the op, dtype and device, and what to use instead."""
     what = f"'{op}' is not implemented" + (f" for {dtype!r}" if dtype is not None else "") + f" on device '{device}'"
     return NotImplementedError(f"{what}; {instead}" if instead else what)
+
+
+warned = [0]                                   # warnings of functions so far: a call that warned is run again, not remembered
+
+
+def warn(message: str, category=UserWarning):
+    """warnings.warn at the user's own line, from a function that works on tensors."""
+    warned[0] += 1
+    level, frame = 2, sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(PACKAGE): level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, level)
+
+
+PACKAGE = __name__.split(".", maxsplit=1)[0] + "."

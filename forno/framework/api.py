@@ -10,7 +10,7 @@ from ..dnn import (activation as _activation, bessel as _bessel, contract as _co
                    reduce as _reduce, special as _special)
 from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, copies as _copies, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
                interchange as _interchange, legacy as _legacy, linalg, lowrank as _lowrank, mathematics as _mathematics, methods as _methods,
-               neural as _neural, out as _out, placing as _placing, printing as _printing, products as _products, randoms as _randoms, runtime as _runtime, settings as _settings, sharing as _sharing, sparse as _sparse, sparse_names as _sparse_names, statistics as _statistics, variates as _variates, views as _views)
+               neural as _neural, out as _out, phrase as _phrase, placing as _placing, printing as _printing, products as _products, randoms as _randoms, runtime as _runtime, settings as _settings, sharing as _sharing, sparse as _sparse, sparse_names as _sparse_names, statistics as _statistics, variates as _variates, views as _views)
 from .modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
 from .interchange import asarray, from_dlpack, frombuffer, to_dlpack
@@ -39,9 +39,14 @@ def _numpy_named(f):
     return _functools.update_wrapper(call, f)
 
 
+_named: dict[str, str | None] = {}             # functions that aren't single rows, and the files they come from
+
+
 def _hang(name, f, how, arity=None):
     """`how`: f function, o that takes out=, m method, i in-place method, u in-place function."""
-    if arity is None and "dim" in _parameters(f): f = _numpy_named(f)
+    if arity is None:
+        _named.setdefault(name, getattr(f, "__module__", None))
+        if "dim" in _parameters(f): f = _numpy_named(f)
     if "f" in how: globals()[name] = _out.with_out(f, name, arity) if "o" in how else f
     if "m" in how: setattr(Tensor, name, f)
     if "i" in how: setattr(Tensor, name + "_", _bind.inplace(f))
@@ -168,3 +173,20 @@ _entitle()
 _offer(_sparse, f="sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_compressed_tensor",
        m="to_sparse to_sparse_coo to_sparse_csr to_sparse_csc to_dense is_coalesced sparse_dim dense_dim indices values crow_indices col_indices ccol_indices row_indices")
 _sparse_names.hang(Tensor, globals())
+
+
+def _remember():
+    """Calls of functions and methods that work on tensors are remembered (framework.phrase), whatever layer was put around them."""
+    makers = {m.__name__ for m in (_randoms, _variates, _creation)}
+    names = {k for k, m in _named.items() if m not in makers and not k.endswith("_")} | {"where", *_METHODS}
+    for name in sorted(names):
+        f, m = globals().get(name), getattr(Tensor, name, None)
+        if isinstance(f, _FUNCTION) and name not in _METHODS: globals()[name] = _phrase.remembered(f)
+        if isinstance(m, _FUNCTION): setattr(Tensor, name, _phrase.remembered(m))
+        elif isinstance(m, property) and m.fset is None: setattr(Tensor, name, property(_phrase.remembered(m.fget)))
+
+
+_FUNCTION = type(_remember)
+_METHODS = ("to type_as contiguous float double half bfloat16 long int short char byte bool T mT H mH __getitem__ __pow__ __matmul__ __rmatmul__ new_zeros new_ones new_full "
+            "zeros_like ones_like full_like").split()
+_remember()

@@ -16,7 +16,7 @@ from ..core import dtype as dt
 from ..core.shape import View, contiguous, is_contiguous, whole
 from ..core.state import state
 from ..cpu import memory as mem
-from ..graph.line import Leaf, Node, Poison, Slice, given, new, snapshot_hook
+from ..graph.line import LOCAL, Leaf, Node, Poison, Slice, given, new, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
 from .tensor import Tensor, memory, read, root, share, wrap
 
@@ -57,6 +57,7 @@ def node_of(buffer, dtype, shape, strides=None) -> Node:
 
 def realize(t: Tensor) -> Node:
     """t's node with its value computed."""
+    LOCAL.run.stats.looks += 1
     n = read(t)
     if n.buf is None: flush()
     if n.buf is None: n = read(t)
@@ -82,6 +83,7 @@ def array_of(n: Node) -> np.ndarray:
 
 def own_memory(t: Tensor):
     """(buffer, View) where t itself lies, in memory that is the tensor's storage and nothing else's. Values may share buffers; storages may not."""
+    LOCAL.run.stats.looks += 1
     a = t.alias
     if a is None:
         n = realize(t)

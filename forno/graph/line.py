@@ -28,7 +28,7 @@ new = object.__new__
 class Line:
     """`ins` codes operands: a slot (int), a fresh number (its type) or an earlier number of this run ((type, position))."""
     __slots__ = ("op", "key", "ins", "i", "j", "attr", "dtype", "shape", "strides", "grad", "slot", "nslots", "nscal", "scal", "prev", "next", "alts",
-                 "plans", "memo", "where", "memory", "bytes", "loose", "crowded", "inference", "title")
+                 "plans", "memo", "source", "phrases", "where", "memory", "bytes", "loose", "crowded", "inference", "title")
 
     def __repr__(self):
         args = ", ".join(f"%{c}" if c.__class__ is int else c.__name__ if isinstance(c, type) else f"{c[0].__name__}#{c[1]}" for c in self.ins or ())
@@ -129,10 +129,10 @@ class Run:
 
 
 class Stats:
-    """Counters the budget tests read: nothing on the hit path touches them."""
-    __slots__ = ("lines", "plans", "flushes", "derived", "remembered")
+    """Counters the budget tests read, and whoever must know what a call did: nothing on the hit path touches them. `looks`: values that left as values."""
+    __slots__ = ("lines", "plans", "flushes", "derived", "remembered", "looks")
 
-    def __init__(self): self.lines = self.plans = self.flushes = self.derived = self.remembered = 0
+    def __init__(self): self.lines = self.plans = self.flushes = self.derived = self.remembered = self.looks = 0
 
     def __repr__(self): return " ".join(f"{k}={getattr(self, k)}" for k in self.__slots__)
 
@@ -148,7 +148,7 @@ def next_id() -> int:
 def blank(op) -> Line:
     e = new(Line)
     e.op, e.key, e.ins, e.attr, e.dtype, e.shape, e.strides, e.grad, e.slot = op, None, (), None, None, None, None, False, -1
-    e.i = e.j = e.scal = e.where = e.prev = e.memo = e.memory = e.title = None
+    e.i = e.j = e.scal = e.where = e.prev = e.memo = e.source = e.phrases = e.memory = e.title = None
     e.nslots = e.nscal = e.bytes = 0
     e.next, e.alts, e.plans, e.loose, e.crowded, e.inference = END, {}, {}, False, False, False
     return e
@@ -208,6 +208,8 @@ def slot_of(run: Run, n: Node) -> int:
 def enter(run: Run, n: Node) -> int:
     """A value from outside becomes an input line of this window."""
     if run.level is not None: return run.level.enter(n)
+    e = run.cur.next
+    if e.source is n.line and enter_again(run, n, e): return e.slot
     buf = n.buf
     if buf is None:                            # pending in another thread's window: that window runs first
         hand_over_hook[0](n)
@@ -221,11 +223,24 @@ def enter(run: Run, n: Node) -> int:
     if line.inference: kind |= INFERENCE
     key = id(n)
     e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.shape if buf.__class__ is Slice else None, line.memory))
+    e.source = line
     s = run.inputs[key] = e.slot               # no call from here on: an interrupt finds the input entered, or not at all
     run.nodes.append(n)
     return s
 
 
+def enter_again(run: Run, n: Node, e: Line) -> bool:
+    """Let n in by input line e, which it, or its like of an earlier run (e.source), came in by last time; False where something is different now."""
+    buf = n.buf
+    if buf.__class__ in ODD or e.attr[4] is not None or id(n) in run.inputs or buf.exposed: return False
+    if n.line.grad and (n.past.__class__ is Leaf) is not (e.attr[2] & LEAF != 0): return False
+    run.inputs[id(n)] = e.slot
+    run.cur = e
+    run.nodes.append(n)
+    return True
+
+
+ODD = frozenset((Slice, Poison, type(None)))   # what may stand where a node has its own buffer
 SNAPSHOT = 1 << 16                             # bytes up to which a copy is cheaper than running the window early
 hand_over_hook = [None]                        # the engine's flush of another thread's window
 snapshot_hook = [None]                         # framework.data's private copy of a node
@@ -253,7 +268,7 @@ def given(buf, dtype, shape, strides=None, memory=None, grad=False, inference: b
 
 
 def varying(run: Run, n: Node, op, attr) -> bool:
-    """Is `op` with this attr, on a value that lies ready, one of several that different runs record here (a slice that moves along a data set)?
+    """Is `op` with this view, on a value that lies ready, one of several that different runs record here (a slice that moves along a data set)?
 
     Then it is no part of the program: whoever asks makes the value without a line.
     """
@@ -261,8 +276,13 @@ def varying(run: Run, n: Node, op, attr) -> bool:
     cur = run.cur
     if not cur.loose:
         e = cur.next
-        cur.loose = e.op is op and e.i == s and e.attr != attr
+        cur.loose = e.op is op and e.i == s and moved(e.attr, attr)
     return cur.loose
+
+
+def moved(a: View, b: View) -> bool:
+    """Do two views differ in where they start, and in nothing else?"""
+    return a.offset != b.offset and a.strides == b.strides and a.shape == b.shape
 
 
 def advance(run: Run, op, ins: tuple, attr) -> Line:
@@ -310,7 +330,7 @@ def _make(run, cur, op, ins, attr, key) -> Line:
         else: e.bytes = cur.bytes
         if run.hold == 0:
             e.where = caller()
-            if sum([k[0] is op for k in cur.alts]) >= CROWD: cur.crowded = True
+            if attr.__class__ is View and sum([k[0] is op and k[1] == ins and moved(k[2], attr) for k in cur.alts]) >= CROWD: cur.crowded = True
     e.nslots = cur.nslots + (e.slot >= 0)
     run.stats.lines += 1
     lines_alive[0] += 1
@@ -403,7 +423,7 @@ def record(op, args, attr=None) -> Node:
     return n
 
 
-CROWD = 8                                      # ways on with one row from one line (a write at an ever new place): from then on the window ends there,
+CROWD = 8                                      # places of one view or write from one line: from then on the window ends there,
                                                # so that what follows is found again whatever the place was
 flush_hook = [None]                            # the engine's flush; a list so that this floor needs no import from above
 

@@ -1,7 +1,7 @@
 """The `reduction` argument of losses, and the older size_average/reduce pair that means the same."""
 from __future__ import annotations
 
-import warnings
+from ..core.errors import warn
 
 _ENUM = {"none": 0, "mean": 1, "elementwise_mean": 1, "sum": 2}
 
@@ -10,7 +10,7 @@ def get_enum(reduction: str) -> int:
     if reduction not in _ENUM:
         raise ValueError(f"{reduction} is not a valid value for reduction")
     if reduction == "elementwise_mean":
-        warnings.warn("reduction='elementwise_mean' is deprecated. Please use reduction='mean' instead.", stacklevel=2)
+        warn("reduction='elementwise_mean' is deprecated. Please use reduction='mean' instead.")
     return _ENUM[reduction]
 
 
@@ -18,7 +18,7 @@ def legacy_get_string(size_average, reduce, emit_warning=True) -> str:
     averaged, reduced = (True if flag is None else flag for flag in (size_average, reduce))
     reduction = "none" if not reduced else "mean" if averaged else "sum"
     if emit_warning:
-        warnings.warn(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.", stacklevel=3)
+        warn(f"size_average and reduce args will be deprecated, please use reduction='{reduction}' instead.")
     return reduction
 
 

@@ -3,7 +3,7 @@
     python -m tests.fuzz.programs FIRST LAST [WINDOW]     runs the programs of these seeds and prints what differs
 
 Compared after every statement: shapes, dtypes and requires_grad, and whether both refuse it; at the end: values, strides, versions, leaf flags,
-gradients. A third of the seeds runs three times with other numbers, so that cached lines, plans and remembered backwards are walked.
+gradients. A third of the seeds runs five times with other numbers, so that cached lines, plans, remembered calls and backwards are walked.
 WINDOW: the most operations that forno may hold back (a random choice of 4000, 25, 8 and 1 by default); results may not depend on it.
 """
 from __future__ import annotations
@@ -148,7 +148,7 @@ def storage(t) -> int: return t.untyped_storage().data_ptr()
 
 def run(seed: int, window=None, log=None) -> bool:
     """The program of a seed, several times for one in three."""
-    return all([Program(random.Random(seed), log, window, k).run() for k in range(3 if seed % 3 == 0 else 1)])
+    return all([Program(random.Random(seed), log, window, k).run() for k in range(5 if seed % 3 == 0 else 1)])
 
 
 def main(first: int, last: int, window=None) -> int:

@@ -1,5 +1,6 @@
 """Stateless layers: every function of torch.nn.functional, composed from tensor operations. Knows tensors and numbers, no modules."""
 from ...framework import gradfn as _gradfn
+from ...framework.phrase import remembered as _remembered
 from .activation import (celu, celu_, elu, elu_, gelu, glu, gumbel_softmax, hardshrink, hardsigmoid, hardswish, hardtanh, hardtanh_, leaky_relu,
                          leaky_relu_, log_softmax, logsigmoid, mish, prelu, relu, relu6, relu_, rrelu, rrelu_, selu, selu_, sigmoid, silu, softmax,
                          softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold, threshold_)
@@ -24,3 +25,5 @@ from .vision import (GRID_SAMPLE_INTERPOLATION_MODES, GRID_SAMPLE_PADDING_MODES,
                      upsample_nearest)
 
 for _name, _title in _gradfn.LOSSES.items(): globals()[_name] = _gradfn.entitled(globals()[_name], _title)
+for _name, _f in list(globals().items()):
+    if isinstance(_f, type(_remembered)) and not _name.startswith("_"): globals()[_name] = _remembered(_f)

@@ -1,8 +1,8 @@
 """Activation functions. `inplace=True` overwrites the input and returns it."""
 from __future__ import annotations
 
-import warnings
 
+from ...core.errors import warn
 from ...framework import api as torch
 
 gelu, softplus, logsigmoid = torch.gelu, torch.softplus, torch.logsigmoid
@@ -70,7 +70,7 @@ def rrelu_(input, lower=1.0 / 8, upper=1.0 / 3, training=False): return rrelu(in
 
 def _get_softmax_dim(name, ndim, stacklevel):
     """The dimension that a call without one has always meant."""
-    warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+    warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
                   stacklevel=stacklevel)
     return 0 if ndim in (0, 1, 3) else 1
 
@@ -90,7 +90,7 @@ def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
 def gumbel_softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
     """Samples of a relaxed categorical distribution; hard: one-hot forward, soft gradient (Jang et al., 2017)."""
     if eps != 1e-10:
-        warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
+        warn("`eps` parameter is deprecated and has no effect.")
     gumbels = -torch.empty_like(logits).exponential_().log()
     soft = ((logits + gumbels) / tau).softmax(dim)
     if not hard:

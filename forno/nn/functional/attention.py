@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import math
-import warnings
 
+from ...core.errors import warn
 from ...framework import api as torch
 from ...framework.attention import attention
 from .dropout import dropout
@@ -92,7 +92,7 @@ def _canonical_mask(mask, mask_name, other_type, other_name, target_type, check_
     is_float = mask.is_floating_point()
     _check(is_float or mask.dtype == torch.bool, f"only bool and floating types of {mask_name} are supported")
     if check_other and other_type is not None and mask.dtype != other_type:
-        warnings.warn(f"Support for mismatched {mask_name} and {other_name} is deprecated. Use same type for both instead.", stacklevel=3)
+        warn(f"Support for mismatched {mask_name} and {other_name} is deprecated. Use same type for both instead.")
     return mask if is_float else torch.zeros_like(mask, dtype=target_type).masked_fill_(mask, float("-inf"))
 
 

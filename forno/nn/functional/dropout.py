@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import math
-import warnings
 
+from ...core.errors import warn
 from ...framework import api as torch
 from .activation import _into
 
@@ -69,8 +69,8 @@ def _purpose(n):
 
 def _warn_of_rank(input, n):
     if input.dim() not in (n + 1, n + 2):
-        warnings.warn(f"dropout{n}d: Received a {input.dim()}-D input to dropout{n}d, which is deprecated and will result in an error in a future "
-                      f"release. To retain the behavior and silence this warning, please use dropout instead. {_purpose(n)}", stacklevel=3)
+        warn(f"dropout{n}d: Received a {input.dim()}-D input to dropout{n}d, which is deprecated and will result in an error in a future "
+             f"release. To retain the behavior and silence this warning, please use dropout instead. {_purpose(n)}")
 
 
 def dropout1d(input, p=0.5, training=True, inplace=False):
@@ -84,8 +84,8 @@ def dropout2d(input, p=0.5, training=True, inplace=False):
     _check(p)
     _warn_of_rank(input, 2)
     if input.dim() == 3:
-        warnings.warn("dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired - input is "
-                      "interpreted as shape (N, C, L), where C is the channel dim. Use dropout1d to keep this behavior.", stacklevel=2)
+        warn("dropout2d: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired - input is "
+             "interpreted as shape (N, C, L), where C is the channel dim. Use dropout1d to keep this behavior.")
     return _into(input, _feature_dropout(input, p, training), inplace)
 
 

@@ -1,8 +1,8 @@
 """Losses over numbers and distances: regression, ranking, margins and triplets."""
 from __future__ import annotations
 
-import warnings
 
+from ...core.errors import warn
 from ...framework import api as torch
 from .. import _reduction
 from .activation import logsigmoid
@@ -11,9 +11,9 @@ from .distance import pairwise_distance
 
 def _check_sizes(input, target):
     if target.size() != input.size():
-        warnings.warn(f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). This will likely lead to "
-                      f"incorrect "
-                      "results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
+        warn(f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). This will likely lead to "
+             f"incorrect "
+             "results due to broadcasting. Please ensure they have the same size.")
 
 
 def _weighted(loss, input, weight, reduction):

@@ -1,8 +1,8 @@
 """Look-ups by index: embedding, embedding_bag, one_hot."""
 from __future__ import annotations
 
-import warnings
 
+from ...core.errors import warn
 from ...framework import api as torch
 
 
@@ -56,9 +56,9 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
                   per_sample_weights=None, include_last_offset=False, padding_idx=None):
     """The sum, mean or maximum of embeddings per bag: input (B, L), or (n,) cut at `offsets` (B,) -> (B, d). An empty bag gives zeros."""
     if weight.dtype == torch.long and input.is_floating_point():
-        warnings.warn("Argument order of nn.functional.embedding_bag was changed. Usage `embedding_bag(weight, input, ...)` is deprecated, and "
-                      "should "
-                      "now be `embedding_bag(input, weight, ...)`.", stacklevel=2)
+        warn("Argument order of nn.functional.embedding_bag was changed. Usage `embedding_bag(weight, input, ...)` is deprecated, and "
+             "should "
+             "now be `embedding_bag(input, weight, ...)`.")
         weight, input = input, weight
     _check_bag(input, weight, offsets, mode, scale_grad_by_freq, sparse, per_sample_weights)
     if max_norm is not None:
