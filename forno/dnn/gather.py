@@ -248,7 +248,6 @@ def _write(name, places, grads, saves, larger=False) -> Routine:
         *indices, values = rest
         _check_indices(name, indices)
         if name in _LIMITS: _check_reduction(name, attr[1], base.dtype)
-        if name in _LIMITS: _check_reduction(name, attr[1], base.dtype)
         if values.dtype is not base.dtype:
             raise RuntimeError(f"{name}(): Expected self and source to have the same dtype, but got {TITLES[base.dtype.name]} and {TITLES[values.dtype.name]}")
         p, v = places(attr[0], base.shape, indices), values.shape
@@ -270,17 +269,6 @@ def _write(name, places, grads, saves, larger=False) -> Routine:
         p = places(at, base.shape, i)
         return write_kernel(name, p, v, steps(p, v), i, result, mode, "base" if include_self or mode == "set" else "fresh")
     return _Write(name, infer, grads, saves, oracle, plan=plan)
-
-
-# (bool, complex): what PyTorch's code combines of these, or nothing
-_LIMITS = {"scatter_reduce": (("sum", "prod", "amax", "amin"), ("sum", "prod", "mean")), "index_reduce": ((), ())}
-
-
-def _check_reduction(name, mode, dtype):
-    allowed = _LIMITS[name][dtype.is_complex]
-    if dtype.category in (dt.BOOL, dt.COMPLEX) and mode not in allowed:
-        kernel = "index_func_" if name == "index_reduce" else f"scatter_gather_tensor_cpu_reduce_{mode}"
-        raise NotImplementedError(f"\"{kernel}\" not implemented for '{TITLES[dtype.name]}'")
 
 
 # (bool, complex): what PyTorch's code combines of these, or nothing

@@ -124,8 +124,8 @@ def _search_infer(attr, bounds, values, *sorter):
     if len(bounds.shape) > 1 and (len(bounds.shape) != len(values.shape) or bounds.shape[:-1] != values.shape[:-1]):
         raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor and input value tensor must match, "
                            f"but we got boundaries tensor {list(bounds.shape)} and input value tensor {list(values.shape)}")
-    if bounds.dtype.category in (dt.BOOL, dt.COMPLEX) and 0 not in values.shape: raise NotImplementedError(f"\"searchsorted_out_cpu\" not implemented for '{TITLES[bounds.dtype.name]}'")
-    if bounds.dtype.category in (dt.BOOL, dt.COMPLEX) and 0 not in values.shape: raise NotImplementedError(f"\"searchsorted_out_cpu\" not implemented for '{TITLES[bounds.dtype.name]}'")
+    if bounds.dtype.category in (dt.BOOL, dt.COMPLEX) and 0 not in values.shape:
+        raise NotImplementedError(f"\"searchsorted_out_cpu\" not implemented for '{TITLES[bounds.dtype.name]}'")
     if sorter and sorter[0].dtype is not dt.int64: raise RuntimeError("torch.searchsorted(): sorter must be a tensor of long dtype")
     if sorter and sorter[0].shape != bounds.shape: raise RuntimeError("torch.searchsorted(): boundary and sorter must have the same size")
     return result, values.shape

@@ -290,7 +290,6 @@ def extreme(name, row, arg, pairwise):
             return fn.reduce(row, input)
         d = flat_dim(input, dim)
         if input.dtype.is_complex and 0 not in shape_of(input)[d:d + 1]: raise RuntimeError(f"{name}(): does not support complex input")
-        if input.dtype.is_complex and 0 not in shape_of(input)[d:d + 1]: raise RuntimeError(f"{name}(): does not support complex input")
         if not shape_of(input): return named(name, values=views.clone(input), indices=apply(mv.full, attr=((), dt.int64, 0)))
         if shape_of(input)[d] == 0: raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
         where = apply(arg, fn.to(input, dt.uint8) if input.dtype is dt.bool else input, attr=(d,))

@@ -221,7 +221,6 @@ def view_of(t: Tensor, mem: View, rel: View | None, frozen: bool | None = None) 
     if freeze and not a.frozen and a.leaf is None: store = peer(a.store)
     else: store = a.store
     if a.leaf is not None and rel is None: n, rel = record(mv.put, (cut(store.node), n), a.view), mem          # of memory around the leaf, too
-    if a.leaf is not None and rel is None: n, rel = record(mv.put, (cut(store.node), n), a.view), mem          # of memory around the leaf, too
     if a.leaf is not None:                     # a view of a leaf that shares memory: its history goes through that leaf
         r.alias = Alias(store, mem, record(mv.view, (n,), rel), store.node, None, freeze, t if a.base is None else a.base)
         return r
