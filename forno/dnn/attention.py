@@ -87,7 +87,10 @@ def weights(spec, q, k, mask):
 
 
 class Slopes(NamedTuple):
-    """weights P = softmax(scores), D = G Vᵀ, the scores' gradient S = P ∘ (D - rowsum(P ∘ D)); queries and G joined."""
+    """weights P = softmax(scores), D = G Vᵀ, the scores' gradient S = P ∘ (D - rowsum(P ∘ D)); queries and G joined.
+
+    rowsum(P ∘ D) is rowsum(G ∘ O). In half types and four axes PyTorch's kernel takes it from the result O as it was rounded, which shows.
+    """
     q: object
     k: object
     v: object
@@ -100,14 +103,16 @@ class Slopes(NamedTuple):
     def s(self): return self.p * self.lead
 
 
-def slopes(spec, g, q, k, v, mask) -> Slopes:
+def slopes(spec, g, o, q, k, v, mask) -> Slopes:
     p, g, v = weights(spec, q, k, mask), joined(up(g), k), up(v)
     d = g.matmul(turned(v))
-    return Slopes(joined(up(q), k), up(k), v, g, p, d - total(p * d, last(p)), d)
+    mean = total(p * d, last(p)) if o is None else total(g * joined(up(o), k), last(g))
+    return Slopes(joined(up(q), k), up(k), v, g, p, d - mean, d)
 
 
-def _formula(which, spec, g, q, k, v, mask):
-    x = slopes(spec, g, q, k, v, mask)
+def _formula(which, spec, g, o, q, k, v, mask):
+    rounded = q.dtype.opmath is not q.dtype and len(q.shape) == 4 and q.shape[-1] == v.shape[-1] and which != "mask"
+    x = slopes(spec, g, o if rounded else None, q, k, v, mask)
     if which == "q": return apart(x.s.matmul(x.k) * spec.scale, q).to(q.dtype)
     if which == "k": return (turned(x.s).matmul(x.q) * spec.scale).to(k.dtype)
     if which == "v": return turned(x.p).matmul(x.g).to(v.dtype)
@@ -116,7 +121,7 @@ def _formula(which, spec, g, q, k, v, mask):
 
 def _second(which, to, spec, u, g, q, k, v, mask):
     """The gradient for operand `to` of attention_<which> at gradient u, which runs through S (as W), P, and directly."""
-    x, u = slopes(spec, g, q, k, v, mask), joined(up(u), k) if which == "q" else up(u)
+    x, u = slopes(spec, g, None, q, k, v, mask), joined(up(u), k) if which == "q" else up(u)
     if which == "v":
         through_p, through_d = x.g.matmul(turned(u)), None
     else:
@@ -193,7 +198,7 @@ def _expand_lse(spec, q, k, v, *more):
 def _expand_back(which):
     def expand(spec, g, o, lse, q, k, v, *more):
         mask = mask_of(spec, more)
-        if not fused(spec, q, k): return _formula(which, spec, g, q, k, v, mask)
+        if not fused(spec, q, k): return _formula(which, spec, g, o, q, k, v, mask)
         before, x = _sizes(q, k, v)[:"qkv".index(which)], dict(q=q, k=k, v=v)[which]
         return part(g.row(attend_back, o, lse, q, k, v, *masked(mask), attr=spec), x.shape, sum(before)).to(x.dtype)
     return expand
@@ -208,7 +213,7 @@ def _first(row):
     return rule
 
 
-def _mask_rule(g, o, q, k, v, mask, *lse, attr): return _formula("mask", attr, g, q, k, v, mask)
+def _mask_rule(g, o, q, k, v, mask, *lse, attr): return _formula("mask", attr, g, o, q, k, v, mask)
 
 
 def _back_row(which):

@@ -212,3 +212,17 @@ def test_transformer_uses_it(monkeypatch):
     def run():
         with forno.no_grad(): model(forno.randn(2, 61, 32)).data_ptr()
     assert "attention forward" in kernels(monkeypatch, run)
+
+
+@pytest.mark.parametrize("dtype, limit", [("bfloat16", 2e-3), ("float16", 4e-4)])
+def test_half_gradients_round_as_theirs(dtype, limit):
+    """Where large scores make weights nearly one-hot, what remains of a gradient is how its parts were rounded."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        arrays = [rng.uniform(-9, 9, (4, 4, n, 8)) for n in (3, 6, 6)] + [rng.standard_normal((4, 4, 3, 8))]
+
+        def run(m):
+            *t, g = tensors(m, arrays, dtype)
+            t = [x.requires_grad_() for x in t]
+            return [np.array(x.detach().to(m.float64).numpy()) for x in m.autograd.grad(FUNCTIONS[m](*t), t, g)]
+        for a, b in zip(run(forno), run(pt)): assert np.abs(a - b).mean() <= limit * np.sqrt((b * b).mean())
