@@ -105,7 +105,7 @@ def unary(op: Op):
     def slow(a):
         if a.__class__ in OTHERS: return elsewhere(name, a)
         if not isinstance(a, Tensor): raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(a).__name__}")
-        if entered(a): return fast(a)
+        if LOCAL.run.cur.next.source is not None and entered(a): return fast(a)
         return owned(record(op, (read(a),)))
 
     def fast(input):
@@ -132,7 +132,7 @@ def unary(op: Op):
 def entered(*operands) -> bool:
     """Did one of these come into the window as it did last time?"""
     run = LOCAL.run
-    if run.level is not None or run.cur.next.source is None: return False
+    if run.level is not None: return False
     for t in operands:
         if isinstance(t, Tensor):
             n = read(t)
@@ -165,7 +165,7 @@ def binary(op: Op, reflected: bool = False, operator: bool = False):
 
     def slow(a, b):
         if a.__class__ in OTHERS or b.__class__ in OTHERS: return elsewhere(name, b, a) if reflected else elsewhere(name, a, b)
-        if not reflected and entered(a, b): return fast(a, b)
+        if LOCAL.run.cur.next.source is not None and not reflected and entered(a, b): return fast(a, b)
         x, y = (read(a) if isinstance(a, Tensor) else number(a)), (read(b) if isinstance(b, Tensor) else number(b))
         if y.__class__ is int and y >= 1 << 63 and x.__class__ is Node and x.line.dtype.category >= dt.FLOAT: y = float(y)
         if operator:

@@ -145,15 +145,19 @@ def made(recipe, nodes, args, stores):
         _, k, view, slot = recipe
         a = share(args[k])
         t = new(Tensor)
-        t.node, t.alias = None, Alias(a.store, view, nodes[slot], a.store.node)
+        t.node, t.alias = None, Alias(a.store, view, nodes[slot], a.store.node, None, False, args[k] if a.base is None else a.base)
         return t
     if kind == OWN:
-        _, content, view, slot, own, count = recipe
-        store = stores.get(content)
-        if store is None: store = stores[content] = Storage(nodes[content], [count])
-        t = new(Tensor)
-        t.node, t.alias = None, Alias(store, view, None, None) if view is None else Alias(store, view, nodes[slot], store.node)
+        _, content, view, slot, own, count, base = recipe
+        if content not in stores:
+            store, whole = Storage(nodes[content], [count]), new(Tensor)
+            whole.node, whole.alias = None, Alias(store, None, None, None)
+            stores[content] = whole
+        whole = stores[content]
+        store, t = whole.alias.store, new(Tensor)
+        t.node, t.alias = None, Alias(store, view, nodes[slot], store.node) if slot is not None else Alias(store, None, None, None)
         t.alias.own = own
+        if base: t.alias.base = whole
         return t
     if kind == PLAINLY: return recipe[1]
     results = [made(r, nodes, args, stores) for r in recipe[2]]
@@ -257,7 +261,7 @@ def recipe(r, flat, run: Run, start: int, parts: dict):
         s = a.store
         if s.peers is not None or s.exposed or s.leaf or s.shape != s.node.line.shape: return None
         content, slot = recorded(run, s.node, start), None if a.view is None else recorded(run, a.cache, start)
-        return None if content is None or slot is None and a.view is not None else (OWN, content, a.view, slot, a.own, s.version)
+        return None if content is None or slot is None and a.view is not None else (OWN, content, a.view, slot, a.own, s.version, a.base is not None)
     if isinstance(r, (tuple, list)):
         results = tuple([recipe(x, flat, run, start, parts) for x in r])
         return None if None in results or not results else (MANY, type(r), results)
