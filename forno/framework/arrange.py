@@ -10,14 +10,12 @@ from ..dnn import movement as mv
 from ..graph.line import record
 from . import creation, functions as fn, gathering, views
 from .bind import apply, binary
-from .recall import recalled
 from .tensor import Tensor, owned, read
 from .views import ints, shape_of
 
 multiply = binary(ew.mul)
 
 
-@recalled
 def repeat(input, *sizes, repeats=None):
     sizes = ints(sizes if repeats is None else (repeats,))
     shape = shape_of(input)
@@ -35,7 +33,6 @@ def tile(input, *counts, dims=None):
     return repeat(input, (1,) * (len(shape_of(input)) - len(dims)) + dims)
 
 
-@recalled
 def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     if repeats is None: input, repeats = None, input
     if input is not None and dim is None: input, dim = views.reshape(input, (-1,)), 0
@@ -110,9 +107,7 @@ def _triangle(input, diagonal, lower):
     return apply(ew.masked_fill, input, outside, 0)
 
 
-@recalled
 def tril(input, diagonal=0): return _triangle(input, diagonal, True)
-@recalled
 def triu(input, diagonal=0): return _triangle(input, diagonal, False)
 
 
@@ -246,7 +241,6 @@ def kron(input, other):
     return views.reshape(multiply(x, y), tuple(p * q for p, q in zip(shape_of(a), shape_of(b))))
 
 
-@recalled
 def einsum(equation, *operands):
     """Sums of products named by letters: pairs are contracted from the left, each as one batched matrix product."""
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)): operands = tuple(operands[0])

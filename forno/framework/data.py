@@ -66,12 +66,8 @@ def realize(t: Tensor) -> Node:
     return n
 
 
-LOOKS = [0]                                    # how often a value was looked at: what is remembered of a function must not depend on any (framework.recall)
-
-
 def place(n: Node) -> tuple:
     """(buffer, View) of a realized node's value."""
-    LOOKS[0] += 1
     if n.buf.__class__ is Slice: return n.buf.buffer, n.buf.view
     return n.buf, View(n.line.shape, n.line.strides or contiguous(n.line.shape), 0)
 

@@ -322,16 +322,10 @@ def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=
     return apply(ga.embedding, weight, indices, attr=(padding, bool(scale_grad_by_freq)))
 
 
-def check_targets(target, shape: tuple, ignore: int):
-    """Class indices of a loss that are small and known already are checked where the user stands; others by the kernel, at the flush.
-
-    `shape`: the scores', with classes along axis 1 or alone. What doesn't fit them meets its error later.
-    """
-    if target.dtype.category != dt.INT or tuple(target.shape) != (*shape[:1], *shape[2:])[len(shape) == 1:]: return
+def check_targets(target, classes: int, ignore: int):
+    """Class indices of a loss that are small and known already are checked where the user stands; others by the kernel, at the flush."""
     found = gathering.known(target)
     if found is None: return
-    classes = shape[0 if len(shape) == 1 else 1]
-    if 0 <= min(few := found.reshape(-1).tolist(), default=0) and max(few, default=-1) < classes: return
     wrong = found[(found != ignore) & ((found < 0) | (found >= classes))]
     if wrong.size: raise IndexError(f"Target {int(wrong.reshape(-1)[0])} is out of bounds.")
 

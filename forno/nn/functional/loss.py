@@ -5,7 +5,6 @@ import math
 
 from ...core.errors import warn
 from ...framework import api as torch
-from ...framework.recall import recalled
 from .. import _reduction
 from .activation import logsigmoid
 from .linear import linear
@@ -43,6 +42,7 @@ def _class_target(target):
 def _picked(input, target, weight, ignore_index, classes):
     """(-input[target] · weight[target] or 0 where ignored, the weights used): both shaped like target."""
     target = _class_target(target)
+    torch._check_targets(target, input.shape[classes], ignore_index)
     used = target != ignore_index
     index = torch._class_index(torch.where(used, target, 0), input.shape[classes])
     losses = -input.gather(classes, index.unsqueeze(classes)).squeeze(classes)
@@ -53,12 +53,6 @@ def _picked(input, target, weight, ignore_index, classes):
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     """-input[target], with log-probabilities (N, C, d1, …) and class indices (N, d1, …); the mean divides by the weights used."""
     reduction = _reduction.resolve(reduction, size_average, reduce)
-    torch._check_targets(target, input.shape, ignore_index)
-    return _nll_loss(input, target, weight, ignore_index, reduction)
-
-
-@recalled
-def _nll_loss(input, target, weight, ignore_index, reduction):
     classes = _check_classes(input, target, weight)
     losses, scale = _picked(input, target, weight, ignore_index, classes)
     return losses.sum() / scale.sum() if reduction == "mean" else _reduction.apply(losses, reduction)
@@ -69,12 +63,6 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     reduction = _reduction.resolve(reduction, size_average, reduce)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    torch._check_targets(target, input.shape, ignore_index)
-    return _cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
-
-
-@recalled
-def _cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing):
     prob = target.shape == input.shape and (target.is_floating_point() or input.dim() == 1)
     if prob and not target.is_floating_point():
         raise RuntimeError("Expected floating point type for target with class probabilities, got " f"{target.dtype}")
@@ -129,11 +117,6 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     if target.size() != input.size():
         raise ValueError(f"Using a target size ({target.size()}) that is different to the input size ({input.size()}) is deprecated. "
                          "Please ensure they have the same size.")
-    return _binary_cross_entropy(input, target, weight, reduction)
-
-
-@recalled
-def _binary_cross_entropy(input, target, weight, reduction):
     loss = torch._binary_cross_entropy(input, target)
     return _reduction.apply(loss if weight is None else loss * weight, reduction)
 
@@ -143,11 +126,6 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     reduction = _reduction.resolve(reduction, size_average, reduce)
     if target.size() != input.size():
         raise ValueError(f"Target size ({target.size()}) must be the same as input size ({input.size()})")
-    return _binary_cross_entropy_with_logits(input, target, weight, reduction, pos_weight)
-
-
-@recalled
-def _binary_cross_entropy_with_logits(input, target, weight, reduction, pos_weight):
     log_sigmoid = logsigmoid(input)
     loss = (1 - target) * input - (log_sigmoid if pos_weight is None else ((pos_weight - 1) * target + 1) * log_sigmoid)
     return _reduction.apply(loss if weight is None else loss * weight, reduction)

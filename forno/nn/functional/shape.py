@@ -4,7 +4,6 @@ from __future__ import annotations
 import math
 
 from ...framework import api as torch, views
-from ...framework.recall import recalled
 from .._arguments import _pair
 
 _PADDED_AXES = {2: (2, 3), 4: (3, 4), 6: (4, 5)}          # length of `pad` -> input dimensions for which the non-constant modes are defined
@@ -53,7 +52,6 @@ def _pad_axis(x, axis, low, high, mode):
     return torch.cat([part for part, count in ((before, low), (x, 1), (after, high)) if count], axis)
 
 
-@recalled
 def pad(input, pad, mode="constant", value=None):
     """`pad` lists (before, after) of the last dimension, then of the one before it, …; modes constant, reflect, replicate, circular."""
     pad = tuple(pad)
@@ -147,7 +145,6 @@ def _check_windows(kernel, dilation, padding, stride):
                                f"{pair[1]}")
 
 
-@recalled
 def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     """Sliding blocks as columns: (N, C, H, W) -> (N, C kh kw, L)."""
     kernel, dilation, padding, stride = map(_pair, (kernel_size, dilation, padding, stride))
@@ -169,7 +166,6 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     return x if input.dim() == 4 else x.squeeze(0)
 
 
-@recalled
 def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
     """Sum of columns at their places, the adjoint of unfold: (N, C kh kw, L) -> (N, C, H, W)."""
     size, kernel, dilation, padding, stride = map(_pair, (output_size, kernel_size, dilation, padding, stride))

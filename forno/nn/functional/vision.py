@@ -5,7 +5,6 @@ import math
 
 from ...core.errors import warn
 from ...framework import api as torch, neural, views
-from ...framework.recall import recalled
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 GRID_SAMPLE_INTERPOLATION_MODES = {"bilinear": 0, "nearest": 1, "bicubic": 2}
@@ -161,7 +160,6 @@ def _sizes(input, size, scale_factor, recompute):
     return out, [None] * n if recompute else [float(f) for f in given]
 
 
-@recalled
 def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False):
     """Resize (N, C, d1, …) to `size` or by `scale_factor`; modes nearest, nearest-exact, area, (bi/tri)linear, bicubic, lanczos."""
     if mode in ("nearest", "area", "nearest-exact"):
