@@ -81,6 +81,7 @@ def choose(wanted: str, have: frozenset[str], machine: str) -> Isa:
         if level != "avx512": flat += ["-avx512f"]
         if level == "avx512": flat += ["-prefer-256-bit"]
         if level == "baseline": flat += ["-sse3", "-avx"]
+        if "sse4a" in have: flat += ["+prefer-no-gather"]      # AMD's gathers are slower than loads one by one, and their prefetchers don't see them
         return Isa(level, cpu, ",".join(flat), width, use)
     raise RuntimeError(f"this x86-64 processor lacks {', '.join(f for f in _BASE if f not in have)}")
 

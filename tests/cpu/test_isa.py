@@ -29,6 +29,10 @@ def test_optional_features_only_if_the_host_has_them():
     assert wide.has("avx512bf16") and not wide.has("amx-bf16") and "-amx-bf16" in wide.features and '"512"' in wide.attributes
 
 
+def test_gathers_are_loads_one_by_one_on_amd():
+    assert "+prefer-no-gather" in isa.choose("native", ZEN5 | {"sse4a"}, "x86_64").features and "gather" not in isa.choose("native", ZEN5, "x86_64").features
+
+
 @pytest.mark.parametrize("wanted, have, machine, words", [
     ("avx512", HASWELL, "x86_64", "avx512f, avx512bw"), ("avx2", frozenset({"sse2"}), "x86_64", "lacks"),
     ("avx2", frozenset(), "arm64", "FORNO_CPU=avx2"), ("native", frozenset(), "riscv64", "riscv64")])
