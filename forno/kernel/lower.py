@@ -232,22 +232,29 @@ class Lowering(Kernel):
         elif step.const == 1 and _maskable(v.dtype): partial = lambda: self.load_masked(p, v.dtype, self.active(scope))
         elif step.const == -1 and _maskable(v.dtype):
             partial = lambda: self.reversed(self.load_masked(self.offset(p, 1 - self.s.n, v.dtype), v.dtype, self.reversed(self.active(scope))))
+        elif _maskable(v.dtype): partial = lambda: self._load_stride(p, v.dtype, step.const, scope.count)
         else: partial = lambda: self._load_gather(scope, i, v, [], bounds, at)
         return partial() if inside is False else self.choose(inside, whole, partial)
 
-    def _load_stride(self, p: Val, t, step: int) -> Val:
-        """n elements `step` apart: whole vectors, of which the last one ends at the last element, and shuffles."""
+    def _load_stride(self, p: Val, t, step: int, count=None) -> Val:
+        """n elements `step` apart: whole vectors, of which the last one ends at the last element, and shuffles. With a count, only so many are touched."""
         n = self.s.n
         if step == 1: return self.load(p, t, n)
         if step == -1: return self.reversed(self.load(self.offset(p, 1 - n, t), t, n))
-        starts = [k * n for k in range(step - 1)] + [(n - 1) * step + 1 - n]
-        out = self.load(p, t, n)
+        starts = [k * n for k in range(step)]
+        if count is None: starts[-1] = (n - 1) * step + 1 - n
+        else: end = self.add(self.mul(self.sub(count, 1), step), 1)
+
+        def vector(k):
+            at = self.offset(p, starts[k], t)
+            return self.load(at, t, n) if count is None else self.load_masked(at, t, self.lt(self.iota(n), self.splat(self.sub(end, starts[k]), n)))
+        out = vector(0)
         for k in range(1, step):
             # elements that earlier vectors hold stay (at first where they were loaded, then in their lanes); others come from this one if it has them
             def source(lane, at, k=k):
                 if at < k * n: return at if k == 1 else lane
                 return n + at - starts[k] if at - starts[k] < n else lane
-            out = self.shuffle(out, self.load(self.offset(p, starts[k], t), t, n), [source(lane, lane * step) for lane in range(n)])
+            out = self.shuffle(out, vector(k), [source(lane, lane * step) for lane in range(n)])
         return out
 
     def _load_scalar(self, scope, i, v, chosen, bounds) -> Val:

@@ -253,16 +253,19 @@ def _score(nest: Nest, deps, i: int, extent: int) -> float:
         s, weight = v.strides[i], 2.0 if isinstance(v, Store) else 1.0
         if window and not d & window: weight = 0.05                # once per result, not once per element
         if isinstance(v, Load) and (v.at or v.bounds): weight /= 2
-        points += weight * (2 if s == 1 else 1.5 if s == -1 else 1 if s == 0 and isinstance(v, Load) else -1)
-    return points + min(math.log2(max(extent, 1)), 6)
+        points += weight * (2 if s == 1 else 1.5 if s == -1 else -1 if isinstance(v, Store) or not fixed(s) else 1 if s == 0 else 0.75)
+    n = max(extent, 1)
+    return points + math.log2(n / -(-n // 16)) + min(math.log2(n), 8) / 8                            # how full registers are, then how many there are
 
 
 def _lanes(nest: Nest, live_types, extent: int, wide: int) -> int:
-    """Lanes so that the widest type fills `wide` registers; fewer where the loop is shorter."""
+    """Lanes so that the widest type fills `wide` registers; fewer where the loop is shorter, or would leave more than an eighth of them empty."""
     size = max([t.real.opmath.size if t.category == dt.COMPLEX else t.opmath.size for t in live_types if t is not dt.bool] or [1])
     n = min(64, max(1, isa.vector_bytes * wide // size))
     while n > 1 and n >= 2 * extent: n //= 2
-    return n
+    few = [m for m in (n >> 2, n >> 1, n) if m >= isa.vector_bytes // size] or [n]
+    filled = {m: -(-extent // m) * m for m in few}
+    return max([m for m in few if 8 * filled[m] <= 9 * extent], default=min(few, key=lambda m: filled[m]))
 
 
 def schedule(nest: Nest) -> Schedule:
