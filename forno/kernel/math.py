@@ -342,9 +342,9 @@ def _log2_two(b, x):
 def pow(b, x, y):
     """Integers multiply; floats are 2^(y · log2 x), with the logarithm in two parts."""
     if x.dtype.category != dt.FLOAT: return _pow_int(b, x, y)
-    if x.dtype is dt.float32: return b.cast(pow(b, b.cast(x, dt.float64), b.cast(y, dt.float64)), dt.float32)
     a = b.abs(x)
     ends = b.or_(b.eq(a, 0.0), b.not_(b.isfinite(a)))
+    if x.dtype is dt.float32: return _pow_special(b, x, y, b.select(ends, _pow_ends(b, a, y), _pow_single(b, b.select(ends, b.const(1, x), a), y)), 2.0 ** 24)
     hi, lo = _log2_two(b, b.select(ends, b.const(1, x), a))
     hi, lo = b.select(ends, b.select(b.eq(a, 0.0), b.const(-INF, x), a), hi), b.select(ends, b.const(0, x), lo)
     t, t_lo = two_product(b, y, hi)
@@ -353,9 +353,29 @@ def pow(b, x, y):
     t = at_least(b, at_most(b, t, 1100.0), -1100.0)
     n = b.round(t)
     r = b.mul(b.add(b.sub(t, n), t_lo), LN2)
-    out = scale(b, b.add(_expm1_short(b, r), 1.0), n)
+    return _pow_special(b, x, y, scale(b, b.add(_expm1_short(b, r), 1.0), n), 2.0 ** 53)
+
+
+def _pow_single(b, a, y):
+    """a^y of positive finite float32, in float64 of which 36 bits are right."""
+    k, f = (b.cast(v, dt.float64) for v in _log_parts(b, a))
+    s = b.div(f, b.add(f, 2.0))
+    t = b.mul(b.mad(s, poly(b, b.mul(s, s), *(2 * LOG2E / d for d in range(13, 0, -2))), k), b.cast(y, dt.float64))
+    t = at_least(b, at_most(b, t, 300.0), -300.0)
+    n = b.round(t)
+    r = b.mul(b.sub(t, n), LN2)
+    return b.cast(scale(b, poly(b, r, *(1 / m.factorial(k) for k in range(8, -1, -1))), n), dt.float32)
+
+
+def _pow_ends(b, a, y):
+    """a^y of zero and infinity, for y other than zero."""
+    return b.select(b.xor(b.eq(a, 0.0), b.lt(y, 0.0)), b.const(0, a), INF)
+
+
+def _pow_special(b, x, y, out, even):
+    """x^y from |x|^y: signs, and what has a value of its own. From `even` on all numbers are even."""
     whole = b.eq(b.trunc(y), y)
-    odd = b.and_(b.and_(whole, b.lt(b.abs(y), 2.0 ** 53)), b.ne(b.trunc(b.mul(y, 0.5)), b.mul(y, 0.5)))
+    odd = b.and_(b.and_(whole, b.lt(b.abs(y), even)), b.ne(b.trunc(b.mul(y, 0.5)), b.mul(y, 0.5)))
     out = b.select(b.and_(b.signbit(x), odd), b.neg(out), out)
     out = b.select(b.and_(b.and_(b.lt(x, 0.0), b.gt(x, -INF)), b.not_(whole)), b.const(NAN, x), out)
     one = b.or_(b.or_(b.eq(y, 0.0), b.eq(x, 1.0)), b.and_(b.eq(x, -1.0), b.eq(b.abs(y), INF)))
