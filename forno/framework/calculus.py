@@ -11,7 +11,7 @@ from ..dnn import movement as mv
 from . import creation, data, functions as fn, gathering, linalg, views
 from .bind import apply, binary
 from .results import named
-from .tensor import Tensor
+from .tensor import Tensor, is_meta, on_meta
 from .views import shape_of
 
 multiply, divide = binary(ew.mul), binary(ew.div)
@@ -150,6 +150,7 @@ def _quantile(name, skip_nan):
         if q.dtype is not input.dtype: raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
         if not input.numel(): raise RuntimeError(f"{name}() input tensor must be non-empty")
         q = gathering.claimed(q, 0, 1, RuntimeError, "quantile() q values must be in the range [0, 1]")
+        if is_meta(input): q = on_meta(q)
         axes = range(input.ndim) if dim is None or not input.ndim else (normalize_dim(dim, input.ndim),)
         x = views.reshape(input, (-1,)) if dim is None or not input.ndim else views.movedim(input, dim, -1)       # (…, n)
         n = shape_of(x)[-1]

@@ -15,20 +15,22 @@ from . import data, functions as fn, views
 from .data import from_data, from_numpy
 from .bind import apply, element_type, held, number
 from .layouts import elsewhere
-from .size import on_cpu, strided
-from .tensor import Tensor, alone, owned, wrap
+from .size import no_data, strided
+from .tensor import Tensor, alone, is_meta, on_meta, owned, without_data, wrap
 from .views import ints, shape_of
 
 
-def finish(t: Tensor, requires_grad) -> Tensor:
+def finish(t: Tensor, requires_grad, absent=False) -> Tensor:
+    """`absent`: on device "meta"."""
+    if absent: t = on_meta(t)
     if requires_grad: t.requires_grad_()
     return t
 
 
 def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """A tensor with its own copy of the data."""
-    on_cpu(device)
-    return finish(from_data(data, element_type(dtype)), requires_grad)
+    if isinstance(data, Tensor) and is_meta(data): return finish(without_data(element_type(dtype) or data.dtype, shape_of(data)), requires_grad)
+    return finish(from_data(data, element_type(dtype)), requires_grad, no_data(device))
 
 
 def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -38,30 +40,30 @@ def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=Fals
 
 def as_tensor(data, dtype=None, device=None):
     """The data as a tensor, sharing memory where it can."""
-    on_cpu(device)
     dtype = element_type(dtype)
-    if isinstance(data, Tensor): return data if dtype is None else fn.to(data, dtype)
+    if isinstance(data, Tensor): return data if dtype is None and device is None else data.to(device=device, dtype=dtype)
+    if no_data(device): return on_meta(from_data(data, dtype))
     if isinstance(data, np.ndarray):
         t = from_numpy(data)
         return t if dtype is None else fn.to(t, dtype)
     return from_data(data, dtype)
 
 
-def size_of(args, size) -> tuple:
+def size_of(args, size, absent=False) -> tuple:
     shape = ints(args) if size is None else ints((size,))
     for i, n in enumerate(shape):
         if n >= 1 << 63: raise TypeError(f"argument 'size' failed to unpack the object at pos {i + 1} with error \"Overflow when unpacking long long\"")
         if n < 0: raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(shape)}")
-    if math.prod(shape) >= 1 << 47: raise RuntimeError(f"[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate {math.prod(shape) * 4} bytes. "
+    if math.prod(shape) >= 1 << 47 and not absent: raise RuntimeError(f"[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate {math.prod(shape) * 4} bytes. "
                                                        "Error code 12 (Cannot allocate memory)")
     return shape
 
 
 def constant(value):
     def make(*args, size=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, names=None):
-        on_cpu(device)
         dtype = element_type(dtype)
         if layout is not None and layout is not strided: return elsewhere("zeros" if value == 0 else "ones", layout, size_of(args, size), dtype, requires_grad)
+        if no_data(device): return finish(without_data(dtype or state.default_dtype, size_of(args, size, True)), requires_grad)
         return finish(apply(mv.full, attr=(size_of(args, size), dtype or state.default_dtype, value)), requires_grad)
     return make
 
@@ -71,25 +73,29 @@ zeros, ones = constant(0), constant(1)
 
 def empty(*args, size=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None):
     """Uninitialised memory (its values are whatever was there)."""
-    on_cpu(device)
-    shape, dtype = size_of(args, size), element_type(dtype) or state.default_dtype
+    absent = no_data(device)
+    shape, dtype = size_of(args, size, absent), element_type(dtype) or state.default_dtype
+    if absent: return finish(without_data(dtype, shape), requires_grad)
     if layout is not None and layout is not strided: return elsewhere("zeros", layout, shape, dtype, requires_grad)
     return finish(wrap(data.node_of(mem.empty(math.prod(shape) * dtype.size), dtype, shape)), requires_grad)
 
 
 def full(size, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
-    on_cpu(device)
+    absent = no_data(device)
     if isinstance(fill_value, Tensor): fill_value = data.item(fill_value)
     v = number(fill_value)
     if v is None: raise TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}")
     dtype = element_type(dtype) or dt.default_for(dt.SCALAR_CATEGORY[type(v)], state.default_dtype)
     held(v, dtype)
+    if absent: return finish(without_data(dtype, size_of((size,), None, True)), requires_grad)
     return finish(owned(record(mv.full, (v,), (size_of((size,), None), dtype, None))), requires_grad)
 
 
 def like(make):
     def f(input, *args, dtype=None, layout=None, device=None, requires_grad=False, memory_format=None, pin_memory=False):
-        def made(shape): return make(shape, *args, dtype=dtype or input.dtype, device=device)
+        where = input.device if device is None else device
+
+        def made(shape): return make(shape, *args, dtype=dtype or input.dtype, device=where)
         if memory_format is None or memory_format.name == "preserve_format": t = views.made_like(made, input)
         else: t = views.contiguous_(made(shape_of(input)), memory_format)
         return finish(t, requires_grad)
@@ -100,7 +106,7 @@ zeros_like, ones_like, empty_like, full_like = like(zeros), like(ones), like(emp
 
 
 def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
-    on_cpu(device)
+    absent = no_data(device)
     if end is None: start, end = 0, start
     start, end, step = (data.item(x) if isinstance(x, Tensor) else number(x) for x in (start, end, step))
     dtype = element_type(dtype)
@@ -116,20 +122,19 @@ def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, r
     n = math.ceil((end - start) / step) if not all(isinstance(x, int) for x in (start, end, step)) else -(-(end - start) // step)
     if n >= 1 << 63: raise RuntimeError("invalid size, possible overflow?")
     if dtype.category == dt.INT: start, step = int(start), int(step)               # small integers count as PyTorch does: the length in floats, the steps in integers
-    return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad)
+    return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad, absent)
 
 
 def eye(n, m=None, *, dtype=None, layout=None, device=None, requires_grad=False):
-    on_cpu(device)
     m = n if m is None else m
-    t = zeros(n, m, dtype=dtype)
-    views.diagonal(t).fill_(1)
+    t = zeros(n, m, dtype=dtype, device=device)
+    if not is_meta(t): views.diagonal(t).fill_(1)
     return finish(t, requires_grad)
 
 
 def linspace(start, end, steps, *, dtype=None, layout=None, device=None, requires_grad=False):
     """`steps` points from start to end, mirrored from both ends as PyTorch does."""
-    on_cpu(device)
+    absent = no_data(device)
     if isinstance(steps, (float, bool)): raise TypeError(f"linspace() received an invalid combination of arguments - got steps of type {type(steps).__name__}, but expected int")
     for x in (start, end):
         if isinstance(x, Tensor) and shape_of(x): raise RuntimeError(f"linspace only supports 0-dimensional start and end tensors, but got a tensor with {len(shape_of(x))} dimension(s).")
@@ -137,6 +142,7 @@ def linspace(start, end, steps, *, dtype=None, layout=None, device=None, require
     dtype = element_type(dtype) or (state.default_dtype.to_complex() if isinstance(start, complex) or isinstance(end, complex) else state.default_dtype)
     if steps < 0: raise RuntimeError("number of steps must be non-negative")
     if dtype.category == dt.INT: start, end = int(held(start, dtype)), int(held(end, dtype))
+    if absent: return finish(without_data(dtype, (steps,)), requires_grad)
     if steps == 0: return finish(empty(0, dtype=dtype), requires_grad)
     if steps == 1: return finish(full((1,), start, dtype=dtype), requires_grad)
     code = np.float64 if dtype.category < dt.FLOAT else dtype.opmath.code
@@ -147,7 +153,7 @@ def linspace(start, end, steps, *, dtype=None, layout=None, device=None, require
 
 
 def logspace(start, end, steps, base=10.0, *, dtype=None, **kw):
-    return fn.to(fn.pow(fn.as_tensor(float(base), None), linspace(start, end, steps, dtype=dt.float64)), dtype or state.default_dtype)
+    return fn.to(fn.pow(fn.as_tensor(float(base), None), linspace(start, end, steps, dtype=dt.float64, **kw)), dtype or state.default_dtype)
 
 
 def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):

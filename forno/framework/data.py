@@ -18,7 +18,7 @@ from ..core.state import state
 from ..cpu import memory as mem
 from ..graph.line import LOCAL, Leaf, Node, Poison, Slice, given, new, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
-from .tensor import Tensor, memory, read, root, share, wrap
+from .tensor import Tensor, is_meta, memory, read, root, share, wrap
 
 
 class Foreign(mem.Buffer):
@@ -141,6 +141,7 @@ def settle(n: Node, holders: int = 1):
 
 def to_numpy(t: Tensor, force=False) -> np.ndarray:
     """Tensor.numpy(): an array on the tensor's own memory."""
+    if is_meta(t): raise TypeError("can't convert meta device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
     if not force and read(t).line.grad:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     dtype = t.dtype
@@ -206,7 +207,9 @@ def values(t: Tensor) -> np.ndarray:
 
 def item(t: Tensor):
     """Tensor.item()."""
-    n = realize(t)
+    n = read(t)
+    if not n.line.meta: n = realize(t)
+    elif math.prod(n.line.shape) == 1: raise RuntimeError("Tensor.item() cannot be called on meta tensors")
     if math.prod(n.line.shape) != 1: raise RuntimeError(f"a Tensor with {math.prod(n.line.shape)} elements cannot be converted to Scalar")
     if n.line.dtype is dt.bfloat16: return float(values(t).reshape(())[()])
     buffer, v = place(n)

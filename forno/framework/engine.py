@@ -26,7 +26,7 @@ from ..dnn.elementwise import operand_dtypes
 from ..dnn.gather import lookups, out_of_range
 from ..graph import spec
 from ..graph.derive import at
-from ..graph.line import (INPUT, LOCAL, MAX_LINES, History, Leaf, Node, Poison, Run, Slice, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
+from ..graph.line import (INPUT, LOCAL, MAX_LINES, META, History, Leaf, Node, Poison, Run, Slice, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
                           runs_lock)
 from . import native, oracle
 
@@ -130,12 +130,14 @@ def prepare(run: Run, counts, own) -> Prepared:
     keep = kept(run, lines, nodes, outs)
     outs |= saved(run, lines, keep)
     if keep: outs |= {s for s, l in lines.items() if l.op.history == "leaf" and nodes[s].past.__class__ is Leaf and s in keep[1]}
-    checked = {s for s, l in lines.items() if l.op.checks(l.dtype, l.ins, int) and nodes[s].past is not HOLE}
+    checked = {s for s, l in lines.items() if l.op.checks(l.dtype, l.ins, int) and nodes[s].past is not HOLE and not l.meta}
     if checked: outs |= checked - needed(lines, outs)      # PyTorch raises though nobody wants the result
     todo.keep = sorted(remade(run, lines, keep[0], outs)) if keep else []
-    todo.outs = sorted(outs)
+    absent = [s for s in outs if lines[s].meta]            # never run
+    there = sorted(outs.difference(absent))
+    todo.outs = there + absent
     held = {c for s in todo.keep for c in lines[s].ins if c.__class__ is int}      # a later backward reads these: nobody may write over them
-    todo.graph, todo.inputs = graph_of(run, lines, todo.outs, counts, own, held)
+    todo.graph, todo.inputs = graph_of(run, lines, there, counts, own, held)
     bits = (tuple(todo.outs), tuple(todo.keep), todo.graph.donated)
     same = run.cur.plans.get(bits)             # other counts, same needs: never compiled twice
     if same is not None:
@@ -145,9 +147,15 @@ def prepare(run: Run, counts, own) -> Prepared:
     run.stats.plans += 1
     trace.counts["plans_made"] += 1
     trace.add("plan", t)
-    todo.plan, todo.execute = EXECUTOR.prepare(todo.graph, [lines[s] for s in todo.outs])
+    todo.plan, todo.execute = EXECUTOR.prepare(todo.graph, [lines[s] for s in there])
+    if absent: todo.execute = followed(todo.execute, [META] * len(absent))
     run.cur.plans[bits] = todo
     return todo
+
+
+def followed(execute, more):
+    """What `execute` gives and some more."""
+    return lambda buffers, scalars: [*execute(buffers, scalars), *more]
 
 
 def kept(run, lines, nodes, outs):
@@ -239,13 +247,13 @@ def failed(run: Run, todo: Prepared, error: Exception):
     for s, b in made.items(): nodes[s].buf = b
     culprit, error = blame(run, lines, error, spoiled)
     for s in todo.outs:
-        if s not in made: nodes[s].buf = rescued(run, lines, s, error, culprit, spoiled)
+        if s not in made: nodes[s].buf = META if lines[s].meta else rescued(run, lines, s, error, culprit, spoiled)
     slots = {id(n): s for s, n in enumerate(nodes)}
-    lost = [s for s in todo.outs if nodes[s].buf.__class__ is Poison]
+    lost = [s for s in todo.outs if nodes[s].buf.__class__ is Poison and not lines[s].meta]
     for s, buf in [(s, former(run, lines, slots, s, error, culprit, spoiled)) for s in lost]:
         if buf is not None: nodes[s].buf = buf
     for n in nodes:                            # a gradient that is lost was never accumulated
-        if n.past.__class__ is Leaf and n.past.grad is not None and gradient(n.past).buf.__class__ is Poison: n.past.grad = None
+        if n.past.__class__ is Leaf and n.past.grad is not None and gradient(n.past).buf.__class__ is Poison and not n.line.meta: n.past.grad = None
     close(run, todo, nodes, [nodes[s].buf for s in todo.outs])
     raise error
 

@@ -18,7 +18,7 @@ from ..graph.line import Leaf, record
 from . import creation, data, functions as fn, methods, storage, views
 from .bind import element_type
 from .size import on_cpu
-from .tensor import Tensor, cut, detached, memory, read, recast, root, wrap
+from .tensor import Tensor, alone, cut, detached, is_meta, memory, read, recast, root, without_data, wrap
 
 NON_LEAF = ("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you were attempting to deepcopy a module, "
             "this may be because of a torch.nn.utils.weight_norm usage, see https://github.com/pytorch/pytorch/pull/103001")
@@ -59,16 +59,18 @@ def deep_memory(t: Tensor, memo: dict) -> Tensor:
         if a.view is None: return base
     mem = memory(t)
     if store is not a.store: return recast(base, t.dtype, mem, mem)
-    return views.as_strided(detached(base), mem.shape, mem.strides, mem.offset)
+    return alone(views.as_strided(detached(base), mem.shape, mem.strides, mem.offset))
 
 
 # ---------------------------------------------------------------- pickle
 def rebuild(dtype: dt.dtype, shape, order, raw, requires_grad: bool) -> Tensor:
     """A tensor from its bytes; `order`: which axis is outermost in memory, and so on (None: row-major)."""
     dense = shape if order is None else tuple(shape[d] for d in order)
-    own = storage.fresh(len(memoryview(raw)))
-    own[:] = memoryview(raw).cast("B")
-    t = storage.adopt(own, dtype, tuple(dense))
+    if raw is None: t = without_data(dtype, dense)
+    else:
+        own = storage.fresh(len(memoryview(raw)))
+        own[:] = memoryview(raw).cast("B")
+        t = storage.adopt(own, dtype, tuple(dense))
     if order is not None: t = views.permute(t, tuple(order.index(d) for d in range(len(order))))
     return t.requires_grad_() if requires_grad else t
 
@@ -86,6 +88,7 @@ def reduce_ex(t: Tensor, protocol: int):
     if type(t) is not Tensor or t.__dict__: return retyped, (plain, type(t), t.requires_grad, dict(t.__dict__))
     mem = memory(t)
     order = dense_order(mem)
+    if is_meta(t): return rebuild, (t.dtype, mem.shape, order, None, t.requires_grad)
     raw = storage.raw_bytes(plain if order is None else views.permute(plain, order))
     return rebuild, (t.dtype, mem.shape, order, pickle.PickleBuffer(bytearray(raw)) if protocol >= 5 else bytes(raw), t.requires_grad)
 

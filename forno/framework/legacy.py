@@ -17,14 +17,14 @@ from . import creation, data, methods, views
 from .bind import element_type, number
 from .layouts import OTHERS
 from .sharing import TypedStorage, UntypedStorage
-from .size import Size, on_cpu
-from .tensor import Tensor, detached, is_inference
+from .size import Size, no_data, on_cpu
+from .tensor import Tensor, detached, is_inference, on_meta
 
 
 # ---------------------------------------------------------------- torch.Tensor(…)
 def built(args, dtype: dt.dtype, device=None) -> Tensor:
     """The constructors from before torch.tensor: sizes make uninitialised memory, a sequence or array is copied, a tensor is shared."""
-    on_cpu(device)
+    if no_data(device): return on_meta(built(args, dtype, "cpu"))
     if not args: return creation.empty(0, dtype=dtype)
     x = args[0]
     if len(args) == 1:
@@ -82,20 +82,20 @@ def set_default_tensor_type(t):
 
 
 # ---------------------------------------------------------------- new_*
-def new(t: Tensor, *args, device=None): return built(args, t.dtype, device)
+def new(t: Tensor, *args, device=None): return built(args, t.dtype, device or t.device)
 
 
 def new_tensor(t, data, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
-    return creation.tensor(data, dtype=element_type(dtype) or t.dtype, device=device, requires_grad=requires_grad)
+    return creation.tensor(data, dtype=element_type(dtype) or t.dtype, device=device or t.device, requires_grad=requires_grad)
 
 
 def new_full(t, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
-    return creation.full(size, fill_value, dtype=dtype or t.dtype, device=device, requires_grad=requires_grad)
+    return creation.full(size, fill_value, dtype=dtype or t.dtype, device=device or t.device, requires_grad=requires_grad)
 
 
 def like_self(make):
     def method(self, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, **named):
-        return make(*(size or (named["size"],)), dtype=dtype or self.dtype, device=device, requires_grad=requires_grad)
+        return make(*(size or (named["size"],)), dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
     return method
 
 
@@ -103,7 +103,7 @@ new_zeros, new_ones, new_empty = map(like_self, (creation.zeros, creation.ones, 
 
 
 def new_empty_strided(t, size, stride, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
-    return creation.empty_strided(size, stride, dtype=dtype or t.dtype, device=device, requires_grad=requires_grad)
+    return creation.empty_strided(size, stride, dtype=dtype or t.dtype, device=device or t.device, requires_grad=requires_grad)
 
 
 # ---------------------------------------------------------------- questions

@@ -10,8 +10,8 @@ from ..graph.line import LOCAL, Leaf, Node, record
 from . import autograd, data, functions as fn, gradfn, views
 from .bind import apply, constant, element_type, number, unary
 from .layouts import FUNCTIONS, OTHERS
-from .size import CPU, Size, on_cpu, strided
-from .tensor import Lens, Tensor, check_write, data_of, detached, leaf_on, memory, owned, read, require_grad, version, whole_write, write
+from .size import CPU, META, Size, no_data, on_cpu, strided
+from .tensor import Lens, Tensor, check_write, data_of, detached, is_meta, leaf_on, memory, on_meta, owned, read, require_grad, version, whole_write, write
 from .views import shape_of
 
 
@@ -155,6 +155,8 @@ def set_data(self, value):
     """`t.data = v`: t takes v's memory, keeping its own leaf."""
     if not isinstance(value, Tensor): raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
     n = read(self)
+    if is_meta(self) is not is_meta(value):
+        raise RuntimeError("Attempted to call `variable.set_data(tensor)`, but `variable` and `tensor` have incompatible tensor type.")
     d = detached(value)
     leaf = n.past if n.past.__class__ is Leaf else None
     self.node, self.alias = d.node, d.alias
@@ -224,13 +226,20 @@ def zero_(self):
 def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
     for a in args:
         if isinstance(a, (dt.dtype, type)): dtype = a
-        elif isinstance(a, Tensor): dtype = a.dtype
+        elif isinstance(a, Tensor): dtype, device = a.dtype, a.device
         elif isinstance(a, (str, type(CPU), int)) and not isinstance(a, bool): device = a
         elif a is not None and not isinstance(a, bool): raise TypeError(f"to() received an invalid combination of arguments - got {type(a).__name__}")
-    if device is not None: on_cpu(device)
     dtype = element_type(dtype)
     t = fn.to(self, dtype or self.dtype, copy)
+    if device is not None:
+        if no_data(device): t = on_meta(t)
+        elif is_meta(t): raise NotImplementedError("Cannot copy out of meta tensor; no data!")
     return t if memory_format is None or memory_format.name == "preserve_format" else views.converted(t, memory_format)
+
+
+def pin_memory(self, device=None):
+    if is_meta(self): raise RuntimeError(f"cannot pin 'Meta{ew.TITLES[self.dtype.name]}Type' only dense CPU tensors can be pinned")
+    return self
 
 
 def caster(dtype):
@@ -239,7 +248,7 @@ def caster(dtype):
 
 
 def type_(self, dtype=None, non_blocking=False):
-    if dtype is None: return f"torch.{ew.TITLES[self.dtype.name].replace('Complex', 'Complex')}Tensor"
+    if dtype is None: return f"torch.{'meta.' if is_meta(self) else ''}{ew.TITLES[self.dtype.name].replace('Complex', 'Complex')}Tensor"
     if isinstance(dtype, str):
         if dtype.startswith("torch.cuda."): on_cpu("cuda")
         dtype = {f"torch.{v}Tensor": dt.BY_NAME[k] for k, v in ew.TITLES.items()}.get(dtype, dtype)
@@ -315,11 +324,11 @@ def ramp(self, n, start=0, step=1, dtype=dt.int64): return apply(mv.iota, attr=(
 def hang(cls):
     """Every name of this file on the class."""
     for name, f in dict(shape=lambda s: Size(shape_of(s)), ndim=dim, dtype=dtype_of, requires_grad=None, is_leaf=is_leaf, grad_fn=grad_fn, grad=None,
-                        device=lambda s: CPU, layout=lambda s: strided, _version=counted, is_cuda=lambda s: False, is_sparse=lambda s: False,
-                        is_quantized=lambda s: False, is_meta=lambda s: False, is_mkldnn=lambda s: False, itemsize=element_size,
+                        device=lambda s: META if is_meta(s) else CPU, layout=lambda s: strided, _version=counted, is_cuda=lambda s: False, is_sparse=lambda s: False,
+                        is_quantized=lambda s: False, is_meta=is_meta, is_mkldnn=lambda s: False, itemsize=element_size,
                         nbytes=lambda s: numel(s) * s.dtype.size, T=lambda s: views.permute(s, tuple(range(dim(s)))[::-1]), mT=lambda s: views.transpose(s, -2, -1),
                         _base=base, output_nr=output_nr, retains_grad=lambda s: getattr(s, "kept", None) is not None, is_nested=lambda s: False,
-                        is_cpu=lambda s: True, is_xpu=lambda s: False, is_mps=lambda s: False).items():
+                        is_cpu=lambda s: not is_meta(s), is_xpu=lambda s: False, is_mps=lambda s: False).items():
         if f is not None: setattr(cls, name, property(f))
     cls._make_subclass = staticmethod(make_subclass)
     cls.requires_grad = property(requires_grad, set_requires_grad)
@@ -331,8 +340,8 @@ def hang(cls):
                         to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length, __contains__=contains, __reversed__=reverse,
                         __iter__=iterate, __array__=to_array, row=row, filled=filled, ramp=ramp, type_as=lambda s, o: fn.to(s, o.dtype), contiguous=views.contiguous_,
                         is_floating_point=lambda s: s.dtype.category == dt.FLOAT, is_complex=lambda s: s.dtype.category == dt.COMPLEX, is_signed=lambda s: s.dtype.signed,
-                        cpu=lambda s, memory_format=None: s, data_ptr=data_ptr, is_shared=lambda s: False, get_device=lambda s: -1,
-                        pin_memory=lambda s, device=None: s, is_pinned=lambda s, device=None: False, numpy=lambda s, *, force=False: data.to_numpy(s, force),
+                        cpu=lambda s, memory_format=None: to(s, device=CPU), data_ptr=data_ptr, is_shared=lambda s: False, get_device=lambda s: -1,
+                        pin_memory=pin_memory, is_pinned=lambda s, device=None: False, numpy=lambda s, *, force=False: data.to_numpy(s, force),
                         __float__=scalar(float), __int__=scalar(int), __complex__=scalar(complex),
                         __hash__=object.__hash__).items():
         setattr(cls, name, f)
@@ -342,5 +351,6 @@ def hang(cls):
 
 
 def data_ptr(self):
+    if is_meta(self): return 0
     buffer, v = data.own_memory(self)
     return buffer.address + v.offset * self.dtype.size

@@ -308,7 +308,7 @@ def dropout(input, p, train):
     if not train or p == 0 or input.numel() == 0: return input
     if p == 1: return multiply(input, apply(mv.full, attr=(shape_of(input), input.dtype, 0)))
     keep = 1.0 - p
-    mask = views.made_like(lambda shape: randoms.bernoulli_mask(shape, keep, input.dtype), input)
+    mask = views.made_like(lambda shape: randoms.bernoulli_mask(shape, keep, input), input)
     return multiply(multiply(input, mask), 1.0 / keep)
 
 

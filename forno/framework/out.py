@@ -30,6 +30,12 @@ def with_out(f, name: str, arity: int | None = None):
         def call(input, *, out=None): return f(input) if out is None else written(f, name, (input,), {}, out)
     elif arity == 2:
         def call(input, other, *, out=None): return f(input, other) if out is None else written(f, name, (input, other), {}, out)
+    elif name in MAKERS or name.endswith("_like"):
+        def call(*args, out=None, **kw):
+            if out is not None: return written(f, name, args, kw, out)
+            t = f(*args, **kw)
+            if t.node is not None: t.node.line.free = False    # somebody asked for it on this device
+            return t
     else:
         def call(*args, out=None, **kw): return f(*args, **kw) if out is None else written(f, name, args, kw, out)
     call.__name__ = call.__qualname__ = name

@@ -146,8 +146,8 @@ def suffixes(t: Tensor) -> list[str]:
     understood = default, dt.complex128 if default is dt.float64 else dt.complex64, dt.int64, dt.bool
     empty = 0 in shape
     out = [f"device='{t.device}'"] if t.device.type != "cpu" else []
-    if empty and len(shape) != 1 or not empty and not options.edgeitems: out.append(f"size={shape}")
-    if dtype not in (understood[:1] if empty else understood): out.append(f"dtype={dtype!r}")
+    if t.is_meta or empty and len(shape) != 1 or not empty and not options.edgeitems: out.append(f"size={shape}")
+    if dtype not in (understood[:1] if empty or t.is_meta else understood): out.append(f"dtype={dtype!r}")
     n = read(t)
     if n.line.grad:
         f = gradfn.vertex(n)
@@ -162,7 +162,7 @@ def text(t: Tensor) -> str:
     prefix = "tensor(" if plain else cls.__name__ + "("
     indent = len(prefix)
     apart = isinstance(t, sparse.SparseTensor)
-    out = prefix + (parts(t, indent) if apart else "[]" if t.numel() == 0 else contents(t, indent))
+    out = prefix + (parts(t, indent) if apart else "..." if t.is_meta else "[]" if t.numel() == 0 else contents(t, indent))
     last = len(out) - out.rfind("\n") + 1      # PyTorch counts the line like this, newline included
     first = apart and t.is_sparse              # coordinates: the size begins a line
     for suffix in sparse_suffixes(t) if apart else suffixes(t):

@@ -15,8 +15,8 @@ from ..graph.line import LOCAL
 from . import creation, data, functions as fn, gathering, random_core, views
 from .modes import no_grad
 from .bind import apply
-from .size import CPU, on_cpu
-from .tensor import Tensor, check_write, memory, read, whole_write, wrap, write
+from .size import CPU, no_data, on_cpu
+from .tensor import Tensor, check_write, is_meta, memory, read, touched, whole_write, without_data, wrap, write
 from .views import shape_of
 
 
@@ -88,9 +88,10 @@ def drawn(shape, dtype, fill, each: bool = False) -> Tensor:
 # ---------------------------------------------------------------- new tensors
 def maker(fill):
     def make(*size, generator=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, memory_format=None):
-        on_cpu(device)
-        shape, dtype = creation.size_of(size, None), dtype or state.default_dtype
+        absent = no_data(device)
+        shape, dtype = creation.size_of(size, None, absent), dtype or state.default_dtype
         if dtype.category < dt.FLOAT: raise NotImplementedError(f"\"{fill.__name__}\" not implemented for '{fn.ew.TITLES[dtype.name]}'")
+        if absent: return creation.finish(without_data(dtype, shape), requires_grad)
         return creation.finish(drawn(shape, dtype, lambda a, n: fill(engine(generator), a, n, dtype)), requires_grad)
     return make
 
@@ -114,10 +115,11 @@ def randn_like(input, *, requires_grad=False, **kw):
 
 
 def randint(low, high=None, size=None, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
-    on_cpu(device)
+    absent = no_data(device)
     if size is None: low, high, size = 0, low, high
-    shape = creation.size_of((size,), None)
+    shape = creation.size_of((size,), None, absent)
     dtype = dtype or dt.int64
+    if absent: return creation.finish(without_data(dtype, shape), requires_grad)
     return creation.finish(drawn(shape, dtype, lambda a, n: engine(generator).integers(a, n, dtype, int(low), int(high))), requires_grad)
 
 
@@ -126,8 +128,9 @@ def randint_like(input, low, high=None, *, requires_grad=False, **kw):
 
 
 def randperm(n, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
-    on_cpu(device)
+    absent = no_data(device)
     if n < 0: raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
+    if absent: return creation.finish(without_data(dtype, (n,)), requires_grad)
     return creation.finish(drawn((n,), dtype, lambda a, _: engine(generator).permutation(a, n, dtype), each=True), requires_grad)
 
 
@@ -140,21 +143,24 @@ def constant_of(value: Tensor, *sources) -> Tensor:
 
 def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None, layout=None, device=None, pin_memory=False, requires_grad=False):
     if not isinstance(std, Tensor) and std < 0: raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
-    if size is not None: return creation.finish(randn(size, generator=generator, dtype=dtype) * std + mean, requires_grad)
+    if size is not None: return creation.finish(randn(size, generator=generator, dtype=dtype, device=device) * std + mean, requires_grad)
     like = mean if isinstance(mean, Tensor) else std
     shape = fn.broadcast(*(shape_of(t) for t in (mean, std) if isinstance(t, Tensor)))
+    if is_meta(like): return constant_of(without_data(like.dtype, shape), mean, std)
     with no_grad():
         if isinstance(std, Tensor) and std.numel() and not std.dtype.is_complex and float(data.item(fn.reduce(fn.rd.amin, std))) < 0: raise RuntimeError("normal expects all elements of std >= 0.0")
         out = drawn(shape, like.dtype, lambda a, n: engine(generator).normal(a, n, like.dtype)) * std + mean
     return constant_of(out, mean, std)
 
 
-def bernoulli_mask(shape, p, dtype) -> Tensor:
-    """0 and 1 with P(1) = p, as dropout draws them."""
-    return drawn(shape, dtype, lambda a, n: engine().bernoulli(a, n, dtype, p))
+def bernoulli_mask(shape, p, like: Tensor) -> Tensor:
+    """0 and 1 with P(1) = p, as dropout draws them for a tensor."""
+    dtype = like.dtype
+    return without_data(dtype, shape) if is_meta(like) else drawn(shape, dtype, lambda a, n: engine().bernoulli(a, n, dtype, p))
 
 
 def bernoulli(input, p=None, *, generator=None):
+    if is_meta(input): return without_data(input.dtype, shape_of(input)) if p is not None else constant_of(without_data(input.dtype, shape_of(input)), input)
     if p is not None: return drawn(shape_of(input), input.dtype, lambda a, n: engine(generator).bernoulli(a, n, input.dtype, float(p)))
     with no_grad(): out = probable(shape_of(input), input.dtype, input, generator)
     return constant_of(out, input)
@@ -171,6 +177,7 @@ def probable(shape, dtype, p: Tensor, generator):
 
 
 def poisson(input, generator=None):
+    if is_meta(input): return without_data(input.dtype, shape_of(input))
     n = data.realize(views.contiguous_(input))
     data.settle(n)
     return drawn(shape_of(input), input.dtype, lambda a, k: engine(generator).poisson(a, k, input.dtype, n.buf.address))
@@ -183,6 +190,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None):
     if input.dtype.category != dt.FLOAT: raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {fn.ew.TITLES[input.dtype.name]}")
     if num_samples <= 0: raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not replacement and num_samples > shape[-1]: raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
+    if is_meta(input): return without_data(dt.int64, (*shape[:-1], num_samples))
     rows = shape[0] if len(shape) == 2 else 1
     if not replacement or num_samples == 1:
         weights = data.values(input)
@@ -201,6 +209,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None):
 def filled(self, draw):
     """Writes numbers into self in the order of its memory, as PyTorch does; `draw(shape, order)` gives them with the axes in that order."""
     check_write(self)
+    if is_meta(self): touched(self); return self
     shape, strides = shape_of(self), memory(self).strides
     order = sorted(range(len(shape)), key=lambda d: -strides[d])
     t = draw(tuple(shape[d] for d in order), order)

@@ -55,7 +55,7 @@ def parameter(cls):
 def _globals(*names): return {name: Global(*name.rsplit(".", 1)) for name in names}
 
 
-_WRITTEN = _globals("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3", "torch._utils._rebuild_parameter",
+_WRITTEN = _globals("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_meta_tensor_no_storage", "torch._utils._rebuild_tensor_v3", "torch._utils._rebuild_parameter",
                     "torch._utils._rebuild_parameter_with_state", "torch._utils._rebuild_sparse_tensor", "torch.Size", "torch.device", "torch.serialization._get_layout",
                     "torch.storage.UntypedStorage", *(f"torch.{s}" for s in _STORAGE_OF.values()), *(f"torch.{d}" for d in _DTYPES))
 
@@ -115,6 +115,7 @@ class _Pickler(pickle._Pickler):               # the one written in Python: the 
         return _WRITTEN["torch._utils._rebuild_parameter_with_state"], (*args, dict(t.__dict__))
 
     def _rebuild(self, requires_grad, t):
+        if t.is_meta: return _WRITTEN["torch._utils._rebuild_meta_tensor_no_storage"], (t.dtype, tuple(t.shape), t.stride(), requires_grad)
         if t.device.type != "cpu":
             t = t.cpu()
             self.kept.append(t)
@@ -274,6 +275,12 @@ def _rebuild_tensor(storage, offset, size, stride, requires_grad=False, dtype=No
     return t.requires_grad_() if requires_grad else t
 
 
+def _rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad):
+    if not (isinstance(dtype, torch.dtype) and len(size) == len(stride) <= 64 and all(map(_whole, (*size, *stride)))):
+        raise pickle.UnpicklingError("a tensor's size or stride is no list of non-negative numbers of one length")
+    return torch.empty_strided(size, stride, dtype=dtype, device="meta", requires_grad=bool(requires_grad))
+
+
 def _rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, metadata=None):
     t = _rebuild_tensor(storage, offset, size, stride, requires_grad)
     return _marked(t, metadata)
@@ -327,7 +334,7 @@ def _table() -> dict:
     out = {f"torch.{name}": dtype for name, dtype in _DTYPES.items()}
     out |= {f"torch.{kind}Storage": _StorageType(_DTYPES[name]) for kind, name in _STORAGES.items()}
     out |= {"torch.storage.UntypedStorage": _StorageType(None), "torch.UntypedStorage": _StorageType(None)}
-    for f in (_rebuild_tensor, _rebuild_tensor_v2, _rebuild_tensor_v3, _rebuild_parameter, _rebuild_parameter_with_state,
+    for f in (_rebuild_tensor, _rebuild_tensor_v2, _rebuild_meta_tensor_no_storage, _rebuild_tensor_v3, _rebuild_parameter, _rebuild_parameter_with_state,
               _rebuild_sparse_tensor):
         out[f"torch._utils.{f.__name__}"] = f
     return out | {"torch.Size": _size, "torch.device": _device, "torch.serialization._get_layout": _layout}

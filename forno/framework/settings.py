@@ -10,7 +10,7 @@ import warnings
 from ..core import dtype as dt
 from ..core.errors import OutOfMemoryError
 from ..core.state import state
-from .size import CPU, device, on_cpu
+from .size import get_default_device, set_default_device
 
 
 class Settings:
@@ -48,8 +48,6 @@ def set_float32_matmul_precision(precision: str):
 
 def is_anomaly_enabled() -> bool: return state.anomaly
 def is_anomaly_check_nan_enabled() -> bool: return state.anomaly
-def get_default_device() -> device: return CPU
-def set_default_device(device): on_cpu(device)
 def set_flush_denormal(mode: bool) -> bool: return not mode    # kernels keep denormals: only turning it off succeeds
 def is_warn_always_enabled() -> bool: return Settings.warn_always
 def set_warn_always(b: bool): Settings.warn_always = bool(b)
@@ -80,5 +78,6 @@ def clear_autocast_cache(): """There is none: parameters are never cast behind t
 
 
 NAMES = {name: f for name, f in list(globals().items()) if getattr(f, "__module__", None) == __name__ and not isinstance(f, type)} | {
-    "OutOfMemoryError": OutOfMemoryError, "inf": math.inf, "nan": math.nan, "pi": math.pi, "e": math.e, "newaxis": None}
+    "OutOfMemoryError": OutOfMemoryError, "inf": math.inf, "nan": math.nan, "pi": math.pi, "e": math.e, "newaxis": None,
+    "get_default_device": get_default_device, "set_default_device": set_default_device}
 """What torch's namespace gets from this file."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 
 
 class Size(tuple):
@@ -47,14 +48,43 @@ class device:
     def __reduce__(self): return device, (str(self),)
 
     def __enter__(self):
-        """Tensors made inside are on this device: the CPU, or an error."""
-        on_cpu(self)
+        """Tensors made inside are on this device, where a call names no other."""
+        no_data(self)
+        DEFAULT.stack.append(self)
         return self
 
-    def __exit__(self, *error): return False
+    def __exit__(self, *error):
+        DEFAULT.stack.pop()
+        return False
 
 
-CPU = device("cpu")
+CPU, META = device("cpu"), device("meta")
+
+
+class _Default(threading.local):
+    """Where this thread's tensors are made: the innermost `with device`, else what set_default_device said."""
+
+    def __init__(self): self.stack = [CPU]
+
+
+DEFAULT = _Default()
+
+
+def get_default_device() -> device: return DEFAULT.stack[-1]
+
+
+def set_default_device(device):
+    d = CPU if device is None else type(CPU)(device)
+    no_data(d)
+    DEFAULT.stack[0] = d
+
+
+def no_data(where) -> bool:
+    """Is a tensor to be made on device "meta"? An error for devices that this build lacks."""
+    if where is None: return DEFAULT.stack[-1].type == "meta"
+    if device(where).type == "meta": return True
+    on_cpu(where)
+    return False
 
 
 def on_cpu(where) -> device:

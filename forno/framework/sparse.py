@@ -70,6 +70,8 @@ class SparseTensor(Tensor):
     dtype, device, itemsize = property(lambda s: s.carrier.dtype), property(lambda s: CPU), property(lambda s: s.carrier.dtype.size)
     ndim = property(lambda s: dim(s))
 
+    is_meta = property(lambda s: False)
+
     def with_gradient(self, g): return given(self, g)
     def values_at(self, g): return values_at(g, self.pattern)
 

@@ -5,7 +5,6 @@ written in place and never copied. What they return is valid as long as the tens
 """
 from __future__ import annotations
 
-import copy
 import ctypes
 import math
 
@@ -100,38 +99,3 @@ class Base:
         base = self.first.detach() if self.first.requires_grad else self.first             # a view of it must be a leaf, too
         if base.dtype is not dtype: base = base.reshape(-1).view(dtype)
         return alone(views.as_strided(base, view.shape, view.strides, view.offset))
-
-
-def rebuild(dtype, shape, memory, requires_grad) -> Tensor:
-    """The inverse of `reduce`; also unpickles with out-of-band buffers."""
-    own = fresh(len(memoryview(memory)))
-    own[:] = memoryview(memory).cast("B")
-    t = adopt(own, dtype, shape)
-    return t.requires_grad_() if requires_grad else t
-
-
-def reduce(t: Tensor, protocol=None):
-    """Plain pickle takes values, not memory: two views come back as two tensors. (save() keeps what is shared.)"""
-    return rebuild, (t.dtype, tuple(t.shape), bytes(raw_bytes(t)), t.requires_grad)
-
-
-def deepcopy(t: Tensor, memo: dict) -> Tensor:
-    """copy.deepcopy: memory that tensors share in the original is shared in the copy."""
-    if id(t) in memo: return memo[id(t)]
-    if not t.is_leaf:
-        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment; "
-                           "use .detach() or .clone()")
-    memories, bases = memo.setdefault("storages of tensors", (Memories(), {}))
-    number, view = memories.of(t)
-    if number not in bases:
-        own = fresh(len(memories.all[number]))
-        own[:] = memories.all[number]
-        bases[number] = Base(own)
-    out = memo[id(t)] = bases[number].tensor(t.dtype, view)
-    if t.requires_grad: out.requires_grad_()
-    if t.grad is not None: out.grad = deepcopy(t.grad, memo)
-    out.__dict__.update(copy.deepcopy(t.__dict__, memo))
-    return out
-
-
-Tensor.__reduce_ex__, Tensor.__deepcopy__ = reduce, deepcopy

@@ -11,10 +11,10 @@ import math
 import weakref
 from sys import getrefcount
 
-from ..core.shape import View, as_numpy_strided, compose, contiguous, whole
+from ..core.shape import View, as_numpy_strided, compose, contiguous, dense_layout, exactly, whole
 from ..cpu import memory as memory_floor
 from ..dnn import movement as mv
-from ..graph.line import LOCAL, History, Leaf, Node, Poison, Slice, given, record, varying
+from ..graph.line import LOCAL, META, History, Leaf, Node, Poison, Slice, given, record, varying
 from .engine import flush
 from .native import elements, gathered
 
@@ -113,6 +113,22 @@ def permuted(t: Tensor):
     t.alias = Alias(Storage(flat, [0]), View(shape, strides, 0), n, flat)
     t.alias.own = True
     t.node = None
+
+
+def without_data(dtype, shape, strides=None) -> Tensor:
+    """A tensor on device "meta"."""
+    return owned(given(META, dtype, tuple(shape), strides))
+
+
+def on_meta(t: Tensor) -> Tensor:
+    """t's like without its values."""
+    l = read(t).line
+    if l.meta: return t
+    if l.grad: return owned(record(mv.copy, (read(t),), "meta"))
+    return without_data(l.dtype, l.shape, None if l.memory is None else exactly(l.shape, dense_layout(l.shape, l.memory)))
+
+
+def is_meta(t: Tensor) -> bool: return (root(t.alias.store).node if t.node is None else t.node).line.meta
 
 
 def in_memory_order(n: Node, view: View) -> Node:
@@ -307,8 +323,15 @@ def straight(old: Node, v: Node) -> Node:
 def write(t: Tensor, v: Node, tracked: bool | None = None):
     """t's memory takes value v (t's shape and dtype): all of it, or through the view. tracked=False: autograd must not see it."""
     old = read(t) if t.alias is None else root(t.alias.store).node
+    if v.line.meta is not old.line.meta: v = taken_along(v, old)
     record_write(t, v, tracked)
     if old.buf is not None and old.buf.exposed: land(old, t)
+
+
+def taken_along(v: Node, old: Node) -> Node:
+    """A value for a tensor on another device: only "meta" takes it."""
+    if v.line.meta: raise META.error
+    return record(mv.copy, (v,), "meta")
 
 
 def land(old: Node, t: Tensor):

@@ -28,7 +28,7 @@ new = object.__new__
 class Line:
     """`ins` codes operands: a slot (int), a fresh number (its type) or an earlier number of this run ((type, position))."""
     __slots__ = ("op", "key", "ins", "i", "j", "attr", "dtype", "shape", "strides", "grad", "slot", "nslots", "nscal", "scal", "prev", "next", "alts",
-                 "plans", "memo", "source", "phrases", "where", "memory", "bytes", "loose", "crowded", "inference", "title")
+                 "plans", "memo", "source", "phrases", "where", "memory", "bytes", "loose", "crowded", "inference", "title", "meta", "free")
 
     def __repr__(self):
         args = ", ".join(f"%{c}" if c.__class__ is int else c.__name__ if isinstance(c, type) else f"{c[0].__name__}#{c[1]}" for c in self.ins or ())
@@ -85,11 +85,17 @@ class History:
 
 
 class Poison:
-    """In place of a buffer whose computation failed: reading it raises the same error again."""
-    __slots__ = ("error",)
+    """In place of a buffer whose computation failed, or that there never was (META): reading it raises the same error again."""
+    __slots__ = ("kept",)
     exposed = False
 
-    def __init__(self, error): self.error = error
+    def __init__(self, error): self.kept = error
+
+    @property
+    def error(self): return NotImplementedError("Cannot copy out of meta tensor; no data!") if self.kept is None else self.kept
+
+
+META = Poison(None)                            # the one buffer of all tensors on device "meta"; their lines are recorded and never run
 
 
 class Marker(Op):
@@ -102,6 +108,7 @@ def _marker(name): m = object.__new__(Marker); object.__setattr__(m, "name", nam
 INPUT, MODE, BACKWARD, ROOT = map(_marker, ("input", "mode", "backward", "root"))
 LEAF, HISTORY, PLAIN = 2, 1, 0                 # what an input line says of its node's gradient
 INFERENCE = 4                                  # … and that its node was made in inference mode
+NO_DATA = 8                                    # … and that it is on device "meta"
 
 
 class Run:
@@ -151,6 +158,7 @@ def blank(op) -> Line:
     e.i = e.j = e.scal = e.where = e.prev = e.memo = e.source = e.phrases = e.memory = e.title = None
     e.nslots = e.nscal = e.bytes = 0
     e.next, e.alts, e.plans, e.loose, e.crowded, e.inference = END, {}, {}, False, False, False
+    e.meta = e.free = False                    # it will never have a value; it is a constant that goes along to any device
     return e
 
 
@@ -214,13 +222,14 @@ def enter(run: Run, n: Node) -> int:
     if buf is None:                            # pending in another thread's window: that window runs first
         hand_over_hook[0](n)
         buf = n.buf
-    if buf.__class__ is Poison: raise buf.error
+    if buf.__class__ is Poison and buf is not META: raise buf.error
     if buf.exposed:                            # memory that something outside sees is read now, not at the flush
         if run.hold == 0 and buf_bytes(n) > SNAPSHOT: run.eager = True
         else: return enter(run, snapshot_hook[0](n))
     line = n.line
     kind = PLAIN if not line.grad else LEAF if n.past.__class__ is Leaf else HISTORY
     if line.inference: kind |= INFERENCE
+    if line.meta: kind |= NO_DATA
     key = id(n)
     e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.shape if buf.__class__ is Slice else None, line.memory))
     e.source = line
@@ -255,13 +264,13 @@ _given: dict = {}
 def given(buf, dtype, shape, strides=None, memory=None, grad=False, inference: bool | None = None) -> Node:
     """A node for memory that exists already; it owes nothing to any window. `inference` None: as the mode is."""
     if inference is None: inference = LOCAL.run.inference
-    key = dtype, shape, strides, memory, grad, inference
+    key = dtype, shape, strides, memory, grad, inference, buf is META
     line = _given.get(key)
     if line is None:
         if len(_given) > 10000: _given.clear()
         line = _given[key] = blank(INPUT)
         line.dtype, line.shape, line.strides, line.memory, line.grad = dtype, shape, strides, memory if memory is not None else strides, grad
-        line.inference = inference
+        line.inference, line.meta = inference, buf is META
     n = new(Node)
     n.line, n.buf, n.past = line, buf, None
     return n
@@ -309,13 +318,19 @@ def _make(run, cur, op, ins, attr, key) -> Line:
     e.nscal += sum([c.__class__ is type for c in ins])
     if op is INPUT:
         e.dtype, e.shape, kind, e.strides, _, e.memory = attr
-        e.grad, e.inference, e.bytes = kind & ~INFERENCE != PLAIN, kind >= INFERENCE, cur.bytes
+        e.grad, e.inference, e.meta, e.bytes = kind & (LEAF | HISTORY) != PLAIN, kind & INFERENCE != 0, kind & NO_DATA != 0, cur.bytes
     elif op is MODE or op is BACKWARD:
         e.slot, e.bytes = -1, cur.bytes
     else:
         nodes = run.nodes
         lines = [nodes[c].line if c.__class__ is int else c if c.__class__ is type else c[0] for c in ins]
         e.dtype, e.shape = op.infer(attr, *lines)
+        e.meta, e.free = attr == "meta" and op.name == "copy", True
+        for l in lines:
+            if l.__class__ is Line:
+                if l.meta: e.meta = True
+                if not l.free: e.free = False
+        if e.meta and run.hold == 0: refuse_devices(op, lines)
         e.strides, e.memory = layout(op, attr, e.shape, lines)
         if op.history == "leaf": e.grad = True
         elif op.history == "keep": e.grad = lines[0].grad
@@ -323,7 +338,7 @@ def _make(run, cur, op, ins, attr, key) -> Line:
             e.grad = any([l.grad for l, g in zip(lines, op.rules(len(lines))) if g is not None and l.__class__ is Line])
             if e.grad and run.hold == 0: refuse_inference(op, lines)
         e.inference = run.inference if op.history not in OWN and op.name not in ("view", "put") else attr != "normal" and lines[0].inference
-        if op.history is None and op.name != "view":
+        if op.history is None and op.name != "view" and not e.meta:
             size = math.prod(e.shape) * e.dtype.size
             if size > state.memory: raise too_large(op, e, size)
             e.bytes = cur.bytes + size
@@ -335,6 +350,14 @@ def _make(run, cur, op, ins, attr, key) -> Line:
     run.stats.lines += 1
     lines_alive[0] += 1
     return e
+
+
+def refuse_devices(op, lines):
+    """Elementwise rows and cat take operands of one device, and 0-d tensors and constants of forno's own from any."""
+    there = [l.meta for l in lines if l.__class__ is Line and (l.meta or l.shape and not l.free)]
+    if all(there) or op.kind != "elementwise" and op.name != "cat": return
+    found, expected = ("cpu", "meta") if there[0] else ("meta", "cpu")
+    raise RuntimeError(f"Tensor on device {found} is not on the expected device {expected}!")
 
 
 OWN = ("leaf", "keep", "cut")                  # rows whose result is the tensor that their operand was
@@ -359,7 +382,7 @@ def layout(op, attr, shape, lines):
     """(strides of the line's own dense buffer, strides a user sees), None for row-major: elementwise rows keep their operands' axis order."""
     if op.layout is not None: strides = op.layout(attr, shape, *lines)
     elif op.pointwise: strides = None if all([l.__class__ is type or l.memory is None for l in lines]) else elementwise_layout(op, shape, lines)
-    elif op.name == "copy" and attr is not None: strides = None if attr == "dense" else attr
+    elif op.name == "copy" and attr is not None: strides = None if attr in ("dense", "meta") else attr
     elif op.history is not None: return lines[-1].strides, lines[-1].memory
     else: strides = None
     return strides, strides

@@ -102,7 +102,7 @@ def one_hot(tensor, num_classes=-1):
     if tensor.numel() == 0:
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
-    else:
+    elif not tensor.is_meta or num_classes == -1:
         if tensor.min().item() < 0:
             raise RuntimeError("Class values must be non-negative.")
         largest = tensor.max().item()

@@ -287,20 +287,31 @@ class Module(hooks.Hooks, StateDict):
         return self
 
     def _apply(self, fn, recurse=True):
-        """Replace the content of every parameter, its gradient and every buffer by fn(it); parameters stay the same objects."""
+        """Replace the content of every parameter, its gradient and every buffer by fn(it); parameters stay the same objects unless the device changes."""
         for module in self.children() if recurse else ():
             module._apply(fn)
-        for param in self._parameters.values():
-            for t in () if param is None else (param, param.grad):
-                if t is not None:
-                    with torch.no_grad():
-                        changed = fn(t)
-                    if changed is not t:
-                        t.data = changed
+        for name, param in self._parameters.items():
+            if param is not None:
+                self._parameters[name] = self._converted(param, fn)
         for name, buffer in self._buffers.items():
             if buffer is not None:
                 self._buffers[name] = fn(buffer)
         return self
+
+    @staticmethod
+    def _converted(param, fn):
+        with torch.no_grad():
+            changed, grad = fn(param), None if param.grad is None else fn(param.grad)
+        if changed.is_meta is param.is_meta:
+            if changed is not param:
+                param.data = changed
+            if grad is not None and grad is not param.grad:
+                param.grad.data = grad
+            return param
+        moved = Parameter(changed, param.requires_grad)
+        if grad is not None:
+            moved.grad = grad.requires_grad_(param.grad.requires_grad)
+        return moved
 
     def cuda(self, device=None): return self._apply(lambda t: t.cuda(device))
     def cpu(self): return self._apply(lambda t: t.cpu())
@@ -325,6 +336,9 @@ class Module(hooks.Hooks, StateDict):
 
         def convert(t):
             wanted = dtype if t.is_floating_point() or t.is_complex() else None
+            if t.is_meta and device is not None and torch.device(device).type != "meta":
+                raise NotImplementedError("Cannot copy out of meta tensor; no data! Please use torch.nn.Module.to_empty() instead of torch.nn.Module.to() when moving "
+                                          "module from meta to a different device.")
             if memory_format is not None and t.dim() in (4, 5):
                 return t.to(device, wanted, non_blocking, memory_format=memory_format)
             return t.to(device, wanted, non_blocking)

@@ -110,6 +110,10 @@ class StateDict:
             if given.shape != param.shape:
                 return (f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, "
                         f"the shape in current model is {param.shape}.")
+        if param.is_meta and not given.is_meta and not assign:
+            warnings.warn(f"for {key}: copying from a non-meta parameter in the checkpoint to a meta parameter in the current model, which is a no-op. "
+                          "(Did you mean to pass `assign=True` to assign items in the state dictionary to their corresponding key in the module instead of copying "
+                          "them in place?)", stacklevel=2)
         try:
             with torch.no_grad():
                 if not assign:
