@@ -108,6 +108,15 @@ class Code:
 
     def splat(self, x: X, n: int) -> X: return X(self, self.b.splat(x.v, n))
 
+    def bits_of(self, x: X) -> X:
+        """The lanes that are set, as bits of an int64."""
+        mask = self.b.emit(f"bitcast {x.v} to i{x.v.n}", dt.int64)
+        return X(self, self.b.emit(f"zext i{x.v.n} {mask.text} to i64", dt.int64))
+
+    def lowest(self, bits: X) -> X:
+        """The number of the lowest bit that is set."""
+        return X(self, self.b.intrinsic("cttz", bits.v, extra=", i1 true"))
+
     def call(self, name: str, t, *args: X):
         out = self.b.call(name, t, *(a.v for a in args), n=1)
         return None if out is None else X(self, out)

@@ -12,7 +12,6 @@ from ...core import dtype as dt
 from ...core.errors import unsupported
 from ...core.kernels import Launch, Native
 from ..text import PTR, Val
-from . import introsort
 from .code import Code, X
 from .index import launch, program, sweep
 from .introsort import Items
@@ -186,15 +185,22 @@ def _few(c: Code, t: dt.dtype, descending: bool):
         items.heap(k)
         top = c.var(items.key(0))
 
+        def try_one(mine, i):
+            with c.when(mine < top.now):
+                items.replace(k, (mine, i.to(dt.uint32)))
+                top.set(items.key(0))
+
         def several(i, w):
             new = key(c.load(x, t, first + i * inner, w), t, descending)
-            with c.when(X(c, c.b.any_lane((new < c.splat(top.now, w)).v))):
+            if w == 1: return try_one(new, i)
+            left = c.var(c.bits_of(new < c.splat(top.now, w)))
+            with c.when(left.now.ne(0)):
                 c.store(new, group)
-                with c.loop(0, w) as e:
-                    mine = c.load(group, line.k, e)
-                    with c.when(mine < top.now):
-                        items.replace(k, (mine, (i + e).to(dt.uint32)))
-                        top.set(items.key(0))
+                with c.forever() as leave:
+                    leave(left.now.eq(0))
+                    e = c.lowest(left.now)
+                    left.set(left.now & (left.now - 1))
+                    try_one(c.load(group, line.k, e), i + e)
         with c.either(inner.eq(1)) as otherwise:
             sweep(c, k, n, width, several)
             otherwise()
