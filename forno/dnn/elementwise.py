@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.op import Check, Elementwise, dtype_of
+from ..core.op import Check, Composite, Elementwise, dtype_of
 from ..core.shape import broadcast, broadcast_layout, preserves
 from ..core.state import state
 
@@ -154,7 +154,11 @@ def zeros(t): return t.filled(t.shape, 0)
 def truncated(x, y):
     """The whole part of a quotient. PyTorch rounds quotients of half types before, unless one number divides all."""
     rounds = x.dtype is y.dtype and y.dtype.opmath is not y.dtype and any(n != 1 for n in y.shape)
-    return x.row(div, y).row(trunc) if rounds else x.row(trunc_divide, y)
+    return x.row(rounded_quotient, y) if rounds else x.row(trunc_divide, y)
+
+
+rounded_quotient = Composite("rounded_quotient", lambda attr, x, y: (x.dtype, broadcast(x.shape, y.shape)), (lambda g, o, x, y, attr: zeros(x), lambda g, o, x, y, attr: zeros(y)),
+                             expand=lambda attr, x, y: x.row(div, y).row(trunc), pointwise=True)
 
 
 def as_tensor(x, like):
@@ -194,8 +198,16 @@ def _remainder(ufunc):
 ADDCDIV = ("Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a true division of tensor1 and tensor2. The historic "
            "addcdiv behavior can be implemented as (input + value * torch.trunc(tensor1 / tensor2)).to(input.dtype) for integer inputs and as (input + value * "
            "tensor1 / tensor2) for float inputs. The future addcdiv behavior is just the latter implementation: (input + value * tensor1 / tensor2), for all dtypes.")
-add = row("add", lambda b, x, y: b.add(x, y), np.add, lambda g, o, x, y: g, lambda g, o, x, y: g, names="")
-sub = row("sub", lambda b, x, y: b.sub(x, y), np.subtract, lambda g, o, x, y: g, lambda g, o, x, y: -g, rule=subtraction, names="")
+def _once(b, y):
+    """PyTorch adds and subtracts 1·y, a product of complex numbers, in which an infinite part spoils the other."""
+    return b.pair(b.sub(y.re, b.mul(y.im, 0.0)), b.add(y.im, b.mul(y.re, 0.0))) if y.parts else y
+
+
+def _np_once(y): return y * y.dtype.type(1) if y.dtype.kind == "c" else y
+
+
+add = row("add", lambda b, x, y: b.add(x, _once(b, y)), lambda x, y: x + _np_once(y), lambda g, o, x, y: g, lambda g, o, x, y: g, names="")
+sub = row("sub", lambda b, x, y: b.sub(x, _once(b, y)), lambda x, y: x - _np_once(y), lambda g, o, x, y: g, lambda g, o, x, y: -g, rule=subtraction, names="")
 mul = row("mul", lambda b, x, y: b.mul(x, y), np.multiply, lambda g, o, x, y: times(g, y), lambda g, o, x, y: times(g, x), saves="ab",
           names="mul multiply")
 div = row("div", lambda b, x, y: b.div(x, y), np.divide, lambda g, o, x, y: over(g, y), lambda g, o, x, y: -times(g, x / y / y),

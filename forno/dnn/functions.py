@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from ..core import dtype as dt
-from .elementwise import TITLES, abs_, as_tensor, complexed, inexact, over, part, row, select, sgn, tensors, times, wide, zeros
+from .elementwise import TITLES, abs_, as_tensor, complexed, inexact, over, part, reciprocal, row, select, sgn, tensors, times, wide, zeros
 
 SQRT_PI = math.sqrt(math.pi)
 
@@ -29,7 +29,8 @@ def _power_base(g, o, x, y):
 
 def _power_exponent(g, o, x, y):
     base = as_tensor(x, y)
-    dead = base == 0 if o.dtype.is_complex else (base == 0) & (y >= 0)
+    whole = (y.row(imag) == 0) & (y.row(real) >= 0) if hasattr(y, "dtype") and y.dtype.is_complex else y >= 0
+    dead = (base == 0) & whole
     return select(dead, 0, times(g, o * base.to(o.dtype).row(log)))           # negative numbers have complex logarithms
 
 
@@ -67,7 +68,7 @@ def _sigmoid(x):
 
 
 sqrt = fn("sqrt", lambda b, x: b.sqrt(x), np.sqrt, lambda g, o, x: over(g, 2 * o), "o")
-rsqrt = fn("rsqrt", wide(lambda b, x: b.div(1, b.sqrt(x))), lambda x: 1 / np.sqrt(x), lambda g, o, x: -0.5 * times(g, o * o * o), "o")
+rsqrt = fn("rsqrt", wide(lambda b, x: b.div(1, b.sqrt(x))), lambda x: 1 / np.sqrt(x), lambda g, o, x: times(-0.5 * g, o * o * o), "o")
 exp = fn("exp", lambda b, x: b.exp(x), np.exp, lambda g, o, x: times(g, o), "o")
 exp2 = fn("exp2", lambda b, x: b.exp2(x), np.exp2, lambda g, o, x: times(g, o) * math.log(2), "o", "exp2 special.exp2")
 expm1 = fn("expm1", lambda b, x: b.expm1(x), np.expm1, lambda g, o, x: times(g, o + 1), "o", "expm1 special.expm1")
@@ -153,14 +154,14 @@ def _lerp_emit(b, x, y, w):
     return b.select(b.lt(size, 0.5), b.add(x, b.mul(w, span)), b.sub(y, b.mul(span, b.sub(1, w))))
 
 
-atan2 = row("atan2", lambda b, x, y: b.atan2(x, y), np.arctan2, lambda g, o, x, y: g * (y / _square_length(x, y)),
-            lambda g, o, x, y: g * (-x / _square_length(x, y)),
+atan2 = row("atan2", lambda b, x, y: b.atan2(x, y), np.arctan2, lambda g, o, x, y: g * y * _over_square(x, y),
+            lambda g, o, x, y: g * -x * _over_square(x, y),
             rule=inexact, types="f", saves="ab", names="atan2 arctan2")
 
 
-def _square_length(x, y):
+def _over_square(x, y):
     size = x * x + y * y
-    return select(size == 0, 1, size)
+    return select(size == 0, 0, size.row(reciprocal))
 
 
 logaddexp = row("logaddexp", wide(lambda b, x, y: _logaddexp(b, x, y, b.exp, b.log1p)), np.logaddexp, lambda g, o, x, y: g / (1 + (y - x).row(exp)),

@@ -149,7 +149,7 @@ def _operators(cls):
         if name.endswith("shift"):
             setattr(cls, f"__i{name}__", _bind.inplace(f))
             setattr(cls, f"__r{name}__", b(rows[row], reflected=True, operator=True))
-    cls.__rdiv__ = cls.__rtruediv__
+    cls.__rdiv__ = cls.__rtruediv__ = _bind.reflected_division(_bind.unary(rows["reciprocal"]), cls.__mul__, cls.__rtruediv__)
     cls.__hash__ = object.__hash__
     cls.__neg__ = _bind.unary(rows["neg"])
     cls.__pos__ = lambda self: self

@@ -228,6 +228,12 @@ def dividing(f):
     return checked
 
 
+def reflected_division(reciprocal, mul, other_types):
+    """number / tensor as PyTorch has it, a product of the reciprocal: rounding and gradients show it."""
+    def __rtruediv__(self, other): return mul(reciprocal(self), other) if other.__class__ in NUMBERS or isinstance(other, Tensor) else other_types(self, other)
+    return __rtruediv__
+
+
 def check_divisor(a, b):
     """PyTorch's error for an integer divided by the number 0."""
     x, y = dtype_category(a), dtype_category(b)

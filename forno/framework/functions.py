@@ -8,6 +8,7 @@ import math
 from operator import index
 
 from ..core import dtype as dt
+from ..core.op import dtype_of
 from ..core.shape import broadcast, exactly, normalize_dim, restride, whole
 from ..core.state import state
 from ..dnn import contract as ct
@@ -50,6 +51,7 @@ def scaled(x, y, alpha) -> Tensor:
 
 def rsub(input, other, *, alpha=1):
     if not isinstance(input, Tensor): raise TypeError(f"rsub(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    if alpha == 1 and alpha is not True and not isinstance(other, Tensor): return _rsub(input, other)
     return sub(as_tensor(other, input), input, alpha=alpha)
 
 
@@ -103,7 +105,9 @@ def where(condition, input, other):
     x, y = operand(input, "where"), operand(other, "where")
     for number_, tensor in ((x, y), (y, x)):
         if tensor.__class__ is Node and number_.__class__ is int: held(number_, tensor.line.dtype)
-    return owned(record(ew.where, (read(condition), x, y)))
+    out = owned(record(ew.where, (read(condition), x, y)))
+    half = out.dtype is dt.complex64 and dt.result_type([dtype_of(n.line if n.__class__ is Node else n.__class__) for n in (x, y)], state.default_dtype) is dt.complex32
+    return to(out, dt.complex32) if half else out
 
 
 def where_method(self, condition, other): return where(condition, self, other)

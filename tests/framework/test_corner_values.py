@@ -12,6 +12,15 @@ torch.Tensor.__rmod__(5,torch.arange(3))
 torch.Tensor.__rfloordiv__(5,torch.arange(3))
 torch.Tensor.__rlshift__(2,torch.arange(3))
 torch.Tensor.__radd__(5,torch.arange(3))
+x=torch.tensor([3.,7.,0.01]).half().requires_grad_();y=2/x;(y,torch.autograd.grad(y.sum(),x)[0])
+(2/torch.arange(3),True/torch.tensor([2.]),1j/torch.tensor([2.]),np.ones(2)/torch.ones(2))
+(torch.rsub(torch.tensor(1).int(),0),torch.rsub(torch.tensor(1).int(),0.5),torch.rsub(torch.tensor(1.).bfloat16(),0.5))
+a,b=torch.tensor([1e-3,300.,0.,-0.,1e-4]).half().requires_grad_(),torch.tensor([2e-3,300.,0.,-1.,1.]).half().requires_grad_();torch.autograd.grad(torch.atan2(a,b).sum(),(a,b))
+x=torch.full((4,),2.0**-10).half().requires_grad_();torch.autograd.grad(x.rsqrt(),x,torch.full((4,),2.5).half())[0]
+a,b=torch.full((9,),3.).bfloat16().requires_grad_(),torch.zeros(9).bfloat16().requires_grad_();y=a.div(b,rounding_mode="trunc");(y,torch.autograd.grad(y.sum(),(a,b)))
+(torch.where(torch.tensor([True]),torch.ones(1).half(),2j).dtype,torch.where(torch.tensor([True]),2j,torch.ones(1).bfloat16()).dtype)
+x,y=torch.full((9,),1+1j),torch.full((9,),complex(float("inf"),float("inf")));(torch.isnan(x+y),torch.isnan(x-y),torch.isnan(y+x),torch.isnan(x/y))
+x,y=torch.zeros(3,dtype=torch.complex64),torch.tensor([1+1j,2,0],requires_grad=True);torch.isnan(torch.autograd.grad(x**y,y,torch.ones_like(y))[0])
 """.strip().splitlines()
 STATEMENTS += [f"{GRADIENT}torch.autograd.grad(F.{f}(x).sum(),x)[0]" for f in
                ("elu", "selu", "celu", "relu", "relu6", "hardtanh", "hardshrink", "softshrink", "hardswish", "hardsigmoid", "leaky_relu", "silu", "softsign", "tanhshrink", "softplus")]
