@@ -93,6 +93,16 @@ std = recipe("std", _spread_infer("std"), lambda attr, x: _var(attr, x).row(sqrt
              lambda g, o, x, attr: _var_grad(select(o == 0, 0, g / (o * 2)), x, attr), saves="ao")
 
 
+# ---- points
+def _linspace(dtype, i, start, end, gap):
+    n, work = i.shape[0], dt.float64 if dtype.category < dt.FLOAT else dtype.opmath
+    return select(i < n // 2, i.to(work) * gap + start, end - (n - 1 - i).to(work) * gap).to(dtype)
+
+
+linspace = recipe("linspace", lambda dtype, i, *numbers: (dtype, i.shape), _linspace, saves="")
+"""attr = dtype. Operands: positions 0 … n - 1, then three numbers: first point, last, and the gap between two. Points are mirrored, as PyTorch's are."""
+
+
 # ---- norms
 class Norm(NamedTuple):
     p: float

@@ -202,14 +202,15 @@ def remember(run, start, roots: list[Node], d: Derivation, k0, s0, freed0, wante
     m.asked = [place(met.get(id(x.past), x)) for x in wanted]
     m.ends = [(place(n), order.get(id(n.past))) for n in d.ends.values()] if wanted else []
     m.found = [None if g is None else slot_in(run, g.node) for g in got]
-    if None in m.frees or None in m.leaves or None in m.asked or None in [w for w, _ in m.ends]: return
+    unused = [w is None and g is None and x.past.__class__ is Leaf for x, g, w in zip(wanted, got, m.asked)]       # a leaf from elsewhere, in no way of the walk
+    if None in m.frees or None in m.leaves or None in [w for w, u in zip(m.asked, unused) if not u] or None in [w for w, _ in m.ends]: return
     if any([g is not None and w is None for g, w in zip(got, m.found)]): return
     m.outs, m.had = [g.line.slot - k0 for _, g, _ in d.leaves], [had for *_, had in d.leaves]
     m.lines = [g.line for _, g, _ in d.leaves]
     if any([o < 0 for o in m.outs]) or len(set(m.outs)) != len(m.outs) or len({id(n.past) for n, *_ in d.leaves}) != len(d.leaves): return
     m.starts, m.walk, to = prune(steps, used, starts)
     m.fills = [(p, to[w] if w >= 0 else w, *rest) for p, w, *rest in m.fills]
-    m.leaves, m.asked = ([~to[~s] if s < 0 else s for s in places] for places in (m.leaves, m.asked))
+    m.leaves, m.asked = ([s if s is None or s >= 0 else ~to[~s] for s in places] for places in (m.leaves, m.asked))
     m.ends = [(~to[~s] if s < 0 else s, j) for s, j in m.ends]
     m.numbers = [(p, to[w], i) for p, w, i in m.numbers]
     m.frees = [to[w] for w in m.frees]
@@ -321,8 +322,8 @@ def play(run, roots, m: Memo, wanted):
 def stands(nodes, got, m: Memo, wanted) -> bool:
     """Are the tensors asked for where they were, and no other leaf one of them?"""
     for x, w in zip(wanted, m.asked):
-        past, y = x.past, nodes[w] if w >= 0 else got[~w]
-        if past is not None and past.hooks is not None or y is not x and (past.__class__ is not Leaf or y.past is not past): return False
+        past, y = x.past, None if w is None else nodes[w] if w >= 0 else got[~w]
+        if past is not None and past.hooks is not None or y is not x and (past.__class__ is not Leaf or y is not None and y.past is not past): return False
     order = {id(x.past): j for j, x in enumerate(wanted)}
     return all([order.get(id((nodes[w] if w >= 0 else got[~w]).past)) == j for w, j in m.ends])
 

@@ -8,7 +8,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.state import state
 from ..cpu import memory as mem
-from ..dnn import movement as mv
+from ..dnn import movement as mv, recipes as rc
 from ..dnn.elementwise import TITLES
 from ..graph.line import ambient, record
 from . import data, functions as fn, views
@@ -141,15 +141,14 @@ def linspace(start, end, steps, *, dtype=None, layout=None, device=None, require
     start, end = (data.item(x) if isinstance(x, Tensor) else x for x in (start, end))
     dtype = element_type(dtype) or (state.default_dtype.to_complex() if isinstance(start, complex) or isinstance(end, complex) else state.default_dtype)
     if steps < 0: raise RuntimeError("number of steps must be non-negative")
-    if dtype.category == dt.INT: start, end = int(held(start, dtype)), int(held(end, dtype))
+    start, end = held(start, dtype), held(end, dtype)
+    if dtype.category == dt.INT: start, end = int(start), int(end)
     if absent: return finish(without_data(dtype, (steps,)), requires_grad)
     if steps == 0: return finish(empty(0, dtype=dtype), requires_grad)
     if steps == 1: return finish(full((1,), start, dtype=dtype), requires_grad)
-    code = np.float64 if dtype.category < dt.FLOAT else dtype.opmath.code
-    gap = np.asarray((end - start) / (steps - 1), code)
-    i = np.arange(steps)
-    points = np.where(i < steps // 2, np.asarray(start, code) + gap * i.astype(code), np.asarray(end, code) - gap * (steps - 1 - i).astype(code))
-    return finish(data.copy_array(points, dtype), requires_grad)
+    within = complex if dtype.is_complex else float
+    ends = within(start), within(end), within((end - start) / (steps - 1))
+    return finish(owned(record(rc.linspace, (record(mv.iota, (), (steps, dt.int64, 0, 1)), *ends), dtype)), requires_grad)
 
 
 def logspace(start, end, steps, base=10.0, *, dtype=None, **kw):

@@ -60,7 +60,15 @@ def test_unused_and_materialized():
         x, w = leaf(m, k, 2, 3), leaf(m, k + 1, 2, 3)
         y = (x * 2).sum()
         return m.autograd.grad(y, (x, w), allow_unused=True, retain_graph=True) + m.autograd.grad(y, (w, x), materialize_grads=True)
-    both(program)
+    assert both(program) >= 4
+
+
+def test_an_unused_leaf_that_comes_into_use():
+    def program(m, k):
+        x, w = leaf(m, k, 2, 3), leaf(m, k + 1, 2, 3)
+        y = (x if k < 3 else w).exp().sum()
+        return m.autograd.grad(y, (w, x), allow_unused=True)
+    both(program, 6)
 
 
 def test_a_leaf_changed_in_place_between_uses():
