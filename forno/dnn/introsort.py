@@ -81,6 +81,29 @@ class Items(list):
         self.insert(lo, hi)
 
 
+    def quick(self, k):
+        lo, hi = 0, len(self) - 1
+
+        def order(i, j):
+            if self.less(j, i): self.swap(i, j)
+        while hi > lo + 1:
+            self.swap((lo + hi) // 2, lo + 1)
+            order(lo + 1, hi)
+            order(lo, hi)
+            order(lo + 1, lo)
+            i, j, pivot = lo + 1, hi, self[lo][0]
+            while True:
+                i += 1
+                while self[i][0] < pivot: i += 1
+                j -= 1
+                while self[j][0] > pivot: j -= 1
+                if j < i: break
+                self.swap(i, j)
+            self.swap(lo, j)
+            lo, hi = i if j <= k else lo, j - 1 if j >= k else hi
+        if hi > lo: order(lo, hi)
+
+
 def items(line, descending) -> Items:
     ranks = np.unique(line, return_inverse=True)[1].reshape(-1)              # equal numbers share a rank, NaN has the last
     return Items(zip((-ranks if descending else ranks).tolist(), range(len(line))))
@@ -90,6 +113,13 @@ def sort(line, descending) -> list[int]:
     out = items(line, descending)
     out.sort(0, len(out))
     return [place for _, place in out]
+
+
+def kth(line, k) -> int:
+    """kthvalue's position, which Sedgewick's quicksort finds."""
+    out = items(line, False)
+    out.quick(k)
+    return out[k][1]
 
 
 def top(line, largest, k, ordered) -> list[int]:

@@ -89,6 +89,7 @@ def _statistic(what, pick, name=None) -> Routine:
 
     def oracle(attr, x):
         if not x.ndim: return np.zeros((), np.int64)
+        if what == "kth": return _each(x, attr[0], lambda v: [introsort.kth(v, attr[-1])])
         places = _each(x, attr[0], lambda v: introsort.sort(v, False)) if what == "mode" else _sorted(x, attr[0])
         moved, order = np.moveaxis(x, attr[0], -1), np.moveaxis(places, attr[0], -1)
         flat = [pick(o, v[o], attr[-1]) for o, v in zip(order.reshape(-1, order.shape[-1]), moved.reshape(-1, moved.shape[-1]))]
@@ -107,7 +108,7 @@ def _commonest(order, v, k):
     return order[at]
 
 
-kthvalue = _statistic("kth", lambda order, v, k: order[k], "kthvalue")
+kthvalue = _statistic("kth", None, "kthvalue")
 """attr = (dim, k), k from 0."""
 median = _statistic("median", lambda order, v, k: order[_numbers(v) if _numbers(v) < len(v) else (len(v) - 1) // 2])
 """attr = (dim,). The lower of two middle ones; the first NaN if there is one."""

@@ -223,8 +223,8 @@ def tensordot(a, b, dims=2):
     for i, j in zip(left, right):
         m, n = a.shape[i], b.shape[j]
         if m != n and 1 not in (m, n): raise RuntimeError(f"contracted dimensions need to match, but first has size {m} in dim {i} and second has size {n} in dim {j}")
-        if n == 1: a = fn.sum(a, i, True)      # a single element meets a whole axis: it is a factor of the axis's sum
-        elif m == 1: b = fn.sum(b, j, True)
+        if n == 1: a = fn.sum(a, i, True, dtype=a.dtype)                          # a single element meets a whole axis: it is a factor of the axis's sum
+        elif m == 1: b = fn.sum(b, j, True, dtype=b.dtype)
     rest_a, rest_b = [d for d in range(a.ndim) if d not in left], [d for d in range(b.ndim) if d not in right]
     inner = math.prod([a.shape[d] for d in left])
     x = views.reshape(views.permute(a, rest_a + left), (-1, inner)) if inner else views.reshape(views.permute(a, rest_a + left), (math.prod([a.shape[d] for d in rest_a]), 0))

@@ -152,7 +152,9 @@ def linspace(start, end, steps, *, dtype=None, layout=None, device=None, require
 
 
 def logspace(start, end, steps, base=10.0, *, dtype=None, **kw):
-    return fn.to(fn.pow(fn.as_tensor(float(base), None), linspace(start, end, steps, dtype=dt.float64, **kw)), dtype or state.default_dtype)
+    dtype = element_type(dtype) or state.default_dtype
+    if dtype.category < dt.FLOAT: start, end = (int(data.item(x) if isinstance(x, Tensor) else x) for x in (start, end))          # exponents are of the result's type, too
+    return fn.to(fn.pow(fn.as_tensor(float(base), None), linspace(start, end, steps, dtype=dt.float64, **kw)), dtype)
 
 
 def empty_strided(size, stride, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):

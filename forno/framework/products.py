@@ -24,7 +24,9 @@ def addr(input, vec1, vec2, *, beta=1, alpha=1):
     for name, k in (("beta", beta), ("alpha", alpha)):
         if input.dtype.category <= dt.INT and vec1.dtype.category <= dt.INT and isinstance(k, (float, complex)):
             raise RuntimeError(f"For integral input tensors, argument {name} must not be a floating point number.")
-    return _scaled(input, neural.outer(vec1, vec2), beta, alpha)
+    kind = dt.result_type([(x.dtype, x.ndim) for x in (input, vec1, vec2)], dt.float32)
+    if kind is dt.bool: beta, alpha = bool(beta), bool(alpha)
+    return _scaled(fn.to(input, kind), fn.to(neural.outer(vec1, vec2), kind), beta, alpha)
 
 
 def addbmm(input, batch1, batch2, *, beta=1, alpha=1):

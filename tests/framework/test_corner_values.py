@@ -12,6 +12,11 @@ torch.Tensor.__rmod__(5,torch.arange(3))
 torch.Tensor.__rfloordiv__(5,torch.arange(3))
 torch.Tensor.__rlshift__(2,torch.arange(3))
 torch.Tensor.__radd__(5,torch.arange(3))
+(torch.logspace(0,1.2,4,dtype=torch.int32),torch.logspace(torch.tensor(0.),torch.tensor(2.7),3,dtype=torch.int64),torch.logspace(-1.5,2,4,dtype=torch.int64),torch.logspace(0,1.2,4))
+m,a,b=torch.eye(2).bool(),torch.tensor([True,False]),torch.tensor([True,True]);[torch.addr(m,a,b,beta=k,alpha=2) for k in (0,1,3)]
+m,a,b=torch.eye(2).bool(),torch.tensor([1,0]).int(),torch.tensor([True,True]);(torch.addr(m,a,b,beta=3,alpha=2),torch.addr(m,a.byte(),b,alpha=200))
+torch.tensordot(torch.ones(1,1,1).int(),torch.ones(2,1,2).int(),dims=((0,1),(2,0)))
+x=(torch.arange(400)*7%23);[x.kthvalue(k) for k in (1,57,200,399)]
 x=torch.tensor([3.,7.,0.01]).half().requires_grad_();y=2/x;(y,torch.autograd.grad(y.sum(),x)[0])
 (2/torch.arange(3),True/torch.tensor([2.]),1j/torch.tensor([2.]),np.ones(2)/torch.ones(2))
 (torch.rsub(torch.tensor(1).int(),0),torch.rsub(torch.tensor(1).int(),0.5),torch.rsub(torch.tensor(1.).bfloat16(),0.5))

@@ -1,4 +1,4 @@
-"""The order in which C++'s std::sort, std::nth_element and std::partial_sort leave equal elements: what PyTorch's unstable sorting and topk show.
+"""The order in which C++'s std::sort, std::nth_element and std::partial_sort leave equal elements: what PyTorch's unstable sorting and topk show; kthvalue's choice.
 
 Comes in: unsigned keys and, beside them, the positions they came from. Goes out: both, rearranged as libstdc++'s introsort does: a pivot of three, halves
 that are swapped from both ends, insertion for short pieces, a heap where halving goes wrong. Every step is a function of the module, made when first
@@ -53,6 +53,10 @@ class Items:
     def nth(self, k: X, n: X):
         """The one that belongs to place k goes there, those before it go before it."""
         self._call(_nth, k, n, _depth(self.c, n))
+
+    def quick(self, k: X, n: X):
+        """What belongs to place k goes there, the way PyTorch's kthvalue finds it (Sedgewick's quicksort, 1978)."""
+        self._call(_quick, k, n)
 
     def settle(self, m: X):
         """A heap of m elements in order."""
@@ -144,6 +148,35 @@ def _nth(a: Items, k: X, n: X, depth: X):
             lo.set(before.where(cut, low))
             hi.set(before.where(high, cut))
     a.since(lo.now)._call(_insert, hi.now - lo.now)
+
+
+def _quick(a: Items, k: X, n: X):
+    c, lo, hi = a.c, a.c.var(0), a.c.var(n - 1)
+
+    def order(i, j):
+        with c.when(a.key(i) > a.key(j)): a.swap(i, j)
+    with c.forever() as leave:
+        left, right = lo.now, hi.now
+        leave(right <= left)
+        with c.either(right.eq(left + 1)) as otherwise:
+            order(left, right)
+            lo.set(right)
+            otherwise()
+            a.swap((left + right) >> 1, left + 1)
+            order(left + 1, right)
+            order(left, right)
+            order(left + 1, left)
+            pivot, i, j = a.key(left), c.var(left + 1), c.var(right)
+            with c.forever() as done:
+                for at, step in ((i, 1), (j, -1)):
+                    with c.forever() as stop:
+                        at.add(step)
+                        stop(a.key(at.now) >= pivot if step > 0 else a.key(at.now) <= pivot)
+                done(j.now < i.now)
+                a.swap(i.now, j.now)
+            a.swap(left, j.now)
+            lo.set((j.now <= k).where(i.now, left))
+            hi.set((j.now >= k).where(j.now - 1, right))
 
 
 # ---- heaps: the last in order is on top

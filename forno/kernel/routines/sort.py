@@ -226,6 +226,7 @@ def _statistic(c: Code, t: dt.dtype, what: str):
     def one(o, j, first):
         line.load(x, t, first, inner, False)
         if what == "mode": line.unstable(n, lambda: line.load(x, t, first, inner, False))
+        elif what == "kth": line.items().quick(k, n)
         else: line.sort(n)
         keys, places, at = line.keys[0], line.places[0], c.var(k)
         if what == "mode": _commonest(c, line, at)
