@@ -164,8 +164,8 @@ def _over_square(x, y):
     return select(size == 0, 0, size.row(reciprocal))
 
 
-logaddexp = row("logaddexp", wide(lambda b, x, y: _logaddexp(b, x, y, b.exp, b.log1p)), np.logaddexp, lambda g, o, x, y: g / (1 + (y - x).row(exp)),
-                lambda g, o, x, y: g / (1 + (x - y).row(exp)), types="f", saves="ab")
+logaddexp = row("logaddexp", wide(lambda b, x, y: _logaddexp(b, x, y, b.exp, b.log1p)), lambda x, y: _np_logaddexp(x, y),
+                lambda g, o, x, y: over(g, 1 + (y - x).row(exp)), lambda g, o, x, y: over(g, 1 + (x - y).row(exp)), types="fc", saves="ab")
 logaddexp2 = row("logaddexp2", wide(lambda b, x, y: _logaddexp(b, x, y, b.exp2, lambda v: b.mul(b.log1p(v), 1 / math.log(2)))), np.logaddexp2,
                  lambda g, o, x, y: g / (1 + (y - x).row(exp2)), lambda g, o, x, y: g / (1 + (x - y).row(exp2)), types="f", saves="ab")
 xlogy = row("xlogy", wide(lambda b, x, y: b.select(b.isnan(y), y, b.select(b.eq(x, 0), 0, b.mul(x, b.log(y))))),
@@ -184,10 +184,22 @@ entr = fn("entr", wide(lambda b, x: b.select(b.eq(x, 0), 0, b.select(b.lt(x, 0),
 
 
 def _logaddexp(b, x, y, exp, log1p):
-    """max + log(1 + e^-|x-y|); equal infinities have no difference."""
+    """max + log(1 + e^-|x-y|); equal infinities have no difference. Of complex numbers the one with the larger real part is the max."""
+    if x.parts:
+        less = b.lt(x.re, y.re)
+        top = b.select(less, y, x)
+        sum_ = b.add(top, log1p(exp(b.sub(b.select(less, x, y), top))))
+        nan = b.const(math.nan, x.re)
+        return b.select(b.or_(b.isnan(x), b.isnan(y)), b.pair(nan, nan), b.select(b.and_(b.eq(x, y), b.isinf(x.re)), x, sum_))
     top = b.max(x, y)
     sum_ = b.add(top, log1p(exp(b.neg(b.abs(b.sub(x, y))))))
     return b.select(b.and_(b.isinf(x), b.eq(x, y)), x, sum_)
+
+
+def _np_logaddexp(x, y):
+    if x.dtype.kind != "c": return np.logaddexp(x, y)
+    less = x.real < y.real
+    return np.where(less, y, x) + np.log1p(np.exp(np.where(less, x, y) - np.where(less, y, x)))
 
 
 # ---- complex numbers

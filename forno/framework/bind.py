@@ -12,6 +12,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.dtype import INT, SCALAR_CATEGORY
 from ..core.op import Op
+from ..core.state import state
 from ..dnn.elementwise import TITLES
 from ..dnn.movement import cast as CAST, full as FULL
 from ..dnn.polynomials import NAMES as POLYNOMIALS
@@ -225,6 +226,7 @@ def dividing(f):
         if other.__class__ is not Tensor: check_divisor(input, other)
         return f(input, other)
     checked.__name__ = checked.__qualname__ = f.__name__
+    checked.divides = True
     return checked
 
 
@@ -296,13 +298,23 @@ def inplace(f):
         except NotImplementedError as e: raise unwritable(self, args) or e from None
         return r if r is NotImplemented else land(self, read(r))
     method.__name__ = method.__qualname__ = f.__name__ + "_"
-    return method
+    return fitting(method) if getattr(f, "divides", False) else method
+
+
+def fitting(method):
+    """`method`, refused before it is recorded if the result has no place in self: its divisors would be looked at all the same."""
+    def checked(self, *args, **kw):
+        error = unwritable(self, args)
+        if error: raise error
+        return method(self, *args, **kw)
+    checked.__name__ = checked.__qualname__ = method.__name__
+    return checked
 
 
 def unwritable(self: Tensor, args) -> Exception | None:
     """The error that PyTorch finds before it looks for code: the result has no place in self."""
-    kinds = [(x.dtype, x.ndim) for x in (self, *args) if isinstance(x, Tensor)]
-    t = dt.result_type(kinds, dt.float32)
+    kinds = [(x.dtype, x.ndim) if isinstance(x, Tensor) else SCALAR_CATEGORY[x.__class__] for x in (self, *args) if isinstance(x, Tensor) or x.__class__ in SCALAR_CATEGORY]
+    t = dt.result_type(kinds, state.default_dtype)
     return RuntimeError(f"result type {titled(t)} can't be cast to the desired output type {titled(self.dtype)}") if t.category > self.dtype.category else None
 
 

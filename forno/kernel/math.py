@@ -283,7 +283,7 @@ def asinh(b, x):
     a = b.abs(x)
     big = b.gt(a, 2.0 ** 28)
     z = b.mul(a, a)
-    small = log1p(b, b.select(big, a, b.add(a, b.div(z, b.add(b.sqrt(b.add(z, 1.0)), 1.0)))))
+    small = log1p(b, b.select(big, b.sub(a, 1.0), b.add(a, b.div(z, b.add(b.sqrt(b.add(z, 1.0)), 1.0)))))
     return b.copysign(b.select(big, b.add(small, LN2), small), x)
 
 
