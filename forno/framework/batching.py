@@ -34,6 +34,7 @@ class Level:
         self.outside = {}                      # id of a stand-in -> the node of all examples
         self.done: dict[int, tuple[Node, bool]] = {}       # slot -> (its value in the window around, does it differ per example)
         self.flags: list[bool] = []            # by slot: does it differ per example
+        self.groups = {}                       # id of a custom Function's call -> the same in the window around
 
     def __enter__(self) -> Level:
         self.outer = LOCAL.run
@@ -123,14 +124,27 @@ class Level:
         line = n.line
         operands = list(self.operands(line))
         before = [x for x, _, _ in operands if isinstance(x, Node)]
-        if line.op.name == "function" and any([x.line.grad for x in before]):
-            raise NotImplementedError(f"a gradient through vmap of the autograd.Function {line.attr[0]} is not implemented; take it inside (vmap(grad(f))), "
-                                      "or write the function with tensor operations")
-        if line.op.history == "leaf" or line.op.name == "function": return before[-1]      # gradients were taken inside already
+        if line.op.history == "leaf": return before[-1]        # gradients were taken inside already
         set_grad_mode(line.grad)
+        if line.op.name == "function": return self.function(s, n, before)
         if not self.differs(s): return record(line.op, [x for x, _, _ in operands], line.attr)
         parts = tuple(rules.Part(owned(x) if isinstance(x, Node) else x, differs, of) for x, differs, of in operands)
         return read(batched(rules.Job(apply, line.op, line.attr, self.size, parts, line.shape, line.dtype), self.randomness))
+
+    def function(self, s: int, n: Node, before) -> Node:
+        """A vertex of a custom Function: one of the same kind, where somebody around may ask for a gradient through it and its value doesn't bring one along."""
+        group, number, value = n.past.ctx.group, n.line.attr[1], before[-1]
+        if self.differs(s) and not self.differs(n.line.ins[-1]): value = read(owned(value).expand(self.size, *value.line.shape))
+        if group.placed or not any([x.line.grad for x in before]): return value
+        if number >= 0: return self.groups[id(group)].joint(number, value)
+        self.groups[id(group)] = made = group.around(self, [self.placed(x)[0] if x.line.grad else x for x in group.before], value, self.differs(s))
+        return made.root
+
+    def placed(self, n: Node) -> tuple[Node, bool]:
+        """A value of this window in the one around, which is open: (its node, does it have the examples' axis in front)."""
+        s = n.line.slot
+        if not (0 <= s < len(self.run.nodes) and self.run.nodes[s] is n): s = self.run.inputs.get(id(n))
+        return (n, False) if s is None else (self.value(s), self.differs(s))
 
     def operands(self, line):
         """For each operand of a line: (its node in the window around, does it differ per example, its line), or (number, False, its type)."""
