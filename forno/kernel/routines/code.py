@@ -111,7 +111,9 @@ class Code:
     def bits_of(self, x: X) -> X:
         """The lanes that are set, as bits of an int64."""
         mask = self.b.emit(f"bitcast {x.v} to i{x.v.n}", dt.int64)
-        return X(self, self.b.emit(f"zext i{x.v.n} {mask.text} to i64", dt.int64))
+        return X(self, mask if x.v.n == 64 else self.b.emit(f"zext i{x.v.n} {mask.text} to i64", dt.int64))
+
+    def ones(self, bits: X) -> X: return X(self, self.b.intrinsic("ctpop", bits.v))
 
     def lowest(self, bits: X) -> X:
         """The number of the lowest bit that is set."""

@@ -316,12 +316,21 @@ def merged(shape, arrays) -> tuple[list[int], list[list[int]]]:
 
 
 # ---- nonzero: a pass that counts per block, a pass that writes; spec = (dtype,) and (dtype, ndim)
+def _found(c: Code, x: X, t: dt.dtype, i: X, n: int) -> X:
+    """Which of n elements from i on aren't 0, as bits."""
+    found = c.load(x, t, i, n).ne(0)
+    return c.bits_of(found) if n > 1 else found.to(dt.int64)
+
+
+def _width(t: dt.dtype) -> int: return isa.vector_bytes // t.size
+
+
 def _count(c: Code, t: dt.dtype):
     x, counts, n = c.operand(0), c.operand(1), c.word(2)
     lo, hi = c.share(c.const(BLOCKS))
     with c.loop(lo, hi) as block:
         found = c.var(0)
-        with c.loop(n * block // BLOCKS, n * (block + 1) // BLOCKS) as i: found.add(c.load(x, t, i).ne(0).to(dt.int64))
+        sweep(c, n * block // BLOCKS, n * (block + 1) // BLOCKS, _width(t), lambda i, w: found.add(c.ones(_found(c, x, t, i, w))))
         c.store(found.now, counts, block)
 
 
@@ -331,16 +340,23 @@ def nonzero_count(n: Native) -> Launch:
 
 
 def _fill(c: Code, t: dt.dtype, ndim: int):
+    if not ndim: return
     x, counts, out, n = c.operand(0), c.operand(1), c.operand(2), c.word(3)
     shape, at = Words(c, 4)(ndim), c.var(0)
     lo, hi = c.share(c.const(BLOCKS))
     with c.loop(0, lo) as block: at.add(c.load(counts, dt.int64, block))
-    with c.loop(n * lo // BLOCKS, n * hi // BLOCKS) as i, c.when(c.load(x, t, i).ne(0)):
-        rest = i
-        for d in range(ndim - 1, -1, -1):
-            c.store(rest % shape[d] if d else rest, out, at.now * ndim + d)
-            if d: rest = rest // shape[d]
-        at.add(1)
+
+    def row(first, start, stop, outer):
+        def several(j, w):
+            left = c.var(_found(c, x, t, first + j, w))
+            with c.forever() as leave:
+                leave(left.now.eq(0))
+                for d, k in enumerate((*outer[:-1], j + c.lowest(left.now))): c.store(k, out, at.now * ndim + d)
+                left.set(left.now & (left.now - 1))
+                at.add(1)
+        sweep(c, start, stop, _width(t), several)
+    coordinates = [[c.const(int(d == k)) for d in range(ndim)] for k in range(ndim)]             # an array per axis, whose offset is the place along it
+    walk_rows(c, shape, coordinates, n * lo // BLOCKS, n * hi // BLOCKS, row)
 
 
 def nonzero_fill(n: Native) -> Launch:
