@@ -69,6 +69,13 @@ def result(want, got, name, values):
 
 
 # ---------------------------------------------------------------- functions across
+def own(x):
+    """PyTorch's argument with leaves of its own: gradients get lost on the way to those that are views."""
+    if isinstance(x, torch.Tensor): return x.detach().clone().requires_grad_(x.requires_grad) if x.is_leaf and x._base is not None and x.requires_grad else x
+    if type(x) in (list, tuple): return type(x)(map(own, x))
+    return {k: own(v) for k, v in x.items()} if type(x) is dict else x
+
+
 def seeded(f, *args, **kw):
     """The database's wrapper_set_seed."""
     forno.manual_seed(42)
@@ -94,8 +101,8 @@ def twin(f, path):
 
 def called(f, s, source, out=None):
     """f on fresh copies of a sample's arguments: (result, leaves)."""
-    copy = given if source is forno else lambda x: x
-    x, args, kw = copy(s.input), copy(s.args), copy(s.kwargs)
+    copy = given if source is forno else own
+    x, args, kw = copy(s.input) if source is forno else s.input, copy(s.args), copy(s.kwargs)
     if out is not None: x, args, kw = plain(x), plain(args), {**plain(kw), "out": out}
     source.manual_seed(0)
     return f(x, *args, **kw), [t for t in flat([x, *args, *kw.values()], source.Tensor) if t.requires_grad]
