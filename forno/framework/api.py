@@ -101,7 +101,7 @@ _offer(_arrange, fm="tile flip fliplr flipud rot90 diagflat", fom="repeat_interl
 _offer(_statistics, fom="var std nansum nanmean count_nonzero aminmax norm dist bincount", fm="isclose allclose equal", fomi="round renorm", fo="var_mean std_mean", f="cosine_similarity")
 
 _check_targets, _class_index, _binary_cross_entropy, _claimed = _neural.check_targets, _neural.class_index, _neural.binary_cross_entropy, _gathering.claimed
-_offer(_complexes, fm="conj adjoint isreal", f="real imag view_as_real view_as_complex", fomi="conj_physical")
+_offer(_complexes, fm="conj adjoint isreal", f="real imag view_as_real view_as_complex", fo="complex=complex_", fomi="conj_physical")
 _offer(_calculus, fom="diff quantile nanquantile histc histogram", fm="cov corrcoef", f="histogramdd gradient trapezoid trapz=trapezoid cumulative_trapezoid cdist")
 _offer(_placing, fom="msort select_scatter slice_scatter diagonal_scatter as_strided_scatter", fm="argwhere unique_consecutive unique", f="unravel_index", fo="isin", fmi="masked_scatter put",
        fomi="index_reduce", m="fill_diagonal_")

@@ -5,12 +5,17 @@ from ..core import dtype as dt
 from ..core.shape import View, contiguous, whole
 from ..dnn import elementwise as ew
 from ..dnn import functions as fns
-from . import methods, views
-from .bind import apply, inplace, unary
+from . import functions as fn, methods, views
+from .bind import apply, binary, inplace, unary
 from .tensor import Tensor, memory, recast
 from .views import shape_of
 
-_imag, _conj, _abs = unary(fns.imag), unary(ew.conj_), inplace(unary(ew.abs_))
+_complex, _imag, _conj, _abs = binary(fns.complex_), unary(fns.imag), unary(ew.conj_), inplace(unary(ew.abs_))
+
+
+def complex_(real, imag):
+    out = _complex(real, imag)
+    return fn.to(out, dt.complex32) if real.dtype is dt.float16 else out
 
 
 def real(input): return part(input, 0) if input.dtype.is_complex else input

@@ -114,6 +114,7 @@ def body(a: np.ndarray, indent: int, elided: tuple, form) -> str:
 
 def contents(t: Tensor, indent: int) -> str:
     n = data.realize(t)
+    if n.line.dtype is dt.complex32: return contents(t.to(dt.complex64), indent)
     a = data.array_of(n)                       # a look at the values: only what is shown is copied
     summarised = a.size > options.threshold
     elided = tuple(summarised and (k > 2 * options.edgeitems or not options.edgeitems) for k in a.shape)
