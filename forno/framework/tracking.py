@@ -11,7 +11,7 @@ from ..core.dtype import FLOAT
 from ..dnn import movement as mv
 from ..graph.derive import Derivation, vertex
 from ..graph.forward import Forward
-from ..graph.line import LOCAL, Leaf, Node, ambient, record, set_grad_mode
+from ..graph.line import LOCAL, History, Leaf, Node, ambient, record, set_grad_mode
 from .autograd import FACE, root_gradient
 from .bind import apply
 from .tensor import Tensor, leaf_node, owned, read, wrap
@@ -73,6 +73,17 @@ class Tracked:
             walk = Forward(FACE, ungiven, seeds)
             found = [walk.of(read(o)) for o in outs]
             return [None if t is None else owned(read(t)) for t in found]
+
+    def plain(self, outs) -> bool:
+        """Is there no custom function in what these were made from? It may have a backward and no jvp."""
+        d, todo, seen = Derivation(FACE, True, True), [read(o) for o in outs], set()
+        while todo:
+            x = todo.pop()
+            if vertex(x) in seen or d.key(x) is None or x.past.__class__ is Leaf: continue
+            seen.add(vertex(x))
+            if x.past.__class__ is History and x.past.ctx is not None: return False
+            todo.extend([y for y in d.operands(x) if y.__class__ is Node])
+        return True
 
     def released(self, t):
         """A result for whoever called: without history, unless that leads to something outside this transform."""
