@@ -214,7 +214,7 @@ class Lowering(Kernel):
         steps = [self.lane_step(scope, g) for g in bounds]
         scattered = any(x.n > 1 for x, _ in chosen)
         if step.const == 0 and not scattered and all(t.const == 0 for t in steps): return self._load_scalar(scope, i, v, chosen, bounds)
-        near = step.const == 1 or (step.const is not None and v.dtype.category != dt.COMPLEX)
+        near = step.const == 1 or (step.const not in (0, None) and v.dtype.category != dt.COMPLEX)
         if not near or scattered: return self._load_gather(scope, i, v, chosen, bounds)
         at = self.affine(scope, name)
         for x, j in chosen: at = self.add(at, self.mul(self._checked(scope, i, j, x, None), self.word("at stride", i, j)))

@@ -223,6 +223,15 @@ def test_guarded_loads(shape, t):
     check(nest, [x, np.zeros(rows * columns, t.code)])
 
 
+@pytest.mark.parametrize("t", (F, B, dt.complex64))
+def test_a_guard_may_vary_where_the_load_does_not(t):
+    """One element per row, repeated, with edges of the other value."""
+    rows, columns = 3, 70
+    body = (Load(0, t, (1, 0), 0, bounds=(Bound((0, 1), -2, columns - 5),), other=2.0 if t is not B else 1), Store(1, 0, (columns, 1), 0, t))
+    x = data(np.random.default_rng(0), rows, t if t.category != dt.COMPLEX else F).astype(t.code)
+    check(Nest((rows, columns), (), (Operand(t, "r"), Operand(t, "w")), body), [x, np.zeros(rows * columns, t.code)])
+
+
 @pytest.mark.parametrize("step", (-1, 2, 3, 4, 5))
 @pytest.mark.parametrize("t", (F, B, dt.int16, D, dt.complex64))
 def test_strided_loads_read_nothing_beyond_the_last_element(step, t):
