@@ -15,6 +15,7 @@ from ..dnn import functions as fns
 from ..dnn import gather as ga
 from ..dnn import movement as mv
 from ..dnn import norm as nm
+from ..dnn import pad as pd
 from ..dnn import pool as pl
 from ..dnn import recipes as rc
 from ..dnn.contract import ConvSpec
@@ -169,6 +170,15 @@ def pad_constant(input, pad, value=0):
     step = whole(out)
     window = step._replace(shape=inner, offset=sum(b * s for b, s in zip(before, step.strides)))
     return apply(mv.put, owned(constant(value, input.dtype, out)), input, attr=window)
+
+
+# ---------------------------------------------------------------- padding
+_PADS = {"reflect": pd.reflection_pad, "replicate": pd.replication_pad, "circular": pd.circular_pad}
+
+
+def padded(input, mode, amounts):
+    """input and its own elements around it; `amounts` (low, high) per axis."""
+    return apply(_PADS[mode], input, attr=amounts)
 
 
 # ---------------------------------------------------------------- pooling

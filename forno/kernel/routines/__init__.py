@@ -1,6 +1,6 @@
-"""Kernels with loops of their own: reading and writing through indices, sorting, scanning, random numbers. Attention joins them from a tile program.
+"""Kernels with loops of their own: reading and writing through indices, padding, sorting, scanning, random numbers. Attention joins them from a tile program.
 
-Comes in: a core.kernels.Native. Goes out: a core.kernels.Launch. `dnn/{gather,sort,scan,random}.py` say what the words of each mean.
+Comes in: a core.kernels.Native. Goes out: a core.kernels.Launch. `dnn/{gather,pad,sort,scan,random}.py` say what the words of each mean.
 
 A Native's operands are its row's operands in order, then the result; a row whose operand 0 is 'rw' writes its result over that operand and has no
 other result operand. All are dense and row-major, except those of `strided` rows, whose words say where they lie. Words follow the operands'
@@ -11,9 +11,9 @@ from __future__ import annotations
 from ...core.errors import unsupported
 from ...core.kernels import Launch, Native
 from .. import attention
-from . import index, scan, sort
+from . import index, pad, scan, sort
 
-ROUTINES = {"attention": attention.build, **index.ROUTINES, **scan.ROUTINES, **sort.ROUTINES}
+ROUTINES = {"attention": attention.build, **index.ROUTINES, **pad.ROUTINES, **scan.ROUTINES, **sort.ROUTINES}
 
 
 def build(n: Native) -> Launch:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 
-from ...framework import api as torch, views
+from ...framework import api as torch, neural, views
 from .._arguments import _pair
 
 _PADDED_AXES = {2: (2, 3), 4: (3, 4), 6: (4, 5)}          # length of `pad` -> input dimensions for which the non-constant modes are defined
@@ -26,30 +26,6 @@ def _pad_constant(input, pad, value):
     out = torch.full(shape, value, dtype=input.dtype, device=input.device)
     out[tuple(slice(s, s + n) for s, n in zip(start, length))] = input
     return views.channels_like(out, given)
-
-
-def _pad_axis(x, axis, low, high, mode):
-    """Extend one axis by values from itself; negative amounts cut (before a circular copy, after the others)."""
-    n = x.size(axis)
-    if (low < 0 or high < 0) and mode != "circular":
-        at = torch.arange(-low, n + high, device=x.device)
-        if mode == "reflect":
-            at = at.abs()
-            at = torch.where(at >= n, 2 * (n - 1) - at, at)
-        return x.index_select(axis, at.clamp(0, n - 1))
-    first = max(-low, 0)
-    x = x if low >= 0 and high >= 0 else x.narrow(axis, first, n - first - max(-high, 0))
-    low, high, n = max(low, 0), max(high, 0), x.size(axis)
-    if not low and not high:
-        return x
-    if mode == "circular":
-        before, after = x.narrow(axis, n - low, low), x.narrow(axis, 0, high)
-    elif mode == "reflect":
-        before, after = x.narrow(axis, min(1, n), low).flip(axis), x.narrow(axis, n - 1 - high, high).flip(axis)
-    else:
-        def edge(at, count): return x.narrow(axis, at, 1).expand(*x.shape[:axis], count, *x.shape[axis + 1:])
-        before, after = edge(0, low), edge(n - 1, high)
-    return torch.cat([part for part, count in ((before, low), (x, 1), (after, high)) if count], axis)
 
 
 def pad(input, pad, mode="constant", value=None):
@@ -78,9 +54,14 @@ def pad(input, pad, mode="constant", value=None):
             raise RuntimeError("Padding value causes wrapping around more than once.")
         if n + low + high < (1 if mode != "circular" else 0):
             raise RuntimeError(f"input {list(input.shape)} is too small for padding ({low}, {high}) at dimension {axis}")
+    amounts = [(0, 0)] * input.dim()
     for i in range(len(pad) // 2):
-        input = _pad_axis(input, input.dim() - 1 - i, pad[2 * i], pad[2 * i + 1], mode)
-    return input
+        axis, low, high = input.dim() - 1 - i, pad[2 * i], pad[2 * i + 1]
+        if mode == "circular" and (low < 0 or high < 0):                     # what is cut is gone before anything is repeated
+            input = input.narrow(axis, max(-low, 0), input.size(axis) - max(-low, 0) - max(-high, 0))
+            low, high = max(low, 0), max(high, 0)
+        amounts[axis] = low, high
+    return neural.padded(input, mode, tuple(amounts))
 
 
 def _check_shuffle(function, input, name, factor):
