@@ -2,7 +2,7 @@
 
 Comes in: Natives with operands x and result, words (outer, n, inner): element (o, i, j) lies at (o·n + i)·inner + j. Goes out: Launches.
 spec = (kind, operand's dtype, result's dtype, reverse). Lines along the axis are shared among threads; as many neighbouring lines as fit a vector
-register run together. Sums, products and log-sums are carried as PyTorch carries them: float32 in float64, halves in float32, integers in int64.
+register run together, and of lines that lie one behind the other a few in turns, for each step waits for the one before. Sums, products and log-sums are carried as PyTorch carries them: float32 in float64, halves in float32, integers in int64.
 """
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .code import Code, X
 from .index import launch, program
 from .sort import key, key_type
 
+TURNS = 4                                      # lines in turns
 CARRIED = {dt.float32: dt.float64, dt.float16: dt.float32, dt.bfloat16: dt.float32, dt.complex64: dt.complex128}
 
 
@@ -72,26 +73,47 @@ def _scan(c: Code, kind: str, t: dt.dtype, out_type: dt.dtype, reverse: bool):
     width = max(isa.vector_bytes // max(carried.size, out_type.size), 1)
     groups = (inner + (width - 1)) // width
 
-    def lines(first: X, w: int):
+    def lines(firsts: list[X], w: int):
         def load(at):
             value = c.load(x, t, at, w)
             return value.to(carried) if start is not None else _rank(value, t, kind == "cummin")
-        if start is None: carry = [c.var(load(first + ((n - 1) * inner if reverse else 0))), c.var(c.splat(n - 1 if reverse else c.const(0), w))]
-        else: carry = [c.var(c.splat(c.const(s, carried), w)) for s in start]
+
+        def begin(first):
+            if start is not None: return [c.var(c.splat(c.const(s, carried), w)) for s in start]
+            return [c.var(load(first + ((n - 1) * inner if reverse else 0))), c.var(c.splat(n - 1 if reverse else c.const(0), w))]
+        carries = [begin(first) for first in firsts]
         with c.loop(0, n) as k:
             i = n - 1 - k if reverse else k
-            at = first + i * inner
-            new, result = step(c, [v.now for v in carry], load(at), i)
-            for v, value in zip(carry, new): v.set(value)
-            c.store(result.to(out_type), out, at)
-    lo, hi = c.share(outer * groups)
-    with c.when(n > 0), c.loop(lo, hi) as g:
-        j = g % groups * width
-        first, left = g // groups * n * inner + j, inner - j
-        with c.either(left >= width) as otherwise:
-            lines(first, width)
+            for first, carry in zip(firsts, carries):
+                at = first + i * inner
+                new, result = step(c, [v.now for v in carry], load(at), i)
+                for v, value in zip(carry, new): v.set(value)
+                c.store(result.to(out_type), out, at)
+
+    def in_turns():
+        lo, hi = c.share((outer + (TURNS - 1)) // TURNS)
+        with c.loop(lo, hi) as g:
+            first, left = g * TURNS, outer - g * TURNS
+            with c.either(left >= TURNS) as otherwise:
+                lines([(first + k) * n for k in range(TURNS)], 1)
+                otherwise()
+                with c.loop(0, left) as k: lines([(first + k) * n], 1)
+
+    def in_lanes():
+        lo, hi = c.share(outer * groups)
+        with c.loop(lo, hi) as g:
+            j = g % groups * width
+            first, left = g // groups * n * inner + j, inner - j
+            with c.either(left >= width) as otherwise:
+                lines([first], width)
+                otherwise()
+                with c.loop(0, left) as k: lines([first + k], 1)
+    with c.when(n > 0):
+        if kind == "logcumsumexp": return in_lanes()                         # long enough to fill a processor, and to compile
+        with c.either(inner.eq(1)) as otherwise:
+            in_turns()
             otherwise()
-            with c.loop(0, left) as k: lines(first + k, 1)
+            in_lanes()
 
 
 def scan(n: Native) -> Launch: return launch(n, program("scan", _scan, *n.spec), n.words)
