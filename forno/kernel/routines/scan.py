@@ -2,7 +2,8 @@
 
 Comes in: Natives with operands x and result, words (outer, n, inner): element (o, i, j) lies at (o·n + i)·inner + j. Goes out: Launches.
 spec = (kind, operand's dtype, result's dtype, reverse). Lines along the axis are shared among threads; as many neighbouring lines as fit a vector
-register run together, and of lines that lie one behind the other a few in turns, for each step waits for the one before. Sums, products and log-sums are carried as PyTorch carries them: float32 in float64, halves in float32, integers in int64.
+register run together, and of lines that lie one behind the other a few in turns, for each step waits for the one before. Sums, products and log-sums are
+carried as PyTorch carries them: float32 in float64, halves in float32, integers in int64.
 """
 from __future__ import annotations
 
