@@ -79,6 +79,7 @@ class Elementwise(Op):
     result: Callable = None                    # compute dtype -> result dtype
     names: tuple[str, ...] = ()                # PyTorch functions and methods that are exactly this row
     wraps: int = 0                             # so many operands are 0-d tensors to PyTorch when they are numbers; any further number is a parameter
+    rounds: tuple[int, ...] = ()               # operands that take the half type they stand beside when they are numbers; others keep their precision
     pointwise: bool = field(default=True, kw_only=True)
     kind: ClassVar[str] = "elementwise"
 

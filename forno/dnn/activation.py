@@ -46,7 +46,7 @@ prelu = act("prelu", lambda b, x, w: b.select(b.gt(x, 0), x, b.mul(x, w)), lambd
 threshold = act("threshold", lambda b, x, t, v: b.select(b.le(x, t), v, x), lambda x, t, v: np.where(x <= t, v, x),
                 lambda g, o, x, t, v: select(x <= t, 0, g), types="if")
 hardshrink = act("hardshrink", lambda b, x, k: b.select(b.le(b.abs(x), k), 0, x), lambda x, k: np.where(np.abs(x) <= k, 0, x),
-                 lambda g, o, x, k: select(x.row(abs_) > k, g, 0))
+                 lambda g, o, x, k: select(x.row(abs_) > k, g, 0), rounds=(1,))
 softshrink = act("softshrink", lambda b, x, k: b.select(b.gt(x, k), b.sub(x, k), b.select(b.lt(x, b.neg(k)), b.add(x, k), b.mul(x, 0))),
                  lambda x, k: np.where(x > k, x - k, np.where(x < -k, x + k, x * 0)), lambda g, o, x, k: select(x.row(abs_) > k, g, 0))
 

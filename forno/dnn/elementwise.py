@@ -92,9 +92,9 @@ def infer_elementwise(row_compute, row_result, operands):
 
 
 def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", saves="", names=None, kernel=None, refuse=None, check=None, wraps=None,
-        layout=None, passes=()) -> Elementwise:
+        layout=None, passes=(), rounds=None) -> Elementwise:
     """Make one row. `kernel` is PyTorch's name for it in "not implemented for" errors; `refuse` maps a category to another error text; `wraps`: numbers
-    that PyTorch turns into tensors (usually both operands)."""
+    that PyTorch turns into tensors (usually both operands). `rounds`: usually the same."""
     allowed = {"bifc".index(c) for c in types}
 
     def compute(kinds, default):
@@ -105,11 +105,12 @@ def row(name, emit, oracle, *grads, rule=promote, result=same, types="bifc", sav
             raise NotImplementedError(f"\"{kernel or name + '_cpu'}\" not implemented for '{TITLES[t.name]}'")
         return out
 
+    wraps = wraps if wraps is not None else 0 if rule in (tensors, tensors_inexact) else 2
     return Elementwise(name, lambda attr, *xs: infer_elementwise(compute, result, xs), check=check,
                        grads=tuple(g and (lambda g_, o, *xs, attr=None, rule_=g: rule_(g_, o, *xs)) for g in grads), saves=saves,
                        oracle=lambda attr, *xs: _quiet(oracle, xs), emit=emit, compute=compute, result=result,
                        names=(name,) if names is None else tuple(names.split()), layout=layout, passes=passes,
-                       wraps=wraps if wraps is not None else 0 if rule in (tensors, tensors_inexact) else 2)
+                       wraps=wraps, rounds=tuple(range(wraps)) if rounds is None else rounds)
 
 
 # division of integers; a float's zero gives an infinity
@@ -209,14 +210,14 @@ def _np_once(y): return y * y.dtype.type(1) if y.dtype.kind == "c" else y
 add = row("add", lambda b, x, y: b.add(x, _once(b, y)), lambda x, y: x + _np_once(y), lambda g, o, x, y: g, lambda g, o, x, y: g, names="")
 sub = row("sub", lambda b, x, y: b.sub(x, _once(b, y)), lambda x, y: x - _np_once(y), lambda g, o, x, y: g, lambda g, o, x, y: -g, rule=subtraction, names="")
 mul = row("mul", lambda b, x, y: b.mul(x, y), np.multiply, lambda g, o, x, y: times(g, y), lambda g, o, x, y: times(g, x), saves="ab",
-          names="mul multiply")
+          rounds=(), names="mul multiply")
 div = row("div", lambda b, x, y: b.div(x, y), np.divide, lambda g, o, x, y: over(g, y), lambda g, o, x, y: -times(g, x / y / y),
-          rule=inexact, types="fc", saves="ab", names="true_divide")
+          rule=inexact, types="fc", saves="ab", rounds=(), names="true_divide")
 # a sum divided by how many were summed: unlike div it keeps nothing for backward
 div_count = row("div_count", lambda b, x, y: b.div(x, y), np.divide, lambda g, o, x, n: g.row(div_count, n), rule=inexact, types="fc", names="", wraps=0)
 # x + alpha·y with alpha a run-time number: add(alpha=), and sub(alpha=) with -alpha
 add_scaled = row("add_scaled", lambda b, x, y, k: b.fma(y, k, x), lambda x, y, k: x + y * k,
-                 lambda g, o, x, y, k: g, lambda g, o, x, y, k: times(g, k), rule=scaled, names="")
+                 lambda g, o, x, y, k: g, lambda g, o, x, y, k: times(g, k), rule=scaled, rounds=(0, 1, 2), names="")
 addcmul = row("addcmul", wide(lambda b, x, y, z, k: b.fma(b.mul(k, y), z, x)), lambda x, y, z, k: x + k * y * z,
               lambda g, o, x, y, z, k: g, lambda g, o, x, y, z, k: times(g, z * k), lambda g, o, x, y, z, k: times(g, y * k), rule=tensors,
               saves="bc", passes=(0,), types="ifc", kernel="addcmul_cpu_out", names="")
@@ -225,10 +226,10 @@ addcdiv = row("addcdiv", wide(lambda b, x, y, z, k: b.add(x, b.div(b.mul(k, y), 
               rule=tensors, saves="bc", passes=(0,), types="fc", names="",
               refuse=dict.fromkeys((dt.BOOL, dt.INT), ADDCDIV))
 floor_divide = row("floor_divide", lambda b, x, y: b.floordiv(x, y), _floor_divide, lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g),
-                   types="if", kernel="div_floor_cpu", check=DIVISOR)
+                   types="if", kernel="div_floor_cpu", check=DIVISOR, rounds=(0,))
 trunc_divide = row("trunc_divide", wide(lambda b, x, y: b.truncdiv(x, y)), _trunc_divide,
                    lambda g, o, x, y: zeros(g), lambda g, o, x, y: zeros(g),
-                   types="if", kernel="div_trunc_cpu", names="", check=DIVISOR)
+                   types="if", kernel="div_trunc_cpu", names="", check=DIVISOR, rounds=(0,))
 remainder = row("remainder", lambda b, x, y: b.mod(x, y), _remainder(np.remainder), lambda g, o, x, y: g,
                 lambda g, o, x, y: -g * as_tensor(x, y).row(floor_divide, y), types="if", saves="ab", check=DIVISOR)
 fmod = row("fmod", lambda b, x, y: b.rem(x, y), _remainder(np.fmod), lambda g, o, x, y: g,

@@ -47,7 +47,7 @@ def _power_emit(b, x, y):
 
 
 pow_ = row("pow", _power_emit, lambda x, y: _integer_power(x, y) if x.dtype.kind in "iu" else np.power(x, y), _power_base, _power_exponent,
-           types="ifc", saves="abo", kernel="pow", names="", wraps=0)
+           types="ifc", saves="abo", kernel="pow", names="", wraps=0, rounds=(0, 1))
 hypot = row("hypot", lambda b, x, y: b.hypot(x, y), np.hypot, lambda g, o, x, y: g * (x / o), lambda g, o, x, y: g * (y / o), types="f", saves="abo")
 
 

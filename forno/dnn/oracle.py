@@ -50,8 +50,9 @@ def evaluate(row: Op, attr, operands) -> tuple[np.ndarray, dtype]:
     if row.name == "cast": return convert(operands[0][0], result), result
     if isinstance(row, Elementwise):
         arrays = []
-        for x, t in zip(operands, operand_dtypes(row, metas)):
+        for i, (x, t) in enumerate(zip(operands, operand_dtypes(row, metas))):
             if isinstance(x, tuple): arrays.append(convert(x[0], t).astype(code(t.opmath), copy=False))
+            elif i in row.rounds: arrays.append(convert(convert(np.asarray(x), t), t.opmath))
             else: arrays.append(convert(np.asarray(x), t.opmath))
     else: arrays = [x[0].astype(code(x[1].opmath), copy=False) if isinstance(x, tuple) else x for x in operands]
     out = np.asarray(row.oracle(attr, *arrays))

@@ -187,9 +187,10 @@ class Writer:
         if op.kind == "reduce": return self.reduce(r)
         if op.name == "cast": return self.convert(self.argument(r.shape, r.ins[0], at), r.dtype)
         args = []
-        for x, t in zip(r.ins, operand_dtypes(r)):
+        for i, (x, t) in enumerate(zip(r.ins, operand_dtypes(r))):
             if x.__class__ is Value: args.append(self.convert(self.convert(self.argument(r.shape, x, at), t), t.opmath))
             elif x.__class__ is Literal: args.append(self.const(x.value, t))
+            elif i in op.rounds: args.append(self.convert(self.convert(self.number(x, t), t), t.opmath))
             else: args.append(self.number(x, t))
         return self.convert(self.call(op, args, r.dtype.opmath), r.dtype)
 
