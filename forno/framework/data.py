@@ -77,8 +77,7 @@ def array_of(n: Node) -> np.ndarray:
     buffer, v = place(n)
     code, size = n.line.dtype.code, n.line.dtype.size
     if 0 in v.shape: return np.empty(v.shape, code)
-    flat = np.frombuffer((ctypes.c_char * buffer.nbytes).from_address(buffer.address), code, buffer.nbytes // size)
-    return np.lib.stride_tricks.as_strided(flat[v.offset:], v.shape, [s * size for s in v.strides])
+    return np.ndarray(v.shape, code, (ctypes.c_char * buffer.nbytes).from_address(buffer.address), v.offset * size, [s * size for s in v.strides])
 
 
 def own_memory(t: Tensor):

@@ -201,7 +201,9 @@ def fill(input, value):
     if isinstance(value, Tensor):
         if shape_of(value): raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {len(shape_of(value))} dimensions.")
         return fn.to(views.clone(views.expand(value, shape_of(input))), input.dtype)
-    return fill_(views.clone(input), value)
+    n = read(input)
+    if n.line.grad or is_meta(input) or number(value) is None: return fill_(views.clone(input), value)
+    return views.as_preserved(owned(constant(value, n.line.dtype, n.line.shape)), input)
 
 
 def fill_(self, value):

@@ -9,6 +9,7 @@ from ..dnn import recipes as rc
 from ..graph.line import record
 from . import data, functions as fn, gathering, linalg, views
 from .bind import apply
+from .phrase import remembered
 from .results import named
 from .tensor import read
 from .views import shape_of
@@ -107,7 +108,11 @@ def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False): return bool
 def equal(input, other):
     if shape_of(input) != shape_of(other): return False
     if input.dtype is not other.dtype: raise RuntimeError(f"Expected object of data type {ew.TITLES[input.dtype.name]} but got data type {ew.TITLES[other.dtype.name]} for argument #2 'other' in call to equal")
-    return input.numel() == 0 or bool(data.item(fn.all(apply(ew.eq, input, other))))
+    return input.numel() == 0 or bool(data.item(agreement(input, other)))
+
+
+@remembered
+def agreement(input, other): return fn.all(apply(ew.eq, input, other))
 
 
 def round(input, *, decimals=0):
