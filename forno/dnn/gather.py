@@ -277,7 +277,7 @@ _LIMITS = {"scatter_reduce": (("sum", "prod", "amax", "amin"), ("sum", "prod", "
 
 def _check_reduction(name, mode, dtype):
     allowed = _LIMITS[name][dtype.is_complex]
-    if dtype.category in (dt.BOOL, dt.COMPLEX) and mode not in allowed:
+    if dtype.category in (dt.BOOL, dt.COMPLEX) and mode not in allowed and mode != "set":               # gradients set places to zero
         kernel = "index_func_" if name == "index_reduce" else f"scatter_gather_tensor_cpu_reduce_{mode}"
         raise NotImplementedError(f"\"{kernel}\" not implemented for '{TITLES[dtype.name]}'")
 

@@ -277,8 +277,7 @@ def inplace(f):
             past = m.past
             update = past.__class__ is Leaf and not LOCAL.run.grad         # what an optimizer does to a parameter
             if (past is None or update) and (m.buf is None or not m.buf.exposed):
-                try: r = f(self, *args, **kw)
-                except NotImplementedError as e: raise unwritable(self, args) or e from None
+                r = f(self, *args, **kw)
                 if r is NotImplemented: return r
                 n = r.node
                 if n is not None and self.alias is None:
@@ -294,8 +293,7 @@ def inplace(f):
                 check_write(self)
                 return land(self, read(r))
         check_write(self)
-        try: r = f(self, *args, **kw)
-        except NotImplementedError as e: raise unwritable(self, args) or e from None
+        r = f(self, *args, **kw)
         return r if r is NotImplemented else land(self, read(r))
     method.__name__ = method.__qualname__ = f.__name__ + "_"
     return fitting(method) if getattr(f, "divides", False) else method

@@ -17,6 +17,7 @@ from ..dnn import sort as so
 from ..graph.line import Poison, record
 from . import data, functions as fn, views
 from .bind import apply, binary, constant, held, land, number
+from .modes import is_grad_enabled
 from .results import named
 from .tensor import Tensor, check_write, owned, read
 from .views import shape_of
@@ -192,6 +193,8 @@ def scatter_add(input, dim, index, src): return scatter(input, dim, index, src, 
 
 def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
     d = flat_dim(input, dim)
+    if input.dtype.is_complex and is_grad_enabled() and (input.requires_grad or src.requires_grad):
+        raise RuntimeError("scatter_reduce does not support automatic differentiation for outputs with complex dtype.")
     if reduce == "mean": return apply(ga.scatter_mean, input, index, src, attr=(d, include_self))
     if reduce == "sum" and include_self: return scatter_add(input, dim, index, src)
     if reduce not in ("sum", "prod", "amax", "amin"): raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
@@ -255,7 +258,8 @@ def argsort(input, dim=-1, descending=False, stable=False): return order(input, 
 def topk(input, k, dim=-1, largest=True, sorted=True):
     d = flat_dim(input, dim)
     where = apply(so.topk, input, attr=(d, bool(largest), int(k), bool(sorted)))
-    return named("topk", values=gather(input, d, where) if shape_of(input) else views.clone(input), indices=where)
+    if not shape_of(input): return named("topk", values=views.clone(input), indices=apply(mv.full, attr=((), dt.int64, 0)))          # also for k = 0
+    return named("topk", values=gather(input, d, where), indices=where)
 
 
 def statistic(row, name):

@@ -18,8 +18,8 @@ def _check(p):
 def _noise(input, p, by_channel):
     if by_channel and input.dim() < 2:
         raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
-    shape = (*input.shape[:2], *(1,) * (input.dim() - 2)) if by_channel else input.shape
-    return torch.empty(shape, dtype=input.dtype, device=input.device).bernoulli_(1 - p)
+    if not by_channel: return torch.empty_like(input).bernoulli_(1 - p)
+    return torch.empty((*input.shape[:2], *(1,) * (input.dim() - 2)), dtype=input.dtype, device=input.device).bernoulli_(1 - p)
 
 
 def _feature_dropout(input, p, training):
