@@ -1,6 +1,6 @@
 """A scheduled loop nest as LLVM IR.
 
-Comes in: a Schedule. Goes out: the text of `void nest(ctx, vals, words)` and the keys of its words; `number` turns a key into an integer for any
+Comes in: a Schedule. Goes out: the text of `void nest(ctx, vals, words)` and the keys of its words; `nest.numbers` turns keys into integers for any
 schedule of the same spec.
 
 The kernel is a loop over units of work (a parallel index, or a block of lanes of one; times a chunk of the window if it is split). Inside a unit
@@ -14,7 +14,7 @@ import math
 from ..core import dtype as dt
 from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Store
 from ..cpu import isa
-from .abi import CHECK_ERROR, PRIVATE, SHARED, THREADS, TID, Kernel, float_word
+from .abi import CHECK_ERROR, PRIVATE, SHARED, THREADS, TID, Kernel
 from .combine import ARG, combine, identity
 from .schedule import BLOCK, TILE, TILE_LANES, Schedule, alike, arguments, fixed, sequence, value_type
 from .text import PTR, Val
@@ -234,7 +234,18 @@ class Lowering(Kernel):
             partial = lambda: self.reversed(self.load_masked(self.offset(p, 1 - self.s.n, v.dtype), v.dtype, self.reversed(self.active(scope))))
         elif _maskable(v.dtype): partial = lambda: self._load_stride(p, v.dtype, step.const, scope.count)
         else: partial = lambda: self._load_gather(scope, i, v, [], bounds, at)
-        return partial() if inside is False else self.choose(inside, whole, partial)
+        def masked():
+            if _maskable(v.dtype) and step.const: self.ahead(i, p, self.s.n * abs(step.const) * v.dtype.size)
+            return partial()
+        return masked() if inside is False else self.choose(inside, whole, masked)
+
+    def ahead(self, i: int, p: Val, nbytes: int):
+        """Asks for what access i will touch in the next row: prefetchers don't see masked accesses."""
+        if not self.s.outer: return
+        step = self.coefficient(("at", i), self.s.outer[-1])
+        if step.const == 0: return
+        q = self.offset(p, step, self.access_type(i))
+        for k in range(0, nbytes, 64): self.prefetch(self.offset(q, k))
 
     def _load_stride(self, p: Val, t, step: int, count=None) -> Val:
         """n elements `step` apart: whole vectors, of which the last one ends at the last element, and shuffles. With a count, only so many are touched."""
@@ -316,7 +327,9 @@ class Lowering(Kernel):
 
         def whole(): self.store(ordered(x), first)
         def partial():
-            if _maskable(x.dtype): self.store_masked(ordered(x), first, ordered(self.active(scope)))
+            if _maskable(x.dtype):
+                self.ahead(i, first, n * x.dtype.size)
+                self.store_masked(ordered(x), first, ordered(self.active(scope)))
             else: self._store_lanes(scope, x, p, step)
         if scope.full is True: return whole()
         if scope.full is False: return partial()
@@ -614,21 +627,3 @@ def _maskable(t) -> bool:
     """Has the processor masked loads and stores of this type?"""
     if t.category == dt.COMPLEX: return False
     return isa.level == "avx512" or (isa.level == "avx2" and t.size >= 4)
-
-
-def numbers(s: Schedule, keys, places: dict) -> tuple[int, ...]:
-    """The words of a launch: what each key means for this schedule."""
-    maps, body = affine_maps(s), s.nest.body
-
-    def number(key):
-        what = key[0]
-        if what == "extent": return s.loops[key[1]].extent
-        if what == "coefficient": return maps[key[1]][0][key[2]]
-        if what == "offset": return maps[key[1]][1]
-        if what == "constant": return float_word(body[key[1]].value) if body[key[1]].dtype.category == dt.FLOAT else int(body[key[1]].value)
-        if what == "at stride": return body[key[1]].at[key[2]].stride
-        if what == "at size": return body[key[1]].at[key[2]].size
-        if what == "bound size": return body[key[1]].bounds[key[2]].size
-        if what in ("kept", "staged", "partial"): return places[key]
-        return s.results * s.chunks if what == "units" else getattr(s, what)       # results, chunks, chunk, block, blocks, tiles
-    return tuple(map(number, keys))

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import math
 
+from ..core import dtype as dt
 from ..core.kernels import Launch, Load, Nest, Program, Store
 from ..cpu import code
-from .lower import Lowering, numbers
+from .abi import float_word
+from .lower import Lowering, affine_maps
 from .schedule import PARALLEL_WORK, Schedule, cost, schedule
 
 TINY = 16                                      # elements; fewer are not worth optimising their code
@@ -46,3 +48,21 @@ def _bytes(s: Schedule) -> int:
     """Memory touched, each access counted over the loops it varies along."""
     return sum(math.prod(l.extent for l, step in zip(s.loops, v.strides) if step) * (v.dtype or s.nest.operands[v.operand].dtype).size
                for v in s.nest.body if isinstance(v, (Load, Store)))
+
+
+def numbers(s: Schedule, keys, places: dict) -> tuple[int, ...]:
+    """The words of a launch: what each key means for this schedule."""
+    maps, body = affine_maps(s), s.nest.body
+
+    def number(key):
+        what = key[0]
+        if what == "extent": return s.loops[key[1]].extent
+        if what == "coefficient": return maps[key[1]][0][key[2]]
+        if what == "offset": return maps[key[1]][1]
+        if what == "constant": return float_word(body[key[1]].value) if body[key[1]].dtype.category == dt.FLOAT else int(body[key[1]].value)
+        if what == "at stride": return body[key[1]].at[key[2]].stride
+        if what == "at size": return body[key[1]].at[key[2]].size
+        if what == "bound size": return body[key[1]].bounds[key[2]].size
+        if what in ("kept", "staged", "partial"): return places[key]
+        return s.results * s.chunks if what == "units" else getattr(s, what)       # results, chunks, chunk, block, blocks, tiles
+    return tuple(map(number, keys))
