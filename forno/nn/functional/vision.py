@@ -186,8 +186,8 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
             rows = _byte_rows(input.size(axis), out[axis - 2], factors[axis - 2], bool(align_corners), mode, antialias)
             input = _byte_axis(input, axis, rows)
         return views.channels_like(input, given)
-    for i, (n, factor) in enumerate(zip(out, factors)):
-        axis = i + 2
+    for axis in range(dim - 1, 1, -1):                                       # the last first, as PyTorch rounds; elements are fetched one by one along it
+        n, factor = out[axis - 2], factors[axis - 2]
         if antialias:
             input = _antialiased_axis(input, axis, n, factor, bool(align_corners), mode)
         elif mode in ("nearest", "nearest-exact"):
