@@ -1,15 +1,15 @@
 """torch.autograd.graph: looking at the graph, and hooks on several tensors at once.
 
-The graph is lines, not objects that hold saved tensors: hooks that pack and unpack what backward saved have nothing to be called with here.
+The graph is lines; what backward keeps of them is framework.saving's.
 """
 from __future__ import annotations
 
 import contextlib
 
-from ..core.errors import unsupported
 from ..framework.autograd import GradientEdge, Handle, walking
 from ..framework.gradfn import GradFn as Node
 from ..framework.gradfn import edge_of as get_gradient_edge
+from ..framework.saving import disable_saved_tensors_hooks, save_on_cpu, saved_tensors_hooks
 from ..framework.tensor import Tensor, read, touched
 
 
@@ -46,21 +46,6 @@ class _Handles(Handle):
 
     def remove(self):
         for h in self.handles: h.remove()
-
-
-def save_on_cpu(pin_memory=False, device_type="cuda"):
-    """Saved values are in the CPU's memory already."""
-    return contextlib.nullcontext()
-
-
-class saved_tensors_hooks:
-    def __init__(self, pack_hook, unpack_hook):
-        raise unsupported("saved_tensors_hooks", instead="use torch.utils.checkpoint to keep less for backward")
-
-
-def disable_saved_tensors_hooks(error_message):
-    """There are none to disable."""
-    return contextlib.nullcontext()
 
 
 class _Kept:

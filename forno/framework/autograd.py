@@ -114,6 +114,7 @@ def needs_grad(n: Node):
 def run_backward(tensors, gradients, retain, create, inputs=None):
     """Tensor.backward and autograd.backward."""
     run = LOCAL.run
+    if run.saving is not None: run.saving.pack(run)
     roots = [read(t) for t in tensors]
     known = marked(run, roots, gradients, retain, create, False) if inputs is None else None
     if known is not None and replay(run, roots, *known) is not None: return
@@ -399,6 +400,7 @@ def grad(outputs, inputs, grad_outputs=None, retain_graph=None, create_graph=Fal
     if allow_unused is False and materialize_grads:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
     if allow_unused is None: allow_unused = materialize_grads
+    if LOCAL.run.saving is not None: LOCAL.run.saving.pack(LOCAL.run)
     run, roots, wanted = LOCAL.run, [read(carrier(t)) for t in outputs], [read(arrival(x)) for x in inputs]
     for n in roots: needs_grad(n)
     for n in wanted:

@@ -38,10 +38,14 @@ class Context:
     def mark_non_differentiable(self, *tensors): self._plain = tensors
     def set_materialize_grads(self, value: bool): self._fill = bool(value)
 
+    def pack(self, packed):
+        """Hooks on kept values: `packed(tensor)` stands for each of them from here on, and has a method `tensor`."""
+        self._saved = tuple([packed(t) if isinstance(t, Tensor) else t for t in self._saved or ()])
+
     @property
     def saved_tensors(self):
         if self._saved is None: raise RuntimeError(FREED)
-        saved = list(self._saved)
+        saved = [t.tensor() if t is not None and not isinstance(t, Tensor) else t for t in self._saved]
         for k, i in self._outputs.items():
             n = self._joints[i]() if i in self._joints else None
             if n is not None: saved[k] = owned(n)              # with its history

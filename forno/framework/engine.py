@@ -25,7 +25,7 @@ from ..cpu import memory
 from ..dnn.elementwise import operand_dtypes
 from ..dnn.gather import lookups, out_of_range
 from ..graph import spec
-from ..graph.derive import at
+from ..graph.derive import at, packed_values
 from ..graph.line import (INPUT, LOCAL, MAX_LINES, META, History, Leaf, Node, Poison, Run, Slice, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
                           runs_lock)
 from . import native, oracle
@@ -64,6 +64,7 @@ def flush():
 
 
 def flush_run(run: Run):
+    if run.saving is not None: run.saving.pack(run)
     nodes = run.nodes
     if not nodes:
         if run.cur.prev is not None: run.open(run.grad, run.inference)
@@ -193,9 +194,11 @@ def saved(run, lines, keep) -> set:
         line = lines[s]
         uses = line.op.saves
         if not uses or any([s in f for f in run.freed]): continue
-        if "o" in uses: out.add(s)
+        packed = packed_values(run.nodes[s])
+        there = () if packed is None else packed.values
+        if "o" in uses and "o" not in there: out.add(s)
         for i, c in enumerate(line.ins):
-            if c.__class__ is int and keeps(line.op, i) and lines[c].op is not INPUT: out.add(c)
+            if c.__class__ is int and keeps(line.op, i) and i not in there and lines[c].op is not INPUT: out.add(c)
     return out
 
 

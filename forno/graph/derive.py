@@ -25,6 +25,7 @@ class Face(NamedTuple):
 
 
 TENSOR, RETAIN, BEFORE, AFTER = range(4)       # stages of hooks: on a tensor's gradient, after all of those, before and after what a vertex does with it
+PACKED = 4                                     # no call: what hooks on kept values made of those
 
 
 class _Walking(threading.local):
@@ -220,9 +221,11 @@ class Derivation:
                                    "you need to backward through the graph a second time or if you need to access saved tensors after calling backward. "
                                    f"The operation is {op.name}{at(line)}.")
             self.freed.add(n)
-        uses = op.saves
-        args = [face.wrap(self.available(x) if keeps(op, i) else x) if x.__class__ is Node else x for i, x in enumerate(ins)]
-        o = face.wrap(self.available(n) if "o" in uses else n)
+        packed = packed_values(n)
+        if packed is None:
+            args = [face.wrap(self.available(x) if keeps(op, i) else x) if x.__class__ is Node else x for i, x in enumerate(ins)]
+            o = face.wrap(self.available(n) if "o" in op.saves else n)
+        else: args, o = self.unpacked(packed, op, ins), packed.value("o", n, self.create, self.available) if "o" in packed.values else face.wrap(n)
         for i in needed:
             gi = rules[i](g, o, *args, attr=line.attr)
             if gi is None: continue
@@ -231,6 +234,15 @@ class Derivation:
             if op.kind == "elementwise": gi = sum_to(gi, x.shape)
             if gi.dtype is not x.dtype: gi = to_dtype(gi, x.dtype)
             yield ins[i], gi
+
+    def unpacked(self, packed, op, ins) -> list:
+        """The operands of a vertex whose kept values were packed."""
+        out = []
+        for i, x in enumerate(ins):
+            if x.__class__ is not Node: out.append(x)
+            elif i in packed.values: out.append(packed.value(i, x, self.create, self.available))
+            else: out.append(self.face.wrap(self.available(x) if keeps(op, i) else x))
+        return out
 
     def custom(self, n: Node, g):
         """A user's Function: its backward is Python, so nothing of this walk is remembered."""
@@ -272,9 +284,15 @@ class Derivation:
         here = []
         for n in self.freed:
             past = n.past
+            if past is not None and past.hooks: past.hooks[:] = [h for h in past.hooks if h.stage != PACKED]
             if past.__class__ is History and past.run is not None: past.freed = True
             elif self.run.id == self.window: here.append(n.line.slot)
         self.run.freed.append(frozenset(here))
+
+
+def packed_values(n: Node):
+    """What hooks on kept values made of them at this vertex, or None."""
+    return next((h for h in (n.past.hooks if n.past is not None else None) or () if h.stage == PACKED), None)
 
 
 def vertex(n: Node) -> int:
