@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..core import dtype as dt
 from ..core.op import Composite
 from ..core.state import state
-from .elementwise import TITLES, abs_, isinf, reciprocal, select, sgn, square, times, zeros
+from .elementwise import TITLES, abs_, isinf, isnan, reciprocal, select, sgn, square, times, zeros
 from .functions import exp, imag, log, pow_, real, rsqrt, sqrt
 from .movement import put, view
 
@@ -144,7 +144,7 @@ def _norm_grad(g, o, x, attr):
     if p == 1: out = x.row(sgn) * g
     elif p == 2: out = x * _divided(g, o)
     elif p in (math.inf, -math.inf):
-        hit = x.row(abs_) == o
+        hit = (x.row(abs_) == o) | x.row(isnan)
         out = x.row(sgn) * hit * (g / total(hit, axes))
     elif p < 1: out = select(x == 0, 0, x.row(sgn) * raised(x.row(abs_), p - 1)) * g * raised(o, 1 - p)
     elif p < 2: out = x.row(sgn) * raised(x.row(abs_), p - 1) * _divided(g, o, p - 1)

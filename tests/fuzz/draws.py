@@ -377,7 +377,7 @@ def sorting(r):
     ]
     name, f = r.choice(some)
     if name in ("unique", "unique_consecutive", "mode", "searchsorted"): t = torch.nan_to_num(t)
-    return Draw(f"{name} dim {d} k {k} {down}", f, (laid(r, t, True),), "zeros")
+    return Draw(f"{name} dim {d} k {k} {down}", f, (laid(r, t, True),), "" if name == "unique" else "zeros")         # differs: which of 0.0 and -0.0 unique shows for both
 
 
 def joining(r):
@@ -434,7 +434,6 @@ def sample(r, names) -> Draw | None:
     xs = relaid(r, [s.input, list(s.args), s.kwargs])
     f = walk.twin(op.op, op.name)
     values = "none" if op.name in walk.UNDEFINED else ""
-    exact = values or ("order" if name in ("sort", "topk", "argsort", "msort", "kthvalue", "median", "nanmedian", "mode") else "")
     def call(m, x, args, kw): return (op.op if m is torch else f)(x, *args, **kw)
     return Draw(f"{name} {str(dtype)[6:]}", call, tuple(xs), values, 5.0, True)
 

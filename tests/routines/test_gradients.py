@@ -40,7 +40,7 @@ CASES = {
     "cumprod zeros": (lambda x: x.row(s.cumprod, attr=(0, False)), lambda x: x.cumprod(0), [zeros_in]),
     "logcumsumexp": (lambda x: x.row(s.logcumsumexp, attr=(1, False)), lambda x: x.logcumsumexp(1), [(4, 5)]),
     "cummax": (lambda x: x.row(g.gather, x.row(s.cummax, attr=(1, False)), attr=1), lambda x: x.cummax(1)[0], [(4, 5)]),
-    "sort": (lambda x: x.row(g.gather, x.row(so.argsort, attr=(1, True)), attr=1), lambda x: x.sort(1, True)[0], [(4, 5)]),
+    "sort": (lambda x: x.row(g.gather, x.row(so.argsort, attr=(1, True, True)), attr=1), lambda x: x.sort(1, True)[0], [(4, 5)]),
 }
 for mode in ("sum", "prod", "amax", "amin", "mean"):
     for include in (True, False):
