@@ -183,7 +183,7 @@ def histc(input, bins=100, min=0, max=0):
     if not (math.isfinite(low) and math.isfinite(high)): raise RuntimeError(f"torch.histc: range of [{low:g}, {high:g}] is not finite")
     if low == high: low, high = low - 1, high + 1
     inside = apply(ew.logical_and, apply(ew.ge, x, low), apply(ew.le, x, high))
-    where = fn.clamp(fn.to(apply(ew.floor, divide(fn.sub(x, low), (high - low) / bins)), dt.int64), 0, bins - 1)
+    where = fn.clamp(fn.to(apply(ew.floor, divide(multiply(fn.sub(x, low), bins), high - low)), dt.int64), 0, bins - 1)
     return gathering.scatter_add(creation.zeros(bins, dtype=input.dtype), 0, where, fn.to(inside, input.dtype))
 
 

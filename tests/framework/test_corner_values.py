@@ -6,7 +6,7 @@ from .agree import check
 pytestmark = pytest.mark.filterwarnings("ignore")
 GRADIENT = "x=torch.tensor([float('nan'),float('inf'),-float('inf'),0.,6.,-1.,8.,3.]*64,dtype=torch.float64,requires_grad=True);"
 SECOND = "x=torch.tensor([100.,-100.,1.,-1.,0.,710.],dtype=torch.float64,requires_grad=True);"
-STATEMENTS = rf"""
+STATEMENTS = r"""
 torch.Tensor.__rsub__(5.,torch.ones(2)) is NotImplemented
 torch.Tensor.__rmod__(5,torch.arange(3))
 torch.Tensor.__rfloordiv__(5,torch.arange(3))
@@ -17,6 +17,7 @@ x=torch.linspace(-9,9,512).half();k=0.1234567;(x+k,k+x,x-k,k-x,x*k,x/k,k/x,x.abs
 h=torch.tensor([1.]).half();(torch.complex(h,h).dtype,torch.complex(h,h,out=torch.empty(1,dtype=torch.complex32)).dtype,torch.complex(h.float(),h.float()),str(torch.complex(h,h)))
 x=torch.tensor([1+2j,3j]).to(torch.complex32).requires_grad_();torch.autograd.grad(x.imag,x,torch.ones(2).half())[0].to(torch.complex64)
 torch.complex(torch.ones(1).half(),torch.ones(1))
+x=torch.linspace(-9,9,97);[x.to(t).histc(100,low,high) for t in (torch.float32,torch.bfloat16,torch.float16) for low,high in ((-10,10),(0,10),(-10,0),(0,0))]
 (torch.logspace(0,1.2,4,dtype=torch.int32),torch.logspace(torch.tensor(0.),torch.tensor(2.7),3,dtype=torch.int64),torch.logspace(-1.5,2,4,dtype=torch.int64),torch.logspace(0,1.2,4))
 m,a,b=torch.eye(2).bool(),torch.tensor([True,False]),torch.tensor([True,True]);[torch.addr(m,a,b,beta=k,alpha=2) for k in (0,1,3)]
 m,a,b=torch.eye(2).bool(),torch.tensor([1,0]).int(),torch.tensor([True,True]);(torch.addr(m,a,b,beta=3,alpha=2),torch.addr(m,a.byte(),b,alpha=200))
