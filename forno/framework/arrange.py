@@ -10,7 +10,7 @@ from ..dnn import movement as mv
 from ..graph.line import record
 from . import creation, functions as fn, gathering, views
 from .bind import apply, binary
-from .tensor import Tensor, owned, read
+from .tensor import Tensor, owned, read, without_data
 from .views import ints, shape_of
 
 multiply = binary(ew.mul)
@@ -44,6 +44,9 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
         x = views.expand(views.unsqueeze(input, d + 1), (*shape[:d + 1], k, *shape[d + 1:]))
         return views.fresh(views.reshape(x, (*shape[:d], shape[d] * k, *shape[d + 1:])))
     ends = gathering.cumsum(repeats, 0)
+    if repeats.is_meta and output_size is not None:
+        where = without_data(dt.int64, (output_size,))
+        return where if input is None else gathering.index_select(input, dim, where)
     least = fn.amin(repeats) if shape_of(repeats)[0] else 0
     total = int(ends[-1]) if shape_of(repeats)[0] else 0
     if int(least) < 0: raise RuntimeError("repeats can not be negative")

@@ -15,7 +15,7 @@ from . import arrange, complexes, creation, data, functions as fn, gathering, vi
 from .modes import no_grad
 from .bind import apply, binary
 from .results import named
-from .tensor import Tensor
+from .tensor import Tensor, is_meta
 from .views import shape_of
 
 multiply = binary(ew.mul)
@@ -67,6 +67,7 @@ def cholesky_ex(A, *, upper=False, check_errors=False):
 
 def failed(info):
     """Which matrices of a batch failed, as a mask over them, None if none did: this runs the window."""
+    if is_meta(info): return None
     bad = apply(ew.ne, info, 0)
     return views.reshape(bad, (*shape_of(info), 1, 1)) if fn.any(bad) else None
 

@@ -19,7 +19,7 @@ from . import data, functions as fn, views
 from .bind import apply, binary, constant, held, land, number
 from .modes import is_grad_enabled
 from .results import named
-from .tensor import Tensor, check_write, owned, read
+from .tensor import Tensor, check_write, is_meta, owned, read, without_data
 from .views import shape_of
 
 
@@ -113,6 +113,11 @@ def index_tensors(x, shape, d) -> list:
         return list(nonzero(x, as_tuple=True))
     if x.dtype.category != dt.INT: raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     return [fn.to(x, dt.int64)]
+
+
+def first(input) -> Tensor:
+    """The position of a 0-d tensor's only element."""
+    return without_data(dt.int64, ()) if is_meta(input) else apply(mv.full, attr=((), dt.int64, 0))
 
 
 def nonzero(input, *, as_tuple=False):
@@ -258,7 +263,7 @@ def argsort(input, dim=-1, descending=False, stable=False): return order(input, 
 def topk(input, k, dim=-1, largest=True, sorted=True):
     d = flat_dim(input, dim)
     where = apply(so.topk, input, attr=(d, bool(largest), int(k), bool(sorted)))
-    if not shape_of(input): return named("topk", values=views.clone(input), indices=apply(mv.full, attr=((), dt.int64, 0)))          # also for k = 0
+    if not shape_of(input): return named("topk", values=views.clone(input), indices=first(input))          # also for k = 0
     return named("topk", values=gather(input, d, where), indices=where)
 
 
@@ -294,7 +299,7 @@ def extreme(name, row, arg, pairwise):
             return fn.reduce(row, input)
         d = flat_dim(input, dim)
         if input.dtype.is_complex and 0 not in shape_of(input)[d:d + 1]: raise RuntimeError(f"{name}(): does not support complex input")
-        if not shape_of(input): return named(name, values=views.clone(input), indices=apply(mv.full, attr=((), dt.int64, 0)))
+        if not shape_of(input): return named(name, values=views.clone(input), indices=first(input))
         if shape_of(input)[d] == 0: raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
         where = apply(arg, fn.to(input, dt.uint8) if input.dtype is dt.bool else input, attr=(d,))
         values, where = picked(input, where, d, keepdim)

@@ -105,6 +105,7 @@ def matrix_exp(A):
     if A.dtype.opmath is not A.dtype: return fn.to(matrix_exp(fn.to(A, A.dtype.opmath)), A.dtype)
     la.need_matrix("linalg_matrix_exp", read(A).line, True)
     if A.numel() == 0: return views.clone(A)
+    if A.is_meta: return fn.matmul(A, A)       # how often the series is squared depends on values; shapes and gradients don't
     size = float(data.item(fn.amax(matrix_norm(views.reshape(A.detach(), (-1, *shape_of(A)[-2:])), 1))))
     squarings = max(0, math.ceil(math.log2(size)) + 1) if 0 < size < math.inf else 0
     x = fn.div(A, 2.0 ** squarings)

@@ -70,7 +70,7 @@ def masked_scatter(input, mask, source):
     if mask.dtype is not dt.bool: raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype!r}")
     if source.dtype is not input.dtype: raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got {ew.TITLES[input.dtype.name]} and {ew.TITLES[source.dtype.name]}")
     input, mask = fn.broadcast_tensors(input, mask)
-    if source.numel() < data.item(fn.sum(mask)): raise RuntimeError("Number of elements of source < number of ones in mask")
+    if not mask.is_meta and source.numel() < data.item(fn.sum(mask)): raise RuntimeError("Number of elements of source < number of ones in mask")
     if not source.numel(): return views.dense_copy(input)
     order = fn.sub(gathering.cumsum(views.reshape(mask, (-1,)), 0), 1)
     taken = gathering.index_select(views.reshape(source, (-1,)), 0, apply(ew.clamp_min, order, 0) if source.numel() else order)

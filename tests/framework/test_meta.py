@@ -22,7 +22,8 @@ torch.nn.functional.scaled_dot_product_attention(m4, m4, m4); torch.nn.functiona
 torch.nn.functional.layer_norm(m, (3,)); torch.nn.functional.embedding(torch.tensor([0]), m); torch.nn.functional.cross_entropy(m, torch.zeros(2, dtype=torch.long, device="meta")); torch.nn.functional.mse_loss(m, m); torch.tril(m); m.norm()
 torch.nn.functional.pad(m, (1, 1)); m.std(); m.var(0); m.repeat(2, 2); m.flip(0); m.roll(1); m.unfold(1, 2, 1); torch.nn.functional.gelu(m); torch.outer(m[0], m[0]); torch.cdist(m, m); m.quantile(0.5); m.median(); m.prod(); m.logsumexp(0)
 m.to(memory_format=torch.contiguous_format); torch.empty_strided((2, 3), (1, 2), device="meta"); torch.nn.Parameter(m); torch.empty(3, device="meta:0"); m.fill_(2); m.zero_(); m.copy_(c); m.normal_(); m.uniform_(-1, 1); m.add_(1); m.mul_(m)
-m.random_(); m.bernoulli_(); m[0].fill_(1); m.t_(); torch.nn.init.kaiming_uniform_(m); torch.nn.init.orthogonal_(m) if 0 else m; torch.FloatTensor([1.]).to("meta"); m.tolist; m.bool(); m.cfloat().real; torch.triu(m); m.diagonal(); m.int() // 2"""
+torch.empty((), device="meta").max(0)[1]; torch.linalg.inv_ex(m4[0, 0])[0].shape; torch.linalg.cholesky_ex(m4[0, 0])[1]; torch.matrix_exp(m4); m.masked_scatter(m > 0, m)
+torch.repeat_interleave(m, torch.ones(2, dtype=torch.long, device="meta"), 0, output_size=5); m.random_(); m.bernoulli_(); m[0].fill_(1); m.t_(); torch.nn.init.kaiming_uniform_(m); torch.nn.init.orthogonal_(m) if 0 else m; torch.FloatTensor([1.]).to("meta"); m.tolist; m.bool(); m.cfloat().real; torch.triu(m); m.diagonal(); m.int() // 2"""
 
 
 def told(x):
