@@ -89,9 +89,10 @@ class Memo:
     The lines that derivation recorded are replayed as placeholders (`holes`), except where one is an input from outside: a value that an
     earlier window kept (`walk` finds it again from what stands in this one, `starts`, operand by operand) or a gradient that is being added to. For grad() it also knows
     where the tensors asked for stand (`asked`), the leaves that were met and which of those they are (`ends`), and the slots of the gradients (`found`).
-    A place is a slot of the window, or ~k for the k-th node of the walk.
+    A place is a slot of the window, or ~k for the k-th node of the walk. Gradients that are to be differentiated again (`open`) need nodes of their own
+    instead of placeholders.
     """
-    __slots__ = ("end", "holes", "scalars", "freed", "walk", "leaves", "outs", "lines", "had", "fills", "numbers", "frees", "starts", "asked", "ends", "found")
+    __slots__ = ("end", "holes", "scalars", "freed", "walk", "leaves", "outs", "lines", "had", "fills", "numbers", "frees", "starts", "asked", "ends", "found", "open")
 
 
 def root_gradient(t: Tensor, n: Node, gradient):
@@ -216,15 +217,17 @@ def remember(run, start, roots: list[Node], d: Derivation, k0, s0, freed0, wante
     m.numbers = [(p, to[w], i) for p, w, i in m.numbers]
     m.frees = [to[w] for w in m.frees]
     m.end, m.scalars, m.freed = run.cur, run.scalars[s0:], (run.freed[freed0] if len(run.freed) > freed0 else None)
-    m.holes = []
-    for x in fresh:
-        h = new(Node)
-        h.line, h.buf, h.past = x.line, None, HOLE
-        m.holes.append(h)
+    m.holes, m.open = [placeholder(x.line, HOLE) for x in fresh], d.create
     if start.memo is None: start.memo = {}
     known = start.memo.setdefault(tuple([n.line for n in roots]), [])
     known.insert(0, m)
     del known[4:]
+
+
+def placeholder(line, past) -> Node:
+    h = new(Node)
+    h.line, h.buf, h.past = line, None, past
+    return h
 
 
 def slot_in(run, n: Node | None):
@@ -332,7 +335,7 @@ def stands(nodes, got, m: Memo, wanted) -> bool:
 def commit(run, m: Memo, got, leaves, inputs, k0, s0):
     """Append a remembered backward to the window and give the leaves their gradients; those that were asked for are returned."""
     nodes = run.nodes
-    nodes.extend(m.holes)
+    nodes.extend([placeholder(h.line, None) for h in m.holes] if m.open else m.holes)
     for p, x in inputs:
         nodes[k0 + p] = x
         run.inputs[id(x)] = k0 + p
@@ -342,8 +345,7 @@ def commit(run, m: Memo, got, leaves, inputs, k0, s0):
     if m.freed is not None: run.freed.append(m.freed)
     for w in m.frees: got[w].past.freed = True
     for leaf, o, line, had in zip(leaves, m.outs, m.lines, m.had):
-        g = nodes[k0 + o] = new(Node)
-        g.line, g.buf, g.past = line, None, None
+        g = nodes[k0 + o] = placeholder(line, None)
         if had:
             g.over = id(leaf.grad.node)
             leaf.grad.node = g
@@ -352,10 +354,7 @@ def commit(run, m: Memo, got, leaves, inputs, k0, s0):
         leaf.grad = wrap(g)
     out = []
     for w in m.found:
-        if w is not None and nodes[w].past is HOLE:
-            g = new(Node)
-            g.line, g.buf, g.past = nodes[w].line, None, None
-            nodes[w] = g
+        if w is not None and nodes[w].past is HOLE: nodes[w] = placeholder(nodes[w].line, None)
         out.append(None if w is None else wrap(nodes[w]))
     return out
 
@@ -434,7 +433,7 @@ def derived(outputs, roots, grads, wanted, retain, create, known):
         run.grad = was
         ambient(("end", was))
         run.hold -= 1
-    if known is not None and d.fresh and not create and not sparse and not run.unmemo and not state.anomaly: remember(run, start, roots, d, k0, s0, freed0, wanted, got)
+    if known is not None and d.fresh and not sparse and not run.unmemo and not state.anomaly: remember(run, start, roots, d, k0, s0, freed0, wanted, got)
     return got
 
 

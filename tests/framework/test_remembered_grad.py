@@ -127,7 +127,20 @@ def test_graphs_of_gradients():
         x = leaf(m, k, 2, 3)
         g, = m.autograd.grad((x ** 3).sum(), x, create_graph=True)
         return m.autograd.grad(g.sum(), x)
-    both(program)
+    assert both(program) >= 6
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_gradients_of_gradients_in_a_loss(between):
+    def program(m, k):
+        x, w = leaf(m, k, 2, 3), leaf(m, k + 1, 3, 2)
+        y = (x @ w).tanh()
+        u, = m.autograd.grad(y, x, m.ones(2, 2), create_graph=True)
+        if between: u.tolist()
+        v, = m.autograd.grad(u.sum(), x, create_graph=True)
+        (y.sum() + (u * u).sum() + v.exp().sum()).backward()
+        return u, v, x.grad, w.grad
+    assert both(program) >= 3
 
 
 def test_tensors_laid_out_by_columns():
