@@ -12,12 +12,13 @@ from ..core import dtype as dt
 from ..core.op import Check
 from ..core.shape import preserves
 from .claims import outside
-from .elementwise import abs_, clamp_min, row, select, sign, tensors, tensors_inexact, times, wide
+from .elementwise import abs_, clamp_min, isnan, row, select, sign, tensors, tensors_inexact, times, wide
 from .functions import erf, exp, libm, log, log1p, sigmoid, tanh
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 INV_SQRT2, INV_SQRT_2PI = 1 / math.sqrt(2), 1 / math.sqrt(2 * math.pi)
 GELU_BETA, GELU_KAPPA = math.sqrt(2 / math.pi), 0.044715
+LITTLE = 1 << 10                               # tensors up to here are told apart from vectors' multiples
 SIXTH = float(np.float32(1 / 6))               # PyTorch's in hardsigmoid's gradient, also in float64
 
 
@@ -32,12 +33,20 @@ def _np_softplus(x): return np.logaddexp(x, 0)
 
 
 # ---- rectifiers
+def _passes(x, inside, step=64):
+    """Where the gradient passes, if that is `inside`. At NaN PyTorch says no in its loop over `step` bytes at a time and yes to what is left at the end."""
+    n, step = math.prod(x.shape), step // x.dtype.size
+    whole = n - n % step
+    if n == whole or n > LITTLE: return inside
+    return inside | (x.row(isnan) & (x.ramp(n).reshape(x.shape) >= whole) if whole else x.row(isnan))
+
+
 BOOL_HARDTANH = {dt.BOOL: "Bool inputs not supported for hardtanh"}
 relu = row("relu", lambda b, x: b.max(0, x), lambda x: np.maximum(x, np.zeros_like(x)), lambda g, o, x: select(o <= 0, 0, g), types="if", saves="o",
            refuse={dt.BOOL: "Boolean inputs not supported for relu"}, kernel="clamp_min_scalar_cpu")
-relu6 = act("relu6", lambda b, x: _clamp(b, x, 0, 6), lambda x: np.clip(x, 0, 6), lambda g, o, x: select((x > 0) & (x < 6), g, 0), types="if",
+relu6 = act("relu6", lambda b, x: _clamp(b, x, 0, 6), lambda x: np.clip(x, 0, 6), lambda g, o, x: select(_passes(x, (x > 0) & (x < 6)), g, 0), types="if",
             refuse=BOOL_HARDTANH, layout=preserves)
-hardtanh = act("hardtanh", _clamp, lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi), lambda g, o, x, lo, hi: select((x > lo) & (x < hi), g, 0),
+hardtanh = act("hardtanh", _clamp, lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi), lambda g, o, x, lo, hi: select(_passes(x, (x > lo) & (x < hi)), g, 0),
                types="if", refuse=BOOL_HARDTANH, layout=preserves)
 leaky_relu = act("leaky_relu", lambda b, x, k: b.select(b.gt(x, 0), x, b.mul(x, k)), lambda x, k: np.where(x > 0, x, x * k),
                  lambda g, o, x, k: select(x > 0, g, g * k))
@@ -46,9 +55,9 @@ prelu = act("prelu", lambda b, x, w: b.select(b.gt(x, 0), x, b.mul(x, w)), lambd
 threshold = act("threshold", lambda b, x, t, v: b.select(b.le(x, t), v, x), lambda x, t, v: np.where(x <= t, v, x),
                 lambda g, o, x, t, v: select(x <= t, 0, g), types="if")
 hardshrink = act("hardshrink", lambda b, x, k: b.select(b.le(b.abs(x), k), 0, x), lambda x, k: np.where(np.abs(x) <= k, 0, x),
-                 lambda g, o, x, k: select(x.row(abs_) > k, g, 0), rounds=(1,))
+                 lambda g, o, x, k: select(_passes(x, x.row(abs_) > k), g, 0), rounds=(1,))
 softshrink = act("softshrink", lambda b, x, k: b.select(b.gt(x, k), b.sub(x, k), b.select(b.lt(x, b.neg(k)), b.add(x, k), b.mul(x, 0))),
-                 lambda x, k: np.where(x > k, x - k, np.where(x < -k, x + k, x * 0)), lambda g, o, x, k: select(x.row(abs_) > k, g, 0))
+                 lambda x, k: np.where(x > k, x - k, np.where(x < -k, x + k, x * 0)), lambda g, o, x, k: select(_passes(x, x.row(abs_) > k), g, 0))
 
 # ---- exponential units
 def _below(x):
@@ -57,13 +66,13 @@ def _below(x):
 
 
 elu = act("elu", lambda b, x, a: b.select(b.le(x, 0), b.mul(b.expm1(x), a), x), lambda x, a: np.where(x <= 0, np.expm1(np.minimum(x, 0)) * a, x),
-          lambda g, o, x, a: select(x > 0, g, g * _below(x).row(exp) * a), kernel="elu_cpu")
+          lambda g, o, x, a: select(_passes(x, x > 0, 128), g, g * _below(x).row(exp) * a), kernel="elu_cpu")
 selu = act("selu", lambda b, x: b.mul(b.select(b.le(x, 0), b.mul(b.expm1(x), SELU_ALPHA), x), SELU_SCALE),
            lambda x: SELU_SCALE * np.where(x <= 0, np.expm1(np.minimum(x, 0)) * SELU_ALPHA, x),
-           lambda g, o, x: select(x > 0, g * SELU_SCALE, g * _below(x).row(exp) * (SELU_ALPHA * SELU_SCALE)), names="selu")
+           lambda g, o, x: select(_passes(x, x > 0, 128), g * SELU_SCALE, g * _below(x).row(exp) * (SELU_ALPHA * SELU_SCALE)), names="selu")
 celu = act("celu", lambda b, x, a: b.select(b.le(x, 0), b.mul(b.expm1(b.div(x, a)), a), x),
            lambda x, a: np.where(x <= 0, np.expm1(np.minimum(x, 0) / a) * a, x),
-           lambda g, o, x, a: select(x > 0, g, g * (_below(x) / a).row(exp)), kernel="elu_cpu")
+           lambda g, o, x, a: select(_passes(x, x > 0, 128), g, g * (_below(x) / a).row(exp)), kernel="elu_cpu")
 softplus = act("softplus", lambda b, x, k, t: b.select(b.gt(b.mul(x, k), t), x, b.div(b.log1p(b.exp(b.mul(x, k))), k)),
                lambda x, k, t: np.where(x * k > t, x, _np_softplus(x * k) / k), lambda g, o, x, k, t: select(x * k > t, g, g * (x * k).row(sigmoid)))
 logsigmoid = act("logsigmoid", lambda b, x: b.sub(b.min(x, 0), b.log1p(b.exp(b.neg(b.abs(x))))), lambda x: -_np_softplus(-x),
@@ -111,7 +120,7 @@ tanhshrink = act("tanhshrink", lambda b, x: b.sub(x, b.tanh(x)), lambda x: x - n
 hardsigmoid = act("hardsigmoid", lambda b, x: b.div(_clamp(b, b.add(x, 3), 0, 6), 6), lambda x: np.clip(x + 3, 0, 6) / 6,
                   lambda g, o, x: select((x > -3) & (x < 3), g * SIXTH, 0))
 hardswish = act("hardswish", lambda b, x: b.div(b.mul(x, _clamp(b, b.add(x, 3), 0, 6)), 6), lambda x: x * np.clip(x + 3, 0, 6) / 6,
-                lambda g, o, x: select(x <= -3, 0, select(x >= 3, g, g * (x / 3 + 0.5))))
+                lambda g, o, x: select(x <= -3, 0, select(_passes(x, x >= 3, 128), g, g * (x / 3 + 0.5))))
 
 # ---- pointwise losses; reductions are separate rows
 binary_cross_entropy = act("binary_cross_entropy", lambda b, x, y: _bce(b, x, y),

@@ -35,6 +35,8 @@ x,y=torch.zeros(3,dtype=torch.complex64),torch.tensor([1+1j,2,0],requires_grad=T
 """.strip().splitlines()
 STATEMENTS += [f"{GRADIENT}torch.autograd.grad(F.{f}(x).sum(),x)[0]" for f in
                ("elu", "selu", "celu", "relu", "relu6", "hardtanh", "hardshrink", "softshrink", "hardswish", "hardsigmoid", "leaky_relu", "silu", "softsign", "tanhshrink", "softplus")]
+STATEMENTS += [f"x=torch.tensor([float('nan'),7.,-1.],requires_grad=True);torch.autograd.grad(F.{f}(x).sum(),x)[0]" for f in
+               ("elu", "selu", "celu", "relu6", "hardtanh", "hardshrink", "softshrink", "hardswish")]
 STATEMENTS += [f"{SECOND}g=torch.autograd.grad(F.{f}(x).sum(),x,create_graph=True)[0];torch.autograd.grad(g.sum(),x)[0]" for f in
                ("elu", "selu", "celu", "softplus", "silu", "gelu", "logsigmoid", "tanhshrink", "hardswish")]
 
