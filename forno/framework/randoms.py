@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 from ..core import dtype as dt
-from ..core.shape import whole
+from ..core.shape import contiguous, whole
 from ..core.state import state
 from ..cpu import memory as mem
 from ..dnn import movement as mv
@@ -211,9 +211,12 @@ def filled(self, draw):
     check_write(self)
     if is_meta(self): touched(self); return self
     shape, strides = shape_of(self), memory(self).strides
-    order = sorted(range(len(shape)), key=lambda d: -strides[d])
-    t = draw(tuple(shape[d] for d in order), order)
-    write(self, whole_write(self, read(views.permute(t, tuple(map(order.index, range(len(order))))))))
+    if strides == contiguous(shape): t = draw(shape, list(range(len(shape))))
+    else:
+        order = sorted(range(len(shape)), key=lambda d: -strides[d])
+        t = draw(tuple(shape[d] for d in order), order)
+        t = views.permute(t, tuple(map(order.index, range(len(order)))))
+    write(self, whole_write(self, read(t)))
     return self
 
 
