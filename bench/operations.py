@@ -5,9 +5,9 @@
 
 A ratio is forno's time by PyTorch's: below 1 forno is faster. Each round runs the whole list once per library, in alternating processes; a ratio is the
 median over rounds, its spread the least and the most. Every timed call ends in values: forno holds operations back, so its window is flushed
-inside the timed part. Sizes: `alone` is about 10³ elements and one flush per call; `small` the same, sixteen calls with operands of their own before one
-flush, as operations stand in programs; `medium` about 10⁵ elements (in cache), `large` 4·10⁶ (in memory), one call each. Matrix products and
-convolutions have sizes of their own (SIDES).
+inside the timed part. Sizes: `small` is about 10³ elements, `medium` 10⁵ (in cache), `large` 4·10⁶ (in memory); sixteen, four and four calls with
+operands of their own before a flush, as operations stand in programs. `alone` is small with a flush per call, as when each value is printed.
+Matrix products and convolutions have sizes of their own (SIDES).
 """
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 SIZES = ("alone", "small", "medium", "large")
-IN_A_ROW = 16
+IN_A_ROW = {"alone": 1, "small": 16, "medium": 4, "large": 4}
 BLOCK_SECONDS = 0.03
 SIDES = {                                      # shapes by size: matrices, images with their channels, matrix products, sequences of words
     "matrix": {"small": (32, 32), "medium": (320, 320), "large": (2000, 2000)},
@@ -136,7 +136,7 @@ def ends(m, y) -> list: return [t for t in (y if isinstance(y, (list, tuple)) el
 def program(m, name: str, size: str, backward: bool):
     """(a function that does the timed work, how many calls that is); None where nothing is to be differentiated."""
     letters, call = CASES[name]
-    count, size = (IN_A_ROW if size == "small" else 1), "small" if size == "alone" else size
+    count, size = IN_A_ROW[size], "small" if size == "alone" else size
     sets = [[operand(m, k, size, "A" in letters) for k in letters.split()] for _ in range(count)]
     flush = importlib.import_module("forno.framework.engine").flush if m.__name__ == "forno" else lambda: None
     if not backward:

@@ -178,7 +178,7 @@ _sparse_names.hang(Tensor, globals())
 def _remember():
     """Calls of functions and methods that work on tensors are remembered (framework.phrase), whatever layer was put around them."""
     makers = {m.__name__ for m in (_randoms, _variates, _creation)}
-    names = {k for k, m in _named.items() if m not in makers and not k.endswith("_")} | {"where", *_METHODS}
+    names = {k for k, m in _named.items() if m not in makers and not k.endswith("_")} | {"where", "fill", *_METHODS}
     for name in sorted(names):
         f, m = globals().get(name), getattr(Tensor, name, None)
         if isinstance(f, _FUNCTION) and name not in _METHODS: globals()[name] = _phrase.remembered(f)

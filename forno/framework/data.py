@@ -207,12 +207,19 @@ def values(t: Tensor) -> np.ndarray:
 def item(t: Tensor):
     """Tensor.item()."""
     n = read(t)
-    if not n.line.meta: n = realize(t)
-    elif math.prod(n.line.shape) == 1: raise RuntimeError("Tensor.item() cannot be called on meta tensors")
-    if math.prod(n.line.shape) != 1: raise RuntimeError(f"a Tensor with {math.prod(n.line.shape)} elements cannot be converted to Scalar")
-    if n.line.dtype is dt.bfloat16: return float(values(t).reshape(())[()])
+    line = n.line
+    if math.prod(line.shape) != 1: raise RuntimeError(f"a Tensor with {math.prod(line.shape)} elements cannot be converted to Scalar")
+    if line.meta: raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+    n = realize(t)
     buffer, v = place(n)
-    return np.frombuffer((ctypes.c_char * n.line.dtype.size).from_address(buffer.address + v.offset * n.line.dtype.size), n.line.dtype.code)[0].item()
+    address, kind = buffer.address + v.offset * line.dtype.size, _C_TYPES.get(line.dtype)
+    if kind is not None: return kind.from_address(address).value
+    if line.dtype is dt.bfloat16: return float(values(t).reshape(())[()])
+    return np.frombuffer((ctypes.c_char * line.dtype.size).from_address(address), line.dtype.code)[0].item()
+
+
+_C_TYPES = {dt.bool: ctypes.c_bool, dt.uint8: ctypes.c_uint8, dt.int8: ctypes.c_int8, dt.int16: ctypes.c_int16, dt.int32: ctypes.c_int32, dt.int64: ctypes.c_int64,
+            dt.float32: ctypes.c_float, dt.float64: ctypes.c_double}
 
 
 def tolist(t: Tensor): return values(t).tolist()

@@ -59,8 +59,9 @@ class Prepared:
 
 def flush():
     """Run this thread's window and open the next one."""
-    if LOCAL.run.level is None: flush_run(LOCAL.run)
-    else: LOCAL.run.level.settle()
+    run = LOCAL.run
+    if run.level is None: flush_run(run)
+    else: run.level.settle()
 
 
 def flush_run(run: Run):

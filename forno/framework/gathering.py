@@ -19,6 +19,7 @@ from . import data, functions as fn, views
 from .bind import apply, binary, constant, held, land, number
 from .modes import is_grad_enabled
 from .results import named
+from .phrase import remembered
 from .tensor import Tensor, check_write, is_meta, owned, read, without_data
 from .views import shape_of
 
@@ -122,13 +123,19 @@ def first(input) -> Tensor:
 
 def nonzero(input, *, as_tuple=False):
     """Positions of elements that aren't zero: their number is a value, so this runs the window."""
-    x = read(input)
-    counts = owned(record(ga.nonzero_count, (x,)))
-    n = int(data.values(counts).sum())
-    where = owned(record(ga.nonzero_fill, (read(input), read(counts)), n))
+    counts = _counted(input)
+    where = _found(input, counts, sum(data.tolist(counts)))
     if not as_tuple: return where
-    if not shape_of(input): return (apply(mv.full, attr=((n,), dt.int64, 0)),)
+    if not shape_of(input): return (apply(mv.full, attr=((shape_of(where)[0],), dt.int64, 0)),)
     return views.unbind(where, 1)
+
+
+@remembered
+def _counted(x): return apply(ga.nonzero_count, x)
+
+
+@remembered
+def _found(x, counts, n): return apply(ga.nonzero_fill, x, counts, attr=n)
 
 
 def where(condition, input=None, other=None):

@@ -32,8 +32,8 @@ NEW, ARGUMENT, PART, OWN, PLAINLY, MANY = range(6)       # how a result is made
 
 class Phrase:
     """`types`, `pick`, `plain`: what the arguments must be. `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
-    that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `result`: a recipe, see `made`."""
-    __slots__ = ("names", "nested", "types", "pick", "plain", "zeros", "tensors", "entering", "lines", "numbers", "end", "parts", "result", "simple", "tries")
+    that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `rare`: see `differs`. `result`: a recipe, see `made`."""
+    __slots__ = ("names", "nested", "types", "pick", "plain", "rare", "tensors", "parts", "lines", "numbers", "end", "result", "simple", "tries")
 
 
 def remembered(f, key=None):
@@ -55,14 +55,14 @@ def remembered(f, key=None):
 
 
 def flattened(args) -> list:
-    """Arguments with the members of sequences and slices in their place, each sequence's length before them."""
-    out = []
+    """Arguments with the members of sequences and slices in their place, after a length or the word slice."""
+    out: list = []
     for a in args:
         c = a.__class__
-        if c is slice: out.extend((a.start, a.stop, a.step))
+        if c is slice: out.extend((slice, a.start, a.stop, a.step))
         elif c in SEQUENCES:
             out.append(len(a))
-            out.extend(flattened(a) if any([x.__class__ in SEQUENCES for x in a]) else a)
+            out.extend(a if SEQUENCES.isdisjoint(map(type, a)) else flattened(a))
         else: out.append(a)
     return out
 
@@ -79,13 +79,11 @@ def again(p: Phrase, args, kw, run: Run):
         if tuple(kw) != p.names: return MISS
         args = (*args, *kw.values())
     elif p.names: return MISS
-    types = p.types
-    if tuple(map(type, args)) != types: return MISS
+    if tuple(map(type, args)) != p.types: return MISS
     if p.nested is not None:
         args = flattened(args)
         if tuple(map(type, args)) != p.nested: return MISS
     if p.pick is not None and p.pick(args) != p.plain: return MISS
-    if p.zeros and any([math.copysign(1.0, args[k]) < 0 for k in p.zeros]): return MISS
     before, nodes, found = run.cur, run.nodes, []
     for k, where, line, leaf, shape in p.tensors:
         t = args[k]
@@ -103,12 +101,12 @@ def again(p: Phrase, args, kw, run: Run):
             if n.line is not line: return MISS
         elif found[SAME - where] is not n: return MISS
         found.append(n)
-    if p.entering is not None and len({id(found[j]) for j in p.entering}) != len(p.entering): return MISS
     for k, view in p.parts:
         a = args[k].alias
         if a is None:
             if view is not None: return MISS
         elif a.view != view or a.leaf is not None or a.frozen or a.store.__class__ is not Storage: return MISS
+    if p.rare is not None and differs(p, args, found): return MISS
     try:
         for e, j in p.lines:
             if j < 0:
@@ -133,6 +131,12 @@ def again(p: Phrase, args, kw, run: Run):
     return made(p.result, nodes, args, {})
 
 
+def differs(p: Phrase, args, found) -> bool:
+    """What only some phrases must look at: signs of zeros, and tensors that must not be one."""
+    zeros, entering = p.rare
+    return any([math.copysign(1.0, args[k]) < 0 for k in zeros]) or len({id(found[j]) for j in entering}) != len(entering)
+
+
 def made(recipe, nodes, args, stores):
     """A result by its recipe. `stores`: memory that several results see."""
     kind = recipe[0]
@@ -143,9 +147,11 @@ def made(recipe, nodes, args, stores):
     if kind == ARGUMENT: return args[recipe[1]]
     if kind == PART:
         _, k, view, slot = recipe
-        a = share(args[k])
-        t = new(Tensor)
-        t.node, t.alias = None, Alias(a.store, view, nodes[slot], a.store.node, None, False, args[k] if a.base is None else a.base)
+        base = args[k]
+        a = base.alias or share(base)
+        t, b, store = new(Tensor), new(Alias), a.store
+        b.store, b.view, b.cache, b.seen, b.leaf, b.frozen, b.own, b.base = store, view, nodes[slot], store.node, None, False, False, base if a.base is None else a.base
+        t.node, t.alias = None, b
         return t
     if kind == OWN:
         _, content, view, slot, own, count, base = recipe
@@ -217,16 +223,15 @@ def described(args, kw, flat, tensors, operands, run: Run, place: Line, result) 
     if any([flat[k].__class__ not in PLAIN for k in plain]): return None
     p.pick = itemgetter(*plain) if plain else None
     p.plain = p.pick(flat) if plain else None
-    p.zeros = tuple([k for k in plain if flat[k].__class__ is float and flat[k] == 0])
-    if any([math.copysign(1.0, flat[k]) < 0 for k in p.zeros]): return None
+    zeros = [k for k in plain if flat[k].__class__ is float and flat[k] == 0]
+    if any([math.copysign(1.0, flat[k]) < 0 for k in zeros]): return None
     p.tensors = tuple([standing(run, k, n, j, index, start) for j, ((k, _), n) in enumerate(zip(tensors, operands))])
     entering = [j for j, (_, where, *_) in enumerate(p.tensors) if where == ENTERS]
-    p.entering = tuple(entering) if len(entering) > 1 else None
     p.lines, p.numbers, p.end = tuple(entries), run.scalars[place.nscal:], run.cur
     parts: dict[int, tuple] = {}
     p.result = recipe(result, flat, run, start, parts)
     if p.result is None or p.result[0] == PLAINLY: return None
-    p.parts = tuple(parts.items())
+    p.parts, p.rare = tuple(parts.items()), (zeros, entering) if zeros or len(entering) > 1 else None
     p.simple = p.result[1] if p.result[0] == NEW and not p.result[2] else None
     return p
 

@@ -36,6 +36,20 @@ class Storage:
     def version(self): return self.clock[0]
 
 
+class Peers:
+    """Storages of one memory that are still there (a WeakSet, of which most live for a moment)."""
+    __slots__ = ("refs",)
+
+    def __init__(self, s: Storage): self.refs = [weakref.ref(s)]
+    def __iter__(self): return iter([s for r in self.refs if (s := r()) is not None])
+    def __len__(self): return len([r for r in self.refs if r() is not None])
+    def __contains__(self, s): return any([r() is s for r in self.refs])
+
+    def add(self, s: Storage):
+        if len(self.refs) > 1: self.refs = [r for r in self.refs if r() is not None]
+        self.refs.append(weakref.ref(s))
+
+
 class Lens:
     """A Storage read as elements of another dtype. It answers as a Storage does: reads, writes and views through it need not know."""
     __slots__ = ("base", "dtype", "content", "seen", "kept", "__weakref__")
@@ -304,7 +318,7 @@ def data_of(t: Tensor) -> Tensor:
 def peer(s: Storage | Lens) -> Storage | Lens:
     """Another storage of the same memory, without history."""
     if s.__class__ is Lens: return Lens(peer(s.base), s.dtype)
-    if s.peers is None: s.peers = weakref.WeakSet([s])
+    if s.peers is None: s.peers = Peers(s)
     p = Storage(bare(s.node) if s.node.line.grad and outside(s.node) else cut(s.node), s.clock)
     p.shape, p.peers, p.exposed = s.shape, s.peers, s.exposed
     s.peers.add(p)

@@ -11,6 +11,7 @@ A **Run** is the open window of one thread: the current line, its nodes by slot,
 """
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import threading
@@ -58,7 +59,8 @@ class Slice:
     __slots__ = ("buffer", "view", "start", "shape")
 
     def __init__(self, buffer, view: View, size: int):
-        self.buffer, self.view, self.shape, self.start = buffer, view, view._replace(offset=0), view.offset * size
+        offset = view.offset
+        self.buffer, self.view, self.shape, self.start = buffer, view, view._replace(offset=0) if offset else view, offset * size
 
     @property
     def exposed(self): return self.buffer.exposed
@@ -125,7 +127,7 @@ class Run:
         self.cur, self.grad, self.inference = _root(grad, inference), grad, inference
         self.nodes, self.scalars, self.inputs, self.freed = [], [], {}, []
         self.held = []                         # nodes that were replaced in place, and that only this list keeps
-        self.id = next_id()
+        self.id = next(_ids)
         self.unmemo = self.eager = False
 
     def detach(self) -> Run:
@@ -145,12 +147,7 @@ class Stats:
     def __repr__(self): return " ".join(f"{k}={getattr(self, k)}" for k in self.__slots__)
 
 
-_ids = [0]
-
-
-def next_id() -> int:
-    _ids[0] += 1
-    return _ids[0]
+_ids = itertools.count(1)
 
 
 def blank(op) -> Line:
@@ -170,8 +167,9 @@ _roots: dict[tuple, Line] = {}
 
 def _root(grad: bool, inference: bool) -> Line:
     key = grad, inference, state.default_dtype            # a window starts in the ambient state that the one before it ended in
-    if key not in _roots: _roots[key] = blank(ROOT)
-    return _roots[key]
+    root = _roots.get(key)
+    if root is None: root = _roots[key] = blank(ROOT)
+    return root
 
 
 def drop_trie():

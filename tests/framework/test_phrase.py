@@ -8,6 +8,7 @@ import torch
 import forno
 from forno.framework import phrase
 from forno.framework.engine import flush
+from forno.graph.line import LOCAL, drop_trie
 
 CALLS = {
     "one tensor": "m.softmax(x, 1)", "keyword": "x.sum(dim=1, keepdim=True)", "scalars": "m.clamp(x, -0.5, 0.25)", "two tensors": "m.nn.functional.linear(x, y)",
@@ -27,7 +28,10 @@ def given(m, seed):
 
 @pytest.fixture
 def hits(monkeypatch):
-    """How many calls were said again."""
+    """How many calls were said again, in a program that no other test began."""
+    flush()
+    drop_trie()
+    LOCAL.run.open(LOCAL.run.grad, LOCAL.run.inference)
     count, again = [0], phrase.again
 
     def counted(*args):
@@ -188,7 +192,6 @@ def test_an_interrupt_leaves_the_window_whole():
                 raise KeyboardInterrupt
             super().append(n)
 
-    from forno.graph.line import LOCAL
     for k in range(5):
         flush()
         if k == 4: LOCAL.run.nodes = Struck()
