@@ -18,8 +18,8 @@ from ..graph.line import Poison, record
 from . import data, functions as fn, views
 from .bind import apply, binary, constant, held, land, number
 from .modes import is_grad_enabled
-from .results import named
 from .phrase import remembered
+from .results import named
 from .tensor import Tensor, check_write, is_meta, owned, read, without_data
 from .views import shape_of
 
