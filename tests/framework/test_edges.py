@@ -101,6 +101,7 @@ CASES = {
     **{f"{f} of {a} and {b}, {n}": lambda m, f=f, a=a, b=b, n=n: getattr(m, f)(full(m, n, a), full(m, n, b))
        for f in ("fmax", "fmin") for a, b in ((0.0, -0.0), (-0.0, 0.0), (NAN, -0.0)) for n in (1, 40)},
     **{f"the {p} norm's gradient at NaN": lambda m, p=p: m.autograd.grad(m.linalg.vector_norm(x := m.tensor([1.0, NAN, -2.0], requires_grad=True), p).sum(), x) for p in (INF, -INF)},
+    "acosh's gradient outside of its domain": lambda m: m.autograd.grad(m.acosh(x := m.tensor([-1.5, -1.0, 0.5, 1.0, 2.0], requires_grad=True)).sum(), x),
     **{f"relu of {x}": lambda m, x=x: m.relu(full(m, 40, x)) for x in (0.0, -0.0, NAN, -INF)},
     **{f"clamp of {x} at {k}": lambda m, x=x, k=k: (m.clamp(full(m, 40, x), k, 1.0), m.clamp(full(m, 40, x), -1.0, k)) for x in (0.0, -0.0, NAN) for k in (0.0, -0.0)},
 }
