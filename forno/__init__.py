@@ -20,5 +20,6 @@ from .jit import Future, fork, wait
 from .nn.aten import *
 
 torch = _sys.modules[__name__]                 # PyTorch's package holds its own name, too
+_dynamo = compiler                             # … and its tracer, which scripts reset and configure
 __version__ = "0.1.0"
 __version__, torch_version = compat.versions(__version__)

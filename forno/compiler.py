@@ -2,6 +2,7 @@
 so compile gives back what it gets."""
 from __future__ import annotations
 
+import contextlib
 import functools
 
 
@@ -22,3 +23,28 @@ def list_backends(exclude_tags=()) -> list[str]: return []
 def allow_in_graph(fn): return fn
 def assume_constant_result(fn): return fn
 def set_stance(stance="default", **kw): """There is one stance."""
+def mark_dynamic(t, index, **kw): """Every size may vary."""
+def mark_static(t, index=None): """Sizes are no part of compiled code here."""
+def graph_break(msg=""): """Nothing is traced that could be broken."""
+
+
+class _Config:
+    """torch._dynamo.config: settings of PyTorch's tracer, which scripts set; they are kept and change nothing."""
+
+    def __init__(self): self.suppress_errors, self.verbose, self.cache_size_limit, self.recompile_limit = False, False, 8, 8
+
+    def patch(self, changes=None, **more):
+        """A context in which settings are others."""
+        changes, before = {**(changes or {}), **more}, dict(vars(self))
+
+        @contextlib.contextmanager
+        def patched():
+            vars(self).update(changes)
+            try: yield
+            finally:
+                vars(self).clear()
+                vars(self).update(before)
+        return patched()
+
+
+config = _Config()

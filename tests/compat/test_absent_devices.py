@@ -109,6 +109,9 @@ def test_jit_and_compile_give_back_what_they_get():
     assert forno.compile(f) is f and forno.compile(m, mode="max-autotune") is m and forno.compile(fullgraph=True)(f) is f and forno.jit.script(m) is m
     assert forno.jit.trace(f, forno.ones(1)) is f and forno.jit.ignore(f) is f and forno.jit.ignore(drop=True)(f) is f and forno.jit.wait(forno.jit.fork(f, 1)) == 2
     assert not isinstance(m, forno.jit.ScriptModule) and forno.compiler.disable(f) is f
+    forno._dynamo.reset()
+    with forno._dynamo.config.patch(suppress_errors=True): assert forno._dynamo.config.suppress_errors
+    assert not forno._dynamo.config.suppress_errors
     with pytest.raises(TypeError): forno.compile(3)
     with pytest.raises(NotImplementedError, match="state_dict"): forno.jit.save(m, "x")
     with pytest.raises(NotImplementedError, match="state_dict"): forno.jit.load("x")
