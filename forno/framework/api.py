@@ -15,7 +15,7 @@ from .modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mo
 from .engine import flush as _flush
 from .interchange import asarray, from_dlpack, frombuffer, to_dlpack
 from .printing import set_printoptions
-from .size import Size, channels_last, channels_last_3d, contiguous_format, device, layout, memory_format, preserve_format, sparse_bsc, sparse_bsr, sparse_coo, sparse_csc, sparse_csr, strided
+from .size import placed as _placed, Size, channels_last, channels_last_3d, contiguous_format, device, layout, memory_format, preserve_format, sparse_bsc, sparse_bsr, sparse_coo, sparse_csc, sparse_csr, strided
 from .tensor import Tensor
 
 for _t in _dt.BY_NAME.values(): globals()[_t.name] = _t
@@ -168,6 +168,7 @@ def _entitle():
         if hasattr(Tensor, name): setattr(Tensor, name, _gradfn.entitled(getattr(Tensor, name), title))
 
 
+tensor, as_tensor, scalar_tensor, empty_strided, empty_permuted = map(_placed, (tensor, as_tensor, scalar_tensor, empty_strided, empty_permuted))
 _operators(Tensor)
 _entitle()
 _offer(_sparse, f="sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_compressed_tensor",

@@ -14,6 +14,7 @@ from ..graph.line import LOCAL
 from . import views
 from .bind import land
 from .sharing import resize_
+from .size import CPU, DEFAULT
 from .tensor import Tensor, check_write, memory, read, root
 
 MAKERS = frozenset(("arange", "range", "empty", "eye", "full", "linspace", "logspace", "ones", "zeros", "rand", "randn", "randint", "randperm"))
@@ -33,6 +34,7 @@ def with_out(f, name: str, arity: int | None = None):
     elif name in MAKERS or name.endswith("_like"):
         def call(*args, out=None, **kw):
             if out is not None: return written(f, name, args, kw, out)
+            if DEFAULT.stack[-1] is not CPU and name in MAKERS and kw.get("device") is None: kw["device"] = DEFAULT.stack[-1]
             t = f(*args, **kw)
             if t.node is not None: t.node.line.free = False    # somebody asked for it on this device
             return t

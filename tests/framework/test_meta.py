@@ -90,9 +90,10 @@ def test_default_device():
         with lib.device("meta"):
             made = [lib.empty(2), lib.ones(3), lib.tensor([1.0]), lib.arange(3), lib.rand(2), lib.zeros(2, device="cpu"), lib.nn.Linear(2, 3).weight, lib.get_default_device()]
             with lib.device("cpu"): made.append(lib.ones(1))
-            made.append(lib.ones_like(lib.ones(2, device="cpu")))
+            c = lib.ones(2, 2, device="cpu")
+            made += [lib.ones_like(c), lib.tril(c) @ c, c.quantile(0.5), lib.nn.functional.cross_entropy(c, lib.tensor([0, 1], device="cpu"))]
         made.append(lib.ones(1))
-        assert [str(getattr(x, "device", x)) for x in made] == ["meta"] * 5 + ["cpu"] + ["meta"] * 2 + ["cpu"] * 3
+        assert [str(getattr(x, "device", x)) for x in made] == ["meta"] * 5 + ["cpu"] + ["meta"] * 2 + ["cpu"] * 6
         lib.set_default_device("meta")
         try: assert lib.ones(2).is_meta and str(lib.get_default_device()) == "meta"
         finally: lib.set_default_device(None)
