@@ -39,7 +39,7 @@ COMPUTED = (
     ("unique unique_consecutive", None, "the derivative for", "values are gathered, and a gather has a gradient"),
     ("embedding", (torch.complex64, torch.complex128), "embedding does not support automatic differentiation", "rows are added up, whatever their type"),
     ("where", None, "input_is_complex == grad_is_complex", "an assertion of PyTorch's own, not meant for users"),
-    ("acosh arccosh", None, "the derivative for 'inplace version of acosh'", "the result is as good as out of place"),
+    ("acosh arccosh atanh arctanh asinh arcsinh", None, "the derivative for 'inplace version of", "the gradient is that of the function out of place"),
     ("linalg.eig", None, "linalg_eig_backward: The eigenvectors", "PyTorch tests whether a gradient depends on the phases of eigenvectors"),
     ("kron nn.functional.max_unpool3d", None, "view size is not compatible", "PyTorch makes a view of a copy of its own that isn't row-major"),
 )
