@@ -8,7 +8,7 @@ from .views import shape_of
 
 def basis(A, q, niter):
     """q orthonormal columns that span nearly what A's q largest singular vectors span. (…, m, n) -> (…, m, q)"""
-    Q = linalg.qr(fn.matmul(A, randoms.randn(shape_of(A)[-1], q, dtype=A.dtype)))[0]
+    Q = linalg.qr(fn.matmul(A, randoms.randn(shape_of(A)[-1], q, dtype=A.dtype, device=A.device)))[0]
     for _ in range(niter):                     # a power of A tells large and small singular values further apart
         Q = linalg.qr(fn.matmul(H(A), Q))[0]
         Q = linalg.qr(fn.matmul(A, Q))[0]

@@ -352,9 +352,9 @@ def _make(run, cur, op, ins, attr, key) -> Line:
 
 
 def refuse_devices(op, lines):
-    """Elementwise rows and cat take operands of one device, and 0-d tensors and constants of forno's own from any."""
+    """Rows take operands of one device, and 0-d tensors and constants of forno's own from any. Those that look up places take indices from any, too."""
     there = [l.meta for l in lines if l.__class__ is Line and (l.meta or l.shape and not l.free)]
-    if all(there) or op.kind != "elementwise" and op.name != "cat": return
+    if all(there) or op.kind not in ("elementwise", "contract", "composite") and op.name != "cat": return
     found, expected = ("cpu", "meta") if there[0] else ("meta", "cpu")
     raise RuntimeError(f"Tensor on device {found} is not on the expected device {expected}!")
 

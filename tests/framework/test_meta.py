@@ -9,7 +9,7 @@ import torch
 import forno
 
 LIBRARIES = (torch, forno)
-RESULTS = """m; m + 1; m + c0; c0 + m; m * m; m @ m.t(); torch.matmul(m, c.t()); m.sum(); m.sum(1, keepdim=True); m.mean(0); m.t(); m.t() + 1; m.t().contiguous(); m[0]; m[:, 1:]; m[None]
+RESULTS = """m; m + 1; m + c0; c0 + m; m * m; m @ m.t(); m.sum(); m.sum(1, keepdim=True); m.mean(0); m.t(); m.t() + 1; m.t().contiguous(); m[0]; m[:, 1:]; m[None]
 m[torch.tensor([0])]; m[torch.tensor([0], device="meta")]; torch.cat([m, m]); torch.stack([m, m]); torch.where(m > 0, m, c0); torch.zeros_like(m); torch.zeros_like(m.t()); torch.rand_like(m)
 torch.empty_like(c, device="meta"); torch.randn_like(m, device="cpu"); m.new_zeros(3); m.new_tensor([1.]); m.new_empty(2); m.new_full((2,), 3); c.new_empty(2, device="meta"); m.new_ones(2, device="cpu")
 torch.tensor([1., 2.], device="meta"); torch.as_tensor([1], device="meta"); torch.arange(4, device="meta"); torch.arange(1., 2., 0.3, device="meta"); torch.eye(3, device="meta"); torch.linspace(0, 1, 3, device="meta")
@@ -40,7 +40,9 @@ def test_what_is_known_of_a_result(text): assert result(torch, text) == result(f
 
 
 ERRORS = """m + c; c + m; torch.rand(2, 3) + m; torch.cat([m, c]); torch.where(c > 0, m, m); m.item(); m[0, 0].item(); bool(m[0, 0]); float(m[0, 0]); int(m[0, 0]); m.tolist(); m.numpy(); m.cpu(); m.to("cpu"); m.to(c)
-m.nonzero(); m[m > 0]; m.unique(); c.copy_(m); c[0].copy_(m[0]); m.pin_memory(); m.backward(); setattr(c, "data", m); setattr(m, "data", c); m.cuda(); torch.nn.Linear(2, 2, device="meta").to("cpu"); torch.masked_select(m, m > 0)"""
+m.nonzero(); m[m > 0]; m.unique(); c.copy_(m); c[0].copy_(m[0]); m.pin_memory(); m.backward(); setattr(c, "data", m); setattr(m, "data", c); m.cuda(); torch.nn.Linear(2, 2, device="meta").to("cpu"); torch.masked_select(m, m > 0)
+torch.nn.Linear(3, 4, device="meta")(c); torch.addmm(m[0], c, torch.empty(3, 3, device="meta")); torch.nn.functional.layer_norm(c, (3,), m[0], m[0]); torch.nn.functional.batch_norm(c, m[0], m[0])
+torch.nn.functional.mse_loss(m, c); torch.nn.functional.linear(torch.ones(2, 2, 3), m, m[:, 0])"""
 
 
 @pytest.mark.parametrize("text", [t.strip() for t in ERRORS.replace("\n", ";").split(";")])
