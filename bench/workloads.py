@@ -11,6 +11,7 @@ import sys
 import time
 
 import numpy as np
+from programs import PROGRAMS
 
 STEP_SECONDS = 0.6                             # how long one timing block lasts, at least
 
@@ -152,7 +153,7 @@ def finisher(torch):
     return importlib.import_module("forno.framework.engine").flush if torch.__name__ == "forno" else lambda: None
 
 
-WORKLOADS = {f.__name__: f for f in (cnn, mlp, mlp_sgd, pointwise, softmax, layer_norm, conv, matmul, lstm, tiny)}
+WORKLOADS = {f.__name__: f for f in (cnn, mlp, mlp_sgd, pointwise, softmax, layer_norm, conv, matmul, lstm, tiny)} | PROGRAMS
 
 
 def main(library: str, name: str):
