@@ -153,7 +153,7 @@ class Conv:
     """One of a convolution's three products, NC(D)(H)W, always three spatial axes (missing ones have length 1).
 
     which = 'forward' (x, w → y), 'input' (dy, w → dx) or 'weight' (dy, x → dw). Operand dims as in torch: x (n, c, *in), w (k, c/groups, *taps), y (n, k, *out).
-    All operands are contiguous. bias (forward only): operand 3 when `bias`.
+    All operands are contiguous. bias (forward only): operand 3 when `bias`. `alike`: the same bits whatever the number of threads.
     """
     which: str
     n: int
@@ -170,6 +170,7 @@ class Conv:
     bias: bool
     operands: tuple[Operand, ...]
     label: str = ""
+    alike: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ import warnings
 from ..core import dtype as dt
 from ..core.errors import OutOfMemoryError
 from ..core.state import state
+from ..graph.line import ambient
+from .engine import flush
 from .size import get_default_device, set_default_device
 
 
@@ -25,7 +27,14 @@ class Settings:
 AUTOCAST_DTYPES = {"cpu": dt.bfloat16, "cuda": dt.float16, "xpu": dt.float16, "mps": dt.float16}
 
 
-def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False): state.deterministic, Settings.deterministic_warn_only = bool(mode), bool(warn_only)
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False):
+    """On: results don't depend on the number of threads either. (They never differ from run to run.)"""
+    if bool(mode) is not state.deterministic:
+        flush()                                # what was recorded before is planned under the setting it had
+        ambient(("deterministic", bool(mode)))
+    state.deterministic, Settings.deterministic_warn_only = bool(mode), bool(warn_only)
+
+
 def are_deterministic_algorithms_enabled() -> bool: return state.deterministic
 def is_deterministic_algorithms_warn_only_enabled() -> bool: return Settings.deterministic_warn_only
 def get_deterministic_debug_mode() -> int: return 0 if not state.deterministic else 1 if Settings.deterministic_warn_only else 2

@@ -166,7 +166,7 @@ _roots: dict[tuple, Line] = {}
 
 
 def _root(grad: bool, inference: bool) -> Line:
-    key = grad, inference, state.default_dtype            # a window starts in the ambient state that the one before it ended in
+    key = grad, inference, state.default_dtype, state.deterministic          # a window starts in the ambient state that the one before it ended in
     root = _roots.get(key)
     if root is None: root = _roots[key] = blank(ROOT)
     return root

@@ -55,7 +55,7 @@ def build(c: Conv) -> Launch:
         kept = max(-(-at_once // max(per, 1)), 1) * per if per * room * 8 <= PLAN_BYTES else at_once
         values = dict(source, **shape, period=g, period_panels=max(per, 1), panels_total=c.n // g * per + -(-(c.n % g) * pixels // t.columns),
                       plans=max(kept, 1), plan_words=room, taps=n, block=max(block, 1), panels_at_once=at_once, a_off=packed,
-                      ordered=int(c.which == "forward"))
+                      ordered=int(c.alike if c.which == "weight" else c.which == "forward"))
         parts.append((values, tap_list))
         packed += c.groups * -(-m // t.rows) * (channels * n * t.rows + PAD)
     kernels = micro(t.acc)

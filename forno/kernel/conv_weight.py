@@ -5,7 +5,7 @@
 Comes in: an element type. Goes out: the address of `weight(ctx, vals, words, w)`; w are images.WORDS, PART, TAPs.
 Rows of the matrix product are (channel, tap), read unpacked from panels of shifted images, which hold pixels side by side; columns are k. So only dy
 is transposed while it is packed, and the sums (every thread's own, in blocks of channels) once in the end. Threads share out channels, or pixels
-when there are few channels; then their sums are added in the order of the threads.
+when there are few channels; then their sums are added in the order of the threads, unless the result may not depend on their number (`ordered`).
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def driver(stored: dt.dtype) -> tuple[int, str]:
         with p.if_(W["stage"].ne(0)): meet(p, ctx)
         r, own = Record(p, part, PART), p.offset(p.read_pointer(ctx, 2), W["shared_a"], T)
         channels, panels, alone = W["groups"] * W["channels"], r["panels_total"], W["alone"].ne(0)
-        by_channel = p.or_(nt.eq(1), p.both(channels >= nt * 8, channels * r["taps"] >= nt * 128))
+        by_channel = p.or_(p.or_(nt.eq(1), r["ordered"].ne(0)), p.both(channels >= nt * 8, channels * r["taps"] >= nt * 128))
 
         def sums(c_lo, c_hi, j_lo, j_hi):
             p.otherwise(alone, lambda: p.run("alone", ctx, w, part, dy, source, own, c_lo, c_hi, j_lo, j_hi),

@@ -6,6 +6,7 @@ import math
 from ..core import kernels as k
 from ..core.graph import Scalar, Value
 from ..core.shape import contiguous, expand_strides, whole
+from ..core.state import state
 from .layout import Layout
 from .loops import NUMBER_DTYPE
 from .values import numel
@@ -70,7 +71,7 @@ def conv(v: Value) -> k.Conv:
     operands = modes(*v.ins[:2], result=v) + tuple([k.Operand(b.dtype, "r") for b in v.ins[2:]])
     sizes = three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1)
     return k.Conv(which, x.shape[0], x.shape[1], w.shape[0], spec.groups, *sizes,
-                  three(spec.stride, 1), three(spec.padding, 0), three(spec.dilation, 1), v.dtype, len(v.ins) > 2, operands, v.op.name)
+                  three(spec.stride, 1), three(spec.padding, 0), three(spec.dilation, 1), v.dtype, len(v.ins) > 2, operands, v.op.name, state.deterministic)
 
 
 # ---- the rest
