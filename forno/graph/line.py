@@ -11,7 +11,6 @@ A **Run** is the open window of one thread: the current line, its nodes by slot,
 """
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 import threading
@@ -127,7 +126,8 @@ class Run:
         self.cur, self.grad, self.inference = _root(grad, inference), grad, inference
         self.nodes, self.scalars, self.inputs, self.freed = [], [], {}, []
         self.held = []                         # nodes that were replaced in place, and that only this list keeps
-        self.id = next(_ids)
+        _ids[0] += 1
+        self.id = _ids[0]
         self.unmemo = self.eager = False
 
     def detach(self) -> Run:
@@ -147,7 +147,7 @@ class Stats:
     def __repr__(self): return " ".join(f"{k}={getattr(self, k)}" for k in self.__slots__)
 
 
-_ids = itertools.count(1)
+_ids = [0]                                     # windows so far
 
 
 def blank(op) -> Line:
@@ -167,9 +167,10 @@ _roots: dict[tuple, Line] = {}
 
 def _root(grad: bool, inference: bool) -> Line:
     key = grad, inference, state.default_dtype, state.deterministic          # a window starts in the ambient state that the one before it ended in
-    root = _roots.get(key)
-    if root is None: root = _roots[key] = blank(ROOT)
-    return root
+    try: return _roots[key]
+    except KeyError:
+        root = _roots[key] = blank(ROOT)
+        return root
 
 
 def drop_trie():

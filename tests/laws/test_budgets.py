@@ -12,13 +12,13 @@ import pytest
 
 from .tree import ROOT
 
-FIRST = {"files": 8, "python": 46, "builtin": 53}                # `a + b`, never seen before, up to the line (nothing runs yet)
+FIRST = {"files": 8, "python": 44, "builtin": 53}                # `a + b`, never seen before, up to the line (nothing runs yet)
 WARM = {"python": 1, "builtin": 3}                               # each further `a + b` of a known program
-FLUSH = {"python": 11, "builtin": 6}                             # a known window, from flush() to the native call and back
+FLUSH = {"python": 10, "builtin": 6}                             # a known window, from flush() to the native call and back
 PER_LINE = {                                                     # Python calls per line that a warm step walks
-    "chain of 100 pointwise operations": 0.75, "chain of 100 pointwise operations, split": 2.1,
-    "MLP with Adam": 7.6, "MLP with Adam, split": 7.7,
-    "LSTM, 20 steps": 1.1, "LSTM, 20 steps, split": 2.0,
+    "chain of 100 pointwise operations": 0.7, "chain of 100 pointwise operations, split": 2.1,
+    "MLP with Adam": 5.1, "MLP with Adam, split": 5.5,
+    "LSTM, 20 steps": 0.6, "LSTM, 20 steps, split": 1.6,
 }
 IMPORT_SECONDS = 0.3                                             # CPU time of `import forno`, beyond NumPy and llvmlite
 IMPORT_MEGABYTES = 30                                            # resident memory, likewise
