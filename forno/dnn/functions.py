@@ -86,7 +86,8 @@ sinh = fn("sinh", lambda b, x: b.sinh(x), np.sinh, lambda g, o, x: times(g, x.ro
 cosh = fn("cosh", lambda b, x: b.cosh(x), np.cosh, lambda g, o, x: times(g, x.row(sinh)))
 tanh = fn("tanh", lambda b, x: b.tanh(x), np.tanh, lambda g, o, x: times(g, 1 - o * o), "o")
 asinh = fn("asinh", lambda b, x: b.asinh(x), np.arcsinh, lambda g, o, x: times(g, (x * x + 1).row(rsqrt)), names="asinh arcsinh")
-acosh = fn("acosh", lambda b, x: b.acosh(x), np.arccosh, lambda g, o, x: times(g, (x - 1).row(rsqrt) * (x + 1).row(rsqrt) if x.dtype.is_complex else (x * x - 1).row(rsqrt)), names="acosh arccosh")
+acosh = fn("acosh", lambda b, x: b.acosh(x), np.arccosh,
+           lambda g, o, x: times(g, (x - 1).row(rsqrt) * (x + 1).row(rsqrt) if x.dtype.is_complex else (x * x - 1).row(rsqrt)), names="acosh arccosh")
 atanh = fn("atanh", lambda b, x: b.atanh(x), np.arctanh, lambda g, o, x: over(g, 1 - x * x), names="atanh arctanh")
 sigmoid = fn("sigmoid", wide(lambda b, x: b.div(1, b.add(1, b.exp(b.neg(x))))), _sigmoid, lambda g, o, x: times(g, (1 - o) * o), "o",
              "sigmoid special.expit")
