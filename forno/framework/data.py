@@ -80,6 +80,24 @@ def array_of(n: Node) -> np.ndarray:
     return np.ndarray(v.shape, code, (ctypes.c_char * buffer.nbytes).from_address(buffer.address), v.offset * size, [s * size for s in v.strides])
 
 
+KNOWN = 1 << 16                                # elements up to which looking at them is cheap
+
+
+def known(t: Tensor):
+    """The values of a small tensor that was computed already, or None."""
+    n = read(t)
+    if n.buf is None or n.buf.__class__ is Poison or not 0 < math.prod(n.line.shape) <= KNOWN: return None
+    return array_of(n)
+
+
+def look(t: Tensor, check):
+    """check(values) of a small tensor whose values are known. A call that is said again from memory makes it with the tensor it is given then."""
+    checks = LOCAL.run.checks
+    if checks is not None: checks.append((t, check))
+    values = known(t)
+    if values is not None: check(values)
+
+
 def own_memory(t: Tensor):
     """(buffer, View) where t itself lies, in memory that is the tensor's storage and nothing else's. Values may share buffers; storages may not."""
     LOCAL.run.stats.looks += 1

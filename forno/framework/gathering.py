@@ -14,7 +14,7 @@ from ..dnn import movement as mv
 from ..dnn import reduce as rd
 from ..dnn import scan as sc
 from ..dnn import sort as so
-from ..graph.line import Poison, record
+from ..graph.line import record
 from . import data, functions as fn, views
 from .bind import apply, binary, constant, held, land, number
 from .modes import is_grad_enabled
@@ -28,30 +28,20 @@ multiply = binary(ew.mul)
 
 
 # ---------------------------------------------------------------- indices out of range
-KNOWN = 1 << 16                                # indices up to which looking at them is cheap
-
-
-def known(index: Tensor):
-    """The values of a small tensor that was computed already, or None."""
-    n = read(index)
-    if n.buf is None or n.buf.__class__ is Poison or not 0 < math.prod(n.line.shape) <= KNOWN: return None
-    return data.array_of(n)
-
-
 def inside(op, index: Tensor, axis: int, size: int, low: int, attr=None, ndim: int = 2):
     """A small index tensor whose values are there already is checked now, where the user stands; others by the kernel, at the flush."""
-    values = known(index)
-    if values is None: return
-    for found in (int(values.min()), int(values.max())):
-        if not low <= found < size: raise ga.out_of_range(op, attr, axis, found, size, ndim)
+    def check(values):
+        for found in (int(values.min()), int(values.max())):
+            if not low <= found < size: raise ga.out_of_range(op, attr, axis, found, size, ndim)
+    data.look(index, check)
 
 
 def claimed(x: Tensor, low, high, error: type, text: str) -> Tensor:
     """x, which PyTorch demands to be from low to high; `text` as in dnn/claims.py. Small integers that are known are looked at now."""
-    values = known(x) if x.dtype.category == dt.INT else None
-    if values is not None:
+    def check(values):
         wrong = np.flatnonzero((values < low) | (values > high))
         if wrong.size: raise cl.refusal((error, text), values, low, high)
+    if x.dtype.category == dt.INT: data.look(x, check)
     return apply(cl.within, x, low, high, attr=(error, text))
 
 

@@ -21,7 +21,7 @@ from ..dnn import recipes as rc
 from ..dnn.contract import ConvSpec
 from ..dnn.pool import Window
 from ..graph.line import record
-from . import arrange, complexes, functions as fn, gathering, randoms, views
+from . import arrange, complexes, data, functions as fn, gathering, randoms, views
 from .lookup import lookup
 from .modes import no_grad
 from .bind import apply, binary, constant
@@ -334,10 +334,11 @@ def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=
 
 def check_targets(target, classes: int, ignore: int):
     """Class indices of a loss that are small and known already are checked where the user stands; others by the kernel, at the flush."""
-    found = gathering.known(target)
-    if found is None: return
-    wrong = found[(found != ignore) & ((found < 0) | (found >= classes))]
-    if wrong.size: raise IndexError(f"Target {int(wrong.reshape(-1)[0])} is out of bounds.")
+    def check(found):
+        if 0 <= found.min() and found.max() < classes: return
+        wrong = found[(found != ignore) & ((found < 0) | (found >= classes))]
+        if wrong.size: raise IndexError(f"Target {int(wrong.reshape(-1)[0])} is out of bounds.")
+    data.look(target, check)
 
 
 def class_index(index, classes: int, error=IndexError, text="Target {x} is out of bounds."):

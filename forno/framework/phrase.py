@@ -17,6 +17,7 @@ from operator import itemgetter
 from ..core import errors
 from ..core.dtype import dtype
 from ..graph.line import BACKWARD, INPUT, LOCAL, ODD, Leaf, Line, Node, Run, Slice, new
+from .data import look
 from .layouts import OTHERS
 from .size import Size, device, layout, memory_format
 from .tensor import Alias, Storage, Tensor, read, share, version
@@ -32,8 +33,8 @@ NEW, ARGUMENT, PART, OWN, PLAINLY, MANY = range(6)       # how a result is made
 
 class Phrase:
     """`types`, `pick`, `plain`: what the arguments must be. `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
-    that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `rare`: see `differs`. `result`: a recipe, see `made`."""
-    __slots__ = ("names", "nested", "types", "pick", "plain", "rare", "tensors", "parts", "lines", "numbers", "end", "result", "simple", "tries")
+    that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `checks`: (position, check of known values). `rare`: see `differs`. `result`: a recipe, see `made`."""
+    __slots__ = ("names", "nested", "types", "pick", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "tries")
 
 
 def remembered(f, key=None):
@@ -107,6 +108,7 @@ def again(p: Phrase, args, kw, run: Run):
             if view is not None: return MISS
         elif a.view != view or a.leaf is not None or a.frozen or a.store.__class__ is not Storage: return MISS
     if p.rare is not None and differs(p, args, found): return MISS
+    for k, check in p.checks: look(args[k], check)
     try:
         for e, j in p.lines:
             if j < 0:
@@ -185,11 +187,15 @@ def first(f, key, args, kw, run: Run):
     if old is not MISS:
         r = again(old, args, kw, run)
         if r is not MISS: return r
+    outer, run.checks = run.checks, []
     state = run.id, stats.lines, stats.looks, errors.warned[0], run.grad, run.inference, len(run.freed), [version(a) for _, a in tensors]
-    result = f(*args, **kw)
+    try: result = f(*args, **kw)
+    finally:
+        checks, run.checks = run.checks, outer
+        if outer is not None: outer.extend(checks)
     if stats.lines != state[1]: return result  # a new program: its lines cost more than any call
     same = run is LOCAL.run and state == (run.id, stats.lines, stats.looks, errors.warned[0], run.grad, run.inference, len(run.freed), [version(a) for _, a in tensors])
-    p = described(args, kw, flat, tensors, nodes, run, place, result) if same and not run.eager else None
+    p = described(args, kw, flat, tensors, nodes, run, place, result, checks) if same and not run.eager else None
     if p is not None:
         p.tries = 1 if old is MISS else old.tries + 1
         if p.tries > TRIES: p = None
@@ -198,7 +204,7 @@ def first(f, key, args, kw, run: Run):
     return result
 
 
-def described(args, kw, flat, tensors, operands, run: Run, place: Line, result) -> Phrase | None:
+def described(args, kw, flat, tensors, operands, run: Run, place: Line, result, checks) -> Phrase | None:
     """What a call recorded after `place`; None if it can't be said again."""
     lines, e, start = [], run.cur, place.nslots
     while e is not place:
@@ -231,6 +237,7 @@ def described(args, kw, flat, tensors, operands, run: Run, place: Line, result) 
     parts: dict[int, tuple] = {}
     p.result = recipe(result, flat, run, start, parts)
     if p.result is None or p.result[0] == PLAINLY: return None
+    p.checks = tuple([(k, check) for t, check in checks for k, a in tensors if a is t])
     p.parts, p.rare = tuple(parts.items()), (zeros, entering) if zeros or len(entering) > 1 else None
     p.simple = p.result[1] if p.result[0] == NEW and not p.result[2] else None
     return p

@@ -113,11 +113,11 @@ NO_DATA = 8                                    # … and that it is on device "m
 
 
 class Run:
-    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "held", "id", "unmemo", "grad", "inference", "hold", "stats", "eager", "level", "saving")
+    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "held", "id", "unmemo", "grad", "inference", "hold", "stats", "eager", "level", "saving", "checks")
 
     def __init__(self):
         self.stats, self.level = Stats(), None             # level: a function under vmap records here (framework.batching)
-        self.saving = None                     # hooks on kept values (framework.saving)
+        self.saving = self.checks = None       # hooks on kept values (framework.saving); checks of values made by a call that may be remembered
         self.id, self.hold = 0, 0
         self.open(True, False)
 

@@ -201,3 +201,16 @@ def test_an_interrupt_leaves_the_window_whole():
             assert len(LOCAL.run.nodes) == LOCAL.run.cur.nslots
             LOCAL.run.nodes = list(LOCAL.run.nodes)
             np.testing.assert_allclose(forno.nn.functional.softplus(forno.softmax(x, 0)).numpy(), np.log1p(np.exp(1 / 3)).repeat(3), rtol=1e-6)
+
+
+def test_values_are_checked_each_time():
+    """Wrong indices are refused where the call is, whoever made it before with right ones."""
+    F, x = forno.nn.functional, forno.ones(4, 3)
+    right, wrong = forno.tensor([0, 1, 2, 1]), forno.tensor([0, 1, 3, 1])
+    for _ in range(6):
+        assert F.cross_entropy(x, right).item() == pytest.approx(1.0986, 1e-4) and F.embedding(right, x).sum().item() == 12 and x.index_select(1, right).sum().item() == 16
+        with pytest.raises(IndexError, match="Target 3 is out of bounds"): F.cross_entropy(x, wrong)
+        with pytest.raises(IndexError): F.embedding(wrong + 1, x).sum().item()
+        with pytest.raises(IndexError): F.embedding(forno.tensor([4]), x)
+        with pytest.raises(RuntimeError, match="id=3"): x.index_select(1, wrong)
+        flush()
