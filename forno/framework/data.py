@@ -90,6 +90,11 @@ def known(t: Tensor):
     return array_of(n)
 
 
+def below(values: np.ndarray, size: int) -> bool:
+    """Are all integers from 0 to size - 1? As unsigned numbers negative ones are large: one pass says it."""
+    return values.dtype.kind in "iu" and bool(values.view(f"u{values.itemsize}").max() < size)
+
+
 def look(t: Tensor, check):
     """check(values) of a small tensor whose values are known. A call that is said again from memory makes it with the tensor it is given then."""
     checks = LOCAL.run.checks
