@@ -191,3 +191,4 @@ _FUNCTION = type(_remember)
 _METHODS = ("to type_as contiguous float double half bfloat16 long int short char byte bool T mT H mH __getitem__ __pow__ __matmul__ __rmatmul__ new_zeros new_ones new_full "
             "zeros_like ones_like full_like").split()
 _remember()
+Tensor.__getitem__ = _indexing.with_elements(Tensor.__getitem__)

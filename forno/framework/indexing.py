@@ -7,7 +7,7 @@ from ..core import dtype as dt
 from . import data, gathering, views
 from .bind import constant
 from .methods import copy_
-from .tensor import Tensor, owned
+from .tensor import Tensor, element, owned
 from .views import shape_of
 
 
@@ -72,6 +72,15 @@ def getitem(self, index):
     t, picks = viewed(self, index)
     if all(p is None for p in picks): return views.same(t) if t is self else t
     return gathering.index(t, picks)
+
+
+def with_elements(f):
+    """getitem, with a short way to single elements."""
+    def getitem(self, index):
+        try: r = element(self, index if index.__class__ is tuple else (index,))
+        except AttributeError: r = None        # a tensor of another layout
+        return f(self, index) if r is None else r
+    return getitem
 
 
 def setitem(self, index, value):

@@ -281,6 +281,32 @@ def shown(n: Node, mem: View, rel: View) -> Node | None:
     return given(Slice(buf.buffer if buf.__class__ is Slice else buf, view, line.dtype.size), line.dtype, rel.shape, None, seen_as(mem), False, line.inference)
 
 
+def element(t: Tensor, index: tuple) -> Tensor | None:
+    """t[3, 4], a number for every axis, of a value that lies ready and has no history: a value of its own that is no part of the program. None of any other."""
+    n = read(t)
+    buf, line, a = n.buf, n.line, t.alias
+    shape = line.shape
+    if buf is None or len(index) != len(shape) or n.past is not None or line.grad or buf.__class__ is Poison or buf.exposed or LOCAL.run.level is not None: return None
+    rows = contiguous(shape)
+    seen = rows if a is None or a.view is None else a.view.strides
+    lies = buf.view.strides if buf.__class__ is Slice else line.strides or rows
+    there = here = 0
+    for i, k, s, m in zip(index, shape, lies, seen):
+        if i.__class__ is not int or not -k <= i < k: return None
+        if i < 0: i += k
+        there += i * s
+        here += i * m
+    if a is None: a = share(t)
+    if a.leaf is not None or a.frozen or a.store.__class__ is not Storage: return None
+    if a.view is not None: here += a.view.offset
+    if buf.__class__ is Slice: there, buf = there + buf.view.offset, buf.buffer
+    r = new(Tensor)
+    r.node = None
+    v = given(Slice(buf, View((), (), there), line.dtype.size), line.dtype, (), None, None, False, line.inference)
+    r.alias = Alias(a.store, View((), (), here), v, a.store.node, None, False, t if a.base is None else a.base)
+    return r
+
+
 def recast(t: Tensor, dtype, mem: View, rel: View) -> Tensor:
     """A tensor that sees t's memory through `mem` as another type; `rel` is the same view of the bytes of t's own contiguous value."""
     n = read(t)

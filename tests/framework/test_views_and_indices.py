@@ -1,5 +1,11 @@
 """Views that share memory, advanced and boolean indices read and written, empty and 0-d tensors, sizes that can't be: statements in both libraries."""
+import random
+
+import numpy as np
 import pytest
+import torch
+
+import forno
 
 from .agree import check
 
@@ -249,3 +255,24 @@ def test_statements(start):
     for s in STATEMENTS[start:start + 20]:
         try: check(s)
         except AssertionError as e: raise AssertionError(f"{s}\n{e}") from None
+
+
+def test_single_elements():
+    """t[i, j, …] of values that lie ready, through views, beside pending work, of memory that NumPy sees; written through, and read again."""
+    r = random.Random(0)
+    for _ in range(200):
+        a = np.random.default_rng(r.randrange(1000)).standard_normal((3, 4, 5))
+        ours, theirs = (m.from_numpy(a.copy()) if r.random() < 0.3 else m.tensor(a) for m in (forno, torch))
+        for _ in range(r.randint(0, 3)):
+            how = r.choice(["x.transpose(0, -1)", "x[1:]", "x.unsqueeze(0)", "x.reshape(-1)", "x * 2"])
+            if how == "x[1:]" and theirs.shape[0] < 2: continue
+            ours, theirs = eval(how, {"x": ours}), eval(how, {"x": theirs})
+        i = tuple(r.randrange(-n, n) for n in theirs.shape)
+        v, w = ours[i], theirs[i]
+        assert v.item() == w.item() and v.shape == () and v.stride() == () and v.storage_offset() == w.storage_offset() and v._is_view() and v.dtype is forno.float64
+        v.mul_(3)
+        w.mul_(3)
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+        assert v._version == ours._version and (ours[i] + 1).item() == (theirs[i] + 1).item()
+    with pytest.raises(IndexError): forno.ones(2, 3)[0, 3]
+    with pytest.raises(IndexError): forno.ones(2, 3)[0.0, 1]
