@@ -179,7 +179,7 @@ _sparse_names.hang(Tensor, globals())
 def _remember():
     """Calls of functions and methods that work on tensors are remembered (framework.phrase), whatever layer was put around them."""
     makers = {m.__name__ for m in (_randoms, _variates, _creation)}
-    names = {k for k, m in _named.items() if m not in makers and not k.endswith("_")} | {"where", "fill", *_METHODS}
+    names = {k for k, m in _named.items() if m not in makers and not k.endswith("_")} | {"where", "fill", "zeros_like", "ones_like", "full_like", "empty_like", *_METHODS}
     for name in sorted(names):
         f, m = globals().get(name), getattr(Tensor, name, None)
         if isinstance(f, _FUNCTION) and name not in _METHODS: globals()[name] = _phrase.remembered(f)
@@ -188,7 +188,6 @@ def _remember():
 
 
 _FUNCTION = type(_remember)
-_METHODS = ("to type_as contiguous float double half bfloat16 long int short char byte bool T mT H mH __getitem__ __pow__ __matmul__ __rmatmul__ new_zeros new_ones new_full "
-            "zeros_like ones_like full_like").split()
+_METHODS = ("to type_as contiguous float double half bfloat16 long int short char byte bool T mT H mH __getitem__ __pow__ __matmul__ __rmatmul__ new_zeros new_ones new_full").split()
 _remember()
 Tensor.__getitem__ = _indexing.with_elements(Tensor.__getitem__)
