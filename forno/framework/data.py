@@ -95,12 +95,19 @@ def below(values: np.ndarray, size: int) -> bool:
     return values.dtype.kind in "iu" and bool(values.view(f"u{values.itemsize}").max() < size)
 
 
-def look(t: Tensor, check):
-    """check(values) of a small tensor whose values are known. A call that is said again from memory makes it with the tensor it is given then."""
+def look(t: Tensor, key, check):
+    """check(values) of a small tensor whose values are known; `key` names the check, which a value passes once. A call that is said again from memory makes it
+    with the tensor it is given then."""
     checks = LOCAL.run.checks
-    if checks is not None: checks.append((t, check))
+    if checks is not None: checks.append((t, key, check))
+    n = read(t)
+    try:
+        if n.within == key and not n.buf.exposed: return
+    except AttributeError: pass
     values = known(t)
-    if values is not None: check(values)
+    if values is None: return
+    check(values)
+    if not n.buf.exposed: n.within = key       # what others may write can be wrong next time
 
 
 def own_memory(t: Tensor):

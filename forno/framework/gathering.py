@@ -34,7 +34,7 @@ def inside(op, index: Tensor, axis: int, size: int, low: int, attr=None, ndim: i
         if low == 0 and data.below(values, size): return
         for found in (int(values.min()), int(values.max())):
             if not low <= found < size: raise ga.out_of_range(op, attr, axis, found, size, ndim)
-    data.look(index, check)
+    data.look(index, (low, size), check)
 
 
 def claimed(x: Tensor, low, high, error: type, text: str) -> Tensor:
@@ -42,7 +42,7 @@ def claimed(x: Tensor, low, high, error: type, text: str) -> Tensor:
     def check(values):
         wrong = np.flatnonzero((values < low) | (values > high))
         if wrong.size: raise cl.refusal((error, text), values, low, high)
-    if x.dtype.category == dt.INT: data.look(x, check)
+    if x.dtype.category == dt.INT: data.look(x, (low, high, text), check)
     return apply(cl.within, x, low, high, attr=(error, text))
 
 

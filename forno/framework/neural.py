@@ -338,7 +338,7 @@ def check_targets(target, classes: int, ignore: int):
         if data.below(found, classes): return
         wrong = found[(found != ignore) & ((found < 0) | (found >= classes))]
         if wrong.size: raise IndexError(f"Target {int(wrong.reshape(-1)[0])} is out of bounds.")
-    data.look(target, check)
+    data.look(target, (classes, ignore), check)
 
 
 def class_index(index, classes: int, error=IndexError, text="Target {x} is out of bounds."):

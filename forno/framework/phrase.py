@@ -33,7 +33,7 @@ NEW, ARGUMENT, PART, OWN, PLAINLY, MANY = range(6)       # how a result is made
 
 class Phrase:
     """`types`, `pick`, `plain`: what the arguments must be. `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
-    that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `checks`: (position, check of known values). `rare`: see `differs`. `result`: a recipe, see `made`."""
+    that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `checks`: (position, key, check of known values). `rare`: see `differs`. `result`: a recipe, see `made`."""
     __slots__ = ("names", "nested", "types", "pick", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "tries")
 
 
@@ -108,7 +108,7 @@ def again(p: Phrase, args, kw, run: Run):
             if view is not None: return MISS
         elif a.view != view or a.leaf is not None or a.frozen or a.store.__class__ is not Storage: return MISS
     if p.rare is not None and differs(p, args, found): return MISS
-    for k, check in p.checks: look(args[k], check)
+    for k, key, check in p.checks: look(args[k], key, check)
     try:
         for e, j in p.lines:
             if j < 0:
@@ -237,7 +237,7 @@ def described(args, kw, flat, tensors, operands, run: Run, place: Line, result, 
     parts: dict[int, tuple] = {}
     p.result = recipe(result, flat, run, start, parts)
     if p.result is None or p.result[0] == PLAINLY: return None
-    p.checks = tuple([(k, check) for t, check in checks for k, a in tensors if a is t])
+    p.checks = tuple([(k, key, check) for t, key, check in checks for k, a in tensors if a is t])
     p.parts, p.rare = tuple(parts.items()), (zeros, entering) if zeros or len(entering) > 1 else None
     p.simple = p.result[1] if p.result[0] == NEW and not p.result[2] else None
     return p

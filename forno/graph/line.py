@@ -46,8 +46,9 @@ class Line:
 class Node:
     """`past`: None; a Leaf (gradient is collected here); or a History (set when a window closes and a backward may still come).
 
-    `over`, where set: the id of the node whose place in a tensor's memory this one took, in the same window."""
-    __slots__ = ("line", "buf", "past", "over", "__weakref__")
+    `over`, where set: the id of the node whose place in a tensor's memory this one took, in the same window. `within`, where set: the last check
+    that its values passed."""
+    __slots__ = ("line", "buf", "past", "over", "within", "__weakref__")
 
     def __repr__(self): return f"<node {self.line} {'pending' if self.buf is None else 'done'}>"
 

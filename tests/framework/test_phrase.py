@@ -214,3 +214,19 @@ def test_values_are_checked_each_time():
         with pytest.raises(IndexError): F.embedding(forno.tensor([4]), x)
         with pytest.raises(RuntimeError, match="id=3"): x.index_select(1, wrong)
         flush()
+
+
+def test_values_that_others_write_are_checked_again():
+    a = np.array([0, 1, 2])
+    x, i = forno.ones(4, 3), forno.from_numpy(a)
+    for _ in range(4):
+        a[:] = [0, 1, 2]
+        assert x.index_select(1, i).sum().item() == 12
+        a[1] = 3
+        with pytest.raises(RuntimeError, match="id=3"): x.index_select(1, i)
+        flush()
+    a[:] = [0, 1, 2]
+    x.index_select(1, i).sum().item()
+    a[1] = 3
+    del a
+    with pytest.raises(RuntimeError, match="id=3"): x.index_select(1, i)
