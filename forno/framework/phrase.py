@@ -37,21 +37,19 @@ class Phrase:
     __slots__ = ("names", "nested", "types", "pick", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "tries")
 
 
-def remembered(f, key=None):
-    """f, whose calls are remembered. `key`: what several names of one function share."""
-    key = f if key is None else key
-
+def remembered(f):
+    """f, whose calls are remembered."""
     @functools.wraps(f)
     def call(*args, **kw):
         run = LOCAL.run
         phrases = run.cur.phrases
-        if phrases is None: return first(f, key, args, kw, run)
-        p = phrases.get(key, MISS)
+        if phrases is None: return first(f, args, kw, run)
+        p = phrases.get(f, MISS)
         if p is None: return f(*args, **kw)
         if p is not MISS:
             r = again(p, args, kw, run)
             if r is not MISS: return r
-        return first(f, key, args, kw, run)
+        return first(f, args, kw, run)
     return call
 
 
@@ -66,11 +64,6 @@ def flattened(args) -> list:
             out.extend(a if SEQUENCES.isdisjoint(map(type, a)) else flattened(a))
         else: out.append(a)
     return out
-
-
-def kinds(args) -> tuple:
-    """Types of arguments, one level down into nested sequences too."""
-    return tuple(map(type, args))
 
 
 # ---------------------------------------------------------------- saying it again
@@ -173,7 +166,7 @@ def made(recipe, nodes, args, stores):
 
 
 # ---------------------------------------------------------------- keeping what was said
-def first(f, key, args, kw, run: Run):
+def first(f, args, kw, run: Run):
     """Call f; if the program knew all its lines already, keep them as a phrase."""
     if run.level is not None or run.hold or "out" in kw: return f(*args, **kw)
     flat = flattened((*args, *kw.values()) if kw else args)
@@ -182,7 +175,7 @@ def first(f, key, args, kw, run: Run):
     nodes = [read(a) for _, a in tensors]
     if run is not LOCAL.run or run.level is not None: return f(*args, **kw)
     place, stats = run.cur, run.stats
-    old = place.phrases.get(key, MISS) if place.phrases is not None else MISS
+    old = place.phrases.get(f, MISS) if place.phrases is not None else MISS
     if old is None: return f(*args, **kw)
     if old is not MISS:
         r = again(old, args, kw, run)
@@ -200,7 +193,7 @@ def first(f, key, args, kw, run: Run):
         p.tries = 1 if old is MISS else old.tries + 1
         if p.tries > TRIES: p = None
     if place.phrases is None: place.phrases = {}
-    place.phrases[key] = p
+    place.phrases[f] = p
     return result
 
 
@@ -223,8 +216,8 @@ def described(args, kw, flat, tensors, operands, run: Run, place: Line, result, 
         elif n.past is not None or n.buf is not None: return None
         else: entries.append((e, -1))
     p = Phrase()
-    p.names, p.types = tuple(kw), kinds((*args, *kw.values()))
-    p.nested = kinds(flat) if not SEQUENCES.isdisjoint(p.types) else None
+    p.names, p.types = tuple(kw), tuple(map(type, (*args, *kw.values())))
+    p.nested = tuple(map(type, flat)) if not SEQUENCES.isdisjoint(p.types) else None
     plain = [k for k, a in enumerate(flat) if not isinstance(a, Tensor)]
     if any([flat[k].__class__ not in PLAIN for k in plain]): return None
     p.pick = itemgetter(*plain) if plain else None

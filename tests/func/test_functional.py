@@ -59,6 +59,12 @@ def same(run):
     for s, t in zip(leaves(a), leaves(b)): torch.testing.assert_close(torch.tensor(t.tolist(), dtype=s.dtype), s.detach(), rtol=1e-4, atol=1e-5)
 
 
+def multiplied(lib, product, f, x, like, create_graph, strict):
+    """A product of autograd.functional with vectors shaped like `like`: 2, 3, … everywhere."""
+    v = tuple(lib.ones_like(t) * (k + 2) for k, t in enumerate(like)) if isinstance(like, tuple) else lib.ones_like(like) * 2
+    return getattr(lib.autograd.functional, product)(lambda *x: f(lib, *x), x, v, create_graph=create_graph, strict=strict)
+
+
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -70,8 +76,7 @@ def test_products(product, name, strict, create_graph):
         x = inputs(lib, shapes, create_graph)
         out = f(lib, *(x if isinstance(x, tuple) else (x,)))
         like = x if product == "jvp" else out
-        v = tuple(lib.ones_like(t) * (k + 2) for k, t in enumerate(like)) if isinstance(like, tuple) else lib.ones_like(like) * 2
-        return getattr(lib.autograd.functional, product)(lambda *x: f(lib, *x), x, v, create_graph=create_graph, strict=strict)
+        return multiplied(lib, product, f, x, like, create_graph, strict)
     same(run)
 
 
@@ -107,8 +112,7 @@ def test_products_with_hessians(product, name, strict, create_graph):
 
     def run(lib):
         x = inputs(lib, shapes, create_graph)
-        v = tuple(lib.ones_like(t) * (k + 2) for k, t in enumerate(x)) if isinstance(x, tuple) else lib.ones_like(x) * 2
-        return getattr(lib.autograd.functional, product)(lambda *x: f(lib, *x), x, v, create_graph=create_graph, strict=strict)
+        return multiplied(lib, product, f, x, x, create_graph, strict)
     same(run)
 
 
