@@ -55,7 +55,7 @@ def build(c: Conv) -> Launch:
         kept = max(-(-at_once // max(per, 1)), 1) * per if per * room * 8 <= PLAN_BYTES else at_once
         values = dict(source, **shape, period=g, period_panels=max(per, 1), panels_total=c.n // g * per + -(-(c.n % g) * pixels // t.columns),
                       plans=max(kept, 1), plan_words=room, taps=n, block=max(block, 1), panels_at_once=at_once, a_off=packed,
-                      ordered=int(c.alike if c.which == "weight" else c.which == "forward"))
+                      ordered=int(c.alike if weight else c.which == "forward" and n == taps))
         parts.append((values, tap_list))
         packed += c.groups * -(-m // t.rows) * (channels * n * t.rows + PAD)
     kernels = micro(t.acc)
@@ -81,13 +81,15 @@ def build(c: Conv) -> Launch:
     else:
         own = stage_size
         per_thread += max(v["panels_at_once"] * t.columns * t.acc.size * max(v["block"] * v["taps"], 1) for v, _ in parts)
+        per_thread = max(per_thread, -(-taps // t.lanes) * t.lanes * -(-t.rows // t.lanes) * t.lanes * t.acc.size)        # to pack weights
         shared = (stage_size + packed) * t.acc.size
     address, _ = (conv_weight if weight else conv_image).driver(c.dtype)
     head = dict(driver=address, micro=kernels.address, groups=c.groups if m * channels or not weight else 0, images=c.n, m=m,
                 channels=max(channels, int(weight)), panels=panels, height=height, taller=taller,
                 bias=int(c.bias), in_place=int(in_place), alone=int(alone), parts=len(parts), stage=int(staged), stage_rows=rows, stage_width=width,
                 stage_phases=phases, stage_pitch=pitch, stage_step=s_h, shared_a=own,
-                w_group=m * channels * taps, w_m=taps if c.which == "input" else channels * taps, w_channel=m * taps if c.which == "input" else taps)
+                w_group=m * channels * taps, w_m=taps if c.which == "input" else channels * taps, w_channel=m * taps if c.which == "input" else taps,
+                taps=taps)
     words = [head[x] for x in WORDS]
     for values, tap_list in parts: words += [*(values[x] for x in PART), *itertools.chain(*tap_list)]
     entry_address, text = entry(len(c.operands))
@@ -106,8 +108,17 @@ def _forward(c: Conv, pitch: int, phases: int, s_h: int, s_d: int):
     for i, at in enumerate(itertools.product(*map(range, c.taps))):
         d, h, x = (a * step - pad for a, step, pad in zip(at, c.dilation, c.padding))
         phase, w = x % phases, x // phases
+        if c.which == "forward" and not _meet(c.out, c.stride, (d, h, x), c.size): continue
         taps.append((d, h, w, -(-(c.size[2] - phase) // phases), d * s_d + h * s_h + phase * pitch + w, i))
     return shape, taps
+
+
+def _meet(pixels, steps, shifts, size) -> bool:
+    """Does a tap read the image at all? In small images many taps never leave the padding."""
+    def one(count, step, shift, n):
+        first = max(-(shift // step), 0)
+        return first < count and first * step + shift < n
+    return all(map(one, pixels, steps, shifts, size))
 
 
 def _residues(c: Conv, s_h: int, s_d: int):
@@ -125,5 +136,6 @@ def _residues(c: Conv, s_h: int, s_d: int):
             shifts = [a + pad - r * step for a, pad, r, step in zip(residue, c.padding, at, c.dilation)]
             if any(v % s for v, s in zip(shifts, c.stride)): continue
             d, h, w = (v // s for v, s in zip(shifts, c.stride))
+            if not _meet(g, (1, 1, 1), (d, h, w), c.out): continue
             taps.append((d, h, w, c.out[2], d * s_d + h * s_h + w, i))
         yield shape, taps

@@ -38,6 +38,8 @@ def _write_weights(p: Program, stored: dt.dtype, t: Tile):
     with p.define("pack_weights", "ptr ctx, ptr w, ptr part, ptr weights, ptr packed") as (ctx, w, part, weights, packed):
         W, r = Record(p, w, WORDS), Record(p, part, PART)
         panels, channels, taps, w_m, w_channel = W["panels"], W["channels"], r["taps"], W["w_m"], W["w_channel"]
+        columns, L = p.read_pointer(ctx, 2), t.lanes
+        width = -(-t.rows // L) * L
         slot, ordered = channels * taps * t.rows + PAD, r["ordered"].ne(0)
         lo, hi = p.share(W["groups"] * panels, p.read(ctx, 1), p.read(ctx, 0))
         with p.loop(lo, hi) as i:
@@ -46,12 +48,17 @@ def _write_weights(p: Program, stored: dt.dtype, t: Tile):
             dst = p.offset(packed, r["a_off"] + i * slot, t.acc)
 
             def general():
-                """One tap after the other."""
-                with p.loop(0, taps) as j:
-                    s = p.offset(src, record_at(p, p.offset(part, len(PART), dt.int64), j, TAP)["weight"], stored)
-                    with p.loop(0, channels) as c, p.loop(0, height) as m:
-                        x = p.cast(p.load(p.offset(s, m * w_m + c * w_channel, stored), stored), t.acc)
-                        p.store(x, p.offset(dst, (c * taps + j) * height + m, t.acc))
+                """Channel after channel: the rows' taps through squares, then those that the part has, in its order."""
+                with p.loop(0, channels) as c:
+                    with p.loop(0, p.ceil_div(height, L)) as n, p.loop(0, W["taps"], L) as first:
+                        mask = p.mask(p.min(W["taps"] - first, L), L)
+                        lines = [p.offset(src, p.min(n * L + i, height - 1) * w_m + c * w_channel + first, stored) for i in range(L)]
+                        for i, x in enumerate(pack.square(p, [p.cast(p.load_masked(at, stored, mask), t.acc) for at in lines])):
+                            p.store(x, p.offset(columns, (first + i) * width + n * L, t.acc))
+                    with p.loop(0, taps) as j:
+                        from_ = p.offset(columns, record_at(p, p.offset(part, len(PART), dt.int64), j, TAP)["weight"] * width, t.acc)
+                        to = p.offset(dst, (c * taps + j) * height, t.acc)
+                        for n in range(width // L): p.store(p.load(p.offset(from_, n * L, t.acc), t.acc, L), p.offset(to, n * L, t.acc))
 
             def single():
                 first = record_at(p, p.offset(part, len(PART), dt.int64), p.int(0), TAP)["weight"]
