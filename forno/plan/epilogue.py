@@ -74,6 +74,7 @@ def taken_in(g: Gemm, chain: Task, v: Value) -> tuple[Gemm, list] | None:
     body = tuple([replace(e, operand=at[e.operand]) if e.__class__ in (Load, Store, Number) else e for e in body])
     operands = tuple([Operand(draft.dtypes[i], draft.modes[i]) for i in order])
     c = Matrix(first.dtype, first.strides[:-2], *first.strides[-2:], first.offset)
+    if len(body) == 2 and 1 not in (c.rows, c.cols): return None      # single elements leave faster from a loop of their own
     epilogue = None if len(body) == 2 else Nest(lengths, (), operands, body, chain.label)
     kernel = replace(g, c=c, operands=(*g.operands[:2], *operands[1:]), epilogue=epilogue)
     return kernel, [draft.operands[i] for i in order[1:]]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..core.graph import Graph, Value
 from ..core.kernels import Native
+from ..core.op import TABLE
 from ..core.shape import View, compose, is_contiguous, whole
 from .expand import replaced, rewrite
 from .values import MOVE, is_identity, nbytes, numel
@@ -46,7 +47,7 @@ class Layout:
         self.laid: dict[int, View] = {id(v): v.view for v in graph.inputs if v.view is not None and not is_identity(v.view, numel(v))}
         self.natives: dict[int, Native] = {}
         self.takes: dict[int, int] = {}           # routine values that overwrite an operand: its position
-        self.moves: dict[int, Value] = {}
+        self.moves: dict[tuple, Value] = {}       # by root and view
         outputs = rewrite(outputs, self.rule)
         self.owners: list[Owner] = []
         self.outputs = self.assign(graph, outputs)
@@ -64,8 +65,10 @@ class Layout:
     def move(self, x: Value, why: str, shared=True) -> Value:
         """x's elements, row-major in memory of their own."""
         if not shared: return Value(MOVE, (x,), why, x.dtype, x.shape)
-        m = self.moves.get(id(x))
-        if m is None: m = self.moves[id(x)] = Value(MOVE, (x,), why, x.dtype, x.shape)
+        root, w = root_of(x)
+        key = id(root), w.strides, w.offset, x.shape
+        m = self.moves.get(key)
+        if m is None: m = self.moves[key] = Value(MOVE, (x,), why, x.dtype, x.shape)
         return m
 
     def rule(self, v: Value, ins: tuple) -> Value:
@@ -76,7 +79,7 @@ class Layout:
             composed = laid is None or compose(laid, v.attr) is not None
             if x.op is not None and x.op.name == "view" or not composed: ins = (self.move(x, "no affine view shows it"),)
         elif name in ALIASING: ins = (self.move(ins[0], "written through a view next", shared=False), ins[1] if name == "put" else self.dense(ins[1]))
-        elif name == "matmul": ins = tuple([x if self.is_matrix(x) else self.move(x, "no axis is contiguous") for x in ins])
+        elif name == "matmul": ins = tuple([x if self.is_matrix(x) else self.matrix(x) for x in ins])
         elif kind == "routine" and v.op.strided: ins = tuple([self.move(x, "no affine view shows it") if self.access(x) is None or generated(x) else x for x in ins])
         elif kind in SOLO or name == "bitcast": ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
         new = replaced(v, ins)
@@ -104,6 +107,13 @@ class Layout:
         if at is None or generated(root_of(x)[0]): return False
         (m, k), (rows, cols) = at.shape[-2:], at.strides[-2:]
         return (cols == 1 or k == 1) and rows >= 0 or (rows == 1 or m == 1) and cols >= 0
+
+    def matrix(self, x: Value) -> Value:
+        """A copy of x that a matrix product can read: row-major, or the transpose of it, so that a matrix and its transpose share one copy."""
+        root, w = root_of(x)
+        if w.strides[-1] <= w.strides[-2] or len(x.shape) > 2: return self.move(x, "no axis is contiguous")
+        turned = Value(TABLE["view"], (root,), View(w.shape[::-1], w.strides[::-1], w.offset), x.dtype, x.shape[::-1])
+        return Value(TABLE["view"], (self.move(turned, "no axis is contiguous"),), View(x.shape, (1, x.shape[0]), 0), x.dtype, x.shape)
 
     # ---- outputs
     def assign(self, graph: Graph, outputs: list[Value]) -> list[Value]:

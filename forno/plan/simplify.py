@@ -169,9 +169,44 @@ def matmul(v):
 
 
 def conv(v):
-    """A gradient from no images is zero."""
+    """A gradient from no images is zero. Where only one tap ever meets a pixel, it is the kernel; one tap with a stride reads pixels so far apart."""
     if v.op.name != "conv" and any(0 in x.shape for x in v.ins): return constant(v, 0)
+    forward, back, spec = v.op.name == "conv", v.op.name == "conv_weight", v.attr
+    image, kernel, out = (v.ins[0], v.ins[1], v) if forward else (v.ins[1], v, v.ins[0]) if back else (v, v.ins[1], v.ins[0])
+    size, taps, out = image.shape[2:], kernel.shape[2:], out.shape[2:]
+    met = [meeting(*axis) for axis in zip(size, out, taps, spec.stride, spec.padding, spec.dilation)]
+    if math.prod(taps) > 1 and all([len(m) == 1 and m[0] * d == p for m, p, d in zip(met, spec.padding, spec.dilation)]):
+        strides, single = contiguous(kernel.shape), (1,) * len(taps)
+        fewer = spec._replace(padding=(0,) * len(taps), taps=single if back else ())
+        window = View((*kernel.shape[:2], *single), strides, sum([m[0] * s for m, s in zip(met, strides[2:])]))
+        if back: return make("put", constant(v, 0), make(v.op.name, *v.ins, attr=fewer, shape=window.shape), attr=window, shape=v.shape)
+        return make(v.op.name, v.ins[0], make("view", kernel, attr=window, shape=window.shape), *v.ins[2:], attr=fewer, shape=v.shape)
+    plain = spec.groups == 1 and math.prod(size) == math.prod(taps) == math.prod(out) == 1 and not any(spec.padding)
+    if plain and (len(v.ins) == 2 or v.dtype.opmath is v.dtype): return product(v)
+    if math.prod(taps) == 1 and max(spec.stride) > 1 and not any(spec.padding) and (forward or back):
+        strides = contiguous(image.shape)
+        seen = View((*image.shape[:2], *out), (*strides[:2], *[s * step for s, step in zip(strides[2:], spec.stride)]), 0)
+        image, plain = make("view", image, attr=seen, shape=seen.shape), spec._replace(stride=(1,) * len(out))
+        return Value(v.op, (image, *v.ins[1:]) if forward else (v.ins[0], image), plain, v.dtype, v.shape)
     return v
 
 
-RULES = {"add": add, "cast": cast, "view": view, "bitcast": bitcast, "put": put, "addput": addput, "cat": cat, "matmul": matmul, "conv_input": conv, "conv_weight": conv}
+def product(v):
+    """A convolution of single pixels, as the matrix product it is."""
+    def matrix(x): return make("view", x, attr=whole(x.shape[:2]), shape=x.shape[:2])
+    def turned(x): return make("view", x, attr=View(x.shape[1::-1], (1, x.shape[1]), 0), shape=x.shape[1::-1])
+    a, b, *bias = v.ins
+    a, b = (matrix(a), turned(b)) if v.op.name == "conv" else (matrix(a), matrix(b)) if v.op.name == "conv_input" else (turned(a), matrix(b))
+    out = make("matmul", a, b, attr=None, shape=v.shape[:2])
+    if bias: out = make("add", out, bias[0], attr=None, shape=out.shape)
+    return make("view", out, attr=whole(v.shape), shape=v.shape)
+
+
+def meeting(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> list[int]:
+    """An axis's taps that meet a pixel for some output."""
+    starts = [tap * dilation - padding for tap in range(taps)]        # of output 0; output j is j * stride further on
+    return [tap for tap, at in enumerate(starts) if max(-(at // stride), 0) <= min((size - 1 - at) // stride, out - 1)]
+
+
+RULES = {"add": add, "cast": cast, "view": view, "bitcast": bitcast, "put": put, "addput": addput, "cat": cat, "matmul": matmul, "conv": conv,
+         "conv_input": conv, "conv_weight": conv}

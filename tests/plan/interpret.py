@@ -218,7 +218,7 @@ class Machine:
         names = {"forward": "xwy", "input": "ywx", "weight": "yxw"}[c.which]
         arrays = [self.raw(places, i, shapes[s], contiguous(shapes[s]), 0, c.dtype) for i, s in enumerate(names)]
         spec = contract.ConvSpec(c.stride, c.padding, c.dilation, c.groups, c.size, c.taps)
-        row = {"forward": contract.CONV, "input": contract.CONV_INPUT, "weight": contract.CONV_WEIGHT}[c.which]
+        row = {"forward": contract.conv, "input": contract.conv_input, "weight": contract.conv_weight}[c.which]
         bias = [self.raw(places, 3, (c.k,), (1,), 0, c.dtype)] if c.bias else []
         arrays[2][...] = row.oracle(spec, *arrays[:2], *bias)
 

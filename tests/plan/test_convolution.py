@@ -1,0 +1,64 @@
+"""What the planner makes of convolutions: fewer taps, pixels so far apart, plain matrix products; compared with the rows' own oracles."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from forno.core import kernels as k
+from forno.core.op import TABLE
+from forno.dnn.contract import ConvSpec
+from forno.plan.values import apply
+
+from .interpret import check, graph, source
+
+
+def rand(*shape): return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+
+
+def three(x, w, spec):
+    """Forward product, input gradient and weight gradient of one convolution, as one graph, with its inputs' values."""
+    a, b = source(0, x), source(1, w)
+    y = apply(TABLE["conv"], a, b, attr=spec)
+    g = source(2, y.shape)
+    dx = apply(TABLE["conv_input"], g, b, attr=spec._replace(size=x[2:]))
+    dw = apply(TABLE["conv_weight"], g, a, attr=spec._replace(taps=w[2:]))
+    return graph([a, b, g], [y, dx, dw]), [rand(*x), rand(*w), rand(*y.shape)]
+
+
+def kernels(plan, kind): return [s.kernel for s in plan.steps if s.kernel.__class__ is kind]
+
+
+@pytest.mark.parametrize("stride", (1, 2))
+def test_where_one_tap_meets_the_image_it_is_a_matrix_product(stride):
+    """3 × 3 on single pixels: eight taps only meet padding."""
+    plan = check(*three((4, 5, 1, 1), (6, 5, 3, 3), ConvSpec((stride, stride), (1, 1), (1, 1))))
+    assert not kernels(plan, k.Conv) and len(kernels(plan, k.Gemm)) == 3
+    copies = [s for s in plan.steps if s.kernel.__class__ is k.Nest and s.kernel.label == "copy"]
+    assert len(copies) == 1, "the kernel's one tap is copied once, for both products"
+
+
+def test_single_pixels_in_groups_stay_convolutions():
+    plan = check(*three((4, 4, 1, 1), (6, 2, 3, 3), ConvSpec((1, 1), (1, 1), (1, 1), 2)))
+    assert {c.taps for c in kernels(plan, k.Conv)} == {(1, 1, 1)}
+
+
+def test_one_tap_with_a_stride_reads_pixels_apart():
+    plan = check(*three((2, 5, 9, 6), (7, 5, 1, 1), ConvSpec((2, 3), (0, 0), (1, 1))))
+    strides = {c.which: c.stride for c in kernels(plan, k.Conv)}
+    assert strides == {"forward": (1, 1, 1), "weight": (1, 1, 1), "input": (1, 2, 3)}
+
+
+@pytest.mark.parametrize("spec, x, w", (
+    (ConvSpec((2, 2), (1, 1), (1, 1)), (3, 4, 2, 2), (5, 4, 3, 3)),           # some taps meet nothing, several something
+    (ConvSpec((1, 1), (2, 2), (2, 2)), (3, 4, 2, 1), (5, 4, 3, 3)),
+    (ConvSpec((3, 1), (0, 1), (1, 1)), (3, 4, 1, 7), (5, 4, 1, 3)),
+    (ConvSpec((1, 1), (1, 1), (1, 1)), (3, 4, 1, 1), (5, 4, 1, 1)),           # padding around a single tap: results without a product
+    (ConvSpec((1,), (3,), (1,)), (3, 4, 2), (5, 4, 3)),
+    (ConvSpec((1, 1), (1, 1), (1, 1)), (1, 1, 1, 1), (1, 1, 3, 3))))
+def test_taps_and_padding(spec, x, w): check(*three(x, w, spec))
+
+
+def test_bias_of_single_pixels():
+    a, b, c = source(0, (4, 5, 1, 1)), source(1, (6, 5, 3, 3)), source(2, (6,))
+    plan = check(graph([a, b, c], [apply(TABLE["conv"], a, b, c, attr=ConvSpec((1, 1), (1, 1), (1, 1)))]), [rand(4, 5, 1, 1), rand(6, 5, 3, 3), rand(6)])
+    assert not kernels(plan, k.Conv)
