@@ -1,70 +1,106 @@
 """Mixed precision under PyTorch's names: autocast and GradScaler.
 
-autocast on the CPU changes nothing in this version: everything is computed in the dtypes the tensors have, which is never less precise than what was
-asked for; the first block says so once. For devices this machine lacks it is off, as in PyTorch. GradScaler is the real thing.
+autocast is a block in which functions compute in the types of PyTorch's lists for CPUs (framework.autocast has them); for devices this machine lacks it is
+off, as in PyTorch. A scaler is a number and a count; whether gradients overflowed is looked at once per step.
 """
 from __future__ import annotations
 
 import functools
 import math
 import warnings
-from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import numpy as np
 
 from ..framework import api as torch
-from ..framework.settings import AUTOCAST_DTYPES, Settings
+from ..framework.autocast import DTYPES, STATE, cast, enable
 
 __all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
 
 
-def is_autocast_available(device_type: str) -> bool: return device_type in AUTOCAST_DTYPES
+def is_autocast_available(device_type: str) -> bool: return device_type in DTYPES
 
 
 class autocast:
-    """Context manager and decorator: inside, scripts see autocast as enabled; see the module's text for what it does."""
-    told = False
+    """Context manager and decorator: inside, functions compute in the types of autocast's lists."""
 
     def __init__(self, device_type: str, dtype=None, enabled: bool = True, cache_enabled: bool | None = None):
         if not isinstance(device_type, str): raise ValueError(f"Expected `device_type` of type `str`, got: `{type(device_type)}`")
-        if device_type not in AUTOCAST_DTYPES: raise RuntimeError(f"User specified an unsupported autocast device_type '{device_type}'")
-        self.device, self.fast_dtype = device_type, dtype or torch.get_autocast_dtype(device_type)
+        if device_type not in DTYPES: raise RuntimeError(f"User specified an unsupported autocast device_type '{device_type}'")
+        self.device, self.fast_dtype = device_type, torch.get_autocast_dtype(device_type) if dtype is None else dtype
+        self._cache_enabled = STATE.cached if cache_enabled is None else cache_enabled
         if enabled and device_type == "cpu" and self.fast_dtype not in (torch.bfloat16, torch.float16):
             warnings.warn("In CPU autocast, but the target dtype is not supported. Disabling autocast.\n"
-                          "CPU Autocast only supports dtype of torch.bfloat16, torch.float16 currently.", stacklevel=2)
+                          "CPU Autocast only supports dtypes of torch.bfloat16, torch.float16 currently.", stacklevel=2)
             enabled = False
         if enabled and device_type != "cpu":
             warnings.warn("CUDA is not available or torch_xla is imported. Disabling autocast." if device_type == "cuda" else
                           f"User provided device_type of '{device_type}', but {device_type.upper()} is not available. Disabling", stacklevel=2)
             enabled = False
-        self._enabled = enabled
+        self._enabled, self._before = enabled, []              # one entry per time that the block is open
 
     def __enter__(self):
-        if self._enabled and not autocast.told:
-            autocast.told = True
-            warnings.warn("autocast on the CPU computes in the tensors' own dtypes in this version of forno; results are at least as precise", stacklevel=2)
-        self.before = Settings.autocast.get(self.device)
-        Settings.autocast[self.device] = self._enabled, self.fast_dtype
+        self._before.append((STATE.cached, torch.is_autocast_enabled(self.device), torch.get_autocast_dtype(self.device)))
+        enable(self.device, self._enabled, self.fast_dtype)
+        STATE.cached = self._cache_enabled
+        STATE.depth += 1
         return self
 
     def __exit__(self, *error):
-        if self.before is None: del Settings.autocast[self.device]
-        else: Settings.autocast[self.device] = self.before
+        STATE.depth -= 1
+        STATE.cached, *before = self._before.pop()
+        enable(self.device, *before)
+        return False
 
-    def __call__(self, f):
-        @functools.wraps(f)
+    def __call__(self, func):
+        if not callable(func):
+            raise TypeError(f"autocast()(func) requires a callable, but got {type(func).__name__}. Did you mean to use autocast as a context manager? For example:\n"
+                            "    with torch.autocast(device_type=...):\n        output = model(input)")
+
+        @functools.wraps(func)
         def inside(*args, **kw):
-            with autocast(self.device, self.fast_dtype, self._enabled): return f(*args, **kw)
+            with autocast(self.device, self.fast_dtype, self._enabled, self._cache_enabled): return func(*args, **kw)
         return inside
 
 
-def custom_fwd(fwd=None, *, device_type="cuda", cast_inputs=None):
-    """Marks a Function's forward; there are no casts to steer."""
+def _cast(value, device_type: str, dtype):
+    """value with every tensor in it that is on this device and that autocast would cast in another type."""
+    if isinstance(value, torch.Tensor): return cast(value, dtype) if value.device.type == device_type else value
+    if isinstance(value, (str, bytes, np.ndarray)): return value
+    if isinstance(value, Mapping): return {_cast(k, device_type, dtype): _cast(v, device_type, dtype) for k, v in value.items()}
+    if isinstance(value, Iterable):
+        items = (_cast(v, device_type, dtype) for v in value)
+        return type(value)(items) if isinstance(value, (list, tuple)) else items
+    return value
+
+
+def custom_fwd(fwd=None, *, device_type: str, cast_inputs=None):
+    """For the forward of an autograd.Function: with `cast_inputs` it runs on tensors of that type, with autocast off, when it is called where autocast is on."""
+    if not isinstance(device_type, str): raise ValueError(f"Expected `device_type` of type `str`, got: `{type(device_type)}`")
     if fwd is None: return functools.partial(custom_fwd, device_type=device_type, cast_inputs=cast_inputs)
-    return fwd
+
+    @functools.wraps(fwd)
+    def inside(*args, **kw):
+        ctx, on = args[0], torch.is_autocast_enabled(device_type)
+        ctx._dtype, ctx._fwd_used_autocast = torch.get_autocast_dtype(device_type), on and cast_inputs is None
+        if not on or cast_inputs is None: return fwd(*args, **kw)
+        with autocast(device_type, enabled=False): return fwd(*_cast(args, device_type, cast_inputs), **_cast(kw, device_type, cast_inputs))
+    return inside
 
 
-def custom_bwd(bwd=None, *, device_type="cuda"):
+def custom_bwd(bwd=None, *, device_type: str):
+    """For the backward of an autograd.Function: it runs with autocast as its forward did."""
+    if not isinstance(device_type, str): raise ValueError(f"Expected `device_type` of type `str`, got: `{type(device_type)}`")
     if bwd is None: return functools.partial(custom_bwd, device_type=device_type)
-    return bwd
+
+    @functools.wraps(bwd)
+    def inside(*args, **kw):
+        with autocast(device_type, args[0]._dtype, args[0]._fwd_used_autocast): return bwd(*args, **kw)
+    return inside
+
+
+READY, UNSCALED, STEPPED = range(3)            # where an optimizer is between two updates
+_NO_SCALE = ("Attempted {} but _scale is None.  This may indicate your script did not use scaler.scale(loss or outputs) earlier in the iteration.")
 
 
 class GradScaler:
@@ -75,50 +111,70 @@ class GradScaler:
         if enabled and device != "cpu":
             warnings.warn(f"torch.{device}.amp.GradScaler is enabled, but {device.upper()} is not available.  Disabling.", stacklevel=2)
             enabled = False
-        if growth_factor <= 1.0: raise AssertionError("The growth factor must be > 1.0.")
-        if not 0.0 < backoff_factor < 1.0: raise AssertionError("The backoff factor must be < 1.0.")
+        if enabled and growth_factor <= 1.0: raise AssertionError("The growth factor must be > 1.0.")
+        if enabled and backoff_factor >= 1.0: raise AssertionError("The backoff factor must be < 1.0.")
         self._enabled, self._device = enabled, device
-        self._scale, self._growth_factor, self._backoff_factor, self._growth_interval = float(init_scale), growth_factor, backoff_factor, growth_interval
+        self._init_scale, self._growth_factor, self._backoff_factor, self._growth_interval = float(init_scale), growth_factor, backoff_factor, growth_interval
+        self._scale: float | None = None       # the first scaled output makes it
         self._tracker = 0                      # steps without overflow since the last change
-        self._found: defaultdict = defaultdict(lambda: None)   # optimizer -> did its gradients overflow? None: not unscaled yet
+        self._stages: dict[int, int] = {}      # by optimizer
+        self._found: dict[int, bool] = {}      # by optimizer: did its gradients overflow?
+
+    def _scaled(self, doing: str) -> float:
+        if self._scale is None: raise AssertionError(_NO_SCALE.format(doing))
+        return self._scale
 
     def scale(self, outputs):
         if not self._enabled: return outputs
+        if self._scale is None: self._scale = self._init_scale
         if isinstance(outputs, torch.Tensor): return outputs * self._scale
-        if isinstance(outputs, (list, tuple)): return type(outputs)(map(self.scale, outputs))
-        raise ValueError("outputs must be a Tensor or an iterable of Tensors")
+        if not isinstance(outputs, Iterable): raise ValueError("outputs must be a Tensor or an iterable of Tensors")
+        return type(outputs)(map(self.scale, outputs)) if isinstance(outputs, (list, tuple)) else map(self.scale, outputs)
 
     def unscale_(self, optimizer):
         """Divide the gradients by the scale, once per step, before they are clipped or read."""
         if not self._enabled: return
-        if self._found[id(optimizer)] is not None: raise RuntimeError("unscale_() has already been called on this optimizer since the last update().")
+        scale, key = self._scaled("unscale_"), id(optimizer)
+        stage = self._stages.get(key, READY)
+        if stage == UNSCALED: raise RuntimeError("unscale_() has already been called on this optimizer since the last update().")
+        if stage == STEPPED: raise RuntimeError("unscale_() is being called after step().")
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if any(g.dtype is torch.float16 for g in grads): raise ValueError("Attempting to unscale FP16 gradients.")
+        grads = [g._values() if g.is_sparse else g for g in grads]
         finite = [g.isfinite().all() for g in grads]
         with torch.no_grad():
-            for g in grads: g.mul_(1.0 / self._scale)
-        self._found[id(optimizer)] = not all(bool(f) for f in finite)
+            for g in grads: g.mul_(1.0 / scale)
+        if grads: self._found[key] = not bool(torch.stack(finite).all())
+        self._stages[key] = UNSCALED
 
     def step(self, optimizer, *args, **kw):
         if not self._enabled: return optimizer.step(*args, **kw)
         if "closure" in kw: raise RuntimeError("Closure use is not currently supported if GradScaler is enabled.")
-        if self._found[id(optimizer)] is None: self.unscale_(optimizer)
-        return None if self._found[id(optimizer)] else optimizer.step(*args, **kw)
+        self._scaled("step")
+        key = id(optimizer)
+        if self._stages.get(key, READY) == STEPPED: raise RuntimeError("step() has already been called since the last update().")
+        if self._stages.get(key, READY) == READY: self.unscale_(optimizer)
+        if key not in self._found: raise AssertionError("No inf checks were recorded for this optimizer.")
+        done = None if self._found[key] else optimizer.step(*args, **kw)
+        self._stages[key] = STEPPED
+        return done
 
     def update(self, new_scale=None):
         """Adapt the scale to what was found since the last update."""
         if not self._enabled: return
+        self._scaled("update")
         if new_scale is not None: self._scale = float(new_scale)
-        elif not any(f is not None for f in self._found.values()): raise AssertionError("No inf checks were recorded prior to update.")
+        elif not self._found: raise AssertionError("No inf checks were recorded prior to update.")
         elif any(self._found.values()): self._scale, self._tracker = self._scale * self._backoff_factor, 0
         else:
             self._tracker += 1
             if self._tracker == self._growth_interval:
                 grown = self._scale * self._growth_factor
                 self._scale, self._tracker = grown if math.isfinite(grown) else self._scale, 0
+        self._stages.clear()
         self._found.clear()
 
-    def get_scale(self) -> float: return self._scale if self._enabled else 1.0
+    def get_scale(self) -> float: return 1.0 if not self._enabled else self._init_scale if self._scale is None else self._scale
     def is_enabled(self) -> bool: return self._enabled
     def get_growth_factor(self) -> float: return self._growth_factor
     def set_growth_factor(self, new_factor: float): self._growth_factor = new_factor
@@ -129,11 +185,12 @@ class GradScaler:
 
     def state_dict(self) -> dict:
         if not self._enabled: return {}
-        return {"scale": self._scale, "growth_factor": self._growth_factor, "backoff_factor": self._backoff_factor, "growth_interval": self._growth_interval,
+        return {"scale": self.get_scale(), "growth_factor": self._growth_factor, "backoff_factor": self._backoff_factor, "growth_interval": self._growth_interval,
                 "_growth_tracker": self._tracker}
 
     def load_state_dict(self, state_dict: dict):
         if not self._enabled: return
         if not state_dict: raise RuntimeError("The source state dict is empty, possibly because it was saved from a disabled instance of GradScaler.")
-        self._scale, self._tracker = state_dict["scale"], state_dict["_growth_tracker"]
+        self._init_scale, self._tracker = state_dict["scale"], state_dict["_growth_tracker"]
+        if self._scale is not None: self._scale = self._init_scale
         self._growth_factor, self._backoff_factor, self._growth_interval = (state_dict[k] for k in ("growth_factor", "backoff_factor", "growth_interval"))

@@ -8,7 +8,7 @@ from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
 from ..dnn import (activation as _activation, bessel as _bessel, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, polynomials as _polynomials, recipes as _recipes,
                    reduce as _reduce, special as _special)
-from . import (activations as _activations, arrange as _arrange, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, copies as _copies, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
+from . import (activations as _activations, arrange as _arrange, autocast as _autocast, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, copies as _copies, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
                interchange as _interchange, legacy as _legacy, linalg, lowrank as _lowrank, mathematics as _mathematics, methods as _methods,
                neural as _neural, out as _out, phrase as _phrase, placing as _placing, printing as _printing, products as _products, randoms as _randoms, runtime as _runtime, settings as _settings, sharing as _sharing, sparse as _sparse, sparse_names as _sparse_names, statistics as _statistics, variates as _variates, views as _views)
 from .modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
@@ -182,12 +182,13 @@ def _remember():
     names = {k for k, m in _named.items() if m not in makers and not k.endswith("_")} | {"where", "fill", "zeros_like", "ones_like", "full_like", "empty_like", *_METHODS}
     for name in sorted(names):
         f, m = globals().get(name), getattr(Tensor, name, None)
-        if isinstance(f, _FUNCTION) and name not in _METHODS: globals()[name] = _phrase.remembered(f)
-        if isinstance(m, _FUNCTION): setattr(Tensor, name, _phrase.remembered(m))
+        if isinstance(f, _FUNCTION) and name not in _METHODS: globals()[name] = _phrase.remembered(_autocast.apply(f, name))
+        if isinstance(m, _FUNCTION): setattr(Tensor, name, _phrase.remembered(_autocast.apply(m, name)))
         elif isinstance(m, property) and m.fset is None: setattr(Tensor, name, property(_phrase.remembered(m.fget)))
 
 
 _FUNCTION = type(_remember)
 _METHODS = ("to type_as contiguous float double half bfloat16 long int short char byte bool T mT H mH __getitem__ __pow__ __matmul__ __rmatmul__ new_zeros new_ones new_full").split()
 _remember()
+polar = _autocast.apply(polar, "polar")
 Tensor.__getitem__ = _indexing.with_elements(Tensor.__getitem__)

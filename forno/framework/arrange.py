@@ -9,6 +9,7 @@ from ..dnn import elementwise as ew
 from ..dnn import movement as mv
 from ..graph.line import record
 from . import creation, functions as fn, gathering, views
+from .autocast import matmul
 from .bind import apply, binary
 from .tensor import Tensor, owned, read, without_data
 from .views import ints, shape_of
@@ -232,7 +233,8 @@ def tensordot(a, b, dims=2):
     inner = math.prod([a.shape[d] for d in left])
     x = views.reshape(views.permute(a, rest_a + left), (-1, inner)) if inner else views.reshape(views.permute(a, rest_a + left), (math.prod([a.shape[d] for d in rest_a]), 0))
     y = views.reshape(views.permute(b, right + rest_b), (inner, math.prod([b.shape[d] for d in rest_b])))
-    return views.reshape(fn.matmul(x, y), [a.shape[d] for d in rest_a] + [b.shape[d] for d in rest_b])
+    product = matmul if x.numel() > inner or y.numel() > inner else fn.matmul      # a single number is a sum of products to autocast, no matrix product
+    return views.reshape(product(x, y), [a.shape[d] for d in rest_a] + [b.shape[d] for d in rest_b])
 
 
 def kron(input, other):
@@ -300,7 +302,7 @@ def _contract(s, a, u, b, keep):
         t = views.permute(t, [letters.index(c) for g in groups for c in g])
         t = views.expand(t, [size[c] for g in groups for c in g])
         return views.reshape(t, [math.prod(size[c] for c in g) for g in groups])
-    if inner: out = fn.matmul(group(s, a, batch, mine, inner), group(u, b, batch, inner, other))
+    if inner: out = matmul(group(s, a, batch, mine, inner), group(u, b, batch, inner, other))
     else: out = multiply(group(s, a, batch, mine, []), group(u, b, batch, [], other))          # nothing to sum: types promote
     names = batch + mine + other
     return "".join(names), views.reshape(out, [size[c] for c in names])

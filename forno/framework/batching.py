@@ -39,6 +39,7 @@ class Level:
     def __enter__(self) -> Level:
         self.outer = LOCAL.run
         self.run = Run()
+        self.run.autocast = self.outer.autocast
         self.run.open(self.outer.grad, self.outer.inference)
         self.run.level, self.run.hold = self, 1
         LOCAL.run = self.run

@@ -9,6 +9,7 @@ from ..dnn import elementwise as ew
 from ..dnn import functions as fns
 from ..dnn import movement as mv
 from . import creation, data, functions as fn, gathering, linalg, views
+from .autocast import matmul
 from .bind import apply, binary
 from .results import named
 from .tensor import Tensor, is_meta, on_meta
@@ -124,7 +125,7 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
     norm = apply(ew.clamp_min, norm, 0) if isinstance(norm, Tensor) else max(norm, 0)
     x = fn.sub(x, mean)
     other = views.t(multiply(x, w) if w is not None else x)
-    c = fn.matmul(x, apply(ew.conj_, other) if other.dtype.is_complex else other) / norm
+    c = matmul(x, apply(ew.conj_, other) if other.dtype.is_complex else other) / norm
     return views.squeeze(c)
 
 

@@ -12,6 +12,7 @@ from ..dnn import functions as fns
 from ..dnn import linalg as la
 from ..dnn import movement as mv
 from . import arrange, complexes, creation, data, functions as fn, gathering, views
+from .autocast import matmul
 from .modes import no_grad
 from .bind import apply, binary
 from .results import named
@@ -231,7 +232,7 @@ def _pinv(A, rcond, hermitian, atol, rtol):
     room = tolerance(fn.amax(size, -1, True), A, atol, rtol)
     keep = apply(ew.gt, size, room)
     back = fn.where(keep, apply(ew.reciprocal, fn.where(keep, w, 1.0)), 0.0)
-    return fn.matmul(multiply(H(right), views.unsqueeze(back, -2)), H(left))
+    return matmul(multiply(H(right), views.unsqueeze(back, -2)), H(left))
 
 
 def tolerance(top, A, atol, rtol):
@@ -258,9 +259,9 @@ def matrix_power(A, n):
     if n < 0: A, n = apply(la.inv, A), -n
     out = None
     while n:
-        if n & 1: out = A if out is None else fn.matmul(out, A)
+        if n & 1: out = A if out is None else matmul(out, A)
         n >>= 1
-        if n: A = fn.matmul(A, A)
+        if n: A = matmul(A, A)
     return views.clone(out) if out is A and n == 0 else out
 
 
@@ -311,7 +312,7 @@ def multi_dot(tensors):
     def product(i, j):
         if i == j: return tensors[i]
         k = best(i, j)[1]
-        return fn.matmul(product(i, k), product(k + 1, j))
+        return matmul(product(i, k), product(k + 1, j))
     out = product(0, len(tensors) - 1)
     if first.ndim == 1: out = views.squeeze(out, 0)
     return views.squeeze(out, -1) if last.ndim == 1 else out

@@ -11,7 +11,7 @@ from ..dnn import fft as ff
 from ..dnn import functions as fns
 from ..dnn import movement as mv
 from ..dnn import special as sp
-from . import arrange, complexes, creation, functions as fn, neural, views
+from . import arrange, autocast, complexes, creation, functions as fn, neural, views
 from .bind import apply
 from .out import with_out
 from .views import shape_of
@@ -256,6 +256,6 @@ def kaiser_window(window_length, periodic=True, beta=12.0, *, dtype=None, layout
 
 
 for _name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"):
-    for _f in (_name, _name + "2", _name + "n"): globals()[_f] = with_out(globals()[_f], "fft_" + _f)
+    for _f in (_name, _name + "2", _name + "n"): globals()[_f] = autocast.apply(with_out(globals()[_f], "fft_" + _f), _f)
 fftfreq, rfftfreq = with_out(fftfreq, "fftfreq"), with_out(rfftfreq, "rfftfreq")
 __all__ = [n + k for n in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft") for k in ("", "2", "n")] + ["fftfreq", "rfftfreq", "fftshift", "ifftshift"]

@@ -10,7 +10,7 @@ from ..dnn import elementwise as ew
 from ..dnn import linalg as la
 from ..dnn import recipes as rc
 from ..graph.line import record
-from . import creation, data, functions as fn, products, views
+from . import autocast, creation, data, functions as fn, products, views
 from .bind import apply
 from .factors import (cholesky, cholesky_ex, det, diagonal, eig, eigh, eigvals, eigvalsh, failed, householder_product, inv_ex, ldl_factor, ldl_factor_ex, ldl_solve, lstsq, lu, lu_factor, lu_factor_ex, lu_of,
                       lu_solve, matrix_power, matrix_rank, multi_dot, pinv, slogdet, solve_triangular, svd, tensorinv, tensorsolve, vander, vecdot, zero_pivots)
@@ -154,4 +154,4 @@ __all__ = ["matmul", "vector_norm", "matrix_norm", "norm", "svdvals", "inv", "so
            "eigh", "eigvalsh", "eig", "eigvals", "svd", "solve_triangular", "lu_factor", "lu_factor_ex", "lu", "lu_solve", "pinv", "matrix_rank", "matrix_power", "lstsq", "multi_dot",
            "vecdot", "tensorinv", "tensorsolve", "vander", "householder_product", "inv_ex", "ldl_factor", "ldl_factor_ex", "ldl_solve", "diagonal", "LinAlgError"]
 for _name in __all__:
-    if _name not in ("matrix_exp", "vander", "diagonal", "LinAlgError"): globals()[_name] = with_out(globals()[_name], "linalg_" + _name)
+    if _name not in ("matrix_exp", "vander", "diagonal", "LinAlgError"): globals()[_name] = autocast.apply(with_out(globals()[_name], "linalg_" + _name), _name)

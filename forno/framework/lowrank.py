@@ -2,16 +2,17 @@
 from __future__ import annotations
 
 from . import functions as fn, linalg, randoms
+from .autocast import matmul
 from .complexes import adjoint as H
 from .views import shape_of
 
 
 def basis(A, q, niter):
     """q orthonormal columns that span nearly what A's q largest singular vectors span. (…, m, n) -> (…, m, q)"""
-    Q = linalg.qr(fn.matmul(A, randoms.randn(shape_of(A)[-1], q, dtype=A.dtype, device=A.device)))[0]
+    Q = linalg.qr(matmul(A, randoms.randn(shape_of(A)[-1], q, dtype=A.dtype, device=A.device)))[0]
     for _ in range(niter):                     # a power of A tells large and small singular values further apart
-        Q = linalg.qr(fn.matmul(H(A), Q))[0]
-        Q = linalg.qr(fn.matmul(A, Q))[0]
+        Q = linalg.qr(matmul(H(A), Q))[0]
+        Q = linalg.qr(matmul(A, Q))[0]
     return Q
 
 
@@ -21,8 +22,8 @@ def svd_lowrank(A, q=6, niter=2, M=None):
     m, n = shape_of(A)[-2:]
     if m < n: A = H(A)
     Q = basis(A, 6 if q is None else q, 2 if niter is None else niter)
-    U, S, Vh = linalg.svd(fn.matmul(H(Q), A), full_matrices=False)
-    U, V = fn.matmul(Q, U), H(Vh)
+    U, S, Vh = linalg.svd(matmul(H(Q), A), full_matrices=False)
+    U, V = matmul(Q, U), H(Vh)
     return (V, S, U) if m < n else (U, S, V)
 
 

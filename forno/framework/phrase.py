@@ -181,13 +181,13 @@ def first(f, args, kw, run: Run):
         r = again(old, args, kw, run)
         if r is not MISS: return r
     outer, run.checks = run.checks, []
-    state = run.id, stats.lines, stats.looks, errors.warned[0], run.grad, run.inference, len(run.freed), [version(a) for _, a in tensors]
+    state = run.id, stats.lines, stats.looks, errors.warned[0], run.grad, run.inference, run.autocast, len(run.freed), [version(a) for _, a in tensors]
     try: result = f(*args, **kw)
     finally:
         checks, run.checks = run.checks, outer
         if outer is not None: outer.extend(checks)
     if stats.lines != state[1]: return result  # a new program: its lines cost more than any call
-    same = run is LOCAL.run and state == (run.id, stats.lines, stats.looks, errors.warned[0], run.grad, run.inference, len(run.freed), [version(a) for _, a in tensors])
+    same = run is LOCAL.run and state == (run.id, stats.lines, stats.looks, errors.warned[0], run.grad, run.inference, run.autocast, len(run.freed), [version(a) for _, a in tensors])
     p = described(args, kw, flat, tensors, nodes, run, place, result, checks) if same and not run.eager else None
     if p is not None:
         p.tries = 1 if old is MISS else old.tries + 1

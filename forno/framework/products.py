@@ -7,6 +7,7 @@ from ..core import dtype as dt
 from ..core.shape import normalize_dim
 from ..dnn import elementwise as ew
 from . import creation, functions as fn, neural, views
+from .autocast import matmul
 from .bind import apply, binary
 from .views import shape_of
 
@@ -43,7 +44,8 @@ def inner(input, other):
         raise RuntimeError(f"inner() the last dimension must match on both input tensors but got shapes {list(input.shape)} and {list(other.shape)}")
     k = input.shape[-1]
     a, b = views.reshape(input, (input.numel() // k if k else 0, k)), views.reshape(other, (other.numel() // k if k else 0, k))
-    return views.reshape(fn.matmul(a, views.t(b)), (*shape_of(input)[:-1], *shape_of(other)[:-1]))
+    product = matmul if a.numel() > k or b.numel() > k else fn.matmul            # as in tensordot
+    return views.reshape(product(a, views.t(b)), (*shape_of(input)[:-1], *shape_of(other)[:-1]))
 
 
 def cross(input, other, dim=None):
@@ -58,7 +60,7 @@ def cross(input, other, dim=None):
 
 def chain_matmul(*matrices):
     out = matrices[0]
-    for m in matrices[1:]: out = fn.matmul(out, m)
+    for m in matrices[1:]: out = matmul(out, m)
     return out
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 import math
 import warnings
 
-from ..core import dtype as dt
 from ..core.errors import OutOfMemoryError
 from ..core.state import state
 from ..graph.line import ambient
+from . import autocast
 from .engine import flush
 from .size import get_default_device, set_default_device
 
@@ -20,11 +20,7 @@ class Settings:
     fill_uninitialized = True
     matmul_precision = "highest"
     warn_always = False
-    autocast: dict[str, tuple] = {}            # device type -> (enabled, dtype) inside an autocast block
-    autocast_cache = True
 
-
-AUTOCAST_DTYPES = {"cpu": dt.bfloat16, "cuda": dt.float16, "xpu": dt.float16, "mps": dt.float16}
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False):
@@ -62,28 +58,33 @@ def is_warn_always_enabled() -> bool: return Settings.warn_always
 def set_warn_always(b: bool): Settings.warn_always = bool(b)
 
 
-# ---------------------------------------------------------------- autocast, as scripts ask for it (forno.amp sets it)
-def is_autocast_enabled(device_type: str = "cuda") -> bool: return Settings.autocast.get(device_type, (False,))[0]
-
-
-def get_autocast_dtype(device_type: str):
-    if device_type in Settings.autocast: return Settings.autocast[device_type][1]
-    try: return AUTOCAST_DTYPES[device_type]
-    except KeyError: raise RuntimeError(f"unsupported autocast device_type: '{device_type}'") from None
+# ---------------------------------------------------------------- autocast (framework.autocast does it, forno.amp has the blocks)
+def is_autocast_enabled(device_type: str = "cuda") -> bool: return autocast.enabled(device_type)
+def get_autocast_dtype(device_type: str): return autocast.narrow_type(device_type)
 
 
 def set_autocast_enabled(device_type, enabled=None):
     if enabled is None: device_type, enabled = "cuda", device_type
-    Settings.autocast[device_type] = bool(enabled), get_autocast_dtype(device_type)
+    autocast.enable(device_type, bool(enabled), get_autocast_dtype(device_type))
 
 
-def set_autocast_dtype(device_type: str, dtype): Settings.autocast[device_type] = is_autocast_enabled(device_type), dtype
+def set_autocast_dtype(device_type: str, dtype): autocast.enable(device_type, is_autocast_enabled(device_type), dtype)
 def is_autocast_cpu_enabled() -> bool: return is_autocast_enabled("cpu")
 def get_autocast_cpu_dtype(): return get_autocast_dtype("cpu")
 def get_autocast_gpu_dtype(): return get_autocast_dtype("cuda")
-def is_autocast_cache_enabled() -> bool: return Settings.autocast_cache
-def set_autocast_cache_enabled(enabled: bool): Settings.autocast_cache = bool(enabled)
-def clear_autocast_cache(): """There is none: parameters are never cast behind the program's back."""
+def is_autocast_cache_enabled() -> bool: return autocast.STATE.cached
+def set_autocast_cache_enabled(enabled: bool): autocast.STATE.cached = bool(enabled)
+def clear_autocast_cache(): """There is none: what is cast twice in a window is cast once, and a window never sees another's casts."""
+
+
+def autocast_increment_nesting() -> int:
+    autocast.STATE.depth += 1
+    return autocast.STATE.depth
+
+
+def autocast_decrement_nesting() -> int:
+    autocast.STATE.depth -= 1
+    return autocast.STATE.depth
 
 
 NAMES = {name: f for name, f in list(globals().items()) if getattr(f, "__module__", None) == __name__ and not isinstance(f, type)} | {

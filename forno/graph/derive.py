@@ -48,6 +48,7 @@ class Derivation:
     def __init__(self, face: Face, retain: bool, create: bool, wanted: dict | None = None):
         self.face, self.retain, self.create, self.wanted = face, retain, create, wanted
         self.run = LOCAL.run
+        self.autocast = self.run.autocast      # rules compute in the types their operands have; what users wrote runs as its caller asked
         self.window = self.run.id              # a gradient written into memory that something outside sees runs the window
         self.grads: dict = {}                  # vertex key -> [node, gradient Tensor]
         self.heap: list = []
@@ -247,7 +248,10 @@ class Derivation:
     def custom(self, n: Node, g):
         """A user's Function: its backward is Python, so nothing of this walk is remembered."""
         self.fresh = False
-        for x, gi in n.past.ctx(n, g):
+        self.run.autocast = self.autocast
+        try: found = list(n.past.ctx(n, g))
+        finally: self.run.autocast = None
+        for x, gi in found:
             if x.__class__ is Node and gi is not None and (x.line.grad or x.past.__class__ is Leaf) and self.reaches(x): self.send(x, gi)
         if not self.retain: n.past.ctx.free()
 
@@ -271,13 +275,16 @@ class Derivation:
     def go(self, roots):
         self.roots = [n for n, _ in roots]
         WALKING.stack.append(self)
+        self.run.autocast = None
         try:
             for n, g in roots: self.send(n, g)
             while self.heap:
                 a, b = heapq.heappop(self.heap)
                 n, g = self.grads.pop((-a, -b))
                 self.visit(n, g)
-        finally: WALKING.stack.pop()
+        finally:
+            WALKING.stack.pop()
+            self.run.autocast = self.autocast
         if not self.retain: self.free()
 
     def free(self):

@@ -114,17 +114,18 @@ NO_DATA = 8                                    # … and that it is on device "m
 
 
 class Run:
-    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "held", "id", "unmemo", "grad", "inference", "hold", "stats", "eager", "level", "saving", "checks")
+    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "held", "id", "unmemo", "grad", "inference", "autocast", "hold", "stats", "eager", "level", "saving", "checks")
 
     def __init__(self):
         self.stats, self.level = Stats(), None             # level: a function under vmap records here (framework.batching)
         self.saving = self.checks = None       # hooks on kept values (framework.saving); checks of values made by a call that may be remembered
         self.id, self.hold = 0, 0
+        self.autocast = None                   # the narrow type that some functions cast their arguments to (framework.autocast); lasts from window to window
         self.open(True, False)
 
     def open(self, grad: bool, inference: bool):
         """Start a fresh window under these modes."""
-        self.cur, self.grad, self.inference = _root(grad, inference), grad, inference
+        self.cur, self.grad, self.inference = _root(grad, inference, self.autocast), grad, inference
         self.nodes, self.scalars, self.inputs, self.freed = [], [], {}, []
         self.held = []                         # nodes that were replaced in place, and that only this list keeps
         _ids[0] += 1
@@ -166,8 +167,8 @@ END = blank(None)
 _roots: dict[tuple, Line] = {}
 
 
-def _root(grad: bool, inference: bool) -> Line:
-    key = grad, inference, state.default_dtype, state.deterministic          # a window starts in the ambient state that the one before it ended in
+def _root(grad: bool, inference: bool, autocast) -> Line:
+    key = grad, inference, autocast, state.default_dtype, state.deterministic          # a window starts in the ambient state that the one before it ended in
     try: return _roots[key]
     except KeyError:
         root = _roots[key] = blank(ROOT)
@@ -469,3 +470,11 @@ def set_grad_mode(on: bool):
     if run.grad != on:
         ambient(on)
         run.grad = on
+
+
+def set_autocast_mode(to):
+    """Autocast to this narrow type; None: off."""
+    run = LOCAL.run
+    if run.autocast is not to:
+        ambient(("autocast", to))
+        run.autocast = to

@@ -1,5 +1,5 @@
 """Stateless layers: every function of torch.nn.functional, composed from tensor operations. Knows tensors and numbers, no modules."""
-from ...framework import gradfn as _gradfn
+from ...framework import autocast as _autocast, gradfn as _gradfn
 from ...framework.phrase import remembered as _remembered
 from .activation import (celu, celu_, elu, elu_, gelu, glu, gumbel_softmax, hardshrink, hardsigmoid, hardswish, hardtanh, hardtanh_, leaky_relu,
                          leaky_relu_, log_softmax, logsigmoid, mish, prelu, relu, relu6, relu_, rrelu, rrelu_, selu, selu_, sigmoid, silu, softmax,
@@ -26,4 +26,6 @@ from .vision import (GRID_SAMPLE_INTERPOLATION_MODES, GRID_SAMPLE_PADDING_MODES,
 
 for _name, _title in _gradfn.LOSSES.items(): globals()[_name] = _gradfn.entitled(globals()[_name], _title)
 for _name, _f in list(globals().items()):
-    if isinstance(_f, type(_remembered)) and not _name.startswith("_"): globals()[_name] = _remembered(_f)
+    if not isinstance(_f, type(_remembered)) or _name.startswith("_"): continue
+    if _name != "max_pool3d": _f = _autocast.apply(_f, _name)              # which autocast leaves alone when it gives indices, too
+    globals()[_name] = _remembered(_f)

@@ -1,7 +1,7 @@
 """Linear maps and convolutions."""
 from __future__ import annotations
 
-from ...framework import api as torch
+from ...framework import api as torch, autocast
 
 conv1d, conv2d, conv3d = torch.conv1d, torch.conv2d, torch.conv3d
 conv_transpose1d, conv_transpose2d, conv_transpose3d = torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d
@@ -14,6 +14,9 @@ def linear(input, weight, bias=None, *, out=None):
     product = torch.matmul(input, weight.t())                                # (..., out)
     product = product if bias is None else product + bias
     return product if out is None else out.resize_(product.shape).copy_(product)
+
+
+linear = autocast.apply(linear, "linear")
 
 
 def bilinear(input1, input2, weight, bias=None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 
 from ...core.errors import warn
-from ...framework import api as torch
+from ...framework import api as torch, autocast
 from .. import _reduction
 from .activation import logsigmoid
 from .linear import linear
@@ -82,6 +82,9 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
         even = torch.where(target != ignore_index, even, 0.0)
         losses = losses * (1 - label_smoothing) + even * (label_smoothing / n)
     return losses.sum() / scale.sum() if reduction == "mean" else _reduction.apply(losses, reduction)
+
+
+cross_entropy = autocast.apply(cross_entropy, "cross_entropy")
 
 
 def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean", ignore_index=None, label_smoothing=0.0,

@@ -4,7 +4,7 @@ A state is a tuple: (h,) or (h, c). A layer's weights are (w_ih, w_hh[, b_ih, b_
 """
 from __future__ import annotations
 
-from ...framework import api as torch
+from ...framework import api as torch, autocast
 from .dropout import dropout
 from .linear import linear
 
@@ -88,3 +88,7 @@ def recurrent(mode, x, states, weights, bias, num_layers, drop, training, bidire
         if drop and training and layer + 1 < num_layers:
             x = dropout(x, drop)
     return x, tuple(torch.stack(parts) for parts in zip(*finals))
+
+
+lstm = autocast.apply(recurrent, "lstm")
+"""The same for a padded LSTM without projections, which PyTorch runs as one function."""

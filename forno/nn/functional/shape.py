@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 
-from ...framework import api as torch, neural, views
+from ...framework import api as torch, autocast, neural, views
 from .._arguments import _pair
 
 _PADDED_AXES = {2: (2, 3), 4: (3, 4), 6: (4, 5)}          # length of `pad` -> input dimensions for which the non-constant modes are defined
@@ -54,6 +54,7 @@ def pad(input, pad, mode="constant", value=None):
             raise RuntimeError("Padding value causes wrapping around more than once.")
         if n + low + high < (1 if mode != "circular" else 0):
             raise RuntimeError(f"input {list(input.shape)} is too small for padding ({low}, {high}) at dimension {axis}")
+    if mode == "replicate" or mode == "reflect" and len(pad) < 6: input = autocast.in_float32(input)
     amounts = [(0, 0)] * input.dim()
     for i in range(len(pad) // 2):
         axis, low, high = input.dim() - 1 - i, pad[2 * i], pad[2 * i + 1]

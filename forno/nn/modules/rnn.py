@@ -8,7 +8,7 @@ import warnings
 from ...framework import api as torch
 from .. import init
 from ..functional.linear import linear
-from ..functional.recurrent import CELLS, recurrent
+from ..functional.recurrent import CELLS, lstm, recurrent
 from ..parameter import Parameter
 from ..packed import PackedSequence
 from .module import Module
@@ -132,7 +132,8 @@ class RNNBase(Module):
     # ---- the call ----
 
     def _run(self, x, states, sizes=None):
-        return recurrent(self.mode, x, states, self.all_weights, self.bias, self.num_layers, self.dropout, self.training, self.bidirectional, sizes)
+        layers = lstm if self.mode == "LSTM" and not self.proj_size and sizes is None else recurrent
+        return layers(self.mode, x, states, self.all_weights, self.bias, self.num_layers, self.dropout, self.training, self.bidirectional, sizes)
 
     def _packed(self, packed, hx):
         input, batch_sizes, sorted_indices, unsorted_indices = packed
