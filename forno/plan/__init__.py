@@ -3,6 +3,7 @@
 expand     composite rows become the rows they are made of
 share      equal values become one
 simplify   history rows, views of views, reductions of nothing … disappear
+products   sums of matrix products become one product
 layout     which values need memory of their own; who owns each output
 fuse       which values share a loop nest
 write      groups become kernel nouns
@@ -25,6 +26,7 @@ from .layout import Layout, held, root_of
 from .loops import Draft, Writer, written_in_place
 from .memory import Memory
 from .order import Task, order
+from .products import gather_products
 from .simplify import simplify
 from .tiles import gemm, kernel_of
 from .values import MOVE, SINK, nbytes
@@ -36,6 +38,7 @@ def make(graph: Graph, accepts_epilogue=None) -> Plan:
     values = stage("expand", expand(list(graph.outputs)))
     values = stage("share", share(values))
     values = stage("simplify", simplify(values))
+    values = stage("products", gather_products(values))
     layout = Layout(graph, values)
     values = stage("layout", layout.outputs)
     fusion = Fusion(layout, topological(values))

@@ -14,13 +14,14 @@ from ..core.graph import Graph, Value
 from ..core.kernels import Native
 from ..core.op import TABLE
 from ..core.shape import View, compose, is_contiguous, whole
-from .expand import replaced, rewrite
+from .expand import replaced, rewrite, topological
 from .values import MOVE, is_identity, nbytes, numel
 
 GENERATORS = ("full", "iota")
 SOLO = ("contract", "routine", "opaque")          # kinds that run as kernels of their own on operands in memory
 FILLED = ("cat", "assemble")                      # results that several values are written into
 ALIASING = ("put", "addput")                      # results that take over the first operand's buffer
+FEW_ROWS, OFTEN = 64, 4                           # from so many products on, of at most so many rows, a matrix is worth turning
 
 
 def root_of(x: Value) -> tuple[Value, View]:
@@ -48,6 +49,7 @@ class Layout:
         self.natives: dict[int, Native] = {}
         self.takes: dict[int, int] = {}           # routine values that overwrite an operand: its position
         self.moves: dict[tuple, Value] = {}       # by root and view
+        self.often = turned_often(outputs)
         outputs = rewrite(outputs, self.rule)
         self.owners: list[Owner] = []
         self.outputs = self.assign(graph, outputs)
@@ -79,7 +81,9 @@ class Layout:
             composed = laid is None or compose(laid, v.attr) is not None
             if x.op is not None and x.op.name == "view" or not composed: ins = (self.move(x, "no affine view shows it"),)
         elif name in ALIASING: ins = (self.move(ins[0], "written through a view next", shared=False), ins[1] if name == "put" else self.dense(ins[1]))
-        elif name == "matmul": ins = tuple([x if self.is_matrix(x) else self.matrix(x) for x in ins])
+        elif name == "matmul":
+            ins = tuple([x if self.is_matrix(x) else self.matrix(x) for x in ins])
+            if id(v.ins[1]) in self.often: ins = ins[0], self.move(ins[1], "turned once for many products of few rows")
         elif kind == "routine" and v.op.strided: ins = tuple([self.move(x, "no affine view shows it") if self.access(x) is None or generated(x) else x for x in ins])
         elif kind in SOLO or name == "bitcast": ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
         new = replaced(v, ins)
@@ -171,6 +175,17 @@ class Layout:
             if v.op is not None and (v.op.name in ("view", "bitcast", *FILLED, *ALIASING) or v.op.kind in SOLO): out.update(id(root_of(x)[0]) for x in tensors)
             stack.extend(tensors)
         return out
+
+
+def turned_often(outputs) -> set[int]:
+    """Matrices that are right operands of several products of few rows, and lie in memory column by column: each product would have to turn them.
+    (A vector's products read them as they lie.)"""
+    times: dict[int, int] = {}
+    for v in topological(outputs):
+        if v.op is None or v.op.name != "matmul" or not 1 < v.shape[-2] <= FEW_ROWS or len(v.shape) > 2: continue
+        x = v.ins[1]
+        if x.op is not None and x.op.name == "view" and x.attr.strides == (1, x.shape[0]): times[id(x)] = times.get(id(x), 0) + 1
+    return {i for i, n in times.items() if n >= OFTEN}
 
 
 def generated(x: Value) -> bool:

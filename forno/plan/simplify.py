@@ -92,7 +92,7 @@ def add(v):
     if not a or not b or any([not apart(p, q, v.shape) for p, _ in a for q, _ in b]): return v
     both = [(w, x if plus_zero(x) else Value(v.op, (x, Literal(0)), None, v.dtype, x.shape)) for w, x in (*a, *b)]
     if sum([numel(x) for _, x in both]) == numel(v):
-        windows, values = zip(*both)
+        windows, values = zip(*sorted(both, key=lambda p: p[0].offset))
         return Value(ASSEMBLE, values, windows, v.dtype, v.shape)
     out = constant(v, 0)
     for w, x in both: out = Value(TABLE["put"], (out, x), w, v.dtype, v.shape)

@@ -5,6 +5,7 @@ A state is a tuple: (h,) or (h, c). A layer's weights are (w_ih, w_hh[, b_ih, b_
 from __future__ import annotations
 
 from ...framework import api as torch, autocast
+from ...framework.phrase import remembered
 from .dropout import dropout
 from .linear import linear
 
@@ -71,6 +72,7 @@ def _run_packed(cell, x, state, weights, bias, reverse, sizes):
     return torch.cat(outputs[::-1] if reverse else outputs), state
 
 
+@remembered
 def recurrent(mode, x, states, weights, bias, num_layers, drop, training, bidirectional, sizes=None):
     """All layers: x (T, B, F) or packed rows, states a tuple of (layers · directions, B, H), weights one list per layer and direction."""
     cell, directions = CELLS[mode], 2 if bidirectional else 1
