@@ -21,6 +21,7 @@ _SPEC = {
     "WINDOW": _flag(4000, "operations recorded before they run without being asked for"),
     "MEMORY": _flag(0, "bound of the CPU allocator, MiB; 0: none but the machine's"),
     "EXECUTOR": _flag("native", "what runs a plan: native code, or each row's NumPy oracle (a test tool)", ("native", "oracle")),
+    "WINOGRAD": _flag(1, "0: 3×3 convolutions of float32 sum every product, which is slower and a few times more exact", range(2)),
     "CHECK": _flag(0, "1: verify every graph and plan against its rules before it runs", range(2)),
 }
 
@@ -37,6 +38,7 @@ class Flags:
     WINDOW: int
     MEMORY: int
     EXECUTOR: str
+    WINOGRAD: int
     CHECK: int
 
 
