@@ -20,7 +20,7 @@ from ..cpu import code, isa
 from . import epilogue, gemv, pack
 from .epilogue import accepts
 from .gemv import batch_offsets
-from .tile import Program, Tile, accumulator, entry, kernel_of, micro, tile
+from .tile import Program, Tile, entry, kernel_of, micro, product_tile
 
 PARALLEL_FLOPS = 400_000                       # below this waking other threads costs more than they save
 
@@ -32,10 +32,10 @@ panels height taller kc mc nc pack_a pack_b in_place""".split()
 @functools.cache
 def driver(stored: dt.dtype) -> tuple[int, str]:
     """The address and text of main(ctx, vals, words, w): w are WORDS."""
-    t = tile(accumulator(stored))
+    t = product_tile(stored)
     p = Program()
-    pack.writer(stored)(p, "pack_a", stored, t, False)
-    pack.writer(stored)(p, "pack_b", stored, t, True)
+    pack.writer(stored, t)(p, "pack_a", stored, t, False)
+    pack.writer(stored, t)(p, "pack_b", stored, t, True)
     write_put(p, stored, t)
     _write_main(p, stored, t)
     text = p.module()
@@ -70,8 +70,8 @@ def _write_main(p: Program, stored: dt.dtype, t: Tile):
         m, n, k, kc, mc, nc = (W[x] for x in ("m", "n", "k", "kc", "mc", "nc"))
         table, tail = p.read_pointer(w, WORDS.index("micro")), p.read_pointer(w, WORDS.index("tail"))
         sa = p.read_pointer(ctx, 2)                                                            # packed A | packed B | one tile
-        sb = p.offset(sa, mc * kc * MR + 64, T)
-        scratch_tile = p.offset(sb, nc * kc * NR + 64, T)
+        sb = p.offset(sa, mc * t.steps(kc) * MR + 64, T)
+        scratch_tile = p.offset(sb, nc * t.steps(kc) * NR + 64, T)
         operands = [p.read_pointer(vals, p.read(words, i)) for i in (W["a_at"], W["b_at"], 2)]
         columns = p.ceil_div(n, NR)
         (b0, b1), (p0, p1), (j0, j1) = grid(p, ctx, W["batch"], W["panels"], columns)
@@ -92,14 +92,14 @@ def _write_main(p: Program, stored: dt.dtype, t: Tile):
                 with p.if_(packing_a), p.loop(pb, pe) as q:
                     row, height = rows_of(q)
                     p.run("pack_a", p.offset(A, row * W["a_row"] + k0 * W["a_col"], part), W["a_row"], W["a_col"],
-                          p.offset(sa, (q - pb) * kc * MR, T), height, height, depth)
+                          p.offset(sa, (q - pb) * t.steps(kc) * MR, T), height, height, depth)
                 with p.loop(jb, je) as j:
                     col = j * NR
                     cols = p.min(n - col, NR)
                     vectors = p.ceil_div(cols, L)
                     whole = cols.eq(vectors * L)
                     packed_b = p.or_(packing_b, cols.ne(NR))
-                    slot = p.offset(sb, p.pick(single, 0, j - jb) * kc * NR, T)
+                    slot = p.offset(sb, p.pick(single, 0, j - jb) * t.steps(kc) * NR, T)
                     b_at = p.offset(B, k0 * W["b_row"] + col * W["b_col"], part)
                     with p.if_(p.both(packed_b, pb.eq(p0))):
                         p.run("pack_b", b_at, W["b_col"], W["b_row"], slot, p.int(NR), cols, depth)
@@ -108,12 +108,12 @@ def _write_main(p: Program, stored: dt.dtype, t: Tile):
                     with p.loop(pb, pe) as q:
                         row, height = rows_of(q)
                         a_at = p.offset(A, row * W["a_row"] + k0 * W["a_col"], part)
-                        a_panel = p.choose_pointer(packing_a, p.offset(sa, (q - pb) * kc * MR, T), a_at)
+                        a_panel = p.choose_pointer(packing_a, p.offset(sa, (q - pb) * t.steps(kc) * MR, T), a_at)
                         c_at = p.offset(C, row * W["c_row"] + col * W["c_col"], part)
                         kernel = kernel_of(p, t, table, height, vectors, p.pick(packing_a, 0, 1))
                         directly = p.both(whole, in_place)
                         dst = p.choose_pointer(directly, c_at, scratch_tile)
-                        p.run(kernel, a_panel, b_panel, dst, depth, b_step, p.pick(directly, W["c_row"], NR), p.pick(directly, adding, 0),
+                        p.run(kernel, a_panel, b_panel, dst, t.steps(depth), b_step, p.pick(directly, W["c_row"], NR), p.pick(directly, adding, 0),
                               W["a_row"], W["a_col"])
                         converts = p.and_(p.not_(in_place), W["tail"].ne(0))                   # then the tail stores from the scratch tile
                         with p.if_(p.not_(p.or_(directly, converts))):
@@ -147,7 +147,7 @@ def build(g: Gemm) -> Launch:
         raise unsupported("matmul", stored, instead="convert the operands")
     if g.epilogue is not None and not accepts(g.epilogue):
         raise unsupported("matmul with this epilogue", stored, instead="run the epilogue as a kernel of its own")
-    t = tile(accumulator(stored))
+    t = product_tile(stored)
     a_at, b_at = 0, 1
     if _better_turned(g, t):
         g, a_at, b_at = replace(g, m=g.n, n=g.m, a=_transposed(g.b), b=_transposed(g.a), c=_transposed(g.c),
@@ -179,13 +179,15 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
     # a panel of A and one of B share L1, or a tenth of a large L2; results that can't hold partial sums keep all of K in registers
     depth = max(l1 * 3 // 4, min(l2 // 10, 100_000)) // (t.acc.size * (t.rows + t.columns))
     kc = even_split(k, max(depth, 64), 8) if in_place else max(k, 1)
-    mc = even_split(panels, max(l2 * 3 // 8 // (t.acc.size * t.rows * kc), 1), 1)
-    nc = even_split(columns, max((1 << 20) // (t.acc.size * t.columns * kc), 1), 1)
+    steps = t.steps(kc)
+    mc = even_split(panels, max(l2 * 3 // 8 // (t.acc.size * t.rows * steps), 1), 1)
+    nc = even_split(columns, max((1 << 20) // (t.acc.size * t.columns * steps), 1), 1)
     # copying pays when a panel is read often, or when its rows lie a power of two apart and push each other out of L1
     pack_b = not (native and g.b.cols == 1 and (panels <= 4 or g.b.rows * t.acc.size <= 2048 or panels <= 12 and g.b.rows * t.acc.size % 4096))
-    pack_a = not native or (columns > 8 and g.a.rows * t.acc.size % 4096 == 0 if g.a.cols == 1 else columns > 4)
+    words = t.pairs and g.a.cols == 1 and k % 2 == 0                             # A's rows hold words of two as they lie
+    pack_a = not native and not words or (columns > 8 and g.a.rows * stored.size % 4096 == 0 if g.a.cols == 1 else columns > 4)
     height, taller = divmod(m, panels) if panels else (0, 0)
-    kernels = micro(t.acc)
+    kernels = micro(t.acc, t.pairs)
     for rows in {height, height + 1} if taller else {height}:
         for vectors in {t.vectors if n >= t.columns else 0, -(-(n % t.columns) // t.lanes)}:
             if rows and vectors: kernels.need(rows, vectors, not pack_a)
@@ -195,7 +197,7 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
         c_off=g.c.offset * z, c_row=g.c.rows * z, c_col=g.c.cols, panels=panels, height=height, taller=taller,
         kc=kc, mc=mc, nc=nc, pack_a=int(pack_a), pack_b=int(pack_b), in_place=int(in_place))
     axes = tuple(x for length, *strides in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in (length, *(s * z for s in strides)))
-    scratch = t.acc.size * (mc * kc * t.rows + nc * kc * t.columns + t.rows * t.columns + 192)
+    scratch = t.acc.size * (mc * steps * t.rows + nc * steps * t.columns + t.rows * t.columns + 192)
     tail_words = ()
     if g.epilogue is not None: values["tail"], tail_words = epilogue.build(g, t, len(WORDS) + len(axes))
     return (*(values[name] for name in WORDS), *axes, *tail_words), scratch

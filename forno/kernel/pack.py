@@ -86,6 +86,57 @@ def write_complex(p: Program, name: str, stored: dtype, t: Tile, columns: bool):
         p.store(p.cast(x, T), p.offset(dst, k * width + i, T))
 
 
-def writer(stored: dtype): return write_complex if stored.category == dt.COMPLEX else write
+def write_pairs(p: Program, name: str, stored: dtype, t: Tile, columns: bool):
+    """The same for words of two bfloat16: dst[k * width + i] = (src[i * si + 2k * sk], src[i * si + (2k + 1) * sk]); behind an odd depth stands a zero."""
+    L, word = t.lanes, dt.int32
+    blocks = t.vectors if columns else -(-t.rows // L)
+    with p.define(name, ARGS) as (src, si, sk, dst, width, valid, depth):
+        if columns: width = p.int(t.columns)
+        words = depth // 2
+
+        def lines():
+            masks = [p.mask(p.max(valid - b * L, 0), L) for b in range(blocks)]
+
+            def copy(masked):
+                def half(at, b):
+                    at = p.offset(at, b * L, stored)
+                    x = p.load_masked(at, dt.uint16, masks[b]) if masked else p.load(at, dt.uint16, L)
+                    return p.cast(x, word)
+                with p.loop(0, words) as k:
+                    first = p.offset(src, sk * (k * 2), stored)
+                    second, d = p.offset(first, sk, stored), p.offset(dst, width * k, word)
+                    xs = [p.or_(half(first, b), p.shl(half(second, b), 16)) for b in range(blocks)]
+                    for b, x in enumerate(xs): p.store(x, p.offset(d, b * L, word))
+            if columns: p.otherwise(valid.eq(t.columns), lambda: copy(False), lambda: copy(True))
+            else: copy(True)
+            last()
+
+        def squares():
+            """k is contiguous: words lie in memory as they are wanted."""
+            held = p.ceil_div(valid, L)
+            with p.loop(0, held) as n:
+                b = held - 1 - n
+                rows = [p.offset(src, p.min(valid - 1, b * L + i) * si, stored) for i in range(L)]
+                with p.loop(0, p.ceil_div(words, L)) as q:
+                    k = p.min(q * L, words - L)
+                    d = p.offset(dst, k * width + b * L, word)
+                    for i, x in enumerate(square(p, [p.load(p.offset(r, k, word), word, L, stored.size) for r in rows])): p.store(x, p.offset(d, width * i, word))
+            last()
+
+        def elements():
+            with p.loop(0, words) as k, p.loop(0, valid) as i:
+                first, second = (p.cast(p.load(p.offset(src, i * si + (k * 2 + j) * sk, stored), dt.uint16), word) for j in (0, 1))
+                p.store(p.or_(first, p.shl(second, 16)), p.offset(dst, k * width + i, word))
+            last()
+
+        def last():
+            with p.if_((depth & 1).ne(0)), p.loop(0, valid) as i:
+                x = p.load(p.offset(src, i * si + (depth - 1) * sk, stored), dt.uint16)
+                p.store(p.cast(x, word), p.offset(dst, words * width + i, word))
+
+        p.otherwise(si.eq(1), lines, lambda: p.otherwise(p.both(sk.eq(1), words >= L), squares, elements))
+
+
+def writer(stored: dtype, t: Tile): return write_complex if stored.category == dt.COMPLEX else write_pairs if t.pairs else write
 
 

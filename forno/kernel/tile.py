@@ -5,7 +5,10 @@ micro-kernels, one per row count, compiled when a shape first needs it. Every mi
 
     C[i, j] (+)= sum over k of A[k, i] * B[k, j]        A: [k][rows], B: k rows of `vectors * lanes` columns, `sb` elements apart
 
-and knows nothing of types in memory, transposition, batches, edges or images: packing routines and drivers do.
+Where the processor multiplies bfloat16 as they are (AVX512-BF16: two products and two sums per lane in the time of one multiply-add of float32), a panel's
+elements are words of two, (A[2k, i], A[2k + 1, i]), and k counts words.
+
+A micro-kernel knows nothing of types in memory, transposition, batches, edges or images: packing routines and drivers do.
 """
 from __future__ import annotations
 
@@ -34,17 +37,27 @@ class Tile:
     rows: int
     vectors: int
     lanes: int
+    pairs: bool = False                        # panels hold words of two bfloat16
 
     @property
     def columns(self) -> int: return self.vectors * self.lanes
 
+    def steps(self, k):
+        """How many words of panels k elements are; a number or an Int."""
+        return (k + 1) // 2 if self.pairs else k
+
 
 @functools.cache
-def tile(acc: dt.dtype) -> Tile:
+def tile(acc: dt.dtype, pairs: bool = False) -> Tile:
     """28 of 32 registers on AVX-512 (2 hold B, 1 a broadcast of A), 12 of 16 on AVX2, 24 of 32 on NEON,
     8 of 16 on SSE (whose products need one more)."""
     rows, vectors = {"avx512": (14, 2), "avx2": (6, 2), "baseline": (4, 2), "neon": (6, 4)}[isa.level]
-    return Tile(acc, rows, vectors, isa.vector_bytes // acc.size)
+    return Tile(acc, rows, vectors, isa.vector_bytes // acc.size, pairs)
+
+
+def product_tile(stored: dt.dtype) -> Tile:
+    """The tile for products of matrices that memory holds as `stored`."""
+    return tile(accumulator(stored), stored is dt.bfloat16 and isa.has("avx512bf16") and isa.level == "avx512")
 
 
 # ---- the builder with numbers that read as numbers
@@ -132,6 +145,13 @@ class Program(Builder):
         """Like load_masked; the lanes that are not set keep `other`'s."""
         return self.select(mask, self.load_masked(p, t, mask), other)
 
+    def dot_pairs(self, x: Val, y: Val, z: Val) -> Val:
+        """z + the two products of the bfloat16 in each word of x and y; numbers below 2^-126 count as 0."""
+        wide, pairs = f"<{y.n} x float>", f"<{2 * y.n} x bfloat>"
+        a, b = (self.emit(f"bitcast {v} to {pairs}", v.dtype, y.n).text for v in (self.splat(x, y.n), y))
+        self.declared["llvm.x86.avx512bf16.dpbf16ps.512"] = f"declare {wide} @llvm.x86.avx512bf16.dpbf16ps.512({wide}, {pairs}, {pairs})"
+        return self.emit(f"call {wide} @llvm.x86.avx512bf16.dpbf16ps.512({z}, {pairs} {a}, {pairs} {b})", dt.float32, y.n)
+
     def choose_pointer(self, cond: Val, x: Val, y: Val) -> Val: return self.emit(f"select {cond}, {x}, {y}", PTR)
 
     def share(self, total, parts, part):
@@ -146,8 +166,9 @@ MICRO = "ptr a, ptr b, ptr c, i64 k, i64 sb, i64 ldc, i64 adding, i64 ra, i64 ka
 
 
 def micro_text(t: Tile, rows: int, vectors: int, direct: bool) -> str:
-    """C tile (+)= A B. Packed: A is [k][rows]. Direct: element (i, k) of A lies i*ra + k*ka elements on, unpacked."""
+    """C tile (+)= A B. Packed: A is [k][rows]. Direct: element (i, k) of A lies i*ra + k*ka elements on, unpacked; of pairs, (i, 2k) lies i*ra + 2k elements on."""
     p, T, L = Program(), t.acc, t.lanes
+    word, stored, multiply = (dt.int32, dt.bfloat16, p.dot_pairs) if t.pairs else (T, T, p.mad)
     cells = [(i, v) for i in range(rows) for v in range(vectors)]
     chains = min(max(8 // len(cells), 1), 4)               # few accumulators: several sums in turn hide the multiply-adds' latency
     with p.define("micro", MICRO, internal=False) as (a, b, c, k, sb, ldc, adding, ra, ka):
@@ -159,16 +180,16 @@ def micro_text(t: Tile, rows: int, vectors: int, direct: bool) -> str:
 
         def body(chain):
             pa, pb = p.get(ap), p.get(bp)
-            bs = [p.load(p.offset(pb, v * L, T), T, L) for v in range(vectors)]
+            bs = [p.load(p.offset(pb, v * L, word), word, L) for v in range(vectors)]
             at = pa
             for i in range(rows):
-                x = p.load(at, T)
-                at = p.offset(at, ra if direct else 1, T)      # a running address: LLVM folds it into displacements or one add per row
+                x = p.load(at, word, 1, stored.size)
+                at = p.offset(at, ra, stored) if direct else p.offset(at, 1, word)      # a running address: LLVM folds it into displacements or one add per row
                 for v in range(vectors):
                     s = chain[i * vectors + v]
-                    p.set(s, p.mad(x, bs[v], p.get(s)))
-            p.set(ap, p.offset(pa, ka if direct else rows, T))
-            p.set(bp, p.offset(pb, sb, T))
+                    p.set(s, multiply(x, bs[v], p.get(s)))
+            p.set(ap, p.offset(pa, rows, word) if not direct else p.offset(pa, 1, word) if t.pairs else p.offset(pa, ka, T))
+            p.set(bp, p.offset(pb, sb, word))
         with p.loop(0, k // chains):
             for chain in sums: body(chain)
         if chains > 1:
@@ -199,7 +220,7 @@ class Micro:
 
 
 @functools.cache
-def micro(acc: dt.dtype) -> Micro: return Micro(tile(acc))
+def micro(acc: dt.dtype, pairs: bool = False) -> Micro: return Micro(tile(acc, pairs))
 
 
 def kernel_of(p: Program, t: Tile, table: Val, rows: Int, vectors: Int, direct: int | Int = 0) -> Val:
