@@ -180,7 +180,7 @@ def _write_take(p: Program, name: str, t: Tile, rows, columns):
 
 def _write_give(p: Program, t: Tile, rows, columns):
     """give: the opposite: in[point][tile], transformed, plus bias, to a stage, through squares to `valid` channels of a strip of the result."""
-    L, down, across = t.lanes, len(rows), len(columns)
+    L, across = t.lanes, len(columns)
     with p.define("give", "ptr src, i64 ld, i64 point, i64 tiles, ptr bias, i64 biased, ptr table, ptr stage, i64 pitch, ptr dst, i64 channel, i64 valid, i64 pixels") as (
             src, ld, point, tiles, bias, biased, table, stage, pitch, dst, channel, valid, pixels):
         more = p.load_masked(bias, T, p.mask(biased, L))
