@@ -24,6 +24,8 @@ TORCH = {
     "leaky_relu": (F.leaky_relu, 0.1), "threshold": (F.threshold, 0.5, 2.0), "hardshrink": (F.hardshrink, 0.5), "softshrink": (F.softshrink, 0.5),
     "elu": (F.elu, 1.5), "celu": (F.celu, 1.5), "softplus": (F.softplus, 2.0, 3.0), "hardtanh": (F.hardtanh, -1.0, 0.5), "relu6": F.relu6,
     "silu": F.silu,
+    "gelu_slope": lambda x: torch.ops.aten.gelu_backward(torch.ones_like(x), x),
+    "gelu_tanh_slope": lambda x: torch.ops.aten.gelu_backward(torch.ones_like(x), x, approximate="tanh"),
     "gelu": F.gelu, "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "mish": F.mish, "softsign": F.softsign, "tanhshrink": F.tanhshrink,
     "hardsigmoid": F.hardsigmoid, "hardswish": F.hardswish, "prelu": lambda x, w: torch.where(x > 0, x, x * w),
     "real": lambda x: torch.real(x), "binary_cross_entropy": lambda x, y: F.binary_cross_entropy(x, y, reduction="none"),

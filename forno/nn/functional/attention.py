@@ -99,16 +99,22 @@ def _canonical_mask(mask, mask_name, other_type, other_name, target_type, check_
 def _none_or_dtype(input): return None if input is None else input.dtype
 
 
+def _rows(x, weight, bias):
+    """linear(x), its rows taken in the order in which they lie: batch_first inputs come transposed."""
+    turned = not x.is_contiguous() and x.transpose(0, 1).is_contiguous()
+    return linear(x.transpose(0, 1), weight, bias).transpose(0, 1) if turned else linear(x, weight, bias)
+
+
 def _projected(query, key, value, weight, bias):
     """q, k, v from one stacked weight (3 E, E); one product where the inputs are the same tensor."""
     e = query.size(-1)
     if query is key and key is value:
-        return linear(query, weight, bias).chunk(3, -1)
+        return _rows(query, weight, bias).chunk(3, -1)
     if key is value:
-        k, v = linear(key, weight[e:], None if bias is None else bias[e:]).chunk(2, -1)
-        return linear(query, weight[:e], None if bias is None else bias[:e]), k, v
+        k, v = _rows(key, weight[e:], None if bias is None else bias[e:]).chunk(2, -1)
+        return _rows(query, weight[:e], None if bias is None else bias[:e]), k, v
     biases = (None,) * 3 if bias is None else bias.chunk(3)
-    return tuple(linear(x, w, b) for x, w, b in zip((query, key, value), weight.chunk(3), biases))
+    return tuple(_rows(x, w, b) for x, w, b in zip((query, key, value), weight.chunk(3), biases))
 
 
 def _check_separate(query, key, value, weights, biases):
@@ -172,7 +178,7 @@ def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_head
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
         biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
         _check_separate(query, key, value, weights, biases)
-        q, k, v = (linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases))
+        q, k, v = (_rows(x, w, b) for x, w, b in zip((query, key, value), weights, biases))
     else:
         _check(key.shape == value.shape, f"key shape {key.shape} does not match value shape {value.shape}")
         _check(in_proj_weight is not None, "use_separate_proj_weight is False but in_proj_weight is None")
