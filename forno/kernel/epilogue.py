@@ -14,6 +14,7 @@ from .abi import Kernel
 from .text import Val
 from .tile import Program, Tile
 
+AHEAD = -1                                        # in place of ld: ask for what this tile will read, and nothing else
 ARGS = "ptr vals, ptr words, ptr src, i64 ld, i64 item, i64 row, i64 col, i64 rows, i64 cols"
 
 
@@ -66,7 +67,12 @@ def build(g: Gemm, t: Tile, first_word: int) -> tuple[int, tuple[int, ...]]:
             return p.offset(p.base(v.operand + 1), here, t), *steps
         accesses = {i: address(v) for i, v in enumerate(nest.body) if isinstance(v, Store) or isinstance(v, Load) and v.operand > 0}
         numbers = {i: p.number(v.operand + 1, v.dtype) for i, v in enumerate(nest.body) if isinstance(v, Number)}
-        with p.loop(0, p.ceil_div(cols, L)) as q:
+        tiles = [(accesses[i], v.dtype) for i, v in enumerate(nest.body) if isinstance(v, Load) and i in accesses and accesses[i][2].const == 1
+                 and accesses[i][1].const != 0]
+        with p.if_(ld.eq(AHEAD)):                      # rows lie far apart, so that no prefetcher sees what comes
+            for (base, row_step, _), part in tiles:
+                with p.loop(0, rows) as line, p.loop(0, cols, 64 // part.size) as at: p.prefetch(p.offset(base, line * row_step + at, part))
+        with p.if_(ld.ne(AHEAD)), p.loop(0, p.ceil_div(cols, L)) as q:
             mask, last = p.mask(cols - q * L, L), cols - q * L - 1
             lanes = p.emit(f"select {p.lt(p.iota(L), p.splat(last, L))}, {p.iota(L)}, {p.splat(last, L)}", dt.int64, L)       # valid addresses only
 

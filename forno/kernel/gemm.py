@@ -113,6 +113,7 @@ def _write_main(p: Program, stored: dt.dtype, t: Tile):
                         kernel = kernel_of(p, t, table, height, vectors, p.pick(packing_a, 0, 1))
                         directly = p.both(whole, in_place)
                         dst = p.choose_pointer(directly, c_at, scratch_tile)
+                        with p.if_(p.both(last, W["tail"].ne(0))): p.run(tail, vals, words, scratch_tile, p.int(epilogue.AHEAD), item, row, col, height, cols)
                         p.run(kernel, a_panel, b_panel, dst, t.steps(depth), b_step, p.pick(directly, W["c_row"], NR), p.pick(directly, adding, 0),
                               W["a_row"], W["a_col"])
                         converts = p.and_(p.not_(in_place), W["tail"].ne(0))                   # then the tail stores from the scratch tile
