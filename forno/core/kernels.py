@@ -207,6 +207,17 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeps:
+    """What a kernel makes of an operand's values alone (packed weights), in memory that may be given again as long as they are the same. words[word] is -1, or
+    the position in the value table of that memory's address: 0 is none, an odd one (the address + 1) is to be filled, any other is filled.
+    """
+    operand: int
+    word: int
+    nbytes: int
+    form: tuple                                # equal forms of equal values are equal memory
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """A Program with one kernel's numbers. `words` follow the operands' positions in the plan's value table."""
     program: Program
@@ -216,3 +227,4 @@ class Launch:
     shared: int = 0                            # bytes all threads see
     bytes: int = 0
     flops: int = 0
+    keeps: Keeps | None = None

@@ -54,10 +54,11 @@ _reserved = _peak = 0
 
 class Buffer:
     """`nbytes` of memory at `address`, valid as long as this object lives. `owner` keeps foreign memory alive."""
-    __slots__ = ("address", "nbytes", "owner", "_writable", "_readable", "__weakref__")
+    __slots__ = ("address", "nbytes", "owner", "kept", "_writable", "_readable", "__weakref__")
 
     def __init__(self, address: int, nbytes: int, owner=None):
         self.address, self.nbytes, self.owner = address, nbytes, owner
+        self.kept = None                             # by form, what kernels made of these values alone (core.kernels.Keeps); False: others may write at any time
         self._writable = self._readable = None       # weak: the array of bytes that all arrays on this buffer have as base
 
     @property
@@ -74,7 +75,7 @@ class Block(Buffer):
 
     def __init__(self, address: int, nbytes: int, size: int):
         self.address, self.nbytes, self.size = address, nbytes, size
-        self.owner = self._writable = self._readable = None
+        self.owner = self.kept = self._writable = self._readable = None
 
     # defaults, not globals: at interpreter exit the module's names may be gone before the last buffer
     def __del__(self, idle=_idle, small=SMALL, keep=_KEEP, big=_idle_big, bound=_idle_bound, ending=sys.is_finalizing):
@@ -177,6 +178,7 @@ class _Window:
 
 def as_array(buffer: Buffer, code, shape, strides, offset: int = 0, readonly: bool = False) -> np.ndarray:
     """An array of NumPy type `code` on the buffer's memory; strides and offset in bytes. While it or a view of it lives, `buffer.exposed` is true."""
+    if not readonly and buffer.kept: buffer.kept = None
     seen = buffer._readable if readonly else buffer._writable
     whole = seen and seen()
     if whole is None:

@@ -355,4 +355,5 @@ def hang(cls):
 def data_ptr(self):
     if is_meta(self): return 0
     buffer, v = data.own_memory(self)
+    buffer.kept = False
     return buffer.address + v.offset * self.dtype.size

@@ -114,6 +114,9 @@ def elements(buffer, dtype) -> np.ndarray:
     return np.frombuffer((ctypes.c_char * buffer.nbytes).from_address(buffer.address), dtype.code, buffer.nbytes // dtype.size)
 
 
+NOTHING = (), ()
+
+
 class Runner:
     """Calls a plan: buffers of the inputs and the run's numbers in, buffers of the outputs out."""
 
@@ -127,8 +130,18 @@ class Runner:
             where[k] = at
             at += 2 if types[k] is complex else 1
         self.numbers = used
+        self.launches = [None if isinstance(s.kernel, Host) else build(s.kernel) for s in plan.steps]
+        self.keeps = []                        # (input, form, bytes): what kernels may keep of inputs that the plan only reads
+        lent = {}                              # step -> position of that memory's address
+        written = {o.source.index for o in plan.outs if o.kind == "donated"}
+        for n, (s, k) in enumerate(zip(plan.steps, self.launches)):
+            place = s.places[k.keeps.operand] if k is not None and k.keeps else None
+            if place is None or place.kind != "in" or place.index in written: continue
+            lent[n] = at + len(self.keeps)
+            self.keeps.append((place.index, k.keeps.form, k.keeps.nbytes))
+        at += len(self.keeps)
         self.complex = any(types[k] is complex for k in used)
-        self.pack = struct.Struct(f"{self.nins + outs}q" + "".join(_FORMAT[types[k]] for k in used)).pack
+        self.pack = struct.Struct(f"{self.nins + outs}q" + "".join(_FORMAT[types[k]] for k in used) + "q" * len(self.keeps)).pack
         offsets: dict[int, int] = {}
 
         def position(place):
@@ -136,17 +149,15 @@ class Runner:
             if place.kind == "out": return self.nins + place.index
             if place.kind == "number": return where[place.index]
             return at + offsets.setdefault(place.index, len(offsets))
-        self.launches = []
         steps, self.parts = [], []             # parts: ('native', first, last) and ('host', step)
-        for s in plan.steps:
-            if isinstance(s.kernel, Host):
+        for n, (s, k) in enumerate(zip(plan.steps, self.launches)):
+            if k is None:
                 self.parts.append(("host", s, [position(p) for p in s.places]))
-                self.launches.append(None)
                 continue
-            k = build(s.kernel)
-            self.launches.append(k)
             trace.counts["kernels_built"] += 1
-            steps.append((k.program.address, tuple(position(p) for p in s.places) + k.words, k.parallel, k.scratch, k.shared))
+            words = [*(position(p) for p in s.places), *k.words]
+            if n in lent: words[k.keeps.word] = lent[n]
+            steps.append((k.program.address, tuple(words), k.parallel, k.scratch, k.shared))
             if self.parts and self.parts[-1][0] == "native": self.parts[-1] = ("native", self.parts[-1][1], len(steps))
             else: self.parts.append(("native", len(steps) - 1, len(steps)))
         self.stops = any(p[0] == "host" for p in self.parts)
@@ -174,11 +185,13 @@ class Runner:
         for j, i in self.taken:
             b = result[j] = buffers[i]
             address[j] = b.address
+            if b.kept: b.kept = None
         if self.table is not None:
             numbers = [scalars[k] for k in self.numbers]
             if self.complex: numbers = [y for x in numbers for y in ((x.real, x.imag) if x.__class__ is complex else (x,))]
-            try: vals = self.pack(*words, *address, *numbers)
-            except struct.error: vals = self.pack(*words, *address, *map(word, numbers))
+            kept, new = self.lend(buffers) if self.keeps else NOTHING
+            try: vals = self.pack(*words, *address, *numbers, *kept)
+            except struct.error: vals = self.pack(*words, *address, *map(word, numbers), *kept)
             trace.counts["launches"] += 1
             if flags.SHOW and not self.stops:
                 error, seconds = self.table.timed(vals)
@@ -195,7 +208,25 @@ class Runner:
                     interrupt.buffers = self.shown(buffers, result)
                     raise
                 if error is not None: self.refuse(error, buffers, result)
+            for known, form, made in new: known[form] = made
         return self.shown(buffers, result)
+
+    def lend(self, buffers):
+        """(addresses of what kernels kept of inputs, 0: nothing; what they fill in this run). Nothing is kept of values seen for the first time: in training
+        it is the last time, too."""
+        addresses, new = [], []
+        for i, form, nbytes in self.keeps:
+            b = buffers[i]
+            if b.__class__ is not memory.Block or b.kept is False: addresses.append(0); continue
+            if b.kept is None: b.kept = {}
+            if form not in b.kept: b.kept[form] = None; addresses.append(0); continue
+            made = b.kept[form]
+            if made is None:
+                made = memory.empty(nbytes)
+                new.append((b.kept, form, made))
+                addresses.append(made.address + 1)
+            else: addresses.append(made.address)
+        return addresses, new
 
     def shown(self, buffers, result):
         """Outputs that see the memory of an input or of another output."""

@@ -14,7 +14,7 @@ import math
 
 from ..core import dtype as dt
 from ..core.errors import unsupported
-from ..core.kernels import Conv, Launch
+from ..core.kernels import Conv, Keeps, Launch
 from ..core.kernels import Program as Code
 from ..cpu import isa
 from . import conv_image, conv_weight, winograd
@@ -88,7 +88,7 @@ def build(c: Conv) -> Launch:
     head = dict(driver=address, micro=kernels.address, groups=c.groups if m * channels or not weight else 0, images=c.n, m=m,
                 channels=max(channels, int(weight)), panels=panels, height=height, taller=taller,
                 bias=int(c.bias), in_place=int(in_place), alone=int(alone), parts=len(parts), stage=int(staged), stage_rows=rows, stage_width=width,
-                stage_phases=phases, stage_pitch=pitch, stage_step=s_h, shared_a=own,
+                stage_phases=phases, stage_pitch=pitch, stage_step=s_h, shared_a=own, kept=-1,
                 w_group=m * channels * taps, w_m=taps if c.which == "input" else channels * taps, w_channel=m * taps if c.which == "input" else taps,
                 taps=taps)
     words = [head[x] for x in WORDS]
@@ -96,8 +96,12 @@ def build(c: Conv) -> Launch:
     entry_address, text = entry(len(c.operands))
     flops = 2 * c.n * c.k * (c.c // c.groups) * taps * math.prod(c.out)
     moved = c.dtype.size * (c.n * (c.c * math.prod(c.size) + c.k * math.prod(c.out)) + c.k * (c.c // c.groups) * taps)
+    keeps = None
+    if not weight and not alone:
+        form = "conv", c.which, c.dtype, c.groups, m, channels, c.taps, tuple([tuple([tap[-1] for tap in taps_of]) for _, taps_of in parts])
+        keeps = Keeps(1, len(c.operands) + WORDS.index("kept"), packed * t.acc.size + 512, form)
     return Launch(Code("conv", entry_address, text), tuple(words), flops > PARALLEL_FLOPS,
-                  scratch=per_thread + 512, shared=shared + 512, bytes=moved, flops=flops)
+                  scratch=per_thread + 512, shared=shared + 512, bytes=moved, flops=flops, keeps=keeps)
 
 
 def _forward(c: Conv, pitch: int, phases: int, s_h: int, s_d: int):

@@ -17,7 +17,7 @@ from .gemm import grid
 from .images import (HEAD, PART, TAP, WORDS, Panels, Record, Runs, meet, record_at, segment_words, staged, write_bias, write_scatter,
                      write_spread, write_walk)
 from .text import Val
-from .tile import Int, Program, Tile, accumulator, kernel_of, tile
+from .tile import Int, Program, Tile, accumulator, kept_memory, kernel_of, tile
 
 PAD = 64                                       # elements behind a panel that packing may overwrite
 
@@ -187,13 +187,14 @@ def driver(stored: dt.dtype) -> tuple[int, str]:
         shared = p.read_pointer(ctx, 3)
         x, weights, y = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
         bias = p.read_pointer(vals, p.read(words, p.pick(W["bias"].ne(0), 3, 0)))
-        packed, first = p.offset(shared, W["shared_a"], t.acc), p.offset(w, len(WORDS), dt.int64)
+        first, kept = p.offset(w, len(WORDS), dt.int64), kept_memory(p, W["kept"], vals)
+        packed = p.choose_pointer(kept.given, kept.address, p.offset(shared, W["shared_a"], t.acc))
         source = staged(p, ctx, w, W, x, shared)
         part = p.variable(first)
-        with p.if_(W["alone"].eq(0)), p.loop(0, W["parts"]):
+        with p.if_(p.both(W["alone"].eq(0), kept.empty)), p.loop(0, W["parts"]):
             p.run("pack_weights", ctx, w, p.get(part), weights, packed)
             p.set(part, _next_part(p, p.get(part)))
-        meet(p, ctx)
+        with p.if_(p.or_(kept.empty, W["stage"].ne(0))): meet(p, ctx)
         p.set(part, first)
         with p.loop(0, W["parts"]):
             p.run("pixels", ctx, w, p.get(part), source, weights, packed, y, bias)

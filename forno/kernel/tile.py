@@ -16,6 +16,7 @@ import ctypes
 import functools
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..core import dtype as dt
 from ..cpu import code, isa
@@ -161,7 +162,21 @@ class Program(Builder):
     def ceil_div(self, x, y): return (x + (y - 1)) // y
 
 
+class Kept(NamedTuple):
+    """Memory that may have been filled by an earlier run (core.kernels.Keeps): is there any, must it be filled (or whatever stands in for it), where is it?"""
+    given: Val
+    empty: Val
+    address: Val
+
+
+def kept_memory(p: Program, word: Int, vals: Val) -> Kept:
+    bits = p.int(p.choose(word >= 0, lambda: p.read(vals, word), lambda: p.int(0)))
+    given = bits.ne(0)
+    return Kept(given, p.or_(bits.eq(0), (bits & 1).ne(0)), p.emit(f"inttoptr i64 {(bits & -2).text} to ptr", PTR))
+
+
 # ---- micro-kernels
+AHEAD = 64                                     # steps between fetching a panel of A and multiplying it: packed weights come from far
 MICRO = "ptr a, ptr b, ptr c, i64 k, i64 sb, i64 ldc, i64 adding, i64 ra, i64 ka"
 
 
@@ -180,6 +195,7 @@ def micro_text(t: Tile, rows: int, vectors: int, direct: bool) -> str:
 
         def body(chain):
             pa, pb = p.get(ap), p.get(bp)
+            if not direct: p.prefetch(p.offset(pa, rows * AHEAD, word))
             bs = [p.load(p.offset(pb, v * L, word), word, L) for v in range(vectors)]
             at = pa
             for i in range(rows):

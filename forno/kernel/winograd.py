@@ -20,21 +20,21 @@ from typing import NamedTuple
 
 from ..core import dtype as dt
 from ..core.flags import flags
-from ..core.kernels import Conv, Launch
+from ..core.kernels import Conv, Keeps, Launch
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
 from . import pack
 from .gemm import PARALLEL_FLOPS, grid
 from .images import Record, meet
 from .text import Val
-from .tile import Int, Program, Tile, entry, kernel_of, micro, tile
+from .tile import Int, Program, Tile, entry, kept_memory, kernel_of, micro, tile
 
 T = dt.float32
 TAPS = 9
 
 
 # the driver's run-time words: sizes; where scratch holds what (in elements); distances between tiles and points in it; the images that are read and left
-WORDS = """driver micro m channels images points blocks block strips tiles w_m w_channel turned bias
+WORDS = """driver micro m channels images points blocks block strips tiles w_m w_channel turned bias kept
 x_table y_table x_stage y_stage v_at m_at ld_v ld_m point_v point_m point_u
 x_h x_w x_top x_first x_pitch x_channel x_image y_h y_w y_pitch y_channel y_image""".split()
 
@@ -254,15 +254,16 @@ def image_driver(down: Rule, across: Rule) -> tuple[int, str]:
         W, table = Record(p, w, WORDS), p.read_pointer(w, WORDS.index("micro"))
         m, channels, strips, tiles, block = (W[x] for x in ("m", "channels", "strips", "tiles", "block"))
         ld_v, ld_m, point_v, point_m, point_u = (W[x] for x in ("ld_v", "ld_m", "point_v", "point_m", "point_u"))
-        packed, private = p.read_pointer(ctx, 3), p.read_pointer(ctx, 2)
+        kept, private = kept_memory(p, W["kept"], vals), p.read_pointer(ctx, 2)
+        packed = p.choose_pointer(kept.given, kept.address, p.read_pointer(ctx, 3))
         x, weights, y = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
         has_bias = W["bias"].ne(0)
         bias = p.read_pointer(vals, p.read(words, p.pick(has_bias, 3, 0)))
-        p.run("weights", ctx, w, weights, packed)
+        with p.if_(kept.empty): p.run("weights", ctx, w, weights, packed)
         x_table, y_table, x_stage, y_stage = _prepare(p, W, private, down, across, t, down.outputs)
         v_at, m_at = p.offset(private, W["v_at"], T), p.offset(private, W["m_at"], T)
         _, (b0, b1), (j0, j1) = grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))
-        meet(p, ctx)
+        with p.if_(kept.empty): meet(p, ctx)
         with p.loop(b0, b1) as number:
             first = number * block
             count = p.min(block, W["images"] * strips - first)
@@ -386,14 +387,15 @@ def build(c: Conv) -> Launch:
     address, _ = (weight_driver if weight else image_driver)(down.rule, across.rule)
     values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, images=c.n, points=points, blocks=blocks, block=block,
                   strips=strips, tiles=tiles, w_m=TAPS if c.which == "input" else channels * TAPS, w_channel=m * TAPS if c.which == "input" else TAPS,
-                  turned=int(c.which == "input"), bias=int(c.bias), ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u,
+                  turned=int(c.which == "input"), bias=int(c.bias), kept=-1, ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u,
                   x_h=x_h, x_w=x_w, x_top=down.shift, x_first=-across.shift, x_pitch=x_pitch, x_channel=x_h * x_w, x_image=channels * x_h * x_w,
                   y_h=y_h, y_w=y_w, y_pitch=y_pitch, y_channel=y_h * y_w, y_image=m * y_h * y_w)
     entry_address, text = entry(len(c.operands))
     flops = 2 * points * c.n * strips * tiles * m * channels
     moved = T.size * (c.n * (channels * x_h * x_w + m * y_h * y_w) + m * channels * TAPS)
+    keeps = None if weight else Keeps(1, len(c.operands) + WORDS.index("kept"), shared * T.size + 64, ("winograd", c.which, down.rule, across.rule, m, channels))
     return Launch(Code("winograd", entry_address, text), tuple([values[x] for x in WORDS]), flops > PARALLEL_FLOPS,
-                  scratch=scratch * T.size + 64, shared=shared * T.size + 64, bytes=moved, flops=flops)
+                  scratch=scratch * T.size + 64, shared=shared * T.size + 64, bytes=moved, flops=flops, keeps=keeps)
 
 
 def _blocks(strips: int, tiles: int, points: int, channels: int, m: int, weight: bool) -> tuple[int, int]:
