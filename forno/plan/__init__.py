@@ -3,6 +3,7 @@
 expand     composite rows become the rows they are made of
 share      equal values become one
 simplify   history rows, views of views, reductions of nothing … disappear
+widen      convolutions of half types become those of float32
 products   sums of matrix products become one product
 layout     which values need memory of their own; who owns each output
 fuse       which values share a loop nest
@@ -31,6 +32,7 @@ from .simplify import simplify
 from .tiles import gemm, kernel_of
 from .values import MOVE, SINK, nbytes
 from .verify import verify
+from .widen import widen
 
 
 def make(graph: Graph, accepts_epilogue=None) -> Plan:
@@ -38,6 +40,7 @@ def make(graph: Graph, accepts_epilogue=None) -> Plan:
     values = stage("expand", expand(list(graph.outputs)))
     values = stage("share", share(values))
     values = stage("simplify", simplify(values))
+    values = stage("widen", widen(values))
     values = stage("products", gather_products(values))
     layout = Layout(graph, values)
     values = stage("layout", layout.outputs)
