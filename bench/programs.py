@@ -1,8 +1,12 @@
-"""Whole programs to time, as people write them in PyTorch: one training step, or one inference, each. bench/workloads.py has the small ones and the timer.
+"""Whole programs to time, as people write them in PyTorch: one training step, or one inference, each. bench/workloads.py has the small ones.
 
-Every function takes the library, makes model and data from the same seed, and returns a step that ends in a Python number.
+Every function takes the library and what its users do to the model before they run it (nothing, or torch.compile), makes model and data from the same seed,
+and returns a step; a step returns the tensor of one number that its user would look at.
 """
 from __future__ import annotations
+
+
+def same(model): return model
 
 
 # ---------------------------------------------------------------- residual networks
@@ -55,23 +59,23 @@ def resnet_classes(torch):
     return Basic, Bottleneck, ResNet
 
 
-def resnet18(torch):
+def resnet18(torch, compiled=same):
     """ResNet-18, a training step on 32 images of 32×32, SGD with momentum."""
     torch.manual_seed(0)
     Basic, _, ResNet = resnet_classes(torch)
-    model = ResNet(Basic, (2, 2, 2, 2), 10)
+    model = compiled(ResNet(Basic, (2, 2, 2, 2), 10))
     return classifying(torch, model, torch.optim.SGD(model.parameters(), 0.01, momentum=0.9), torch.randn(32, 3, 32, 32), 10)
 
 
-def resnet50_1(torch): return resnet50(torch, 1)
-def resnet50_8(torch): return resnet50(torch, 8)
+def resnet50_1(torch, compiled=same): return resnet50(torch, 1, compiled)
+def resnet50_8(torch, compiled=same): return resnet50(torch, 8, compiled)
 
 
-def resnet50(torch, batch):
+def resnet50(torch, batch, compiled):
     """ResNet-50, inference on images of 224×224."""
     torch.manual_seed(0)
     _, Bottleneck, ResNet = resnet_classes(torch)
-    model = ResNet(Bottleneck, (3, 4, 6, 3), 1000).eval()
+    model = compiled(ResNet(Bottleneck, (3, 4, 6, 3), 1000).eval())
     return inferring(torch, model, torch.randn(batch, 3, 224, 224))
 
 
@@ -83,13 +87,13 @@ def classifying(torch, model, optimizer, x, classes):
         loss = torch.nn.functional.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss.detach()
     return step
 
 
 def inferring(torch, model, x):
     def step():
-        with torch.no_grad(): return model(x).sum().item()
+        with torch.no_grad(): return model(x).sum()
     return step
 
 
@@ -121,6 +125,7 @@ def gpt_class(torch):
             super().__init__()
             self.words, self.places = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
             self.blocks, self.ln = nn.ModuleList([Block(width, heads) for _ in range(depth)]), nn.LayerNorm(width)
+            for table in (self.words, self.places): nn.init.normal_(table.weight, std=0.02)
 
         def forward(self, ids, caches=None, start=0):
             x = self.words(ids) + self.places(torch.arange(start, start + ids.shape[1]))
@@ -129,10 +134,10 @@ def gpt_class(torch):
     return GPT
 
 
-def gpt(torch):
+def gpt(torch, compiled=same):
     """GPT of 4 layers, 256 wide, a training step on 16 texts of 128 letters, AdamW."""
     torch.manual_seed(0)
-    model = gpt_class(torch)(65, 128, 256, 4, 4)
+    model = compiled(gpt_class(torch)(65, 128, 256, 4, 4))
     optimizer, ids = torch.optim.AdamW(model.parameters(), 1e-3), torch.randint(0, 65, (16, 129))
 
     def step():
@@ -140,30 +145,31 @@ def gpt(torch):
         loss = torch.nn.functional.cross_entropy(model(ids[:, :-1]).reshape(-1, 65), ids[:, 1:].reshape(-1))
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss.detach()
     return step
 
 
-def gpt2_prefill(torch):
+def gpt2_prefill(torch, compiled=same):
     """GPT-2 of 124 million parameters: logits of 64 words."""
     torch.manual_seed(0)
-    return inferring(torch, gpt_class(torch)(50257, 1024, 768, 12, 12).eval(), torch.randint(0, 50257, (1, 64)))
+    return inferring(torch, compiled(gpt_class(torch)(50257, 1024, 768, 12, 12).eval()), torch.randint(0, 50257, (1, 64)))
 
 
-def gpt2_decode(torch):
+def gpt2_decode(torch, compiled=same):
     """GPT-2 of 124 million parameters: one more word after 64, keys and values cached."""
     torch.manual_seed(0)
     model, ids = gpt_class(torch)(50257, 1024, 768, 12, 12).eval(), torch.randint(0, 50257, (1, 64))
     with torch.no_grad():
         start: list[list] = [[] for _ in range(12)]
         model(ids, start)
+    model = compiled(model)
 
     def step():
-        with torch.no_grad(): return model(ids[:, :1], [list(c) for c in start], 64)[0, -1].argmax().item()
+        with torch.no_grad(): return model(ids[:, :1], [list(c) for c in start], 64)[0, -1].argmax()
     return step
 
 
-def vit_tiny(torch):
+def vit_tiny(torch, compiled=same):
     """ViT-tiny, a training step on 4 images of 224×224, AdamW."""
     nn = torch.nn
     torch.manual_seed(0)
@@ -179,12 +185,12 @@ def vit_tiny(torch):
             x = self.patches(x).flatten(2).transpose(1, 2)           # (B, 196, width)
             x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.places
             return self.head(self.ln(self.encoder(x))[:, 0])
-    model = ViT()
+    model = compiled(ViT())
     return classifying(torch, model, torch.optim.AdamW(model.parameters(), 1e-3), torch.randn(4, 3, 224, 224), 100)
 
 
 # ---------------------------------------------------------------- others
-def lstm_lm(torch):
+def lstm_lm(torch, compiled=same):
     """A language model of two LSTM layers, 256 wide, a training step on 20 texts of 35 words, SGD with clipped gradients."""
     nn = torch.nn
     torch.manual_seed(0)
@@ -197,7 +203,7 @@ def lstm_lm(torch):
         def forward(self, ids, state):
             y, state = self.lstm(self.words(ids), state)             # (T, B, width)
             return self.out(y), state
-    model, ids = Model(), torch.randint(0, 2000, (36, 20))
+    model, ids = compiled(Model()), torch.randint(0, 2000, (36, 20))
     optimizer = torch.optim.SGD(model.parameters(), 1.0)
     held = [(torch.zeros(2, 20, 256), torch.zeros(2, 20, 256))]
 
@@ -209,20 +215,33 @@ def lstm_lm(torch):
         nn.utils.clip_grad_norm_(model.parameters(), 0.25)
         optimizer.step()
         held[0] = state
-        return loss.item()
+        return loss.detach()
     return step
 
 
-def dcgan(torch):
+def dcgan(torch, compiled=same):
     """DCGAN on 16 images of 64×64: one step of the discriminator, one of the generator."""
     nn = torch.nn
     torch.manual_seed(0)
 
     def up(a, b, *how): return [nn.ConvTranspose2d(a, b, 4, *how, bias=False), nn.BatchNorm2d(b), nn.ReLU(True)]
     def down(a, b): return [nn.Conv2d(a, b, 4, 2, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.2, True)]
-    G = nn.Sequential(*up(100, 256, 1, 0), *up(256, 128, 2, 1), *up(128, 64, 2, 1), *up(64, 32, 2, 1), nn.ConvTranspose2d(32, 3, 4, 2, 1, bias=False), nn.Tanh())
-    D = nn.Sequential(nn.Conv2d(3, 32, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, True), *down(32, 64), *down(64, 128), *down(128, 256), nn.Conv2d(256, 1, 4, 1, 0, bias=False),
-                      nn.Sigmoid(), nn.Flatten(0))
+
+    class Generator(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main = nn.Sequential(*up(100, 256, 1, 0), *up(256, 128, 2, 1), *up(128, 64, 2, 1), *up(64, 32, 2, 1), nn.ConvTranspose2d(32, 3, 4, 2, 1, bias=False), nn.Tanh())
+
+        def forward(self, noise): return self.main(noise)            # (B, 100, 1, 1) to (B, 3, 64, 64)
+
+    class Discriminator(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main = nn.Sequential(nn.Conv2d(3, 32, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, True), *down(32, 64), *down(64, 128), *down(128, 256),
+                                      nn.Conv2d(256, 1, 4, 1, 0, bias=False), nn.Sigmoid())
+
+        def forward(self, images): return self.main(images).flatten()   # (B,)
+    G, D = compiled(Generator()), compiled(Discriminator())
     toG, toD = (torch.optim.Adam(m.parameters(), 2e-4, betas=(0.5, 0.999)) for m in (G, D))
     real, noise, ones, zeros, bce = torch.rand(16, 3, 64, 64) * 2 - 1, torch.randn(16, 100, 1, 1), torch.ones(16), torch.zeros(16), nn.BCELoss()
 
@@ -236,11 +255,11 @@ def dcgan(torch):
         G.zero_grad()
         bce(D(fake), ones).backward()
         toG.step()
-        return loss.item()
+        return loss.detach()
     return step
 
 
-def vae(torch):
+def vae(torch, compiled=same):
     """A variational autoencoder 784-400-20, a training step on 128 digits, Adam."""
     nn, F = torch.nn, torch.nn.functional
     torch.manual_seed(0)
@@ -255,7 +274,7 @@ def vae(torch):
             mean, logvar = self.mean(h), self.spread(h)
             z = mean + torch.randn_like(mean) * torch.exp(0.5 * logvar)
             return torch.sigmoid(self.fc4(F.relu(self.fc3(z)))), mean, logvar
-    model, x = VAE(), torch.rand(128, 784)
+    model, x = compiled(VAE()), torch.rand(128, 784)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
 
     def step():
@@ -264,11 +283,11 @@ def vae(torch):
         loss = F.binary_cross_entropy(y, x, reduction="sum") - 0.5 * torch.sum(1 + logvar - mean.pow(2) - logvar.exp())
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss.detach()
     return step
 
 
-def unet(torch):
+def unet(torch, compiled=same):
     """A U-Net of three levels, a training step on 4 images of 96×96, Adam."""
     nn = torch.nn
     torch.manual_seed(0)
@@ -289,7 +308,7 @@ def unet(torch):
                 kept.append(x)
             for k in reversed(range(len(self.up))): x = self.up[k](torch.cat([kept[k], self.rise[k](x)], 1))
             return self.head(x)
-    model, x, y = UNet(), torch.randn(4, 3, 96, 96), torch.randint(0, 2, (4, 96, 96))
+    model, x, y = compiled(UNet()), torch.randn(4, 3, 96, 96), torch.randint(0, 2, (4, 96, 96))
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
 
     def step():
@@ -297,19 +316,19 @@ def unet(torch):
         loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss.detach()
     return step
 
 
-def chain(torch):
+def chain(torch, compiled=same):
     """Pointwise operations, a norm and a softmax on 4 million floats."""
     F = torch.nn.functional
     torch.manual_seed(0)
     x, r, w, b = torch.randn(4096, 1024), torch.randn(4096, 1024), torch.ones(1024), torch.zeros(1024)
 
+    @compiled
+    def forward(x, r): return torch.softmax(F.layer_norm(F.gelu(x * 0.5 + r) * torch.sigmoid(r), (1024,), w, b), 1).sum()
+
     def step():
-        with torch.no_grad(): return torch.softmax(F.layer_norm(F.gelu(x * 0.5 + r) * torch.sigmoid(r), (1024,), w, b), 1).sum().item()
+        with torch.no_grad(): return forward(x, r)
     return step
-
-
-PROGRAMS = {f.__name__: f for f in (resnet18, resnet50_1, resnet50_8, gpt, gpt2_prefill, gpt2_decode, lstm_lm, dcgan, vit_tiny, chain, vae, unet)}
