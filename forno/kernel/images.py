@@ -318,19 +318,18 @@ def write_stage(p: Program, stored: dt.dtype, t: Tile):
                     x = p.load_masked(p.offset(s, q * L, stored), stored, p.mask(width - q * L, L))
                     p.store_masked(p.cast(x, T), p.offset(d, q * L, T), p.mask(width - q * L, L))
 
-            def pairs(done):
-                with p.loop(0, width // (2 * L)) as q:
-                    x, y = (p.cast(p.load(p.offset(s, (q * 2 + i) * L, stored), stored, L), T) for i in (0, 1))
-                    p.store(p.shuffle(x, y, range(0, 2 * L, 2)), p.offset(d, q * L, T))
-                    p.store(p.shuffle(x, y, range(1, 2 * L, 2)), p.offset(d, pitch + q * L, T))
-                p.set(done, width // (2 * L) * (2 * L))
+            def pairs():
+                with p.loop(0, p.ceil_div(width, 2 * L)) as q:
+                    rest = width - q * (2 * L)
+                    x, y = (p.cast(p.load_masked(p.offset(s, (q * 2 + i) * L, stored), stored, p.mask(p.max(rest - i * L, 0), L)), T) for i in (0, 1))
+                    for i in (0, 1):
+                        line = p.shuffle(x, y, range(i, 2 * L, 2))
+                        p.store_masked(line, p.offset(d, pitch * i + q * L, T), p.mask((rest + (1 - i)) >> 1, L))
 
             def sorted_():
-                done = p.variable(p.int(0))
-                with p.if_(phases.eq(2)): pairs(done)
-                with p.loop(p.int(p.get(done)), width) as i:
+                with p.loop(0, width) as i:
                     p.store(p.cast(p.load(p.offset(s, i, stored), stored), T), p.offset(d, i % phases * pitch + i // phases, T))
-            p.otherwise(phases.eq(1), converted, sorted_)
+            p.otherwise(phases.eq(1), converted, lambda: p.otherwise(phases.eq(2), pairs, sorted_))
 
 
 def write_walk(p: Program, stored: dt.dtype, t: Tile):
