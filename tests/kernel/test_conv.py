@@ -82,6 +82,27 @@ def test_types(t):
         for threads in (1, 2): check(*case, t=t, threads=threads)
 
 
+DEPTHWISE = [
+    (3, 5, 5, (7, 7), (3, 3), (1, 1), (1, 1)), (2, 6, 6, (14, 17), (3, 3), (2, 2), (1, 1)), (2, 3, 3, (40, 70), (7, 7), (1, 1), (3, 3)), (11, 4, 4, (9, 5), (5, 5), (2, 2), (2, 2)),
+    (2, 3, 3, (20, 23), (3, 2), (3, 3), (1, 0)), (2, 2, 2, (33, 36), (3, 3), (1, 1), (2, 2), (2, 2)), (1, 2, 2, (30, 31), (4, 4), (2, 2), (1, 1), (3, 3)), (1, 3, 3, (2, 2), (5, 5), (1, 1), (2, 2)),
+    (1, 2, 2, (150, 130), (3, 3), (2, 2), (1, 1)), (1, 1, 1, (90, 200), (5, 9), (1, 1), (2, 4)), (2, 3, 3, (50,), (3,), (2,), (1,)), (2, 3, 3, (4, 5, 6), (3, 3, 3), (1, 1, 1), (1, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("case", DEPTHWISE, ids=str)
+def test_depthwise(case, threads):
+    """One channel per group: planes in one piece and in bands, strides 1 to 3, more padding than an input gradient's stage has."""
+    dilation = case[7] if len(case) > 7 else None
+    check(*case[:7], dilation, case[1], threads=threads)
+    check(*case[:6], tuple(p + 3 for p in case[6]), dilation, case[1], threads=threads, bias=False)
+
+
+@pytest.mark.parametrize("t", TORCH, ids=str)
+def test_depthwise_types(t):
+    for case in DEPTHWISE[:5]: check(*case[:7], None, case[1], t=t)
+
+
 def test_no_images():
     check(0, 3, 4, (5, 5), (3, 3))
     check(0, 3, 4, (5, 5), (3, 3), threads=2)
