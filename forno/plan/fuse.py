@@ -19,6 +19,7 @@ MAX_OPERANDS = 24
 MAX_AGAIN = 3                                     # values worth computing once per repetition instead of storing once
 AGAIN_COST, AGAIN_READS = 8, 2                    # work and memory streams that are cheaper, twice, than a store and a load
 BIG, FEW = 1 << 15, 4                             # a window pass that feeds the next one needs this many parallel rows, unless it is small
+SHORT = 8                                         # a nest that reduces isn't cut into runs this short for others' sake: they fill no vector
 COLUMNS = 1 << 18                                 # sums over slow axes walk memory in strides: from this size on, nothing else is stored on the way
 
 LIGHT = frozenset("""add sub mul neg add_scaled square where masked_fill lt le gt ge eq ne cast move relu abs maximum minimum clamp clamp_min
@@ -204,6 +205,7 @@ class Fusion:
         elif fit == "h under g": cuts, window = frame.lift(g.cuts, g.window, h.cuts), g.window
         else: cuts, window = frame.lift(h.cuts, h.window, g.cuts), h.window
         if cuts is None or fit == "level" and frame.size(g.cuts) != frame.size(h.cuts): return False
+        if window and frame.size(cuts) > BIG and cuts[0] < SHORT and any([c and cuts[0] < c[0] for c in (g.cuts, h.cuts)]): return False
         if not self.adjacent(g, h): return False
         if fit == "h under g": h.outer = g.outer | {id(n) for n in h.nodes}
         elif fit == "g under h": h.outer = h.outer | {id(n) for n in g.nodes}

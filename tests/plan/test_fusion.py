@@ -156,3 +156,11 @@ def test_gradients_of_slices_meet_in_one_buffer():
     check(graph([x, a, b, c], [over, over.transpose(0, 1) + 1]), arrays)
     stepped = zeros_with(x, View((4, 3), (9, 2), 0), a) + zeros_with(x, View((4, 3), (9, 2), 1), b)      # interleaved: their boxes overlap
     check(graph([x, a, b, c], [stepped]), arrays)
+
+
+def test_a_reduction_is_not_cut_into_short_runs():
+    """What upsampling leaves has runs of 2; a sum over rows of 64 reads it from memory instead of going along with that."""
+    x, y, z = source(0, (4, 4, 32, 1, 32, 1)), source(1, (4, 4, 32, 2, 32, 2)), source(2, (4, 4, 64, 64))
+    total = ((x.exp() * y).reshape(4, 4, 64, 64) * z).sum((0, 2, 3))
+    plan = check(graph([x, y, z], [total]), [rand(*v.shape) for v in (x, y, z)], tolerance=1e-4)
+    assert 2 not in plan.steps[-1].kernel.window, plan
