@@ -135,7 +135,9 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Gemm:
-    """c[b] = a[b] @ b[b] (+ bias), operands 0, 1 → 2. `epilogue` is a Nest over (batch…, m, n) whose operand 0 is the product tile."""
+    """c[b] = a[b] @ b[b] (+ bias), operands 0, 1 → 2. `epilogue` is a Nest over (batch…, m, n) whose operand 0 is the product tile.
+
+    `rounding`: factors of float32 may be rounded to bfloat16 if that is faster; sums may not."""
     batch: tuple[int, ...]
     m: int
     n: int
@@ -146,6 +148,7 @@ class Gemm:
     operands: tuple[Operand, ...]
     epilogue: Nest | None = None
     label: str = ""
+    rounding: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from . import dtype as dt
 class State:
     default_dtype: dt.dtype = dt.float32
     deterministic: bool = False
+    rounding: bool = False                     # products of float32 may round their factors (set_float32_matmul_precision)
     anomaly: bool = False                      # autograd.detect_anomaly: gradients are looked at as they are made
     memory: int = 1 << 62                      # bytes the machine has; set by the engine
 

@@ -168,7 +168,7 @@ _roots: dict[tuple, Line] = {}
 
 
 def _root(grad: bool, inference: bool, autocast) -> Line:
-    key = grad, inference, autocast, state.default_dtype, state.deterministic          # a window starts in the ambient state that the one before it ended in
+    key = grad, inference, autocast, state.default_dtype, state.deterministic, state.rounding          # a window starts in the ambient state that the one before it ended in
     try: return _roots[key]
     except KeyError:
         root = _roots[key] = blank(ROOT)

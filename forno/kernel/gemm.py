@@ -30,9 +30,8 @@ panels height taller kc mc nc pack_a pack_b in_place""".split()
 
 
 @functools.cache
-def driver(stored: dt.dtype) -> tuple[int, str]:
+def driver(stored: dt.dtype, t: Tile) -> tuple[int, str]:
     """The address and text of main(ctx, vals, words, w): w are WORDS."""
-    t = product_tile(stored)
     p = Program()
     pack.writer(stored, t)(p, "pack_a", stored, t, False)
     pack.writer(stored, t)(p, "pack_b", stored, t, True)
@@ -148,7 +147,7 @@ def build(g: Gemm) -> Launch:
         raise unsupported("matmul", stored, instead="convert the operands")
     if g.epilogue is not None and not accepts(g.epilogue):
         raise unsupported("matmul with this epilogue", stored, instead="run the epilogue as a kernel of its own")
-    t = product_tile(stored)
+    t = product_tile(stored, g.rounding)
     a_at, b_at = 0, 1
     if _better_turned(g, t):
         g, a_at, b_at = replace(g, m=g.n, n=g.m, a=_transposed(g.b), b=_transposed(g.a), c=_transposed(g.c),
@@ -173,8 +172,8 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
     """The driver's words and the bytes of scratch it needs for them."""
     stored, z = g.a.dtype, 2 if g.a.dtype.category == dt.COMPLEX else 1
     m, n, k = g.m, g.n * z, g.k * z
-    native = stored is t.acc                                                     # memory holds the accumulator's type: no conversion
-    in_place = (native or z == 2) and g.c.dtype is stored and g.c.cols == 1      # C can hold partial sums
+    native = stored is t.acc and not t.pairs                                     # panels hold what memory does: no conversion
+    in_place = (stored is t.acc or z == 2) and g.c.dtype is stored and g.c.cols == 1      # C can hold partial sums
     panels, columns = -(-m // t.rows), -(-n // t.columns)
     l1, l2, _ = isa.caches()
     # a panel of A and one of B share L1, or a tenth of a large L2; results that can't hold partial sums keep all of K in registers
@@ -185,7 +184,7 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
     nc = even_split(columns, max((1 << 20) // (t.acc.size * t.columns * steps), 1), 1)
     # copying pays when a panel is read often, or when its rows lie a power of two apart and push each other out of L1
     pack_b = not (native and g.b.cols == 1 and (panels <= 4 or g.b.rows * t.acc.size <= 2048 or panels <= 12 and g.b.rows * t.acc.size % 4096))
-    words = t.pairs and g.a.cols == 1 and k % 2 == 0                             # A's rows hold words of two as they lie
+    words = t.pairs and stored is not t.acc and g.a.cols == 1 and k % 2 == 0                             # A's rows hold words of two as they lie
     pack_a = not native and not words or (columns > 8 and g.a.rows * stored.size % 4096 == 0 if g.a.cols == 1 else columns > 4)
     height, taller = divmod(m, panels) if panels else (0, 0)
     kernels = micro(t.acc, t.pairs)
@@ -193,7 +192,7 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
         for vectors in {t.vectors if n >= t.columns else 0, -(-(n % t.columns) // t.lanes)}:
             if rows and vectors: kernels.need(rows, vectors, not pack_a)
     values = dict(
-        driver=driver(stored)[0], micro=kernels.address, tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch), m=m, n=n, k=k,
+        driver=driver(stored, t)[0], micro=kernels.address, tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch), m=m, n=n, k=k,
         a_off=g.a.offset * z, a_row=g.a.rows * z, a_col=g.a.cols, b_off=g.b.offset * z, b_row=g.b.rows, b_col=g.b.cols,
         c_off=g.c.offset * z, c_row=g.c.rows * z, c_col=g.c.cols, panels=panels, height=height, taller=taller,
         kc=kc, mc=mc, nc=nc, pack_a=int(pack_a), pack_b=int(pack_b), in_place=int(in_place))

@@ -87,25 +87,33 @@ def write_complex(p: Program, name: str, stored: dtype, t: Tile, columns: bool):
 
 
 def write_pairs(p: Program, name: str, stored: dtype, t: Tile, columns: bool):
-    """The same for words of two bfloat16: dst[k * width + i] = (src[i * si + 2k * sk], src[i * si + (2k + 1) * sk]); behind an odd depth stands a zero."""
+    """The same for words of two bfloat16: dst[k * width + i] = (src[i * si + 2k * sk], src[i * si + (2k + 1) * sk]); behind an odd depth stands a zero.
+    float32 is rounded."""
     L, word = t.lanes, dt.int32
     blocks = t.vectors if columns else -(-t.rows // L)
     with p.define(name, ARGS) as (src, si, sk, dst, width, valid, depth):
         if columns: width = p.int(t.columns)
-        words = depth // 2
+        words, held = depth // 2, dt.uint16 if stored is dt.bfloat16 else stored
+
+        def one(x): return p.cast(x if held is dt.uint16 else p.bitcast(p.cast(x, dt.bfloat16), dt.uint16), word)
+        def pair(x, y): return p.or_(one(x), p.shl(one(y), 16)) if held is dt.uint16 or x.n == 1 else p.rounded_pairs(x, y, True)
+
+        def row_words(at):
+            """L words of a row that lies along k."""
+            if held is dt.uint16: return p.load(at, word, L, stored.size)
+            return p.rounded_pairs(p.load(at, stored, L), p.load(p.offset(at, L, stored), stored, L), False)
 
         def lines():
             masks = [p.mask(p.max(valid - b * L, 0), L) for b in range(blocks)]
 
             def copy(masked):
-                def half(at, b):
+                def line(at, b):
                     at = p.offset(at, b * L, stored)
-                    x = p.load_masked(at, dt.uint16, masks[b]) if masked else p.load(at, dt.uint16, L)
-                    return p.cast(x, word)
+                    return p.load_masked(at, held, masks[b]) if masked else p.load(at, held, L)
                 with p.loop(0, words) as k:
                     first = p.offset(src, sk * (k * 2), stored)
                     second, d = p.offset(first, sk, stored), p.offset(dst, width * k, word)
-                    xs = [p.or_(half(first, b), p.shl(half(second, b), 16)) for b in range(blocks)]
+                    xs = [pair(line(first, b), line(second, b)) for b in range(blocks)]
                     for b, x in enumerate(xs): p.store(x, p.offset(d, b * L, word))
             if columns: p.otherwise(valid.eq(t.columns), lambda: copy(False), lambda: copy(True))
             else: copy(True)
@@ -113,26 +121,26 @@ def write_pairs(p: Program, name: str, stored: dtype, t: Tile, columns: bool):
 
         def squares():
             """k is contiguous: words lie in memory as they are wanted."""
-            held = p.ceil_div(valid, L)
-            with p.loop(0, held) as n:
-                b = held - 1 - n
+            groups = p.ceil_div(valid, L)
+            with p.loop(0, groups) as n:
+                b = groups - 1 - n
                 rows = [p.offset(src, p.min(valid - 1, b * L + i) * si, stored) for i in range(L)]
                 with p.loop(0, p.ceil_div(words, L)) as q:
                     k = p.min(q * L, words - L)
                     d = p.offset(dst, k * width + b * L, word)
-                    for i, x in enumerate(square(p, [p.load(p.offset(r, k, word), word, L, stored.size) for r in rows])): p.store(x, p.offset(d, width * i, word))
+                    for i, x in enumerate(square(p, [row_words(p.offset(r, k * 2, stored)) for r in rows])): p.store(x, p.offset(d, width * i, word))
             last()
 
         def elements():
             with p.loop(0, words) as k, p.loop(0, valid) as i:
-                first, second = (p.cast(p.load(p.offset(src, i * si + (k * 2 + j) * sk, stored), dt.uint16), word) for j in (0, 1))
-                p.store(p.or_(first, p.shl(second, 16)), p.offset(dst, k * width + i, word))
+                first, second = (p.load(p.offset(src, i * si + (k * 2 + j) * sk, stored), held) for j in (0, 1))
+                p.store(pair(first, second), p.offset(dst, k * width + i, word))
             last()
 
         def last():
             with p.if_((depth & 1).ne(0)), p.loop(0, valid) as i:
-                x = p.load(p.offset(src, i * si + (depth - 1) * sk, stored), dt.uint16)
-                p.store(p.cast(x, word), p.offset(dst, words * width + i, word))
+                x = p.load(p.offset(src, i * si + (depth - 1) * sk, stored), held)
+                p.store(one(x), p.offset(dst, words * width + i, word))
 
         p.otherwise(si.eq(1), lines, lambda: p.otherwise(p.both(sk.eq(1), words >= L), squares, elements))
 

@@ -56,9 +56,9 @@ def tile(acc: dt.dtype, pairs: bool = False) -> Tile:
     return Tile(acc, rows, vectors, isa.vector_bytes // acc.size, pairs)
 
 
-def product_tile(stored: dt.dtype) -> Tile:
-    """The tile for products of matrices that memory holds as `stored`."""
-    return tile(accumulator(stored), stored is dt.bfloat16 and isa.has("avx512bf16") and isa.level == "avx512")
+def product_tile(stored: dt.dtype, rounding: bool = False) -> Tile:
+    """The tile for products of matrices that memory holds as `stored`. `rounding`: float32 may be multiplied as bfloat16."""
+    return tile(accumulator(stored), (stored is dt.bfloat16 or rounding and stored is dt.float32) and isa.has("avx512bf16") and isa.level == "avx512")
 
 
 # ---- the builder with numbers that read as numbers
@@ -152,6 +152,15 @@ class Program(Builder):
         a, b = (self.emit(f"bitcast {v} to {pairs}", v.dtype, y.n).text for v in (self.splat(x, y.n), y))
         self.declared["llvm.x86.avx512bf16.dpbf16ps.512"] = f"declare {wide} @llvm.x86.avx512bf16.dpbf16ps.512({wide}, {pairs}, {pairs})"
         return self.emit(f"call {wide} @llvm.x86.avx512bf16.dpbf16ps.512({z}, {pairs} {a}, {pairs} {b})", dt.float32, y.n)
+
+    def rounded_pairs(self, x: Val, y: Val, alternating: bool) -> Val:
+        """Two vectors of float32 as one of words of two bfloat16: (x0, x1), (x2, x3) … (y0, y1) …, or if alternating (x0, y0), (x1, y1) …"""
+        n, name = x.n, "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+        self.declared[name] = f"declare <{2 * n} x bfloat> @{name}(<{n} x float>, <{n} x float>)"
+        both = self.emit(f"call <{2 * n} x bfloat> @{name}({y}, {x})", dt.bfloat16, 2 * n)
+        halves = Val(self.emit(f"bitcast <{2 * n} x bfloat> {both.text} to <{2 * n} x i16>", dt.uint16, 2 * n).text, dt.uint16, 2 * n)
+        if alternating: halves = self.shuffle(halves, None, [i for k in range(n) for i in (k, n + k)])
+        return self.emit(f"bitcast {halves} to <{n} x i32>", dt.int32, n)
 
     def choose_pointer(self, cond: Val, x: Val, y: Val) -> Val: return self.emit(f"select {cond}, {x}, {y}", PTR)
 

@@ -50,7 +50,7 @@ def gemm(v: Value, layout: Layout, fold: bool = True) -> k.Gemm:
         axes.pop()
     strides = list(zip(*axes)) or [(), (), (), ()]
     left, right = k.Matrix(a.dtype, strides[1], a_rows, a_cols, at.offset), k.Matrix(b.dtype, strides[2], b_rows, b_cols, bt.offset)
-    return k.Gemm(strides[0], m, n, depth, left, right, k.Matrix(v.dtype, strides[3], rows, cols), modes(a, b, result=v), None, "matmul")
+    return k.Gemm(strides[0], m, n, depth, left, right, k.Matrix(v.dtype, strides[3], rows, cols), modes(a, b, result=v), None, "matmul", state.rounding)
 
 
 def unit(strides, shape) -> tuple[int, int]:

@@ -69,3 +69,22 @@ def test_on_narrower_processors(level):
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", os.path.join(here, "test_bf16.py")], env={**os.environ, "FORNO_CPU": level},
                           cwd=os.path.dirname(os.path.dirname(here)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+
+
+def rounded(m, n, k, sa, sb, threads=1):
+    """A product of float32 whose factors may be rounded; sa, sb: is it stored turned?"""
+    rng = np.random.default_rng(k)
+    a, b, c = (rng.standard_normal(s).astype(np.float32) for s in ((k, m) if sa else (m, k), (n, k) if sb else (k, n), (m, n)))
+    x, y = Matrix(dt.float32, (), *((1, m) if sa else (k, 1)), 0), Matrix(dt.float32, (), *((1, k) if sb else (n, 1)), 0)
+    run(gemm.build(Gemm((), m, n, k, x, y, Matrix(dt.float32, (), n, 1, 0), tuple(Operand(dt.float32, how) for how in "rrw"), rounding=True)), [a, b, c], threads)
+    return a.T if sa else a, b.T if sb else b, c
+
+
+@pytest.mark.parametrize("turned", [(0, 0), (0, 1), (1, 0), (1, 1)], ids=str)
+@pytest.mark.parametrize("size", [(1, 40, 33), (7, 5, 3), (15, 33, 31), (30, 70, 64), (64, 100, 515), (20, 64, 1502)], ids=str)
+def test_factors_of_float32_rounded(size, turned):
+    a, b, c = rounded(*size, *turned)
+    pairs = tile.product_tile(dt.float32, True).pairs and size[0] > 1
+    x, y = (widen(bf16(v), BF) if pairs else v for v in (a, b))
+    assert np.allclose(c, x.astype(np.float64) @ y, rtol=1e-5, atol=2e-5 * size[2] ** 0.5)
+    assert np.array_equal(c, rounded(*size, *turned)[2]) and pairs == (np.abs(c - a.astype(np.float64) @ b).max() > 1e-3)
