@@ -30,7 +30,10 @@ def combine(b, how: str, x, y):
     if how == "prod": return (b.mul(x, y),)
     if how == "any": return (b.or_(x, y),)
     if how == "all": return (b.and_(x, y),)
-    return (b.max if how == "max" else b.min)(x, y),
+    if x.dtype.category != dt.FLOAT: return (b.max if how == "max" else b.min)(x, y),
+    # one instruction keeps x where either is NaN, another puts NaN where y is: the next step waits for no comparison
+    best = b.select(b.gt(y, x) if how == "max" else b.lt(y, x), y, x)
+    return b.select(b.isnan(y), math.nan, best),
 
 
 def _combine_positions(b, how: str, x, y):

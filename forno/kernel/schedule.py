@@ -287,11 +287,12 @@ def schedule(nest: Nest) -> Schedule:
         form, lane = ("columns", best_parallel) if columns > rows or short else ("rows", best_window)
     short = -1
     if form == "map": lane, short = _alternating(nest, lane)
-    work = sum(cost(nest, v) for v in nest.body)
+    inside = -1 if form != "rows" else sum(1 << i for i in window)               # a row's results are made once
+    work = sum(cost(nest, v) for v, d in zip(nest.body, deps) if d & inside or isinstance(v, Reduce))
     extent = loops[lane].extent if lane >= 0 else 1
     # several registers per value hide latency in short bodies; in long ones they would spill, and take long to compile. Columns are read in pieces
     # of memory this wide, a stride apart: wider is better there
-    limits = {"map": (0, 24), "rows": (12, 24), "columns": (40, 1 << 30)}[form]
+    limits = {"map": (0, 24), "rows": (12, 48), "columns": (40, 1 << 30)}[form]
     wide = 4 if work <= limits[0] else 2 if work <= limits[1] and short < 0 else 1
     n = _lanes(nest, _types(nest), extent, wide) if lane >= 0 else 1
     if n == 1 and extent <= 1: lane = -1 if form != "rows" else lane
