@@ -20,7 +20,7 @@ from .elementwise import maximum, minimum, select, trunc_divide
 from .gather import gather, gather_back
 from .movement import put, view
 from .recipes import need, recipe, up
-from .reduce import amax, argmax, sum_
+from .reduce import amax, amin, argmax, sum_
 
 
 class Window(NamedTuple):
@@ -112,8 +112,12 @@ def _largest(spec, x): return reduced(windows(x, spec, lowest(x)), amax, len(spe
 
 
 def _where(spec, x):
-    """Position in the window of each maximum, row-major: (N, C, *out)."""
-    return reduced(windows(x, spec, lowest(x)), argmax, len(spec.kernel))
+    """Position in the window of each maximum, row-major: (N, C, *out). The maximum is there anyway; asking who it is costs less than argmax."""
+    w, k = windows(x, spec, lowest(x)), len(spec.kernel)
+    largest = w.row(amax, attr=last(len(w.shape), k))
+    found = (w == largest) | (w != w)          # a NaN is the maximum, and equals nothing
+    place = x.ramp(math.prod(spec.kernel), dtype=dt.int32).reshape(spec.kernel)
+    return reduced(select(found, place, math.prod(spec.kernel)), amin, k).to(dt.int64)
 
 
 def _flat(spec, x):
@@ -122,7 +126,8 @@ def _flat(spec, x):
     flat, out = None, where.shape[2:]
     for axis in range(k):
         inner = math.prod(spec.kernel[axis + 1:])
-        tap = _whole(where, inner) - (_whole(where, inner * spec.kernel[axis]) * spec.kernel[axis] if axis else 0)
+        tap = _times(where, inner, spec.kernel[axis])
+        if axis < k - 1: where = where - tap * inner
         start = x.ramp(out[axis], -spec.padding[axis], spec.stride[axis]).reshape((out[axis], *(1,) * (k - 1 - axis)))
         part = (start + tap * spec.dilation[axis]) * math.prod(size[axis + 1:])
         flat = part if flat is None else flat + part
@@ -130,6 +135,16 @@ def _flat(spec, x):
 
 
 def _whole(x, n): return x if isinstance(n, int) and n == 1 else x.row(trunc_divide, n)
+
+
+def _times(x, n, most):
+    """How often n goes into x, which is less than most · n. Few comparisons are quicker than a division of int64, which no processor has for vectors."""
+    if n == 1 or most > 8: return _whole(x, n)
+    out = None
+    for k in range(1, most):
+        here = (x >= k * n).to(dt.int64)
+        out = here if out is None else out + here
+    return x.filled(x.shape, 0) if out is None else out
 
 
 def planes(x): return x.reshape((*x.shape[:2], math.prod(x.shape[2:])))

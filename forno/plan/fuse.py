@@ -205,7 +205,7 @@ class Fusion:
         elif fit == "h under g": cuts, window = frame.lift(g.cuts, g.window, h.cuts), g.window
         else: cuts, window = frame.lift(h.cuts, h.window, g.cuts), h.window
         if cuts is None or fit == "level" and frame.size(g.cuts) != frame.size(h.cuts): return False
-        if window and frame.size(cuts) > BIG and cuts[0] < SHORT and any([c and cuts[0] < c[0] for c in (g.cuts, h.cuts)]): return False
+        if window and fit == "level" and frame.size(cuts) > BIG and cuts[0] < min(SHORT, max(g.cuts[0], h.cuts[0])): return False
         if not self.adjacent(g, h): return False
         if fit == "h under g": h.outer = g.outer | {id(n) for n in h.nodes}
         elif fit == "g under h": h.outer = h.outer | {id(n) for n in g.nodes}
