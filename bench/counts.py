@@ -17,6 +17,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+import warnings
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -58,9 +59,10 @@ def count(name: str) -> dict:
         if t.layout is torch.strided and t.untyped_storage().data_ptr() not in found: kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
     # LSTMs and attention as products, which the counter knows; one-kernel forms of both are opaque to it
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), torch.backends.mkldnn.flags(enabled=False), \
-            sdpa_kernel(SDPBackend.MATH): step()
-    kept.clear()                               # again as it runs by default: what those forms keep is more
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")        # setting a flag warns of Intel's GPUs
+        with FlopCounterMode(display=False) as counter, torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH): step()
+    # kept is what the default forms keep
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t): result = step()
     moved = sum(nbytes * (1 + trained + changed) for nbytes, trained, changed in found.values()) + 2 * sum(kept.values())
     return {"name": name, "flops": counter.get_total_flops(), "bytes": moved + (result.nbytes if isinstance(result, torch.Tensor) else 0),

@@ -148,12 +148,6 @@ def peaks(threads: int) -> dict:
     return {"threads": threads, "flops": flops, "bytes": bandwidth}
 
 
-def at(bandwidth: dict, footprint: float) -> float:
-    """Bytes per second of the smallest measured footprint that holds this one."""
-    sizes = sorted(int(s) for s in bandwidth)
-    return {int(s): b for s, b in bandwidth.items()}[next((s for s in sizes if s >= footprint), sizes[-1])]
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])

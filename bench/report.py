@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import math
 
-from peaks import at
-
 OTHERS = ("torch eager", "torch compile", "jax", "onnxruntime")
 NAMES = {"torch eager": "PyTorch", "torch compile": "torch.compile", "jax": "JAX", "onnxruntime": "ONNX Runtime"}
 TINY = 1 << 18                                 # bytes; less fits in a core's nearest cache
@@ -40,6 +38,12 @@ def spread(row) -> tuple[float, float] | None:
     ours, theirs = (row["sides"].get(label, {}).get("medians_ms", []) for label in ("forno eager", "torch eager"))
     ratios = [a / b for a, b in zip(ours, theirs)]
     return (min(ratios), max(ratios)) if ratios else None
+
+
+def at(bandwidth: dict, footprint: float) -> float:
+    """Bytes per second of the smallest measured footprint that holds this one."""
+    sizes = sorted(bandwidth, key=int)
+    return bandwidth[next((s for s in sizes if int(s) >= footprint), sizes[-1])]
 
 
 def limit(row: dict, peaks: dict) -> float | None:

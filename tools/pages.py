@@ -1,5 +1,5 @@
-"""Writes what the documentation takes from the code: docs/flags.md, the printed parts of docs/architecture.md, and the READMEs' tables of
-measurements from bench/results/.
+"""Writes what the documentation takes from the code: docs/flags.md, the printed parts of docs/architecture.md, and the tables of measurements in the
+READMEs and docs/performance.md from bench/results/.
 
     python tools/pages.py            write
     python tools/pages.py --check    exit 1 if something that comes from the code is stale (measurements are written, not checked)
@@ -17,6 +17,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench import report
 from forno.core import flags
 
 PROGRAM = """\
@@ -59,22 +60,20 @@ def pages() -> dict[pathlib.Path, str]:
 
 
 def table(name: str, english: bool) -> str | None:
-    """bench/results/<name>.json as Markdown; None before anyone has measured."""
-    path = ROOT / "bench" / "results" / f"{name}.json"
+    """The measurements of this name as Markdown; None before anyone has measured. Whole programs have a short table (cpu) and full ones (programs)."""
+    path = ROOT / "bench" / "results" / f"{'cpu' if name == 'programs' else name}.json"
     if not path.exists(): return None
     found = json.loads(path.read_text(encoding="utf-8"))
-    if name == "cpu":
-        lines = ["| workload | PyTorch / forno | least … most | first step |" if english else "| 程序 | PyTorch / forno | 最小 … 最大 | 第一步 |", "|---|---|---|---|"]
-        lines += [f"| {r['name']} | **{r['ratio']:.2f}** | {r['least']:.2f} … {r['most']:.2f} | {r['first_s']:.2f} s |" for r in found["rows"]]
-    else:
-        head = ("program", "lines per step", "µs per line", "with a flush before backward") if english else ("程序", "每步行数", "每行微秒数", "反向之前先执行")
-        lines = ["| " + " | ".join(head) + " |", "|---|---|---|---|"]
-        lines += [f"| {r['name']} | {r['lines']} | {r['whole']:.2f} | {r['split']:.2f} |" for r in found["rows"]]
+    if name == "cpu": return "\n".join(report.short(found, english))
+    if name == "programs": return "\n".join(report.full(found))
+    head = ("program", "lines per step", "µs per line", "with a flush before backward") if english else ("程序", "每步行数", "每行微秒数", "反向之前先执行")
+    lines = ["| " + " | ".join(head) + " |", "|---|---|---|---|"]
+    lines += [f"| {r['name']} | {r['lines']} | {r['whole']:.2f} | {r['split']:.2f} |" for r in found["rows"]]
     return "\n".join([*lines, "", f"{found['date']}, {found['machine']}, {found['threads']} threads, commit {found['commit']}"])
 
 
 def measured(page: str, english: bool) -> str:
-    """A README with its tables as bench/results/ has them; tables that nobody has measured stay as they are."""
+    """A page with its tables as bench/results/ has them; tables that nobody has measured stay as they are."""
     def fill(m):
         text = table(m[2], english)
         return m[0] if text is None else m[1] + text + m[3]
@@ -83,8 +82,8 @@ def measured(page: str, english: bool) -> str:
 
 if __name__ == "__main__":
     if "--check" not in sys.argv[1:]:
-        for path in (ROOT / "README.md", ROOT / "README.zh.md"):
-            path.write_text(measured(path.read_text(encoding="utf-8"), path.name == "README.md"), encoding="utf-8")
+        for path in (ROOT / "README.md", ROOT / "README.zh.md", ROOT / "docs" / "performance.md"):
+            path.write_text(measured(path.read_text(encoding="utf-8"), path.name != "README.zh.md"), encoding="utf-8")
     stale = {p: text for p, text in pages().items() if not p.exists() or p.read_text(encoding="utf-8") != text}
     if "--check" in sys.argv[1:]: sys.exit(f"stale: {', '.join(p.name for p in stale)}; run python tools/pages.py" if stale else 0)
     for path, text in stale.items(): path.write_text(text, encoding="utf-8")
