@@ -1,4 +1,4 @@
-"""Convolutions of 3 taps per axis with a quarter of the products: Winograd's minimal filtering.
+"""Convolutions of few taps per axis with a quarter of the products, or a third: Winograd's minimal filtering.
 
 Four pixels of a row that are sums over three taps take six products instead of twelve: of transformed images with transformed weights,
 
@@ -9,12 +9,16 @@ so a convolution becomes one matrix product over channels per **point** (36), be
 back a few strips at a time in scratch. The weight gradient is the transpose, dw = G' [sum over tiles of (A y) * (B' x)] G; its transforms are shared by
 all threads. Images and weights pass through squares in registers, so that transforms work on vectors of channels whatever the images' width.
 
+With a stride of 2, even and odd pixels are channels of their own (**phases**) that meet two taps each, 25 products for 16 pixels of 16 taps in four phases. An
+input gradient's phases are those of its result: four sums of their own, woven together at the end.
+
 Images of two pixels (a residual network's last stages) have a rule of their own, three products for two pixels and no padding.
 The interpolation points 0, ±5/8, ±3/2 and infinity keep errors three times below those of the usual 0, ±1, ±2.
 """
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -30,17 +34,16 @@ from .text import Val
 from .tile import Int, Program, Tile, entry, kept_memory, kernel_of, micro, tile
 
 T = dt.float32
-TAPS = 9
 
-
-# the driver's run-time words: sizes; where scratch holds what (in elements); distances between tiles and points in it; the images that are read and left
-WORDS = """driver micro m channels images points blocks block strips tiles w_m w_channel turned bias kept
-x_table y_table x_stage y_stage v_at m_at ld_v ld_m point_v point_m point_u
+# the driver's run-time words: sizes; where scratch holds what (in elements); distances between tiles, points and phases in it; the images that are read and
+# left. Behind them, phase by phase, the numbers of its taps (taps² for one that isn't there)
+WORDS = """driver micro m channels depth images points blocks block strips tiles w_m w_channel bias kept
+x_table y_table x_stage y_stage v_at m_at ld_v ld_m point_v point_m point_u phase_v phase_m phase_u apart
 x_h x_w x_top x_first x_pitch x_channel x_image y_h y_w y_pitch y_channel y_image""".split()
 
 
 class Rule(NamedTuple):
-    """One axis: `points` products make `outputs` pixels from `inputs` pixels. image = B' (points × inputs), weight = G (points × 3), result = A' (outputs × points)."""
+    """One axis: `points` products make `outputs` pixels from `inputs` pixels. image = B' (points × inputs), weight = G (points × taps), result = A' (outputs × points)."""
     image: tuple
     weight: tuple
     result: tuple
@@ -55,22 +58,20 @@ class Rule(NamedTuple):
     def points(self): return len(self.image)
 
 
-def _toom() -> Rule:
-    """Products of polynomials at five points and at infinity, transposed."""
-    at = (0.0, 0.625, -0.625, 1.5, -1.5)
-
+def toom(taps: int, *at: float) -> Rule:
+    """Four outputs: products of polynomials at these points and at infinity, transposed."""
     def polynomial(roots):                     # its coefficients, the constant first
         out = [1.0]
         for r in roots: out = [a - r * b for a, b in zip([0.0, *out], [*out, 0.0])]
         return out
     others = [[b for b in at if b != a] for a in at]
     image = [[*polynomial(roots), 0.0] for roots in others] + [polynomial(at)]
-    weight = [[a ** k / math.prod(a - b for b in roots) for k in range(3)] for a, roots in zip(at, others)] + [[0.0, 0.0, 1.0]]
+    weight = [[a ** k / math.prod(a - b for b in roots) for k in range(taps)] for a, roots in zip(at, others)] + [[0.0] * (taps - 1) + [1.0]]
     result = [[*(a ** k for a in at), float(k == 3)] for k in range(4)]
     return Rule(*(tuple(map(tuple, m)) for m in (image, weight, result)))
 
 
-FOUR = _toom()
+FOUR, HALF = toom(3, 0.0, 0.625, -0.625, 1.5, -1.5), toom(2, 0.0, 0.75, -0.75, 2.0)      # for three taps, and for the two of a phase
 TWO = Rule(((1, 1), (0, 1), (1, 0)), ((0, 1, 0), (0, -1, 1), (1, -1, 0)), ((1, 1, 0), (1, 0, 1)))      # both neighbours are padding
 
 
@@ -78,34 +79,78 @@ def transposed(matrix): return tuple(zip(*matrix))
 
 
 # ---- what a convolution is made of
+class Form(NamedTuple):
+    """What selects machine code: rules of both axes, taps per axis, stride, and whether phases are the result's (`woven`) or the image's."""
+    down: Rule
+    across: Rule
+    taps: int
+    stride: int
+    woven: bool
+
+    @property
+    def phases(self): return self.stride ** 2
+
+    @property
+    def read(self): return 1 if self.woven else self.stride        # pixels from one input of a tile to the next
+
+    @property
+    def left(self): return self.stride if self.woven else 1        # pixels from one output to the next
+
+    @property
+    def points(self): return self.down.points * self.across.points
+
+    def reach(self, rule: Rule) -> int: return (rule.inputs - 1) * self.read + self.stride        # pixels that a tile reads, all phases together
+
+    @property
+    def height(self): return self.reach(self.down)
+
+    @property
+    def rows(self): return self.down.outputs * self.left
+
+
 class Axis(NamedTuple):
     rule: Rule
     tiles: int
     shift: int                                 # of the first tile's first input
 
 
-def axis(size: int, out: int, padding: int) -> Axis:
-    if size == out == 2: return Axis(TWO, 1, 0)
-    return Axis(FOUR, -(-out // 4), -padding)
+def axis(size: int, out: int, padding: int, stride: int, back: bool) -> Axis:
+    """Of the tiles that are read; an input gradient reads dy."""
+    if stride == 2: return Axis(HALF, -(-size // 8), padding // 2 - 1) if back else Axis(HALF, -(-out // 4), -padding)
+    if back: size, out, padding = out, size, 2 - padding
+    return Axis(TWO, 1, 0) if size == out == 2 else Axis(FOUR, -(-out // 4), -padding)
 
 
 def axes(c: Conv) -> tuple[Axis, Axis]:
-    """Of rows and columns of the tiles that are read; the input gradient reads dy, with the padding that makes it dx's size."""
-    if c.which == "input": return tuple(axis(o, s, 2 - p) for s, o, p in zip(c.size[1:], c.out[1:], c.padding[1:]))
-    return tuple(axis(s, o, p) for s, o, p in zip(c.size[1:], c.out[1:], c.padding[1:]))
+    return tuple(axis(s, o, p, c.stride[2], c.which == "input") for s, o, p in zip(c.size[1:], c.out[1:], c.padding[1:]))
+
+
+def form_of(c: Conv) -> Form:
+    down, across = axes(c)
+    return Form(down.rule, across.rule, c.taps[2], c.stride[2], c.which == "input" and c.stride[2] == 2)
+
+
+def accepts(c: Conv) -> bool:
+    """Is it a convolution that `build` can do?"""
+    taps, stride, padding = c.taps[2], c.stride[2], c.padding[2]
+    if c.dtype is not T or c.groups != 1 or c.dilation != (1, 1, 1) or c.taps != (1, taps, taps) or c.size[0] != 1 or c.padding[0] or min(c.n, *c.size, *c.out) < 1: return False
+    if stride == 1: return taps == 3 and c.stride[1] == 1 and max(c.padding) <= 2
+    if stride != 2 or c.stride[1] != 2 or taps not in (3, 4) or c.padding[1] != padding or padding >= taps: return False
+    if c.which != "input" and c.c % tile(T).lanes: return False            # phases follow each other as channels do
+    f = form_of(c)
+    return all(s - a.shift <= (a.tiles - 1) * 4 * f.read + f.reach(HALF) for s, a in zip(c.out[1:] if c.which == "input" else c.size[1:], axes(c)))
 
 
 def pays(c: Conv) -> bool:
-    """Is it such a convolution, and are transforms cheaper than the products they save?"""
-    if not flags.WINOGRAD or c.dtype is not T or c.taps != (1, 3, 3) or c.stride != (1, 1, 1) or c.dilation != (1, 1, 1) or c.groups != 1: return False
-    if c.size[0] != 1 or c.padding[0] or max(c.padding) > 2 or min(c.n, *c.size, *c.out) < 1 or min(c.c, c.k) < 12: return False
-    h, w = axes(c)
-    points, tiles = h.rule.points * w.rule.points, c.n * h.tiles * w.tiles
-    direct = c.n * math.prod(c.size if c.which == "input" else c.out) * TAPS * c.c * c.k
-    # a transformed value costs what twenty products do, a transformed weight the way to a cache and back: as much, and twice that if none holds them all
-    far = T.size * points * c.c * c.k > isa.caches()[2] // 2
-    ours = points * tiles * (c.c * c.k + 20 * (c.c + c.k)) + points * c.c * c.k * (45 if far else 16)
-    return ours < direct
+    """Can it be done, and are transforms cheaper than the products they save?"""
+    if not flags.WINOGRAD or min(c.c, c.k) < 12 or not accepts(c): return False
+    (down, across), f, stride = axes(c), form_of(c), c.stride[2]
+    tiles, weights = c.n * down.tiles * across.tiles, c.c * c.k * f.phases * f.points
+    direct = c.n * math.prod(c.size if c.which == "input" and stride == 1 else c.out) * c.taps[2] ** 2 * c.c * c.k
+    # a transformed value costs what twenty products do, a transformed weight the way to a cache and back: as much, and twice that if none holds them all;
+    # a direct product with a stride sorts its images first
+    ours = tiles * (weights + 20 * f.points * f.phases * (c.c + (c.k if f.woven else c.k / f.phases))) + weights * (45 if T.size * weights > isa.caches()[2] // 2 else 16)
+    return ours < direct * (1 if stride == 1 else 1.3)
 
 
 # ---- transforms
@@ -156,39 +201,45 @@ def _write_table(p: Program):
         with p.loop(0, more) as j: p.write(rows * pitch, table, rows * width + j)
 
 
-def _write_take(p: Program, name: str, t: Tile, rows, columns):
-    """A strip of up to `lanes` channels, rows from `top` on: through squares to a stage [row][column][channel], from there, transformed, to out[point][tile]."""
-    L, height, width_in = t.lanes, len(rows[0]), len(columns[0])
-    with p.define(name, "ptr src, i64 channel, i64 valid, i64 top, i64 height, i64 width, i64 pitch, i64 step, i64 tiles, ptr table, ptr stage, ptr out, i64 ld, i64 point") as (
-            src, channel, valid, top, high, width, pitch, step, tiles, table, stage, out, ld, point):
-        lo, hi = p.max(top, 0), p.min(top + height, high)
+def _write_take(p: Program, name: str, t: Tile, rows, columns, step: int, apart: int):
+    """A strip of up to `lanes` channels, rows from `top` on: through squares to a stage [row][column][channel], from there, transformed, to out[point][tile].
+    Inputs of a tile are `step` pixels apart; `apart` phases per axis begin `shift` pixels apart, and are transformed one by one."""
+    L, reach = t.lanes, (len(rows[0]) - 1) * step + apart
+    with p.define(name, "ptr src, i64 channel, i64 valid, i64 top, i64 height, i64 width, i64 pitch, i64 next, i64 tiles, ptr table, ptr stage, ptr out, i64 ld, i64 point, "
+                        "i64 shift, i64 phase") as (src, channel, valid, top, high, width, pitch, next_, tiles, table, stage, out, ld, point, shift, phase):
+        lo = p.max(top, 0)
+        hi = p.max(p.min(top + reach, high), lo)
         zero, pixels, skipped = p.const(0, T, L), (hi - lo) * width, (lo - top) * width
         lines = [p.offset(src, p.min(valid - 1, i) * channel + lo * width, T) for i in range(L)]
         with p.loop(0, pixels, L) as q:
             mask = p.mask(p.min(pixels - q, L), L)
             for i, x in enumerate(pack.square(p, [p.load_masked(p.offset(line, q, T), T, mask) for line in lines])):
                 p.store(x, p.offset(stage, p.read(table, skipped + q + i) * L, T))
-        for a, b in ((0, lo - top), (hi - top, height)):
+        for a, b in ((0, lo - top), (hi - top, reach)):
             with p.loop(p.int(a) * pitch, p.int(b) * pitch) as i: p.store(zero, p.offset(stage, i * L, T))
-        with p.loop(0, tiles) as tile_:
-            at = p.offset(stage, tile_ * step * L, T)
-            xs = [[p.load(p.offset(at, (pitch * i + j) * L, T), T, L) for j in range(width_in)] for i in range(height)]
-            to = p.offset(out, tile_ * ld, T)
+        with p.loop(0, tiles) as tile_, p.loop(0, apart * apart) as number:
+            begin = (pitch * (number // apart) + number % apart) * shift if apart > 1 else 0
+            at = p.offset(stage, (tile_ * next_ + begin) * L, T)
+            xs = [[p.load(p.offset(at, (pitch * i + j) * step * L, T), T, L) for j in range(len(columns[0]))] for i in range(len(rows[0]))]
+            to = p.offset(out, tile_ * ld + number * phase, T)
             for i, line in enumerate(both(p, rows, columns, xs)):
                 for j, x in enumerate(line): p.store(x, p.offset(to, point * (i * len(columns) + j), T))
 
 
-def _write_give(p: Program, t: Tile, rows, columns):
-    """give: the opposite: in[point][tile], transformed, plus bias, to a stage, through squares to `valid` channels of a strip of the result."""
+def _write_give(p: Program, t: Tile, rows, columns, step: int):
+    """give: the opposite: in[point][tile], transformed, plus bias, to a stage, through squares to `valid` channels of a strip of the result. `step` phases per
+    axis are woven together."""
     L, across = t.lanes, len(columns)
-    with p.define("give", "ptr src, i64 ld, i64 point, i64 tiles, ptr bias, i64 biased, ptr table, ptr stage, i64 pitch, ptr dst, i64 channel, i64 valid, i64 pixels") as (
-            src, ld, point, tiles, bias, biased, table, stage, pitch, dst, channel, valid, pixels):
+    with p.define("give", "ptr src, i64 ld, i64 point, i64 phase, i64 tiles, ptr bias, i64 biased, ptr table, ptr stage, i64 pitch, ptr dst, i64 channel, i64 valid, "
+                          "i64 pixels") as (
+            src, ld, point, phase, tiles, bias, biased, table, stage, pitch, dst, channel, valid, pixels):
         more = p.load_masked(bias, T, p.mask(biased, L))
-        with p.loop(0, tiles) as tile_:
-            at, to = p.offset(src, tile_ * ld, T), p.offset(stage, tile_ * (across * L), T)
+        with p.loop(0, tiles) as tile_, p.loop(0, step * step) as number:
+            at = p.offset(src, tile_ * ld + number * phase, T)
+            to = p.offset(stage, (tile_ * (across * step) + (pitch * (number // step) + number % step if step > 1 else 0)) * L, T)
             xs = [[p.load(p.offset(at, point * (i * len(columns[0]) + j), T), T, L) for j in range(len(columns[0]))] for i in range(len(rows[0]))]
             for i, line in enumerate(both(p, rows, columns, xs)):
-                for j, x in enumerate(line): p.store(p.add(x, more), p.offset(to, (pitch * i + j) * L, T))
+                for j, x in enumerate(line): p.store(p.add(x, more), p.offset(to, (pitch * i + j) * step * L, T))
         _leave(p, t, pixels, lambda i: p.offset(stage, p.read(table, i) * L, T), dst, channel, valid)
 
 
@@ -210,49 +261,52 @@ def _leave(p: Program, t: Tile, count: Int, source, dst: Val, channel: Int, vali
 
 
 # ---- forward products and input gradients
-def _write_weights(p: Program, t: Tile, down: Rule, across: Rule):
+def _write_weights(p: Program, t: Tile, f: Form):
     """weights: this thread's share of the transformed weights, panels [point][column panel][channel][column]."""
-    L = t.lanes
+    L, taps, n = t.lanes, f.taps ** 2, len(f.down.weight[0])
     with p.define("weights", "ptr ctx, ptr w, ptr weights, ptr packed") as (ctx, w, weights, packed):
-        W = Record(p, w, WORDS)
-        m, channels, w_m, w_channel = W["m"], W["channels"], W["w_m"], W["w_channel"]
-        start, step, buffer = p.pick(W["turned"].ne(0), TAPS - 1, 0), p.pick(W["turned"].ne(0), -1, 1), p.alloca(T, L, TAPS)
+        W, numbers = Record(p, w, WORDS), p.offset(w, len(WORDS), dt.int64)
+        m, channels, depth, w_m, w_channel = W["m"], W["channels"], W["depth"], W["w_m"], W["w_channel"]
+        buffer = p.alloca(T, L, taps + 1)
+        p.store(p.const(0, T, L), p.offset(buffer, taps * L, T))
         lo, hi = p.share(p.ceil_div(m, L) * channels, p.read(ctx, 1), p.read(ctx, 0))
-        with p.loop(lo, hi) as n:
-            b, c = n // channels, n % channels
-            lines = [p.offset(weights, p.min(b * L + i, m - 1) * w_m + c * w_channel, T) for i in range(L)]
-            for first in range(0, TAPS, L):
-                mask = p.mask(p.int(min(TAPS - first, L)), L)
-                for i, x in enumerate(pack.square(p, [p.load_masked(p.offset(line, first, T), T, mask) for line in lines])[:TAPS - first]):
-                    p.store(x, p.offset(buffer, (first + i) * L, T))
-            xs = [[p.load(p.offset(buffer, (start + step * (3 * i + j)) * L, T), T, L) for j in range(3)] for i in range(3)]
-            to = p.offset(packed, (b // t.vectors * channels + c) * t.columns + b % t.vectors * L, T)
-            for i, line in enumerate(both(p, down.weight, across.weight, xs)):
-                for j, x in enumerate(line): p.store(x, p.offset(to, W["point_u"] * (i * across.points + j), T))
+        with p.loop(lo, hi) as i:
+            b, c = i // channels, i % channels
+            lines = [p.offset(weights, p.min(b * L + k, m - 1) * w_m + c * w_channel, T) for k in range(L)]
+            for first in range(0, taps, L):
+                mask = p.mask(p.int(min(taps - first, L)), L)
+                for k, x in enumerate(pack.square(p, [p.load_masked(p.offset(line, first, T), T, mask) for line in lines])[:taps - first]):
+                    p.store(x, p.offset(buffer, (first + k) * L, T))
+            with p.loop(0, f.phases) as phase:
+                xs = [[p.load(p.offset(buffer, p.read(numbers, (phase * n + j) * n + k) * L, T), T, L) for k in range(n)] for j in range(n)]
+                to = p.offset(packed, phase * W["phase_u"] + (b // t.vectors * depth + c) * t.columns + b % t.vectors * L, T)
+                for j, line in enumerate(both(p, f.down.weight, f.across.weight, xs)):
+                    for k, x in enumerate(line): p.store(x, p.offset(to, W["point_u"] * (j * f.across.points + k), T))
 
 
-def _prepare(p: Program, W: Record, private: Val, down: Rule, across: Rule, t: Tile, result_rows: int):
+def _prepare(p: Program, W: Record, private: Val, f: Form, t: Tile):
     """Tables and stages of one thread."""
     x_table, y_table = (p.offset(private, W[x], T) for x in ("x_table", "y_table"))
     x_stage, y_stage = (p.offset(private, W[x], T) for x in ("x_stage", "y_stage"))
-    p.run("table", x_table, down.inputs, W["x_w"], W["x_pitch"], W["x_first"], t.lanes)
-    p.run("table", y_table, result_rows, W["y_w"], W["y_pitch"], 0, t.lanes)
-    for stage, size in ((x_stage, W["x_pitch"] * down.inputs), (y_stage, W["y_pitch"] * result_rows)):
+    p.run("table", x_table, f.height, W["x_w"], W["x_pitch"], W["x_first"], t.lanes)
+    p.run("table", y_table, f.rows, W["y_w"], W["y_pitch"], 0, t.lanes)
+    for stage, size in ((x_stage, W["x_pitch"] * f.height), (y_stage, W["y_pitch"] * f.rows)):
         with p.loop(0, size) as i: p.store(p.const(0, T, t.lanes), p.offset(stage, i * t.lanes, T))
     return x_table, y_table, x_stage, y_stage
 
 
 @functools.cache
-def image_driver(down: Rule, across: Rule) -> tuple[int, str]:
+def image_driver(f: Form) -> tuple[int, str]:
     t = tile(T)
     L, NR, p = t.lanes, t.columns, Program()
     _write_table(p)
-    _write_take(p, "take", t, down.image, across.image)
-    _write_give(p, t, down.result, across.result)
-    _write_weights(p, t, down, across)
+    down, across = f.down, f.across
+    _write_take(p, "take", t, down.image, across.image, f.read, f.stride)
+    _write_give(p, t, down.result, across.result, f.left)
+    _write_weights(p, t, f)
     with p.define("winograd", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W, table = Record(p, w, WORDS), p.read_pointer(w, WORDS.index("micro"))
-        m, channels, strips, tiles, block = (W[x] for x in ("m", "channels", "strips", "tiles", "block"))
+        m, channels, depth, strips, tiles, block = (W[x] for x in ("m", "channels", "depth", "strips", "tiles", "block"))
         ld_v, ld_m, point_v, point_m, point_u = (W[x] for x in ("ld_v", "ld_m", "point_v", "point_m", "point_u"))
         kept, private = kept_memory(p, W["kept"], vals), p.read_pointer(ctx, 2)
         packed = p.choose_pointer(kept.given, kept.address, p.read_pointer(ctx, 3))
@@ -260,7 +314,7 @@ def image_driver(down: Rule, across: Rule) -> tuple[int, str]:
         has_bias = W["bias"].ne(0)
         bias = p.read_pointer(vals, p.read(words, p.pick(has_bias, 3, 0)))
         with p.if_(kept.empty): p.run("weights", ctx, w, weights, packed)
-        x_table, y_table, x_stage, y_stage = _prepare(p, W, private, down, across, t, down.outputs)
+        x_table, y_table, x_stage, y_stage = _prepare(p, W, private, f, t)
         v_at, m_at = p.offset(private, W["v_at"], T), p.offset(private, W["m_at"], T)
         _, (b0, b1), (j0, j1) = grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))
         with p.if_(kept.empty): meet(p, ctx)
@@ -270,44 +324,45 @@ def image_driver(down: Rule, across: Rule) -> tuple[int, str]:
             with p.loop(0, count) as s, p.loop(0, p.ceil_div(channels, L)) as b:
                 image, row = (first + s) // strips, (first + s) % strips
                 p.run("take", p.offset(x, image * W["x_image"] + b * L * W["x_channel"], T), W["x_channel"], p.min(channels - b * L, L),
-                      row * down.outputs + W["x_top"], W["x_h"], W["x_w"], W["x_pitch"], across.outputs, tiles, x_table, x_stage,
-                      p.offset(v_at, s * tiles * ld_v + b * L, T), ld_v, point_v)
+                      row * (down.outputs * f.read) + W["x_top"], W["x_h"], W["x_w"], W["x_pitch"], across.outputs * f.read, tiles, x_table, x_stage,
+                      p.offset(v_at, s * tiles * ld_v + b * L, T), ld_v, point_v, W["apart"], W["phase_v"])
             panels = p.ceil_div(count * tiles, t.rows)
             height, taller = count * tiles // panels, count * tiles % panels
             with p.loop(0, W["points"]) as point, p.loop(j0, j1) as j, p.loop(0, panels) as q:
                 at, high = q * height + p.min(q, taller), height + p.pick(q < taller, 1, 0)
                 kernel = kernel_of(p, t, table, high, p.ceil_div(p.min(m - j * NR, NR), L), 1)
-                p.run(kernel, p.offset(v_at, point * point_v + at * ld_v, T), p.offset(packed, point * point_u + j * channels * NR, T),
-                      p.offset(m_at, point * point_m + at * ld_m + (j - j0) * NR, T), channels, NR, ld_m, 0, ld_v, 1)
+                p.run(kernel, p.offset(v_at, point * point_v + at * ld_v, T), p.offset(packed, point * point_u + j * depth * NR, T),
+                      p.offset(m_at, point * point_m + at * ld_m + (j - j0) * NR, T), depth, NR, ld_m, 0, ld_v, 1)
             with p.loop(0, count) as s, p.loop(j0 * t.vectors, p.min(j1 * t.vectors, p.ceil_div(m, L))) as b:
                 image, row = (first + s) // strips, (first + s) % strips
                 valid = p.min(m - b * L, L)
-                p.run("give", p.offset(m_at, s * tiles * ld_m + (b - j0 * t.vectors) * L, T), ld_m, point_m, tiles,
+                p.run("give", p.offset(m_at, s * tiles * ld_m + (b - j0 * t.vectors) * L, T), ld_m, point_m, W["phase_m"], tiles,
                       p.offset(bias, b * L, T), p.pick(has_bias, valid, 0), y_table, y_stage, W["y_pitch"],
-                      p.offset(y, image * W["y_image"] + b * L * W["y_channel"] + row * down.outputs * W["y_w"], T), W["y_channel"], valid,
-                      p.min(W["y_h"] - row * down.outputs, down.outputs) * W["y_w"])
+                      p.offset(y, image * W["y_image"] + b * L * W["y_channel"] + row * f.rows * W["y_w"], T), W["y_channel"], valid,
+                      p.min(W["y_h"] - row * f.rows, f.rows) * W["y_w"])
     text = p.module()
     return code.load(text, "winograd", 1), text
 
 
 # ---- weight gradients
 @functools.cache
-def weight_driver(down: Rule, across: Rule) -> tuple[int, str]:
+def weight_driver(f: Form) -> tuple[int, str]:
     t = tile(T)
     L, NR, p = t.lanes, t.columns, Program()
     _write_table(p)
-    _write_take(p, "take_x", t, down.image, across.image)
-    _write_take(p, "take_y", t, transposed(down.result), transposed(across.result))
+    down, across, taps, n = f.down, f.across, f.taps ** 2, len(f.down.weight[0])
+    _write_take(p, "take_x", t, down.image, across.image, f.read, f.stride)
+    _write_take(p, "take_y", t, transposed(down.result), transposed(across.result), 1, 1)
     with p.define("winograd", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W, table = Record(p, w, WORDS), p.read_pointer(w, WORDS.index("micro"))
-        m, channels, strips, tiles, block = (W[x] for x in ("m", "channels", "strips", "tiles", "block"))
+        m, channels, depth, strips, tiles, block = (W[x] for x in ("m", "channels", "depth", "strips", "tiles", "block"))
         ld_v, ld_m, point_v, point_m, point_u = (W[x] for x in ("ld_v", "ld_m", "point_v", "point_m", "point_u"))
         tid, nt, shared, private = p.read(ctx, 0), p.read(ctx, 1), p.read_pointer(ctx, 3), p.read_pointer(ctx, 2)
         dy, x, dw = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
-        x_table, y_table, x_stage, y_stage = _prepare(p, W, private, down, across, t, down.outputs)
+        x_table, y_table, x_stage, y_stage = _prepare(p, W, private, f, t)
         v_at, y_at, sums = p.offset(shared, W["v_at"], T), p.offset(shared, W["m_at"], T), shared
-        of_x, of_y, panels = p.ceil_div(channels, L), p.ceil_div(m, L), p.ceil_div(channels, t.rows)
-        height, taller = channels // panels, channels % panels
+        of_x, of_y, panels = p.ceil_div(channels, L), p.ceil_div(m, L), p.ceil_div(depth, t.rows)
+        height, taller = depth // panels, depth % panels
         with p.loop(0, W["blocks"]) as number:
             first = number * block
             count = p.min(block, W["images"] * strips - first)
@@ -318,14 +373,14 @@ def weight_driver(down: Rule, across: Rule) -> tuple[int, str]:
 
                 def take_x():
                     p.run("take_x", p.offset(x, image * W["x_image"] + b * L * W["x_channel"], T), W["x_channel"], p.min(channels - b * L, L),
-                          row * down.outputs + W["x_top"], W["x_h"], W["x_w"], W["x_pitch"], across.outputs, tiles, x_table, x_stage,
-                          p.offset(v_at, s * tiles * ld_v + b * L, T), ld_v, point_v)
+                          row * (down.outputs * f.read) + W["x_top"], W["x_h"], W["x_w"], W["x_pitch"], across.outputs * f.read, tiles, x_table, x_stage,
+                          p.offset(v_at, s * tiles * ld_v + b * L, T), ld_v, point_v, W["apart"], W["phase_v"])
 
                 def take_y():
                     k = (b - of_x) * L
                     p.run("take_y", p.offset(dy, image * W["y_image"] + k * W["y_channel"], T), W["y_channel"], p.min(m - k, L),
                           row * down.outputs, W["y_h"], W["y_w"], W["y_pitch"], across.outputs, tiles, y_table, y_stage,
-                          p.offset(y_at, s * tiles * ld_m + k, T), ld_m, point_m)
+                          p.offset(y_at, s * tiles * ld_m + k, T), ld_m, point_m, 0, 0)
                 p.otherwise(b < of_x, take_x, take_y)
             meet(p, ctx)
             lo, hi = p.share(W["points"] * panels, nt, tid)
@@ -341,61 +396,76 @@ def weight_driver(down: Rule, across: Rule) -> tuple[int, str]:
         with p.loop(lo, hi) as i:
             c0, k0 = i % of_x * L, i // of_x * L
             count = p.min(channels - c0, L)
-            with p.loop(0, count) as c:
-                at = p.offset(sums, (c0 + c) * ld_m + k0, T)
+            with p.loop(0, count) as c, p.loop(0, f.phases) as phase:
+                at = p.offset(sums, (phase * channels + c0 + c) * ld_m + k0, T)
                 xs = [[p.load(p.offset(at, point_u * (i * across.points + j), T), T, L) for j in range(across.points)] for i in range(down.points)]
                 for i, line in enumerate(both(p, transposed(down.weight), transposed(across.weight), xs)):
-                    for j, g in enumerate(line): p.store(g, p.offset(x_stage, (c * TAPS + 3 * i + j) * L, T))
-            _leave(p, t, count * TAPS, lambda i: p.offset(x_stage, i * L, T), p.offset(dw, (k0 * channels + c0) * TAPS, T), channels * TAPS, p.min(m - k0, L))
+                    for j, g in enumerate(line):
+                        number = p.read(w, len(WORDS) + (phase * n + i) * n + j)
+                        p.store(g, p.offset(x_stage, p.pick(number < taps, c * taps + number, L * taps) * L, T))
+            _leave(p, t, count * taps, lambda i: p.offset(x_stage, i * L, T), p.offset(dw, (k0 * channels + c0) * taps, T), channels * taps, p.min(m - k0, L))
     text = p.module()
     return code.load(text, "winograd", 1), text
 
 
 # ---- a shape's numbers
 def build(c: Conv) -> Launch:
-    t, (down, across) = tile(T), axes(c)
-    L, weight = t.lanes, c.which == "weight"
-    (x_h, x_w), (y_h, y_w) = (c.out[1:], c.size[1:]) if c.which == "input" else (c.size[1:], c.out[1:])
-    m, channels = (c.c, c.k) if c.which == "input" else (c.k, c.c)
-    points, strips, tiles = down.rule.points * across.rule.points, down.tiles, across.tiles
-    x_pitch, y_pitch = (tiles - 1) * across.rule.outputs + across.rule.inputs, tiles * across.rule.outputs
-    ld_v, ld_m = (-(-a // L) * L + 16 for a in (channels, m))          # never a power of two apart
-    block, blocks = _blocks(c.n * strips, tiles, points, channels, m, weight)
+    t, (down, across), f = tile(T), axes(c), form_of(c)
+    L, weight, back, taps = t.lanes, c.which == "weight", c.which == "input", f.taps ** 2
+    (x_h, x_w), (y_h, y_w) = (c.out[1:], c.size[1:]) if back else (c.size[1:], c.out[1:])
+    m, channels = (c.c, c.k) if back else (c.k, c.c)
+    depth, points = (channels, f.points * f.phases) if f.woven else (channels * f.phases, f.points)
+    strips, tiles = down.tiles, across.tiles
+    x_pitch, y_pitch = (tiles - 1) * f.across.outputs * f.read + f.reach(f.across), tiles * f.across.outputs * f.left
+    ld_v, ld_m = (-(-a // L) * L + 16 for a in (depth, m))             # never a power of two apart
+    block, blocks = _blocks(c.n * strips, tiles, points, depth, m, weight)
     at, places = 0, {}
 
     def place(name, size):
         nonlocal at
         places[name], at = at, at + -(-size // 16) * 16
-    x_pixels, y_pixels = x_pitch * down.rule.inputs + 1, y_pitch * down.rule.outputs + 1
-    place("x_table", 2 * (down.rule.inputs * x_w + L))
-    place("y_table", 2 * (down.rule.outputs * y_w + L))
-    place("x_stage", max(x_pixels, TAPS * L if weight else 0) * L)
-    place("y_stage", y_pixels * L)
+    place("x_table", 2 * (f.height * x_w + L))
+    place("y_table", 2 * (f.rows * y_w + L))
+    place("x_stage", max(x_pitch * f.height, taps * L if weight else 0) * L + L)
+    place("y_stage", (y_pitch * f.rows + 1) * L)
     point_v, point_m = (block * tiles * ld + 16 for ld in (ld_v, ld_m))
-    if weight:
-        point_u = channels * ld_m + 16
-        scratch, at = at, points * point_u + t.columns
-    else: point_u = -(-m // t.columns) * t.columns * channels + 16
+    scratch = at
+    if weight: at = points * (point_u := depth * ld_m + 16) + t.columns
+    else: point_u = -(-m // t.columns) * t.columns * depth + 16
     place("v_at", points * point_v + 16)
     place("m_at", points * point_m + t.columns)
     shared, scratch = (at, scratch) if weight else (points * point_u + 16, at)
     kernels, wide = micro(T), {t.vectors if m >= t.columns else 0, -(-(m % t.columns) // L)} - {0}
-    for rows in {channels} if weight else {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}:
+    for rows in {depth} if weight else {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}:
         panels = -(-rows // t.rows)
         for height in {rows // panels, -(-rows // panels)}:
             for vectors in wide: kernels.need(height, vectors, direct=True)
-    address, _ = (weight_driver if weight else image_driver)(down.rule, across.rule)
-    values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, images=c.n, points=points, blocks=blocks, block=block,
-                  strips=strips, tiles=tiles, w_m=TAPS if c.which == "input" else channels * TAPS, w_channel=m * TAPS if c.which == "input" else TAPS,
-                  turned=int(c.which == "input"), bias=int(c.bias), kept=-1, ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u,
+    address, _ = (weight_driver if weight else image_driver)(f)
+    values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, depth=depth, images=c.n, points=points, blocks=blocks, block=block,
+                  strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1,
+                  ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u, apart=c.padding[2] % 2 if f.woven else 1,
+                  phase_v=f.points * point_v if f.woven else channels, phase_m=f.points * point_m if f.woven else 0,
+                  phase_u=f.points * point_u if f.woven else channels * t.columns,
                   x_h=x_h, x_w=x_w, x_top=down.shift, x_first=-across.shift, x_pitch=x_pitch, x_channel=x_h * x_w, x_image=channels * x_h * x_w,
                   y_h=y_h, y_w=y_w, y_pitch=y_pitch, y_channel=y_h * y_w, y_image=m * y_h * y_w)
     entry_address, text = entry(len(c.operands))
-    flops = 2 * points * c.n * strips * tiles * m * channels
-    moved = T.size * (c.n * (channels * x_h * x_w + m * y_h * y_w) + m * channels * TAPS)
-    keeps = None if weight else Keeps(1, len(c.operands) + WORDS.index("kept"), shared * T.size + 64, ("winograd", c.which, down.rule, across.rule, m, channels))
-    return Launch(Code("winograd", entry_address, text), tuple([values[x] for x in WORDS]), flops > PARALLEL_FLOPS,
+    flops = 2 * points * c.n * strips * tiles * m * depth
+    moved = T.size * (c.n * (channels * x_h * x_w + m * y_h * y_w) + m * channels * taps)
+    keeps = None if weight else Keeps(1, len(c.operands) + WORDS.index("kept"), shared * T.size + 64, ("winograd", f, back, c.padding[2] % 2, m, channels))
+    return Launch(Code("winograd", entry_address, text), (*[values[x] for x in WORDS], *_numbers(f, back, c.padding[2])), flops > PARALLEL_FLOPS,
                   scratch=scratch * T.size + 64, shared=shared * T.size + 64, bytes=moved, flops=flops, keeps=keeps)
+
+
+def _numbers(f: Form, back: bool, padding: int) -> list[int]:
+    """Which tap (row * taps + column) is where in a phase's weights: a forward product's phases hold every other tap, an input gradient's in opposite order."""
+    n = len(f.down.weight[0])
+
+    def tap(phase, i): return f.stride * (n - 1 - i) + (phase + padding) % f.stride if back else f.stride * i + phase
+    out = []
+    for down, across, i, j in itertools.product(range(f.stride), range(f.stride), range(n), range(n)):
+        row, column = tap(down, i), tap(across, j)
+        out.append(row * f.taps + column if max(row, column) < f.taps else f.taps ** 2)
+    return out
 
 
 def _blocks(strips: int, tiles: int, points: int, channels: int, m: int, weight: bool) -> tuple[int, int]:
