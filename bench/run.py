@@ -7,9 +7,9 @@ families of kernels, which run eagerly only. A side's time is the least over the
 once and are asked for a block in turns (bench/worker.py), so that they meet the same moments of the machine.
 
 A first step is timed without import and without making model and data. It is cold with an empty folder of compiled code (forno: FORNO_CACHE_DIR, PyTorch:
-TORCHINDUCTOR_CACHE_DIR) and warm with the one that it left. Peak memory is that of the whole process, libraries included. With one thread every process is
-bound to one core. JAX and ONNX Runtime run under PYTHON, which needs `jax onnxruntime onnx onnxscript torch numpy`; what cannot be imported there is left
-out, and said. `--save` writes bench/results/cpu.json, from which tools/pages.py fills the tables of README and docs/performance.md.
+TORCHINDUCTOR_CACHE_DIR) and warm with the one that it left. Peak memory is that of the whole process, libraries included. JAX and ONNX Runtime run under
+PYTHON, which needs `jax onnxruntime onnx onnxscript torch numpy`; what cannot be imported there is left out, and said. `--save` writes
+bench/results/cpu.json, from which tools/pages.py fills the tables of README and docs/performance.md.
 """
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def environment(threads: int, **more) -> dict:
 
 
 def bound(threads: int) -> list[str]:
-    """The command that binds to the last of this process's cores: JAX asks for them instead of reading OMP_NUM_THREADS."""
+    """The command that binds JAX to so many cores: it takes as many threads as there are, whatever OMP_NUM_THREADS says."""
     cores = sorted(os.sched_getaffinity(0))
     return ["taskset", "-c", ",".join(map(str, cores[-threads:]))] if threads < len(cores) else []
 
@@ -53,8 +53,8 @@ class Side:
     def __init__(self, command: list, threads: int, **more):
         self.blocks: list[dict] = []
         self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([*bound(threads), *map(str, command)], env=environment(threads, **more), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=self.errors, text=True, bufsize=1)
+        self.process = subprocess.Popen(list(map(str, command)), env=environment(threads, **more), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                        text=True, bufsize=1)
         self.found = self.line()
 
     def line(self) -> dict:
@@ -84,13 +84,13 @@ class Side:
         return found
 
 
-def sides(name: str, options) -> dict[str, list]:
+def sides(name: str, threads: int, options) -> dict[str, list]:
     """Label -> command; forno's last, so that a peer's compilers have warmed nothing but the machine."""
     worker, out = [sys.executable, HERE / "worker.py"], {}
     compiled = "compile" in options.against and name in PROGRAMS
     out["torch eager"] = [*worker, "torch", "eager", name]
     if compiled: out["torch compile"] = [*worker, "torch", "compile", name]
-    if "jax" in options.against and name in JAX: out["jax"] = [options.peers, HERE / "peers_jax.py", name]
+    if "jax" in options.against and name in JAX: out["jax"] = [*bound(threads), options.peers, HERE / "peers_jax.py", name]
     if "onnxruntime" in options.against and name in ONNX: out["onnxruntime"] = [options.peers, HERE / "peers_onnx.py", name]
     out["forno eager"] = [*worker, "forno", "eager", name]
     if compiled: out["forno compile"] = [*worker, "forno", "compile", name]
@@ -108,7 +108,7 @@ def compare(name: str, threads: int, options, caches: pathlib.Path) -> dict:
             print(f"{name}, {label}: {e}", file=sys.stderr)
             alive.pop(label, None)
             return None
-    for label, command in sides(name, options).items():
+    for label, command in sides(name, threads, options).items():
         folder = caches / f"{name}-{label}".replace(" ", "-")                     # compilers of others take no blanks in a path
         more = {"FORNO_CACHE_DIR": str(folder)} if label.startswith("forno") else {"TORCHINDUCTOR_CACHE_DIR": f"{folder}-{threads}"}
         cold = None
