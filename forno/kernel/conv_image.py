@@ -63,8 +63,9 @@ def _write_weights(p: Program, stored: dt.dtype, t: Tile):
             def single():
                 first = record_at(p, p.offset(part, len(PART), dt.int64), p.int(0), TAP)["weight"]
                 p.run("pack_a", p.offset(src, first, stored), w_m, w_channel, dst, height, height, channels)
-            p.otherwise(ordered, lambda: p.run("pack_a", src, w_m, p.int(1), dst, height, height, channels * taps),
-                        lambda: p.otherwise(taps.eq(1), single, general))
+            with p.if_(taps > 0):
+                p.otherwise(ordered, lambda: p.run("pack_a", src, w_m, p.int(1), dst, height, height, channels * taps),
+                            lambda: p.otherwise(taps.eq(1), single, general))
 
 
 def _write_pixels(p: Program, stored: dt.dtype, t: Tile):

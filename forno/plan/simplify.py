@@ -181,7 +181,7 @@ def conv(v):
         window = View((*kernel.shape[:2], *single), strides, sum([m[0] * s for m, s in zip(met, strides[2:])]))
         if back: return make("put", constant(v, 0), make(v.op.name, *v.ins, attr=fewer, shape=window.shape), attr=window, shape=v.shape)
         return make(v.op.name, v.ins[0], make("view", kernel, attr=window, shape=window.shape), *v.ins[2:], attr=fewer, shape=v.shape)
-    plain = spec.groups == 1 and math.prod(size) == math.prod(taps) == math.prod(out) == 1 and not any(spec.padding)
+    plain = spec.groups == 1 and size == taps and math.prod(out) == 1 and not any(spec.padding) and (max(spec.dilation) == 1 or math.prod(taps) == 1)
     if plain and (len(v.ins) == 2 or v.dtype.opmath is v.dtype): return product(v)
     if math.prod(taps) == 1 and max(spec.stride) > 1 and not any(spec.padding) and (forward or back):
         strides = contiguous(image.shape)
@@ -192,12 +192,13 @@ def conv(v):
 
 
 def product(v):
-    """A convolution of single pixels, as the matrix product it is."""
-    def matrix(x): return make("view", x, attr=whole(x.shape[:2]), shape=x.shape[:2])
-    def turned(x): return make("view", x, attr=View(x.shape[1::-1], (1, x.shape[1]), 0), shape=x.shape[1::-1])
+    """A convolution whose taps are as large as the image, as the matrix product it is."""
+    def shape(x): return x.shape[0], math.prod(x.shape[1:])
+    def matrix(x): return make("view", x, attr=whole(shape(x)), shape=shape(x))
+    def turned(x): return make("view", x, attr=View(shape(x)[::-1], (1, shape(x)[1]), 0), shape=shape(x)[::-1])
     a, b, *bias = v.ins
     a, b = (matrix(a), turned(b)) if v.op.name == "conv" else (matrix(a), matrix(b)) if v.op.name == "conv_input" else (turned(a), matrix(b))
-    out = make("matmul", a, b, attr=None, shape=v.shape[:2])
+    out = make("matmul", a, b, attr=None, shape=shape(v))
     if bias: out = make("add", out, bias[0], attr=None, shape=out.shape)
     return make("view", out, attr=whole(v.shape), shape=v.shape)
 

@@ -37,6 +37,15 @@ def test_where_one_tap_meets_the_image_it_is_a_matrix_product(stride):
     assert len(copies) == 1, "the kernel's one tap is copied once, for both products"
 
 
+@pytest.mark.parametrize("spec", (ConvSpec((1, 1), (0, 0), (1, 1)), ConvSpec((2, 3), (0, 0), (1, 1))))
+def test_taps_as_large_as_the_image_are_a_matrix_product(spec):
+    """A discriminator's last layer, a generator's first: one pixel on one side."""
+    plan = check(*three((4, 5, 4, 3), (6, 5, 4, 3), spec))
+    assert not kernels(plan, k.Conv) and len(kernels(plan, k.Gemm)) == len(plan.steps) == 3
+    dilated = check(*three((4, 5, 3, 3), (6, 5, 2, 2), ConvSpec((1, 1), (0, 0), (2, 2))))
+    assert len(kernels(dilated, k.Conv)) == 3
+
+
 def test_single_pixels_in_groups_stay_convolutions():
     plan = check(*three((4, 4, 1, 1), (6, 2, 3, 3), ConvSpec((1, 1), (1, 1), (1, 1), 2)))
     assert {c.taps for c in kernels(plan, k.Conv)} == {(1, 1, 1)}
