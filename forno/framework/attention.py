@@ -3,9 +3,13 @@ from __future__ import annotations
 
 from ..core import dtype as dt
 from ..dnn import attention as at
+from ..dnn import movement as mv
 from ..dnn.contract import C_NAMES
-from ..graph.line import LOCAL, record
+from ..graph.line import LOCAL, flush_hook, record
 from .tensor import owned, read
+
+FIRST = 2                                      # the slot of a window's first line, if it joins two inputs: the window began where keys grew
+                                               # (functions.grows), and what follows doesn't see how many they are
 
 
 def attention(query, key, value, mask, causal, scale):
@@ -18,4 +22,7 @@ def attention(query, key, value, mask, causal, scale):
     if LOCAL.run.grad and any([n.line.grad for n in nodes]):
         spec = spec._replace(lse=True)
         nodes = [*nodes, record(at.attention_lse, nodes, spec)]
-    return owned(record(at.attention, nodes, spec))
+    result = owned(record(at.attention, nodes, spec))
+    keys = nodes[1].line
+    if keys.op is mv.cat and keys.slot == FIRST and nodes[1].buf is None and not spec.lse and LOCAL.run.hold == 0: flush_hook[0]()
+    return result

@@ -122,6 +122,7 @@ def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, r
     n = math.ceil((end - start) / step) if not all(isinstance(x, int) for x in (start, end, step)) else -(-(end - start) // step)
     if n >= 1 << 63: raise RuntimeError("invalid size, possible overflow?")
     if dtype.category == dt.INT: start, step = int(start), int(step)               # small integers count as PyTorch does: the length in floats, the steps in integers
+    if n == 1 and dtype is dt.int64 and not absent: return full((1,), start, dtype=dtype, requires_grad=requires_grad)       # a position that counts on is a number, not a new program
     return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad, absent)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch as pt
 
 import forno
+from forno.core.trace import trace
 from forno.dnn import attention as rows
 from forno.framework import native
 
@@ -226,3 +227,31 @@ def test_half_gradients_round_as_theirs(dtype, limit):
             t = [x.requires_grad_() for x in t]
             return [np.array(x.detach().to(m.float64).numpy()) for x in m.autograd.grad(FUNCTIONS[m](*t), t, g)]
         for a, b in zip(run(forno), run(pt)): assert np.abs(a - b).mean() <= limit * np.sqrt((b * b).mean())
+
+
+# ---- texts that are written word by word
+def decoded(torch, words):
+    """Results for one word after the other, keys and values joined to those before, and how many plans each word took."""
+    torch.manual_seed(0)
+    layers = [{name: torch.linspace(-1, 1, 8 * width).reshape(width, 8).sin() * (1 + k) for name, width in (("qkv", 24), ("out", 8))} for k in range(3)]
+    caches, results, plans = [[] for _ in layers], [], []
+    with torch.no_grad():
+        for t in range(words):
+            before = trace.counts["plans_made"]
+            x = torch.arange(t, t + 1).cos().reshape(1, 1, 1) + torch.linspace(0, 1, 8)
+            for layer, cache in zip(layers, caches):
+                q, k, v = [y.view(1, 1, 2, 4).transpose(1, 2) for y in torch.nn.functional.linear(x, layer["qkv"]).split(8, 2)]          # (B, H, 1, E)
+                if cache: k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
+                cache[:] = k, v
+                y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+                x = x + torch.nn.functional.linear(y.transpose(1, 2).reshape(1, 1, 8), layer["out"]).tanh()
+            results.append(x.flatten().tolist())
+            plans.append(trace.counts["plans_made"] - before)
+    return results, plans
+
+
+def test_a_longer_cache_makes_one_small_plan():
+    want, _ = decoded(pt, 9)
+    got, plans = decoded(forno, 9)
+    for x, y in zip(got, want): assert x == pytest.approx(y, rel=1e-4, abs=1e-5)
+    assert plans[-4:] == [1] * 4
