@@ -26,7 +26,7 @@ PARALLEL_FLOPS = 400_000                       # below this waking other threads
 
 # the driver's run-time words, in order; then (length, stride of a, of b, of c) per batch axis
 WORDS = """driver micro tail a_at b_at batch rank m n k a_off a_row a_col b_off b_row b_col c_off c_row c_col
-panels height taller kc mc nc pack_a pack_b in_place""".split()
+panels height taller kc mc nc pack_a pack_b in_place across""".split()
 
 
 @functools.cache
@@ -74,7 +74,8 @@ def _write_main(p: Program, stored: dt.dtype, t: Tile):
         operands = [p.read_pointer(vals, p.read(words, i)) for i in (W["a_at"], W["b_at"], 2)]
         columns = p.ceil_div(n, NR)
         (b0, b1), (p0, p1), (j0, j1) = grid(p, ctx, W["batch"], W["panels"], columns)
-        single = p1 - p0 <= mc                                                                 # B panels are used at once: keep one
+        across = W["across"].ne(0)
+        single = p.both(p1 - p0 <= mc, p.not_(across))                                         # B panels are used at once: keep one
         packing_a, packing_b, in_place = W["pack_a"].ne(0), W["pack_b"].ne(0), W["in_place"].ne(0)
 
         def rows_of(q):
@@ -92,19 +93,21 @@ def _write_main(p: Program, stored: dt.dtype, t: Tile):
                     row, height = rows_of(q)
                     p.run("pack_a", p.offset(A, row * W["a_row"] + k0 * W["a_col"], part), W["a_row"], W["a_col"],
                           p.offset(sa, (q - pb) * t.steps(kc) * MR, T), height, height, depth)
-                with p.loop(jb, je) as j:
-                    col = j * NR
-                    cols = p.min(n - col, NR)
-                    vectors = p.ceil_div(cols, L)
-                    whole = cols.eq(vectors * L)
-                    packed_b = p.or_(packing_b, cols.ne(NR))
-                    slot = p.offset(sb, p.pick(single, 0, j - jb) * t.steps(kc) * NR, T)
-                    b_at = p.offset(B, k0 * W["b_row"] + col * W["b_col"], part)
-                    with p.if_(p.both(packed_b, pb.eq(p0))):
-                        p.run("pack_b", b_at, W["b_col"], W["b_row"], slot, p.int(NR), cols, depth)
-                    b_panel = p.choose_pointer(packed_b, slot, b_at)
-                    b_step = p.pick(packed_b, NR, W["b_row"])
-                    with p.loop(pb, pe) as q:
+                # column after column of tiles, or across: row after row
+                with p.loop(p.pick(across, pb, jb), p.pick(across, pe, je)) as outer:
+                    with p.loop(p.pick(across, jb, pb), p.pick(across, je, pe)) as inner:
+                        j, q = p.pick(across, inner, outer), p.pick(across, outer, inner)
+                        col = j * NR
+                        cols = p.min(n - col, NR)
+                        vectors = p.ceil_div(cols, L)
+                        whole = cols.eq(vectors * L)
+                        packed_b = p.or_(packing_b, cols.ne(NR))
+                        slot = p.offset(sb, p.pick(single, 0, j - jb) * t.steps(kc) * NR, T)
+                        b_at = p.offset(B, k0 * W["b_row"] + col * W["b_col"], part)
+                        with p.if_(p.both(packed_b, q.eq(p0))):
+                            p.run("pack_b", b_at, W["b_col"], W["b_row"], slot, p.int(NR), cols, depth)
+                        b_panel = p.choose_pointer(packed_b, slot, b_at)
+                        b_step = p.pick(packed_b, NR, W["b_row"])
                         row, height = rows_of(q)
                         a_at = p.offset(A, row * W["a_row"] + k0 * W["a_col"], part)
                         a_panel = p.choose_pointer(packing_a, p.offset(sa, (q - pb) * t.steps(kc) * MR, T), a_at)
@@ -186,6 +189,8 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
     pack_b = not (native and g.b.cols == 1 and (panels <= 4 or g.b.rows * t.acc.size <= 2048 or panels <= 12 and g.b.rows * t.acc.size % 4096))
     words = t.pairs and stored is not t.acc and g.a.cols == 1 and k % 2 == 0                             # A's rows hold words of two as they lie
     pack_a = not native and not words or (columns > 8 and g.a.rows * stored.size % 4096 == 0 if g.a.cols == 1 else columns > 4)
+    # short sums: B stays in L2, and what is read and written most is C (and what its epilogue reads), which lies along rows
+    across = g.c.cols == 1 and panels > 1 and columns > 1 and t.acc.size * columns * t.columns * steps <= l2 * 3 // 8
     height, taller = divmod(m, panels) if panels else (0, 0)
     kernels = micro(t.acc, t.pairs)
     for rows in {height, height + 1} if taller else {height}:
@@ -195,7 +200,7 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
         driver=driver(stored, t)[0], micro=kernels.address, tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch), m=m, n=n, k=k,
         a_off=g.a.offset * z, a_row=g.a.rows * z, a_col=g.a.cols, b_off=g.b.offset * z, b_row=g.b.rows, b_col=g.b.cols,
         c_off=g.c.offset * z, c_row=g.c.rows * z, c_col=g.c.cols, panels=panels, height=height, taller=taller,
-        kc=kc, mc=mc, nc=nc, pack_a=int(pack_a), pack_b=int(pack_b), in_place=int(in_place))
+        kc=kc, mc=mc, nc=nc, pack_a=int(pack_a), pack_b=int(pack_b), in_place=int(in_place), across=int(across))
     axes = tuple(x for length, *strides in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in (length, *(s * z for s in strides)))
     scratch = t.acc.size * (mc * steps * t.rows + nc * steps * t.columns + t.rows * t.columns + 192)
     tail_words = ()
