@@ -15,10 +15,12 @@ from .schedule import PARALLEL_WORK, Schedule, cost, schedule
 
 TINY = 16                                      # elements; fewer are not worth optimising their code
 _programs: dict = {}                           # (spec, level) -> (Program, keys of its words, its Lowering)
+_scheduled: dict = {}                          # id of a nest that will be built -> (the nest, its Schedule, key of its program)
 
 
 def build(nest: Nest) -> Launch:
-    s, key = _key(nest)
+    same, *known = _scheduled.pop(id(nest), (None,))
+    s, key = known if same is nest else _key(nest)
     if key not in _programs: compile_all([nest])
     program, keys, lowering = _programs[key]
     places = lowering.scratch(s)
@@ -35,8 +37,10 @@ def _key(nest: Nest):
 def compile_all(nests, besides=()):
     """Machine code for what these nests still lack, in one go: threads share it, and the callables `besides`."""
     new = {}
+    _scheduled.clear()                         # a plan that failed left some
     for nest in nests:
         s, key = _key(nest)
+        _scheduled[id(nest)] = nest, s, key
         if key in _programs or key in new: continue
         lowering = Lowering(s)
         new[key] = lowering, *lowering.kernel()
