@@ -165,10 +165,14 @@ def main():
     limits = peaks(options, {})
     counted = {c.pop("name"): c for c in lines([sys.executable, HERE / "counts.py", *names], 1)}
     with tempfile.TemporaryDirectory() as caches:
-        for name in names:
-            for threads in options.threads:
-                rows.append(compare(name, threads, options, pathlib.Path(caches)) | counted[name])
-                print(report.brief(rows[-1]), file=sys.stderr, flush=True)
+        try:
+            for name in names:
+                for threads in options.threads:
+                    rows.append(compare(name, threads, options, pathlib.Path(caches)) | counted[name])
+                    print(report.brief(rows[-1]), file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print("interrupted: what follows is what was measured until then; nothing is saved", file=sys.stderr)
+            options.save = False
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False).stdout.strip()
     found = {"date": datetime.date.today().isoformat(), "machine": processor(), "commit": commit, "rounds": options.rounds, "minutes": (time.monotonic() - started) / 60,
              "peaks": peaks(options, limits), "rows": rows}
