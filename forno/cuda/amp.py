@@ -1,11 +1,14 @@
 """torch.cuda.amp, the older spelling of torch.amp for one device."""
 from __future__ import annotations
 
+import functools
+
 from .. import amp as _amp
-from ..amp import custom_bwd, custom_fwd
 from ..framework import api as torch
 
 __all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd"]
+custom_fwd = functools.partial(_amp.custom_fwd, device_type="cuda")
+custom_bwd = functools.partial(_amp.custom_bwd, device_type="cuda")
 
 
 class autocast(_amp.autocast):

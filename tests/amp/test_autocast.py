@@ -261,3 +261,21 @@ def test_training(name):
     expected, got = program(torch, name), program(forno, name)
     assert got[-1] < 0.8 * got[0] and np.allclose(got, expected, rtol=0.02, atol=0.01), (got, expected)
     assert np.allclose(program(forno, name, forno.amp.GradScaler("cpu")), got, rtol=0.02, atol=0.01)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_older_names():
+    for lib in LIBS:
+        class Double(lib.autograd.Function):
+            @staticmethod
+            @lib.cuda.amp.custom_fwd(cast_inputs=lib.float16)
+            def forward(ctx, x): return x * 2
+
+            @staticmethod
+            @lib.cuda.amp.custom_bwd
+            def backward(ctx, g): return g * 2
+        x = lib.ones(3, requires_grad=True)
+        with lib.cuda.amp.autocast(): y = Double.apply(x)
+        y.sum().backward()
+        assert y.dtype is lib.float32 and x.grad.tolist() == [2, 2, 2] and not lib.cuda.amp.GradScaler().is_enabled()
+    assert lib.amp.is_autocast_available("cpu") and not lib.amp.is_autocast_available("nowhere")
