@@ -37,8 +37,8 @@ T = dt.float32
 
 # the driver's run-time words: sizes; where scratch holds what (in elements); distances between tiles, points and phases in it; the images that are read and
 # left. Behind them, phase by phase, the numbers of its taps (taps² for one that isn't there)
-WORDS = """driver micro m channels depth images points blocks block strips tiles w_m w_channel bias kept
-x_table y_table x_stage y_stage v_at m_at ld_v ld_m point_v point_m point_u phase_v phase_m phase_u apart
+WORDS = """driver micro m channels depth images points blocks block strips tiles w_m w_channel bias kept passing
+x_table y_table x_stage y_stage v_at m_at u_at ld_v ld_m point_v point_m point_u phase_v phase_m phase_u apart
 x_h x_w x_top x_first x_pitch x_channel x_image y_h y_w y_pitch y_channel y_image""".split()
 
 
@@ -262,26 +262,26 @@ def _leave(p: Program, t: Tile, count: Int, source, dst: Val, channel: Int, vali
 
 # ---- forward products and input gradients
 def _write_weights(p: Program, t: Tile, f: Form):
-    """weights: this thread's share of the transformed weights, panels [point][column panel][channel][column]."""
+    """weights: places lo..hi, of which every `channels` are a vector of columns, to panels [phase][point][column panel][channel][column]; a panel has `depth` channels."""
     L, taps, n = t.lanes, f.taps ** 2, len(f.down.weight[0])
-    with p.define("weights", "ptr ctx, ptr w, ptr weights, ptr packed") as (ctx, w, weights, packed):
+    with p.define("weights", "ptr w, ptr weights, ptr packed, i64 lo, i64 hi, i64 channels, i64 column, i64 channel, i64 depth, i64 phase, i64 point") as (
+            w, weights, packed, lo, hi, channels, column, channel, depth, phase_u, point_u):
         W, numbers = Record(p, w, WORDS), p.offset(w, len(WORDS), dt.int64)
-        m, channels, depth, w_m, w_channel = W["m"], W["channels"], W["depth"], W["w_m"], W["w_channel"]
+        m, w_m, w_channel = W["m"], W["w_m"], W["w_channel"]
         buffer = p.alloca(T, L, taps + 1)
         p.store(p.const(0, T, L), p.offset(buffer, taps * L, T))
-        lo, hi = p.share(p.ceil_div(m, L) * channels, p.read(ctx, 1), p.read(ctx, 0))
         with p.loop(lo, hi) as i:
             b, c = i // channels, i % channels
-            lines = [p.offset(weights, p.min(b * L + k, m - 1) * w_m + c * w_channel, T) for k in range(L)]
+            lines = [p.offset(weights, p.min(column + b * L + k, m - 1) * w_m + (channel + c) * w_channel, T) for k in range(L)]
             for first in range(0, taps, L):
                 mask = p.mask(p.int(min(taps - first, L)), L)
                 for k, x in enumerate(pack.square(p, [p.load_masked(p.offset(line, first, T), T, mask) for line in lines])[:taps - first]):
                     p.store(x, p.offset(buffer, (first + k) * L, T))
             with p.loop(0, f.phases) as phase:
                 xs = [[p.load(p.offset(buffer, p.read(numbers, (phase * n + j) * n + k) * L, T), T, L) for k in range(n)] for j in range(n)]
-                to = p.offset(packed, phase * W["phase_u"] + (b // t.vectors * depth + c) * t.columns + b % t.vectors * L, T)
+                to = p.offset(packed, phase * phase_u + (b // t.vectors * depth + c) * t.columns + b % t.vectors * L, T)
                 for j, line in enumerate(both(p, f.down.weight, f.across.weight, xs)):
-                    for k, x in enumerate(line): p.store(x, p.offset(to, W["point_u"] * (j * f.across.points + k), T))
+                    for k, x in enumerate(line): p.store(x, p.offset(to, point_u * (j * f.across.points + k), T))
 
 
 def _prepare(p: Program, W: Record, private: Val, f: Form, t: Tile):
@@ -313,11 +313,15 @@ def image_driver(f: Form) -> tuple[int, str]:
         x, weights, y = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
         has_bias = W["bias"].ne(0)
         bias = p.read_pointer(vals, p.read(words, p.pick(has_bias, 3, 0)))
-        with p.if_(kept.empty): p.run("weights", ctx, w, weights, packed)
+        passing = p.both(W["passing"].ne(0), p.not_(kept.given))
+        shared = p.both(kept.empty, p.not_(passing))
+        with p.if_(shared):
+            lo, hi = p.share(p.ceil_div(m, L) * channels, p.read(ctx, 1), p.read(ctx, 0))
+            p.run("weights", w, weights, packed, lo, hi, channels, 0, 0, depth, W["phase_u"], point_u)
         x_table, y_table, x_stage, y_stage = _prepare(p, W, private, f, t)
         v_at, m_at = p.offset(private, W["v_at"], T), p.offset(private, W["m_at"], T)
         _, (b0, b1), (j0, j1) = grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))
-        with p.if_(kept.empty): meet(p, ctx)
+        with p.if_(shared): meet(p, ctx)
         with p.loop(b0, b1) as number:
             first = number * block
             count = p.min(block, W["images"] * strips - first)
@@ -328,11 +332,30 @@ def image_driver(f: Form) -> tuple[int, str]:
                       p.offset(v_at, s * tiles * ld_v + b * L, T), ld_v, point_v, W["apart"], W["phase_v"])
             panels = p.ceil_div(count * tiles, t.rows)
             height, taller = count * tiles // panels, count * tiles % panels
-            with p.loop(0, W["points"]) as point, p.loop(j0, j1) as j, p.loop(0, panels) as q:
-                at, high = q * height + p.min(q, taller), height + p.pick(q < taller, 1, 0)
-                kernel = kernel_of(p, t, table, high, p.ceil_div(p.min(m - j * NR, NR), L), 1)
-                p.run(kernel, p.offset(v_at, point * point_v + at * ld_v, T), p.offset(packed, point * point_u + j * depth * NR, T),
-                      p.offset(m_at, point * point_m + at * ld_m + (j - j0) * NR, T), depth, NR, ld_m, 0, ld_v, 1)
+
+            def product(v, u, out, j, deep, adding):
+                """All tiles' columns of panel j at one point."""
+                with p.loop(0, panels) as q:
+                    at, high = q * height + p.min(q, taller), height + p.pick(q < taller, 1, 0)
+                    kernel = kernel_of(p, t, table, high, p.ceil_div(p.min(m - j * NR, NR), L), 1)
+                    p.run(kernel, p.offset(v, at * ld_v, T), u, p.offset(out, at * ld_m + (j - j0) * NR, T), deep, NR, ld_m, adding, ld_v, 1)
+
+            def with_panels():
+                with p.loop(0, W["points"]) as point, p.loop(j0, j1) as j:
+                    product(p.offset(v_at, point * point_v, T), p.offset(packed, point * point_u + j * depth * NR, T), p.offset(m_at, point * point_m, T), j, depth, 0)
+
+            def on_the_way():
+                """Weights are needed once: a few channels of a panel are transformed, multiplied, and forgotten before they leave L2."""
+                some, u_at = W["passing"], p.offset(private, W["u_at"], T)
+                point_some = some * NR + 16
+                with p.loop(j0, j1) as j, p.loop(0, channels, some) as c0:
+                    deep = p.min(channels - c0, some)
+                    p.run("weights", w, weights, u_at, 0, deep * p.ceil_div(p.min(m - j * NR, NR), L), deep, j * NR, c0, some, point_some * f.points, point_some)
+                    with p.loop(0, f.phases) as phase, p.loop(0, f.points) as point:
+                        adding = p.pick(p.or_(c0 > 0, p.both(phase > 0, W["phase_m"].eq(0))), 1, 0)
+                        product(p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(u_at, (phase * f.points + point) * point_some, T),
+                                p.offset(m_at, phase * W["phase_m"] + point * point_m, T), j, deep, adding)
+            p.otherwise(passing, on_the_way, with_panels)
             with p.loop(0, count) as s, p.loop(j0 * t.vectors, p.min(j1 * t.vectors, p.ceil_div(m, L))) as b:
                 image, row = (first + s) // strips, (first + s) % strips
                 valid = p.min(m - b * L, L)
@@ -434,7 +457,10 @@ def build(c: Conv) -> Launch:
     else: point_u = -(-m // t.columns) * t.columns * depth + 16
     place("v_at", points * point_v + 16)
     place("m_at", points * point_m + t.columns)
-    shared, scratch = (at, scratch) if weight else (points * point_u + 16, at)
+    passing = 0 if weight or blocks > 1 else min(max(isa.caches()[1] // 4 // (T.size * f.phases * f.points * t.columns), 8), channels)
+    place("u_at", f.phases * f.points * (passing * t.columns + 16))
+    packed = 0 if weight else points * point_u + 16
+    shared, scratch = (at, scratch) if weight else (0 if passing else packed, at)
     kernels, wide = micro(T), {t.vectors if m >= t.columns else 0, -(-(m % t.columns) // L)} - {0}
     for rows in {depth} if weight else {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}:
         panels = -(-rows // t.rows)
@@ -442,7 +468,7 @@ def build(c: Conv) -> Launch:
             for vectors in wide: kernels.need(height, vectors, direct=True)
     address, _ = (weight_driver if weight else image_driver)(f)
     values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, depth=depth, images=c.n, points=points, blocks=blocks, block=block,
-                  strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1,
+                  strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1, passing=passing,
                   ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u, apart=c.padding[2] % 2 if f.woven else 1,
                   phase_v=f.points * point_v if f.woven else channels, phase_m=f.points * point_m if f.woven else 0,
                   phase_u=f.points * point_u if f.woven else channels * t.columns,
@@ -451,7 +477,7 @@ def build(c: Conv) -> Launch:
     entry_address, text = entry(len(c.operands))
     flops = 2 * points * c.n * strips * tiles * m * depth
     moved = T.size * (c.n * (channels * x_h * x_w + m * y_h * y_w) + m * channels * taps)
-    keeps = None if weight else Keeps(1, len(c.operands) + WORDS.index("kept"), shared * T.size + 64, ("winograd", f, back, c.padding[2] % 2, m, channels))
+    keeps = None if weight else Keeps(1, len(c.operands) + WORDS.index("kept"), packed * T.size + 64, ("winograd", f, back, c.padding[2] % 2, m, channels))
     return Launch(Code("winograd", entry_address, text), (*[values[x] for x in WORDS], *_numbers(f, back, c.padding[2])), flops > PARALLEL_FLOPS,
                   scratch=scratch * T.size + 64, shared=shared * T.size + 64, bytes=moved, flops=flops, keeps=keeps)
 
@@ -471,10 +497,11 @@ def _numbers(f: Form, back: bool, padding: int) -> list[int]:
 def _blocks(strips: int, tiles: int, points: int, channels: int, m: int, weight: bool) -> tuple[int, int]:
     """(strips per block, blocks): transformed images of a block stay in L2, unless reading the transformed weights again would cost more. The same for
     any number of threads, and even, so that two can share them."""
-    l2 = isa.caches()[1]
+    l2, weights = isa.caches()[1], T.size * points * channels * m
     kept = l2 * 3 // 8 // (T.size * points * (channels + m))
-    wanted = 128 if weight else max(kept, 14) if T.size * points * channels * m <= l2 // 2 else max(kept, min(channels * m // (channels + m), 128))
+    wanted = 128 if weight else max(kept, 14) if weights <= l2 // 2 else max(kept, min(channels * m // (channels + m), 128))
     blocks = -(-strips // max(wanted // tiles, 1))
-    if blocks % 2 and not weight and blocks < strips: blocks += 1
+    if not weight and blocks % 2 and 1 < blocks < strips: blocks += 1
+    if not weight and blocks == 1 < strips and weights <= l2 // 2: blocks = 2
     block = -(-strips // blocks)
     return block, -(-strips // block)
