@@ -147,6 +147,7 @@ def pays(c: Conv) -> bool:
     (down, across), f, stride = axes(c), form_of(c), c.stride[2]
     tiles, weights = c.n * down.tiles * across.tiles, c.c * c.k * f.phases * f.points
     direct = c.n * math.prod(c.size if c.which == "input" and stride == 1 else c.out) * c.taps[2] ** 2 * c.c * c.k
+    if T.size * weights > 1 << 28: return False
     # a transformed value costs what twenty products do, a transformed weight the way to a cache and back: as much, and twice that if none holds them all;
     # a direct product with a stride sorts its images first
     ours = tiles * (weights + 20 * f.points * f.phases * (c.c + (c.k if f.woven else c.k / f.phases))) + weights * (45 if T.size * weights > isa.caches()[2] // 2 else 16)
@@ -368,12 +369,33 @@ def image_driver(f: Form) -> tuple[int, str]:
 
 
 # ---- weight gradients
+def _write_finish(p: Program, t: Tile, f: Form):
+    """finish: sums of `count` channels and `valid` columns, transformed, to dw, whose rows lie `row` apart."""
+    L, taps, n = t.lanes, f.taps ** 2, len(f.down.weight[0])
+    with p.define("finish", "ptr w, ptr sums, i64 channel, i64 point, i64 phase, ptr stage, ptr dw, i64 row, i64 count, i64 valid") as (
+            w, sums, channel, point, phase, stage, dw, row, count, valid):
+        with p.loop(0, count) as c, p.loop(0, f.phases) as number:
+            at = p.offset(sums, number * phase + c * channel, T)
+            xs = [[p.load(p.offset(at, point * (i * f.across.points + j), T), T, L) for j in range(f.across.points)] for i in range(f.down.points)]
+            for i, line in enumerate(both(p, transposed(f.down.weight), transposed(f.across.weight), xs)):
+                for j, g in enumerate(line):
+                    tap = p.read(w, len(WORDS) + (number * n + i) * n + j)
+                    p.store(g, p.offset(stage, p.pick(tap < taps, c * taps + tap, L * taps) * L, T))
+        _leave(p, t, count * taps, lambda i: p.offset(stage, i * L, T), dw, row, valid)
+
+
+def together(t: Tile) -> int:
+    """Channels of a weight gradient that are multiplied and finished while their sums are in L2."""
+    return 2 * t.lanes
+
+
 @functools.cache
 def weight_driver(f: Form) -> tuple[int, str]:
     t = tile(T)
     L, NR, p = t.lanes, t.columns, Program()
     _write_table(p)
-    down, across, taps, n = f.down, f.across, f.taps ** 2, len(f.down.weight[0])
+    _write_finish(p, t, f)
+    down, across, taps = f.down, f.across, f.taps ** 2
     _write_take(p, "take_x", t, down.image, across.image, f.read, f.stride)
     _write_take(p, "take_y", t, transposed(down.result), transposed(across.result), 1, 1)
     with p.define("winograd", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
@@ -386,6 +408,16 @@ def weight_driver(f: Form) -> tuple[int, str]:
         v_at, y_at, sums = p.offset(shared, W["v_at"], T), p.offset(shared, W["m_at"], T), shared
         of_x, of_y, panels = p.ceil_div(channels, L), p.ceil_div(m, L), p.ceil_div(depth, t.rows)
         height, taller = depth // panels, depth % panels
+
+        def product(q, height, taller, j, v, y_point, out, ld, deep, adding):
+            """Panel q of rows, panel j of columns, at one point."""
+            at, high = q * height + p.min(q, taller), height + p.pick(q < taller, 1, 0)
+            kernel = kernel_of(p, t, table, high, p.ceil_div(p.min(m - j * NR, NR), L), 1)
+            p.run(kernel, p.offset(v, at, T), p.offset(y_point, j * NR, T), p.offset(out, at * ld, T), deep, ld_m, ld, adding, 1, ld_v)
+
+        def finish(c0, k0, at, channel, point, phase):
+            p.run("finish", w, at, channel, point, phase, x_stage, p.offset(dw, (k0 * channels + c0) * taps, T), channels * taps, p.min(channels - c0, L), p.min(m - k0, L))
+
         with p.loop(0, W["blocks"]) as number:
             first = number * block
             count = p.min(block, W["images"] * strips - first)
@@ -406,27 +438,35 @@ def weight_driver(f: Form) -> tuple[int, str]:
                           p.offset(y_at, s * tiles * ld_m + k, T), ld_m, point_m, 0, 0)
                 p.otherwise(b < of_x, take_x, take_y)
             meet(p, ctx)
-            lo, hi = p.share(W["points"] * panels, nt, tid)
+            with p.if_(W["passing"].eq(0)):
+                lo, hi = p.share(W["points"] * panels, nt, tid)
+                with p.loop(lo, hi) as i, p.loop(0, p.ceil_div(m, NR)) as j:
+                    point = i // panels
+                    product(i % panels, height, taller, j, p.offset(v_at, point * point_v, T), p.offset(y_at, point * point_m, T),
+                            p.offset(sums, point * point_u + j * NR, T), ld_m, count * tiles, p.min(number, 1))
+                meet(p, ctx)
+
+        def on_the_way():
+            """All tiles are one block: sums of a few channels are made, transformed and left before they leave L2."""
+            some, own, point_some = together(t), p.offset(private, W["u_at"], T), together(t) * NR + 16
+            of_c, of_k = p.ceil_div(channels, some), p.ceil_div(m, NR)
+            lo, hi = p.share(of_c * of_k, nt, tid)
             with p.loop(lo, hi) as i:
-                point, q = i // panels, i % panels
-                at, high = q * height + p.min(q, taller), height + p.pick(q < taller, 1, 0)
-                with p.loop(0, p.ceil_div(m, NR)) as j:
-                    kernel = kernel_of(p, t, table, high, p.ceil_div(p.min(m - j * NR, NR), L), 1)
-                    p.run(kernel, p.offset(v_at, point * point_v + at, T), p.offset(y_at, point * point_m + j * NR, T),
-                          p.offset(sums, point * point_u + at * ld_m + j * NR, T), count * tiles, ld_m, ld_m, p.min(number, 1), 1, ld_v)
-            meet(p, ctx)
-        lo, hi = p.share(of_x * of_y, nt, tid)
-        with p.loop(lo, hi) as i:
-            c0, k0 = i % of_x * L, i // of_x * L
-            count = p.min(channels - c0, L)
-            with p.loop(0, count) as c, p.loop(0, f.phases) as phase:
-                at = p.offset(sums, (phase * channels + c0 + c) * ld_m + k0, T)
-                xs = [[p.load(p.offset(at, point_u * (i * across.points + j), T), T, L) for j in range(across.points)] for i in range(down.points)]
-                for i, line in enumerate(both(p, transposed(down.weight), transposed(across.weight), xs)):
-                    for j, g in enumerate(line):
-                        number = p.read(w, len(WORDS) + (phase * n + i) * n + j)
-                        p.store(g, p.offset(x_stage, p.pick(number < taps, c * taps + number, L * taps) * L, T))
-            _leave(p, t, count * taps, lambda i: p.offset(x_stage, i * L, T), p.offset(dw, (k0 * channels + c0) * taps, T), channels * taps, p.min(m - k0, L))
+                c0, j = i % of_c * some, i // of_c
+                count = p.min(channels - c0, some)
+                panels = p.ceil_div(count, t.rows)
+                with p.loop(0, f.phases) as phase, p.loop(0, f.points) as point, p.loop(0, panels) as q:
+                    product(q, count // panels, count % panels, j, p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(y_at, point * point_m, T),
+                            p.offset(own, (phase * f.points + point) * point_some, T), NR, W["images"] * strips * tiles, 0)
+                with p.loop(0, count, L) as c, p.loop(0, p.min(m - j * NR, NR), L) as k:
+                    finish(c0 + c, j * NR + k, p.offset(own, c * NR + k, T), NR, point_some, point_some * f.points)
+
+        def from_sums():
+            lo, hi = p.share(of_x * of_y, nt, tid)
+            with p.loop(lo, hi) as i:
+                c0, k0 = i % of_x * L, i // of_x * L
+                finish(c0, k0, p.offset(sums, c0 * ld_m + k0, T), ld_m, point_u, channels * ld_m)
+        p.otherwise(W["passing"].ne(0), on_the_way, from_sums)
     text = p.module()
     return code.load(text, "winograd", 1), text
 
@@ -452,17 +492,23 @@ def build(c: Conv) -> Launch:
     place("x_stage", max(x_pitch * f.height, taps * L if weight else 0) * L + L)
     place("y_stage", (y_pitch * f.rows + 1) * L)
     point_v, point_m = (block * tiles * ld + 16 for ld in (ld_v, ld_m))
-    scratch = at
-    if weight: at = points * (point_u := depth * ld_m + 16) + t.columns
+    scratch, passing, places["u_at"] = at, 0, at
+    if weight:
+        point_u = depth * ld_m + 16
+        # transformed images are read again for every few channels then; far fewer than the sums, or the sums would go through L3
+        passing = int(blocks == 1 and (2 * block * tiles * (ld_v + ld_m) < depth * m or points * depth * m * T.size > 3 * isa.caches()[1]))
+        scratch, at = at + (points * f.phases * (together(t) * t.columns + 16) + t.columns if passing else 0), 0 if passing else points * point_u + t.columns
     else: point_u = -(-m // t.columns) * t.columns * depth + 16
     place("v_at", points * point_v + 16)
     place("m_at", points * point_m + t.columns)
-    passing = 0 if weight or blocks > 1 else min(max(isa.caches()[1] // 4 // (T.size * f.phases * f.points * t.columns), 8), channels)
-    place("u_at", f.phases * f.points * (passing * t.columns + 16))
+    if not weight and blocks == 1: passing = min(max(isa.caches()[1] // 4 // (T.size * f.phases * f.points * t.columns), 8), channels)
+    if not weight: place("u_at", f.phases * f.points * (passing * t.columns + 16))
     packed = 0 if weight else points * point_u + 16
     shared, scratch = (at, scratch) if weight else (0 if passing else packed, at)
     kernels, wide = micro(T), {t.vectors if m >= t.columns else 0, -(-(m % t.columns) // L)} - {0}
-    for rows in {depth} if weight else {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}:
+    multiplied = {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}
+    if weight: multiplied = {min(channels, together(t)), channels % together(t) or together(t)} if passing else {depth}
+    for rows in multiplied:
         panels = -(-rows // t.rows)
         for height in {rows // panels, -(-rows // panels)}:
             for vectors in wide: kernels.need(height, vectors, direct=True)
