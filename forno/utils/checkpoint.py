@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 
+from ..amp import autocast
 from ..framework import api as torch
 from ..framework.custom import Function
 
@@ -16,6 +17,7 @@ class _Again(Function):
     def forward(ctx, run, preserve, contexts, *args):
         ctx.run, ctx.args, ctx.contexts = run, args, contexts
         ctx.state = torch.get_rng_state() if preserve else None
+        ctx.again = autocast("cpu", torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu"))       # in the same types, wherever backward is called
         with contexts[0]: return run(*args)
 
     @staticmethod
@@ -24,7 +26,7 @@ class _Again(Function):
         now = torch.get_rng_state()
         if ctx.state is not None: torch.set_rng_state(ctx.state)
         try:
-            with torch.enable_grad(), ctx.contexts[1]: out = ctx.run(*args)
+            with torch.enable_grad(), ctx.again, ctx.contexts[1]: out = ctx.run(*args)
         finally:
             if ctx.state is not None: torch.set_rng_state(now)
         outs = out if isinstance(out, tuple) else (out,)

@@ -4,6 +4,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 
 import forno
 
@@ -279,3 +280,24 @@ def test_the_older_names():
         y.sum().backward()
         assert y.dtype is lib.float32 and x.grad.tolist() == [2, 2, 2] and not lib.cuda.amp.GradScaler().is_enabled()
     assert lib.amp.is_autocast_available("cpu") and not lib.amp.is_autocast_available("nowhere")
+
+
+def test_checkpoints_run_again_in_the_same_types():
+    for lib in LIBS:
+        seen, w = [], lib.ones(4, 4, requires_grad=True)
+
+        def f(x):
+            y = x @ w
+            seen.append(y.dtype)
+            return (y @ w).float().sum()
+        with lib.autocast("cpu"): out = lib.utils.checkpoint.checkpoint(f, lib.ones(4, 4, requires_grad=True), use_reentrant=False)
+        out.backward()
+        assert seen == [lib.bfloat16] * 2 and w.grad.dtype is lib.float32
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_recurrent_layers_take_narrow_inputs(kind):
+    for lib in LIBS:
+        m = getattr(lib.nn, kind)(5, 4)
+        with lib.autocast("cpu"): assert m(lib.ones(3, 2, 5).bfloat16())[0].dtype is lib.bfloat16
+        with pytest.raises(ValueError, match="does not match weight dtype"): m(lib.ones(3, 2, 5).bfloat16())

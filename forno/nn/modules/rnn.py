@@ -101,7 +101,7 @@ class RNNBase(Module):
 
     def check_input(self, input, batch_sizes):
         dtype = getattr(self, self._all_weights[0][0]).dtype
-        if input.dtype != dtype and not torch.is_autocast_enabled():
+        if input.dtype != dtype and not torch.is_autocast_enabled("cpu"):
             raise ValueError(f"RNN input dtype ({input.dtype}) does not match weight dtype ({dtype}). Convert input: input.to({dtype}), "
                              f"or convert model: model.to({input.dtype})")
         expected = 3 if batch_sizes is None else 2
