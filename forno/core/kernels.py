@@ -157,6 +157,7 @@ class Conv:
 
     which = 'forward' (x, w → y), 'input' (dy, w → dx) or 'weight' (dy, x → dw). Operand dims as in torch: x (n, c, *in), w (k, c/groups, *taps), y (n, k, *out).
     All operands are contiguous. bias (forward only): operand 3 when `bias`. `alike`: the same bits whatever the number of threads.
+    `epilogue` (forward only, without `bias`): a Nest over (n, k, pixels) as a Gemm's, whose first store goes to y as it lies.
     """
     which: str
     n: int
@@ -174,6 +175,10 @@ class Conv:
     operands: tuple[Operand, ...]
     label: str = ""
     alike: bool = False
+    epilogue: Nest | None = None
+
+    @property
+    def batch(self) -> tuple[int, ...]: return (self.n,)
 
 
 @dataclass(frozen=True, slots=True)

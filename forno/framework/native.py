@@ -20,9 +20,8 @@ from ..core.shape import as_numpy_strided, contiguous, whole
 from ..core.trace import trace
 from ..cpu import launch, memory
 from ..graph.line import Slice
-from ..kernel import gemm
 from ..kernel.abi import CHECK_ERROR
-from ..kernel.build import build, compile_all
+from ..kernel.build import accepts, build, compile_all
 from ..plan import make
 from ..show import ladder
 from . import host
@@ -32,12 +31,12 @@ _FORMAT = {int: "q", bool: "q", float: "d", complex: "dd"}
 
 def prepare(graph: Graph, lines):
     t = time.perf_counter()
-    plan = make(graph, gemm.accepts)
+    plan = make(graph, accepts)
     for last in (False, True):                 # what an output can't take over it may take from another input, so the second time it gets none
         lost = endangered(plan)
         if not lost: break
         kept = frozenset() if last else graph.donated - lost
-        plan = make(graph._replace(donated=kept, prefer={j: k for j, k in graph.prefer.items() if k in kept}), gemm.accepts)
+        plan = make(graph._replace(donated=kept, prefer={j: k for j, k in graph.prefer.items() if k in kept}), accepts)
     t = trace.add("plan", t)
     compile_all([s.kernel for s in plan.steps])
     run = Runner(graph, plan, lines)

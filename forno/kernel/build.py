@@ -4,7 +4,7 @@ from __future__ import annotations
 import functools
 
 from ..core.kernels import Conv, Gemm, Launch, Native, Nest
-from . import conv, gemm, nest, routines
+from . import conv, epilogue, gemm, nest, routines
 
 _BUILDERS = {Nest: nest.build, Gemm: gemm.build, Conv: conv.build, Native: routines.build}
 _SLOWEST = (Conv, Gemm, Native)                # to compile: the first to start when threads share the work
@@ -14,6 +14,11 @@ _ready: dict = {}                              # id of a kernel -> (kernel, its 
 def build(kernel) -> Launch:
     same, launch = _ready.pop(id(kernel), (None, None))
     return launch if same is kernel else _BUILDERS[type(kernel)](kernel)
+
+
+def accepts(kernel: Gemm | Conv) -> bool:
+    """Can a product with this epilogue be built, and is it quicker than a kernel of its own?"""
+    return epilogue.accepts(kernel.epilogue) and (isinstance(kernel, Gemm) or conv.gains_by_epilogue(kernel))
 
 
 def compile_all(kernels):

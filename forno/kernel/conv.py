@@ -17,7 +17,7 @@ from ..core.errors import unsupported
 from ..core.kernels import Conv, Keeps, Launch
 from ..core.kernels import Program as Code
 from ..cpu import isa
-from . import conv_image, conv_weight, depthwise, winograd
+from . import conv_image, conv_weight, depthwise, epilogue, winograd
 from .conv_image import PAD
 from .gemm import PARALLEL_FLOPS, even_split
 from .images import MOST_THREADS, PART, WORDS, period, plan_words, segment_words
@@ -25,6 +25,16 @@ from .tile import accumulator, entry, micro, tile
 
 K_BLOCK = 512                                  # channels times taps that are summed before the tile goes to memory
 PLAN_BYTES = 4 << 20                           # plans kept by each thread
+
+
+def takes_epilogue(c: Conv) -> bool:
+    """Can `build` run c's epilogue on its tiles?"""
+    return c.which == "forward" and c.dtype is accumulator(c.dtype) and not depthwise.accepts(c) and min(c.n, c.c, c.k) > 0 and not c.c == c.k == c.groups
+
+
+def gains_by_epilogue(c: Conv) -> bool:
+    """Does that save time? A loop over a result that is still in a cache takes less than what interrupting the product does."""
+    return takes_epilogue(c) and c.dtype.size * c.n * c.k * math.prod(c.out) > isa.caches()[2] // 4
 
 
 def build(c: Conv) -> Launch:
@@ -86,14 +96,18 @@ def build(c: Conv) -> Launch:
         per_thread = max(per_thread, -(-taps // t.lanes) * t.lanes * -(-t.rows // t.lanes) * t.lanes * t.acc.size)        # to pack weights
         shared = (stage_size + packed) * t.acc.size
     address, _ = (conv_weight if weight else conv_image).driver(c.dtype)
-    head = dict(driver=address, micro=kernels.address, groups=c.groups if m * channels or not weight else 0, images=c.n, m=m,
+    head = dict(driver=address, micro=kernels.address, tail=0, groups=c.groups if m * channels or not weight else 0, images=c.n, m=m,
                 channels=max(channels, int(weight)), panels=panels, height=height, taller=taller,
                 bias=int(c.bias), in_place=int(in_place), alone=int(alone), parts=len(parts), stage=int(staged), stage_rows=rows, stage_width=width,
                 stage_phases=phases, stage_pitch=pitch, stage_step=s_h, shared_a=own, kept=-1,
                 w_group=m * channels * taps, w_m=taps if c.which == "input" else channels * taps, w_channel=m * taps if c.which == "input" else taps,
                 taps=taps)
-    words = [head[x] for x in WORDS]
-    for values, tap_list in parts: words += [*(values[x] for x in PART), *itertools.chain(*tap_list)]
+    after = [x for values, tap_list in parts for x in (*(values[x] for x in PART), *itertools.chain(*tap_list))]
+    if c.epilogue is not None:
+        after += c.n, 0, 0, 0                  # the tail's batch axis
+        head["tail"], tail_words = epilogue.build(c, t, len(WORDS) + len(after))
+        after += tail_words
+    words = [*(head[x] for x in WORDS), *after]
     entry_address, text = entry(len(c.operands))
     flops = 2 * c.n * c.k * (c.c // c.groups) * taps * math.prod(c.out)
     moved = c.dtype.size * (c.n * (c.c * math.prod(c.size) + c.k * math.prod(c.out)) + c.k * (c.c // c.groups) * taps)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from ..core import dtype as dt
 from ..cpu import code
-from . import pack
+from . import epilogue, pack
 from .gemm import grid
 from .images import (HEAD, PART, TAP, WORDS, Panels, Record, Runs, meet, record_at, segment_words, staged, write_bias, write_scatter,
                      write_spread, write_walk)
@@ -71,8 +71,8 @@ def _write_weights(p: Program, stored: dt.dtype, t: Tile):
 def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
     """pixels: this thread's share of one part's output."""
     T, L, NR, MR = t.acc, t.lanes, t.columns, t.rows
-    with p.define("pixels", "ptr ctx, ptr w, ptr part, ptr source, ptr weights, ptr packed, ptr y, ptr bias") as (
-            ctx, w, part, source, weights, packed, y, bias):
+    with p.define("pixels", "ptr ctx, ptr vals, ptr words, ptr w, ptr part, ptr source, ptr weights, ptr packed, ptr y, ptr bias") as (
+            ctx, vals, words, w, part, source, weights, packed, y, bias):
         W, r = Record(p, w, WORDS), Record(p, part, PART)
         channels, panels, m, taps, block, at_once = W["channels"], W["panels"], W["m"], r["taps"], r["block"], r["panels_at_once"]
         s_channel, s_image, o_channel, o_image = r["s_channel"], r["s_image"], r["o_channel"], r["o_image"]
@@ -98,9 +98,26 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
             directly = p.both(head["plain"].ne(0), in_place, panel.cols.eq(NR))
             return directly, p.choose_pointer(directly, p.offset(out_row, panel.image * o_image + head["place"], stored), tile_at)
 
+        tail = p.read_pointer(w, WORDS.index("tail"))
+
+        def finish(panel, out, row, height, waiting, ahead=False):
+            """The epilogue, image by image, on a tile that waits in scratch (cached memory of its own: y's may be far) or has been summed up in y."""
+            done = p.variable(p.int(0))
+            with p.loop_while() as again:
+                lane = p.int(p.get(done))
+                image = (panel.first + lane) // pn.pixels
+                inside = panel.first + lane - image * pn.pixels
+                count, image = p.min(pn.pixels - inside, panel.cols - lane), panel.image + image
+                src = p.choose_pointer(waiting, p.offset(tile_at, lane, T), p.offset(out, image * o_image + inside, T))
+                p.run(tail, vals, words, src, p.int(epilogue.AHEAD) if ahead else p.pick(waiting, NR, o_channel), image, row, inside, height, count)
+                p.set(done, lane + count)
+                again(lane + count < panel.cols)
+
         def block_of(group, turn, c0):
             count = p.min(block, channels - c0)
             adding, last = p.pick(c0.eq(0), 0, 1), c0 + block >= channels
+            finishes = p.both(last, W["tail"].ne(0))
+            waiting = p.both(finishes, c0.eq(0))
             out = p.offset(y, r["o_off"] + group * m * o_channel, stored)
             image = p.offset(source, turn.image * s_image + (group * channels + c0) * s_channel, T)
             with turn.each() as panel: p.run("columns", part, pn.runs(panel.plan), image, p.offset(columns, panel.number * kc * NR, T), NR, count)
@@ -109,11 +126,15 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
                 a = p.offset(packed, r["a_off"] + (group * panels + q) * slot + c0 * taps * height, T)
                 out_row, bias_row = p.offset(out, row * o_channel, stored), p.offset(bias, group * m + row, stored)
                 with turn.each() as panel:
-                    directly, dst = target(panel, out_row)
+                    with p.if_(finishes): finish(panel, out_row, group * m + row, height, waiting, ahead=True)
+                    whole, y_at = target(panel, out_row)
+                    directly = p.both(whole, p.not_(waiting))
+                    dst = p.choose_pointer(waiting, tile_at, y_at)
                     ld, kernel = p.pick(directly, o_channel, NR), kernel_of(p, t, table, height, p.ceil_div(panel.cols, L))
                     p.run(kernel, a, p.offset(columns, panel.number * kc * NR, T), dst, count * taps, NR, ld, p.pick(directly, adding, 0), 0, 0)
                     with p.if_(p.both(has_bias, last)): p.run("add_bias", dst, ld, bias_row, height)
-                    with p.if_(p.not_(directly)): leave(panel, out_row, height, adding)
+                    with p.if_(p.not_(p.or_(directly, waiting))): leave(panel, out_row, height, adding)
+                    with p.if_(finishes): finish(panel, out_row, group * m + row, height, waiting)
 
         def alone(group, turn):
             """Depthwise: a single channel makes a single channel, a panel is summed in registers."""
@@ -198,7 +219,7 @@ def driver(stored: dt.dtype) -> tuple[int, str]:
         with p.if_(p.or_(kept.empty, W["stage"].ne(0))): meet(p, ctx)
         p.set(part, first)
         with p.loop(0, W["parts"]):
-            p.run("pixels", ctx, w, p.get(part), source, weights, packed, y, bias)
+            p.run("pixels", ctx, vals, words, w, p.get(part), source, weights, packed, y, bias)
             p.set(part, _next_part(p, p.get(part)))
     text = p.module()
     return code.load(text, "image", 1), text

@@ -1,14 +1,15 @@
 """What happens to a tile of a matrix product before it is left: bias, activation, any elementwise body, in a function of its own.
 
-Comes in: a `Gemm` with an `epilogue`, a Nest over (*batch, m, n) without window. Its operand 0 is the product (rounded to its dtype, as a
-row's result is); its operand i > 0 is the Gemm's operand i + 1, so operand 1 is c, which it must store. c must share no memory with anything the epilogue reads.
+Comes in: a `Gemm` (or a `Conv`: m are channels, n pixels) with an `epilogue`, a Nest over (*batch, m, n) without window. Its operand 0 is the product
+(rounded to its dtype, as a row's result is); its operand i > 0 is the kernel's operand i + 1, so operand 1 is c, which it must store. c must share no memory
+with anything the epilogue reads.
 Goes out: the address of `tail` and its run-time words. The driver of the product calls it for every finished tile, so no product is
 compiled again for a new epilogue, and the tile is still in the nearest cache.
 """
 from __future__ import annotations
 
 from ..core import dtype as dt
-from ..core.kernels import Apply, Cast, Const, Gemm, Load, Nest, Number, Store
+from ..core.kernels import Apply, Cast, Const, Conv, Gemm, Load, Nest, Number, Store
 from ..cpu import code
 from .abi import Kernel
 from .text import Val
@@ -41,7 +42,7 @@ def turned(nest: Nest) -> Nest:
     return Nest(flip(nest.axes), (), nest.operands, body, nest.label)
 
 
-def build(g: Gemm, t: Tile, first_word: int) -> tuple[int, tuple[int, ...]]:
+def build(g: Gemm | Conv, t: Tile, first_word: int) -> tuple[int, tuple[int, ...]]:
     """(address of tail, its words). `first_word`: how many of the Launch's words come before them, of which the last are four per batch axis."""
     nest, rank = g.epilogue, len(g.batch)
     p, L = _Tail(g.operands), t.lanes
@@ -50,9 +51,9 @@ def build(g: Gemm, t: Tile, first_word: int) -> tuple[int, tuple[int, ...]]:
     with p.define("tail", ARGS, internal=False) as (vals, w, src, ld, item, row, col, rows, cols):
         index, rest = [], item
         for r in reversed(range(rank)):
-            length = p.read(w, at - 4 * rank + 4 * r)
-            index.insert(0, rest % length)
-            rest = rest // length
+            length = p.read(w, at - 4 * rank + 4 * r) if r else None
+            index.insert(0, rest % length if r else rest)
+            rest = rest // length if r else rest
 
         def address(v: Load | Store):
             """(first element, row stride, column stride) of an access, which takes words for them; strides 0 and 1 are part of the code."""
@@ -67,39 +68,74 @@ def build(g: Gemm, t: Tile, first_word: int) -> tuple[int, tuple[int, ...]]:
             return p.offset(p.base(v.operand + 1), here, t), *steps
         accesses = {i: address(v) for i, v in enumerate(nest.body) if isinstance(v, Store) or isinstance(v, Load) and v.operand > 0}
         numbers = {i: p.number(v.operand + 1, v.dtype) for i, v in enumerate(nest.body) if isinstance(v, Number)}
-        tiles = [(accesses[i], v.dtype) for i, v in enumerate(nest.body) if isinstance(v, Load) and i in accesses and accesses[i][2].const == 1
-                 and accesses[i][1].const != 0]
+        tiles = [(accesses[i], v) for i, v in enumerate(nest.body) if i in accesses and accesses[i][2].const == 1 and accesses[i][1].const != 0
+                 and (isinstance(v, Load) or isinstance(g, Conv))]
         with p.if_(ld.eq(AHEAD)):                      # rows lie far apart, so that no prefetcher sees what comes
-            for (base, row_step, _), part in tiles:
-                with p.loop(0, rows) as line, p.loop(0, cols, 64 // part.size) as at: p.prefetch(p.offset(base, line * row_step + at, part))
-        with p.if_(ld.ne(AHEAD)), p.loop(0, p.ceil_div(cols, L)) as q:
-            mask, last = p.mask(cols - q * L, L), cols - q * L - 1
-            lanes = p.emit(f"select {p.lt(p.iota(L), p.splat(last, L))}, {p.iota(L)}, {p.splat(last, L)}", dt.int64, L)       # valid addresses only
+            for (base, row_step, _), v in tiles:
+                part, store = v.dtype, isinstance(v, Store)
+                with p.loop(0, rows) as line, p.loop(0, cols, 64 // part.size) as at: p.prefetch(p.offset(base, line * row_step + at, part), write=store)
 
-            def load(i, v: Load, line) -> Val:
-                base, row_step, step = accesses[i]
-                here = p.offset(base, (0 if row_step.const == 0 else line * row_step) + q * L * step, v.dtype)
-                if step.const == 0: return p.load(here, v.dtype)
-                return p.load_masked(here, v.dtype, mask) if step.const == 1 else p.gather(here, p.mul(lanes, step), v.dtype)
-            same = {i: load(i, v, None) for i, v in enumerate(nest.body) if i in accesses and isinstance(v, Load) and accesses[i][1].const == 0}
-            with p.loop(0, rows) as line:
-                done: list[Val | None] = []
-                for i, v in enumerate(nest.body):
-                    if isinstance(v, Load) and v.operand == 0:
-                        x = p.cast(p.load_masked(p.offset(src, line * ld + q * L, t.acc), t.acc, mask), v.dtype)
-                    elif isinstance(v, Load): x = same[i] if i in same else load(i, v, line)
-                    elif isinstance(v, Const): x = p.const(v.value, v.dtype)
-                    elif isinstance(v, Number): x = numbers[i]
-                    elif isinstance(v, Cast): x = p.cast(done[v.arg], v.dtype)
-                    elif isinstance(v, Apply): x = v.op.emit(p, *(done[a] for a in v.args))
-                    else: x = _store(p, p.splat(done[v.arg], L), accesses[i], line, q, mask, last)
-                    done.append(x)
+        def column(q, mask):
+            """(mask, last lane in use, lanes with valid addresses) of vector q. `mask`: None when all lanes are in use."""
+            last = cols - q * L - 1
+            if mask is None: return mask, last, p.iota(L)
+            return mask, last, p.emit(f"select {p.lt(p.iota(L), p.splat(last, L))}, {p.iota(L)}, {p.splat(last, L)}", dt.int64, L)
+
+        def load(i, v: Load, line, q, at) -> Val:
+            base, row_step, step = accesses[i]
+            here = p.offset(base, (0 if row_step.const == 0 else line * row_step) + q * L * step, v.dtype)
+            if step.const == 0: return p.load(here, v.dtype)
+            return vector(here, v.dtype, at[0]) if step.const == 1 else p.gather(here, p.mul(at[2], step), v.dtype)
+
+        def vector(here, t, mask): return p.load(here, t, L) if mask is None else p.load_masked(here, t, mask)
+
+        def body(line, q, at, same):
+            """One vector. `same`: loads that were done before."""
+            done: list[Val | None] = []
+            for i, v in enumerate(nest.body):
+                if isinstance(v, Load) and v.operand == 0: x = p.cast(vector(p.offset(src, line * ld + q * L, t.acc), t.acc, at[0]), v.dtype)
+                elif isinstance(v, Load): x = same[i] if i in same else load(i, v, line, q, at)
+                elif isinstance(v, Const): x = p.const(v.value, v.dtype)
+                elif isinstance(v, Number): x = numbers[i]
+                elif isinstance(v, Cast): x = p.cast(done[v.arg], v.dtype)
+                elif isinstance(v, Apply): x = v.op.emit(p, *(done[a] for a in v.args))
+                else: x = _store(p, p.splat(done[v.arg], L), accesses[i], line, q, at)
+                done.append(x)
+        loads = {i: v for i, v in enumerate(nest.body) if isinstance(v, Load) and i in accesses}
+        of_rows, of_columns = ([i for i in loads if accesses[i][step].const == 0] for step in (2, 1))
+
+        def by_rows():
+            """What a row shares is loaded once."""
+            def whole():
+                with p.loop(0, rows) as line:
+                    same = {i: load(i, loads[i], line, p.int(0), None) for i in of_rows}
+                    for q in map(p.int, range(t.vectors)): body(line, q, column(q, None), same)
+
+            def some():
+                with p.loop(0, rows) as line:
+                    same = {i: load(i, loads[i], line, p.int(0), None) for i in of_rows}
+                    with p.loop(0, cols // L) as q: body(line, q, column(q, None), same)
+                    with p.if_((cols % L).ne(0)): body(line, cols // L, column(cols // L, p.mask(cols % L, L)), same)
+            p.otherwise(cols.eq(t.columns), whole, some)
+
+        def by_columns():
+            def all_rows(q, mask):
+                at = column(q, mask)
+                same = {i: load(i, loads[i], None, q, at) for i in of_columns}
+                with p.loop(0, rows) as line: body(line, q, at, same)
+            with p.loop(0, cols // L) as q: all_rows(q, None)
+            with p.if_((cols % L).ne(0)): all_rows(cols // L, p.mask(cols % L, L))
+        with p.if_(ld.ne(AHEAD)):
+            if len(of_rows) > len(of_columns): by_rows()
+            else: by_columns()
     return code.load(p.module(), "tail", 1), tuple(words)
 
 
-def _store(p: Program, x: Val, access, line, q, mask, last):
-    base, row_step, step = access
-    if step.const == 1: return p.store_masked(x, p.offset(base, line * row_step + q * x.n, x.dtype), mask)
+def _store(p: Program, x: Val, access, line, q, at):
+    (base, row_step, step), (mask, last, _) = access, at
+    if step.const == 1:
+        here = p.offset(base, line * row_step + q * x.n, x.dtype)
+        return p.store(x, here) if mask is None else p.store_masked(x, here, mask)
     byte = dt.uint8 if x.dtype is dt.bool else x.dtype
     lanes = p.alloca(byte, x.n)
     p.store(x, lanes)

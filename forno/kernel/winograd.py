@@ -27,7 +27,7 @@ from ..core.flags import flags
 from ..core.kernels import Conv, Keeps, Launch
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
-from . import pack
+from . import epilogue, pack
 from .gemm import PARALLEL_FLOPS, grid
 from .images import Record, meet
 from .text import Val
@@ -37,7 +37,7 @@ T = dt.float32
 
 # the driver's run-time words: sizes; where scratch holds what (in elements); distances between tiles, points and phases in it; the images that are read and
 # left. Behind them, phase by phase, the numbers of its taps (taps² for one that isn't there)
-WORDS = """driver micro m channels depth images points blocks block strips tiles w_m w_channel bias kept passing
+WORDS = """driver micro m channels depth images points blocks block strips tiles w_m w_channel bias kept passing tail
 x_table y_table x_stage y_stage v_at m_at u_at ld_v ld_m point_v point_m point_u phase_v phase_m phase_u apart
 x_h x_w x_top x_first x_pitch x_channel x_image y_h y_w y_pitch y_channel y_image""".split()
 
@@ -312,7 +312,7 @@ def image_driver(f: Form) -> tuple[int, str]:
         kept, private = kept_memory(p, W["kept"], vals), p.read_pointer(ctx, 2)
         packed = p.choose_pointer(kept.given, kept.address, p.read_pointer(ctx, 3))
         x, weights, y = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
-        has_bias = W["bias"].ne(0)
+        has_bias, tail = W["bias"].ne(0), p.read_pointer(w, WORDS.index("tail"))
         bias = p.read_pointer(vals, p.read(words, p.pick(has_bias, 3, 0)))
         passing = p.both(W["passing"].ne(0), p.not_(kept.given))
         shared = p.both(kept.empty, p.not_(passing))
@@ -359,11 +359,12 @@ def image_driver(f: Form) -> tuple[int, str]:
             p.otherwise(passing, on_the_way, with_panels)
             with p.loop(0, count) as s, p.loop(j0 * t.vectors, p.min(j1 * t.vectors, p.ceil_div(m, L))) as b:
                 image, row = (first + s) // strips, (first + s) % strips
-                valid = p.min(m - b * L, L)
+                valid, pixel = p.min(m - b * L, L), row * f.rows * W["y_w"]
+                to, pixels = p.offset(y, image * W["y_image"] + b * L * W["y_channel"] + pixel, T), p.min(W["y_h"] - row * f.rows, f.rows) * W["y_w"]
                 p.run("give", p.offset(m_at, s * tiles * ld_m + (b - j0 * t.vectors) * L, T), ld_m, point_m, W["phase_m"], tiles,
                       p.offset(bias, b * L, T), p.pick(has_bias, valid, 0), y_table, y_stage, W["y_pitch"],
-                      p.offset(y, image * W["y_image"] + b * L * W["y_channel"] + row * f.rows * W["y_w"], T), W["y_channel"], valid,
-                      p.min(W["y_h"] - row * f.rows, f.rows) * W["y_w"])
+                      to, W["y_channel"], valid, pixels)
+                with p.if_(W["tail"].ne(0)): p.run(tail, vals, words, to, W["y_channel"], image, b * L, pixel, valid, pixels)
     text = p.module()
     return code.load(text, "winograd", 1), text
 
@@ -514,17 +515,21 @@ def build(c: Conv) -> Launch:
             for vectors in wide: kernels.need(height, vectors, direct=True)
     address, _ = (weight_driver if weight else image_driver)(f)
     values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, depth=depth, images=c.n, points=points, blocks=blocks, block=block,
-                  strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1, passing=passing,
+                  strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1, passing=passing, tail=0,
                   ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u, apart=c.padding[2] % 2 if f.woven else 1,
                   phase_v=f.points * point_v if f.woven else channels, phase_m=f.points * point_m if f.woven else 0,
                   phase_u=f.points * point_u if f.woven else channels * t.columns,
                   x_h=x_h, x_w=x_w, x_top=down.shift, x_first=-across.shift, x_pitch=x_pitch, x_channel=x_h * x_w, x_image=channels * x_h * x_w,
                   y_h=y_h, y_w=y_w, y_pitch=y_pitch, y_channel=y_h * y_w, y_image=m * y_h * y_w)
+    numbers, tail_words = _numbers(f, back, c.padding[2]), ()
+    if c.epilogue is not None:
+        values["tail"], tail_words = epilogue.build(c, t, len(WORDS) + len(numbers) + 4)
+        tail_words = c.n, 0, 0, 0, *tail_words                         # the tail's batch axis first
     entry_address, text = entry(len(c.operands))
     flops = 2 * points * c.n * strips * tiles * m * depth
     moved = T.size * (c.n * (channels * x_h * x_w + m * y_h * y_w) + m * channels * taps)
     keeps = None if weight else Keeps(1, len(c.operands) + WORDS.index("kept"), packed * T.size + 64, ("winograd", f, back, c.padding[2] % 2, m, channels))
-    return Launch(Code("winograd", entry_address, text), (*[values[x] for x in WORDS], *_numbers(f, back, c.padding[2])), flops > PARALLEL_FLOPS,
+    return Launch(Code("winograd", entry_address, text), (*[values[x] for x in WORDS], *numbers, *tail_words), flops > PARALLEL_FLOPS,
                   scratch=scratch * T.size + 64, shared=shared * T.size + 64, bytes=moved, flops=flops, keeps=keeps)
 
 

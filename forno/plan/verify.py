@@ -76,6 +76,7 @@ def bytes_of(kernel, i: int) -> int:
         m, shape = ((kernel.a, (kernel.m, kernel.k)), (kernel.b, (kernel.k, kernel.n)), (kernel.c, (kernel.m, kernel.n)))[i]
         return reach(View((*kernel.batch, *shape), (*m.batch, m.rows, m.cols), m.offset))[1] + 1
     if isinstance(kernel, k.Conv):
+        if kernel.epilogue is not None and i > 1: return touched(kernel.epilogue, i - 1)
         x, w = kernel.n * kernel.c * math.prod(kernel.size), kernel.k * (kernel.c // kernel.groups) * math.prod(kernel.taps)
         y = kernel.n * kernel.k * math.prod(kernel.out)
         return {"forward": (x, w, y, kernel.k), "input": (y, w, x), "weight": (y, x, w)}[kernel.which][i]

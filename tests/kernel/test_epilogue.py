@@ -1,13 +1,14 @@
 """Matrix products that end in an elementwise body, against NumPy."""
 import numpy as np
 import pytest
+import torch
 
 from forno.core import dtype as dt
-from forno.core.kernels import Apply, Cast, Const, Gemm, Index, Load, Matrix, Nest, Number, Operand, Store
+from forno.core.kernels import Apply, Cast, Const, Conv, Gemm, Index, Load, Matrix, Nest, Number, Operand, Store
 from forno.dnn.activation import relu as RELU
 from forno.dnn.elementwise import add as ADD
 from forno.dnn.elementwise import mul as MUL
-from forno.kernel import gemm
+from forno.kernel import conv, gemm
 
 from .harness import run
 
@@ -73,3 +74,31 @@ def test_what_is_refused():
         assert not gemm.accepts(bad)
         x = Matrix(dt.float32, (), 4, 1)
         with pytest.raises(NotImplementedError, match="epilogue"): gemm.build(Gemm((), 4, 4, 4, x, x, x, (f[0], f[0], f[1]), bad))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("case", [
+    (1, 5, 20, (9, 9), (1, 1), (1, 1), (0, 0), 1), (5, 8, 17, (7, 7), (1, 1), (1, 1), (0, 0), 1), (2, 700, 15, (5, 5), (1, 1), (1, 1), (0, 0), 1),
+    (3, 6, 8, (11, 10), (3, 3), (2, 2), (1, 1), 2), (2, 32, 40, (13, 12), (3, 3), (1, 1), (1, 1), 1), (3, 20, 33, (2, 2), (3, 3), (1, 1), (1, 1), 1)], ids=str)
+def test_convolutions(case, threads):
+    """Scale and shift per channel, another image added, relu: the planner's words for it, image by image, panels across images included."""
+    n, c, k, size, taps, stride, padding, groups = case
+    g = torch.Generator().manual_seed(1)
+    x, w = torch.randn(n, c, *size, generator=g), torch.randn(k, c // groups, *taps, generator=g)
+    y = torch.nn.functional.conv2d(x, w, None, stride, padding, 1, groups)
+    scale, shift, other = (torch.randn(s, generator=g) for s in ((k,), (k,), y.shape))
+    pixels, t = y[0, 0].numel(), dt.float32
+    own = k * pixels, pixels, 1
+    body = (Load(0, t, own), Load(2, t, (0, 1, 0)), Apply(MUL, (0, 1), t), Load(3, t, (0, 1, 0)), Apply(ADD, (2, 3), t), Load(4, t, own), Apply(ADD, (4, 5), t),
+            Apply(RELU, (6,), t), Store(1, 7, own, 0, t))
+    r, wr = Operand(t, "r"), Operand(t, "w")
+    nest = Nest((n, k, pixels), (), (r, wr, r, r, r), body)
+
+    def three(v, one): return (one, *v)
+    noun = Conv("forward", n, c, k, groups, three(size, 1), three(y.shape[2:], 1), three(taps, 1), three(stride, 1), three(padding, 0), (1, 1, 1), t, False,
+                (r, r, wr, r, r, r), epilogue=nest)
+    assert conv.takes_epilogue(noun)
+    got = np.full(y.shape, np.nan, np.float32)
+    run(conv.build(noun), [a.numpy() for a in (x, w)] + [got] + [a.numpy() for a in (scale, shift, other)], threads)
+    want = torch.relu(y.double() * scale[:, None, None] + shift[:, None, None] + other).numpy()
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-4 * np.abs(want).max())

@@ -201,15 +201,16 @@ class Machine:
         if g.epilogue is not None: return self.epilogue(g, out, places)
         self.matrix(g.c, g.batch, g.m, g.n, places, 2)[...] = store_bits(out, g.c.dtype)
 
-    def epilogue(self, g: k.Gemm, product, places):
+    def epilogue(self, g: k.Gemm | k.Conv, product, places):
         """The product as a buffer of its own, then the nest."""
-        nest = g.epilogue
-        assert nest.axes == (*g.batch, g.m, g.n) and not nest.window and g.operands[2:] == nest.operands[1:]
-        c = (*g.c.batch, g.c.rows, g.c.cols), g.c.offset
+        nest, gemm = g.epilogue, isinstance(g, k.Gemm)
+        lengths = (*g.batch, g.m, g.n) if gemm else (g.n, g.k, math.prod(g.out))
+        assert nest.axes == lengths and not nest.window and g.operands[2:] == nest.operands[1:]
+        c = ((*g.c.batch, g.c.rows, g.c.cols), g.c.offset) if gemm else (contiguous(lengths), 0)
         assert any(type(e) is k.Store and e.operand == 1 and (e.strides, e.offset) == c for e in nest.body)
         written = {p for p, o in zip(places, g.operands) if "w" in o.mode}
         assert len(set(places[2:]) & set(places[:2])) == 0 or not written & set(places[:2])
-        self.ins.append(store_bits(np.ascontiguousarray(product), g.a.dtype).reshape(-1).view(np.uint8))
+        self.ins.append(store_bits(np.ascontiguousarray(product), g.a.dtype if gemm else g.dtype).reshape(-1).view(np.uint8))
         self.nest(nest, (Place("in", len(self.ins) - 1), *places[2:]))
         self.ins.pop()
 
@@ -220,7 +221,9 @@ class Machine:
         spec = contract.ConvSpec(c.stride, c.padding, c.dilation, c.groups, c.size, c.taps)
         row = {"forward": contract.conv, "input": contract.conv_input, "weight": contract.conv_weight}[c.which]
         bias = [self.raw(places, 3, (c.k,), (1,), 0, c.dtype)] if c.bias else []
-        arrays[2][...] = row.oracle(spec, *arrays[:2], *bias)
+        out = row.oracle(spec, *arrays[:2], *bias)
+        if c.epilogue is not None: return self.epilogue(c, out, places)
+        arrays[2][...] = out
 
     def native(self, n: k.Native, places):
         assert n.name == "addput", n.name

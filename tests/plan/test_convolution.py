@@ -71,3 +71,19 @@ def test_bias_of_single_pixels():
     a, b, c = source(0, (4, 5, 1, 1)), source(1, (6, 5, 3, 3)), source(2, (6,))
     plan = check(graph([a, b, c], [apply(TABLE["conv"], a, b, c, attr=ConvSpec((1, 1), (1, 1), (1, 1)))]), [rand(4, 5, 1, 1), rand(6, 5, 3, 3), rand(6)])
     assert not kernels(plan, k.Conv)
+
+
+@pytest.mark.parametrize("biased", (False, True))
+def test_batch_norm_residual_and_relu_run_on_its_tiles(biased):
+    x, w, b, mean, scale, r = (source(i, s) for i, s in enumerate(((2, 3, 6, 5), (4, 3, 3, 3), (4,), (4,), (4,), (2, 4, 6, 5))))
+    y = apply(TABLE["conv"], x, w, *([b] if biased else []), attr=ConvSpec((1, 1), (1, 1), (1, 1)))
+
+    def channel(v): return v.reshape(1, 4, 1, 1)
+    out = ((y - channel(mean)) * channel(scale) + r).relu()
+    inputs = [x, w, b, mean, scale, r]
+    arrays = [rand(*v.shape) for v in inputs]
+    plan = check(graph(inputs, [out]), arrays, accepts=lambda kernel: True)
+    assert [s.kernel.epilogue is not None for s in plan.steps] == [True], plan
+    assert len(check(graph(inputs, [out]), arrays, accepts=lambda kernel: False).steps) == 2
+    assert len(check(graph(inputs, [out, y]), arrays, accepts=lambda kernel: True).steps) == 2, "the product itself is wanted, too"
+    check(graph(inputs, [out, out.sum((0, 2, 3))]), arrays, accepts=lambda kernel: True, tolerance=1e-4)

@@ -6,8 +6,7 @@ import pytest
 
 from forno import plan as planner
 from forno.cpu import launch
-from forno.kernel.build import build
-from forno.kernel.gemm import accepts
+from forno.kernel.build import accepts, build
 
 from .interpret import Machine, buffer_of, direct
 from .test_random import program
