@@ -65,11 +65,11 @@ def mean(values) -> float | None:
     return math.exp(sum(map(math.log, values)) / len(values)) if values else None
 
 
-def differs(row: dict) -> float:
-    """How far first losses of forno's sides are from PyTorch's, relative to the first."""
+def differs(row: dict) -> float | None:
+    """How far first losses of forno's sides are from PyTorch's, relative to the first; None where steps have no number."""
     theirs = [x for x in row["sides"]["torch eager"].get("losses", []) if x is not None]
     ours = [[x for x in row["sides"].get(label, {}).get("losses", []) if x is not None] for label in ("forno eager", "forno compile")]
-    return max((abs(a - b) / max(abs(theirs[0]), 1e-9) for side in ours for a, b in zip(side, theirs)), default=0.0)
+    return max((abs(a - b) / max(abs(theirs[0]), 1e-9) for side in ours for a, b in zip(side, theirs)), default=None)
 
 
 # ---------------------------------------------------------------- text
@@ -82,7 +82,8 @@ def cell(row: dict, label: str, x: float | None) -> str: return "failed" if "fai
 
 def brief(row: dict) -> str:
     times = ", ".join(f"{label} {side['ms']:.3g} ms" if "ms" in side else f"{label} failed" for label, side in row["sides"].items())
-    return f"{row['name']}, {row['threads']} thread{'s' * (row['threads'] > 1)}, {row['took_s']:.0f} s: {times}; first losses within {differs(row):.1e}"
+    losses = "" if differs(row) is None else f"; first losses within {differs(row):.1e}"
+    return f"{row['name']}, {row['threads']} thread{'s' * (row['threads'] > 1)}, {row['took_s']:.0f} s: {times}{losses}"
 
 
 def table(head: tuple, rows: list[tuple]) -> list[str]:
