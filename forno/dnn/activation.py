@@ -13,7 +13,7 @@ from ..core.op import Check
 from ..core.shape import preserves
 from .claims import outside
 from .elementwise import abs_, clamp_min, isnan, row, select, sign, tensors, tensors_inexact, times, wide
-from .functions import erf, exp, libm, log, log1p, sigmoid, tanh
+from .functions import exp, libm, log, log1p, sigmoid, tanh
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 INV_SQRT2, INV_SQRT_2PI = 1 / math.sqrt(2), 1 / math.sqrt(2 * math.pi)

@@ -6,7 +6,7 @@ import inspect as _inspect
 
 from ..core import dtype as _dt
 from ..core.op import TABLE as _TABLE
-from ..dnn import (activation as _activation, bessel as _bessel, contract as _contract, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, polynomials as _polynomials, recipes as _recipes,
+from ..dnn import (activation as _activation, bessel as _bessel, contract as _contract, descent as _descent, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, polynomials as _polynomials, recipes as _recipes,
                    reduce as _reduce, special as _special)
 from . import (activations as _activations, arrange as _arrange, autocast as _autocast, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, copies as _copies, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
                interchange as _interchange, legacy as _legacy, linalg, lowrank as _lowrank, mathematics as _mathematics, methods as _methods,
@@ -106,6 +106,7 @@ _offer(_calculus, fom="diff quantile nanquantile histc histogram", fm="cov corrc
 _offer(_placing, fom="msort select_scatter slice_scatter diagonal_scatter as_strided_scatter", fm="argwhere unique_consecutive unique", f="unravel_index", fo="isin", fmi="masked_scatter put",
        fomi="index_reduce", m="fill_diagonal_")
 _offer(_mathematics, fomi="nan_to_num logit mvlgamma ldexp float_power", fom="frexp", fm="positive", fo="polygamma", m="sum_to_size polygamma=polygamma_method")
+Tensor._adam_square_, Tensor._adam_step_ = (_bind.inplace(_bind.nary(_op)) for _op in (_descent.adam_square, _descent.adam_step))          # what an optimizer says per weight
 Tensor.polygamma_ = _bind.inplace(_mathematics.polygamma_method)
 _offer(_products, fom="vdot inner cross", fomi="addr addbmm", fo="chain_matmul block_diag", f="combinations vander")
 _offer(fft, fm="stft istft", f="hann_window hamming_window blackman_window bartlett_window kaiser_window")

@@ -4,6 +4,8 @@ from __future__ import annotations
 from ..framework import api as torch
 from .optimizer import Rule, check_betas, check_fused, check_lr, check_not_negative, number, rounded
 
+WHOLE = frozenset((torch.float32, torch.float64))
+
 
 class Adam(Rule):
     """p -= lr * m / (sqrt(v) + eps), m and v running means of g and g² without their bias to 0."""
@@ -45,6 +47,12 @@ class Adam(Rule):
             mean, square, largest = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if amsgrad else None
             if on_device: step = state["step"].add_(1)
             else: step = self._tick(p, state)
+            if p.dtype in WHOLE and not (on_device or amsgrad):            # the same arithmetic in three lines; narrow types round after each of more
+                if weight_decay and not decoupled: grad = grad.add(p, alpha=weight_decay)
+                mean.lerp_(grad, take1)
+                square._adam_square_(grad, beta2, take2)
+                p._adam_step_(mean, square, 1 - lr * weight_decay if decoupled else 1.0, (1 - beta2 ** step) ** 0.5, eps, -(lr / (1 - beta1 ** step)))
+                continue
             if weight_decay:
                 if decoupled: p.mul_(1 - lr * weight_decay)
                 else: grad = grad.add(p, alpha=weight_decay)

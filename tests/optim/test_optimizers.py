@@ -10,6 +10,8 @@ import torch
 import forno
 import forno.optim as fo
 from forno.framework import api as ft
+from forno.framework.engine import flush
+from forno.graph.line import LOCAL
 
 CASES = [
     ("SGD", {}), ("SGD", dict(momentum=0.9)), ("SGD", dict(momentum=0.9, dampening=0.1, weight_decay=0.1)),
@@ -320,3 +322,15 @@ def test_averaged_model_and_swalr():
             average.update_parameters(model)
         expected = 2.0 if average.multi_avg_fn is None else 0.5 * (0.5 * 1 + 0.5 * 2) + 0.5 * 3
         assert average.module.weight.flatten().tolist() == pytest.approx([expected] * 2) and int(average.n_averaged) == 3
+
+
+def test_adam_says_three_lines_per_weight():
+    """And its step, one more, and what comes in: the weight, its gradient, two moments, the step and what was counted."""
+    weights = [ft.ones(4, 4, requires_grad=True) for _ in range(10)]
+    optimizer = fo.AdamW(weights, 1e-2)
+    for _ in range(2):
+        for w in weights: w.grad = ft.ones(4, 4)
+        flush()
+        before = len(LOCAL.run.nodes)
+        optimizer.step()
+    assert (len(LOCAL.run.nodes) - before) / 10 <= 10

@@ -19,7 +19,8 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
     if not tensors:
         return torch.tensor(0.0)
     device = tensors[0].device
-    norms = torch.stack([torch.norm(t, norm_type).to(device) for t in tensors])
+    norms = [torch.norm(t, norm_type) for t in tensors]
+    norms = torch.stack([n if n.device == device else n.to(device) for n in norms])
     total = torch.norm(norms, norm_type)
     if error_if_nonfinite and torch.logical_or(total.isnan(), total.isinf()):
         raise RuntimeError(f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it cannot be clipped. To disable "
@@ -32,8 +33,9 @@ def get_total_norm(tensors, norm_type=2.0, error_if_nonfinite=False, foreach=Non
 def clip_grads_with_norm_(parameters, max_norm, total_norm, foreach=None):
     """Scale gradients by max_norm / total_norm where that is below 1; always a multiplication, so that nothing waits for the norm."""
     scale = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
+    here = scale.device
     for g in _grads(parameters):
-        g.mul_(scale.to(g.device))
+        g.mul_(scale if g.device == here else scale.to(g.device))
 
 
 @torch.no_grad()
