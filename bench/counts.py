@@ -3,7 +3,8 @@
     python bench/counts.py [NAME …]                prints {"name": …, "flops": …, "bytes": …} per line
 
 FLOPs are those of matrix products, convolutions and attention, forward and backward, as torch.utils.flop_counter counts them: a multiply-add is two, causal
-attention counts as if it weren't, pointwise operations and reductions count nothing.
+attention counts as if it weren't, convolutions as direct ones (Winograd's algorithm does less and may beat this limit), pointwise operations and reductions
+count nothing.
 
 Bytes are what a program that keeps everything else in registers and caches would still have to move: every input, parameter and state that the step holds
 read once; what is trained read once more for its gradient and written once; optimizer states and buffers that change written once; what PyTorch keeps for
