@@ -83,11 +83,11 @@ def epoch_of(model, loader, optimizer, title, out) -> tuple[float, float, float]
 def where_time_went(wall: float) -> list[str]:
     """One line per floor from the trace's counters."""
     spent = trace.seconds
-    program = max(0.0, wall - spent["plan"] - spent["compile"] - spent["run"])          # recording happens inside the program's own lines
+    program = max(0.0, wall - spent["plan"] - spent["compile"] - trace.running)          # recording happens inside the program's own lines
     rows = [("record   Python, lines and nodes", program), ("plan     fuse, order, place", spent["plan"]),
-            ("compile  LLVM to machine code", spent["compile"]), ("run      kernels", spent["run"])]
+            ("compile  LLVM to machine code", spent["compile"]), ("run      kernels", trace.running)]
     lines = [f"  {name:32} {seconds:7.2f} s  {bar(seconds / wall)} {seconds / wall:6.1%}" for name, seconds in rows]
-    made, hit = trace.counts["plans_made"], trace.counts["plans_hit"]
+    made, hit = trace.counts["plans_made"], trace.hits
     if made + hit: lines.append(f"  plans: {made} made, {hit} found again ({hit / (made + hit):.1%} of {made + hit})")
     return lines
 

@@ -22,6 +22,7 @@ _SPEC = {
     "MEMORY": _flag(0, "bound of the CPU allocator, MiB; 0: none but the machine's"),
     "EXECUTOR": _flag("native", "what runs a plan: native code, or each row's NumPy oracle (a test tool)", ("native", "oracle")),
     "WINOGRAD": _flag(1, "0: 3×3 convolutions of float32 sum every product, which is slower and a few times more exact", range(2)),
+    "HOT": _flag(1, "0: what every recorded operation goes through stays Python (`forno/cpu/hot.py`)", range(2)),
     "CHECK": _flag(0, "1: verify every graph and plan against its rules before it runs", range(2)),
 }
 
@@ -39,6 +40,7 @@ class Flags:
     MEMORY: int
     EXECUTOR: str
     WINOGRAD: int
+    HOT: int
     CHECK: int
 
 

@@ -3,15 +3,20 @@ from __future__ import annotations
 
 import time
 
+from .hot import know
 
+
+@know
 class Trace:
-    """seconds and counts by name; `events` is filled only while someone listens."""
+    """seconds and counts by name, of running in fields of their own (`running`, `hits`: plans found again); `events` is filled only while someone listens."""
+    __slots__ = ("seconds", "counts", "running", "hits", "events", "started")
 
     def __init__(self): self.clear()
 
     def clear(self):
-        self.seconds = dict.fromkeys(("record", "plan", "compile", "run"), 0.0)
-        self.counts = dict.fromkeys(("plans_made", "plans_hit", "kernels_built", "launches"), 0)
+        self.seconds = dict.fromkeys(("record", "plan", "compile"), 0.0)
+        self.counts = dict.fromkeys(("plans_made", "kernels_built"), 0)
+        self.running, self.hits = 0.0, 0
         self.events = None
         self.started = time.perf_counter()
 

@@ -8,13 +8,14 @@ A kernel that meets a wrong index writes the error record; the walk stops after 
 from __future__ import annotations
 
 import array
-import ctypes
+import functools
 import itertools
 import struct
 import time
 from typing import NamedTuple
 
-from . import code, isa, memory, threads
+from ..core.hot import free, held, hot, know
+from . import code, hot as hot_functions, isa, memory, threads
 
 QUICK = 50e-6                                  # plans shorter than this keep the GIL: releasing it costs little, getting it back from a busy thread 5 ms
 
@@ -127,97 +128,125 @@ class Error(NamedTuple):
     step: int
 
 
-def _walker():
+@functools.cache
+def _walker() -> int:
     text = _TEXT
     for name, value in (("CLOCK", time.CLOCK_MONOTONIC), ("SERIAL", threads.AT["serial"]), ("ERROR", threads.AT["error"]), ("STEP", threads.STEP),
                         ("DISPATCH", threads.AT["dispatch"]), ("ATTRIBUTES", isa.attributes)):
         text = text.replace(name, str(value))
-    address = code.load(text, "walk", 1, ("clock_gettime",))
-    arguments = ctypes.c_int64, ctypes.c_void_p, ctypes.c_char_p
-    return ctypes.CFUNCTYPE(*arguments)(address), ctypes.PYFUNCTYPE(*arguments)(address)
+    return code.load(text, "walk", 1, ("clock_gettime",))
 
 
+@know
 class Table:
     """The native form of a plan.
 
     The value table that kernels see is what the caller passes (`nvals` words: addresses of inputs and outputs, numbers), then one word per entry of
     `arena_offsets`: the address of that byte of the run's arena. So operand positions nvals, nvals + 1, … are intermediates.
     """
-    _free = _held = None                       # the native function with the GIL released, and with it held; made at first use
+    __slots__ = ("steps", "nvals", "nbytes", "arena_bytes", "arena_offsets", "tail", "tail_base", "scratch", "shared", "words", "flat", "call", "call_address", "walker", "pool",
+                 "trials", "quickest", "quick")
 
     def __init__(self, steps, nvals: int, arena_bytes: int = 0, arena_offsets: tuple[int, ...] = ()):
-        self.steps, self.nvals, self.arena_bytes, self.arena_offsets = [Step(*s) for s in steps], nvals, arena_bytes, tuple(arena_offsets)
-        self._words = array.array("q", [w for s in self.steps for w in s.words])
-        at, flat = self._words.buffer_info()[0], []
+        self.steps, self.nvals, self.nbytes, self.arena_bytes, self.arena_offsets = [Step(*s) for s in steps], nvals, 8 * nvals, arena_bytes, tuple(arena_offsets)
+        self.words = array.array("q", [w for s in self.steps for w in s.words])
+        at, flat = self.words.buffer_info()[0], []
         for s in self.steps:
             flat += s.address, at, int(s.parallel), 0
             at += 8 * len(s.words)
-        self._steps = array.array("q", flat)
-        self._call = array.array("q", [0, self._steps.buffer_info()[0], 0, len(self.steps), 0, 0])
-        self._call_address = self._call.buffer_info()[0]
-        self._scratch = max((s.scratch for s in self.steps), default=0)
-        self._shared = max((s.shared for s in self.steps), default=0)
-        self._tail, self._tail_base = b"", -1
-        self._trials, self._quickest = 3, 1.0
-        if Table._free is None: Table._free, Table._held = _walker()
-        self._native, self._pool, self._nbytes = Table._free, None, 8 * nvals
+        self.flat = array.array("q", flat)
+        self.call = array.array("q", [0, self.flat.buffer_info()[0], 0, len(self.steps), 0, 0])
+        self.call_address, self.walker = self.call.buffer_info()[0], _walker()
+        self.scratch = max((s.scratch for s in self.steps), default=0)
+        self.shared = max((s.shared for s in self.steps), default=0)
+        self.tail, self.tail_base, self.pool = b"", -1, None
+        self.trials, self.quickest, self.quick = 3, 1.0, False         # quick: it keeps the GIL
 
     def __len__(self): return len(self.steps)
 
     @property
     def begun(self) -> int:
         """Native walks so far. Python delivers an interrupt only after a walk it met: who sees this number change knows that the results are there."""
-        return self._call[5]
+        return self.call[5]
 
     def error(self) -> Error | None:
         """The last walk's error record."""
-        e = Error(*self._pool.error())
+        e = Error(*self.pool.error())
         return e if e.code else None
 
     def frame(self, vals: bytes) -> Frame:
         """Values with their arena. A plan that stops for host steps makes one frame and runs its parts on it."""
         if not self.arena_offsets: return Frame(vals, None)
         arena = memory.empty(self.arena_bytes)
-        base = arena.address
-        if base != self._tail_base:            # mostly the block of last time
-            self._tail, self._tail_base = struct.pack(f"{len(self.arena_offsets)}q", *[base + o for o in self.arena_offsets]), base
-        return Frame(vals + self._tail, arena)
+        if arena.address != self.tail_base: self.move(arena.address)
+        return Frame(vals + self.tail, arena)
 
-    def run(self, vals: bytes) -> Error | None:
-        """All steps; `vals` are struct.pack'ed 8-byte words. None, or what went wrong first."""
-        if len(vals) != self._nbytes: raise RuntimeError(f"{len(vals)} bytes of values for a plan that takes {self.nvals} words")
-        if self.arena_offsets: vals, _arena = self.frame(vals)         # _arena lives until the end of this call
-        with threads.lock: return self._walk(vals)
+    def move(self, base: int):
+        """The arena lies elsewhere than last time."""
+        self.tail, self.tail_base = struct.pack(f"{len(self.arena_offsets)}q", *[base + o for o in self.arena_offsets]), base
+
+    def run(self, vals: bytes) -> Error | None: return run(self, vals)
 
     def run_part(self, frame: Frame, first: int, last: int) -> Error | None:
         """Steps first … last-1 on a frame."""
         with threads.lock:
-            self._call[2], self._call[3] = first, last
-            try: return self._walk(frame.vals)
-            finally: self._call[2], self._call[3] = 0, len(self.steps)
+            self.call[2], self.call[3] = first, last
+            try: failed = walk(self, frame.vals)
+            finally: self.call[2], self.call[3] = 0, len(self.steps)
+        return self.error() if failed else None
 
-    def _walk(self, vals: bytes) -> Error | None:
+    def enlist(self):
+        """Run on the pool there is now."""
         pool = threads.pool()
-        if pool is not self._pool:
-            pool.reserve(self._scratch, self._shared)
-            self._pool, self._call[0] = pool, pool.address
-        failed = self._try(vals) if self._trials else self._native(self._call_address, vals)
-        return Error(*pool.error()) if failed else None
+        pool.reserve(self.scratch, self.shared)
+        self.pool, self.call[0] = pool, pool.address
 
-    def _try(self, vals: bytes) -> int:
+    def timed_walk(self, vals: bytes) -> int:
         """The first runs, timed: a plan that is always quick will keep the GIL from then on."""
         start = time.perf_counter()
-        failed = self._free(self._call_address, vals)
-        self._quickest = min(self._quickest, time.perf_counter() - start)
-        self._trials -= 1
-        if not self._trials and self._quickest < QUICK: self._native = Table._held
+        failed = free(self.walker, self.call_address, vals)
+        self.quickest = min(self.quickest, time.perf_counter() - start)
+        self.trials -= 1
+        if not self.trials:
+            self.quick = self.quickest < QUICK
+            hot_functions.install()            # a program that repeats itself
         return failed
 
     def timed(self, vals: bytes) -> tuple[Error | None, list[float]]:
         """A run with the seconds of each step."""
         times = array.array("q", [0] * (len(self.steps) + 1))
         with threads.lock:
-            self._call[4] = times.buffer_info()[0]
+            self.call[4] = times.buffer_info()[0]
             try: error = self.run(vals)
-            finally: self._call[4] = 0
+            finally: self.call[4] = 0
         return error, [max(b - a, 0) * 1e-9 for a, b in itertools.pairwise(times)]
+
+    def refuse(self, vals: bytes): raise RuntimeError(f"{len(vals)} bytes of values for a plan that takes {self.nvals} words")
+
+
+@hot
+def run(table, vals):
+    """All steps; `vals` are struct.pack'ed 8-byte words. None, or what went wrong first."""
+    failed: int
+    if len(vals) != table.nbytes: table.refuse(vals)
+    arena = None                               # it lives until the end of this call
+    if table.arena_offsets:
+        arena = memory.empty(table.arena_bytes)
+        if arena.address != table.tail_base: table.move(arena.address)
+        vals = vals + table.tail
+    threads.lock.acquire()
+    try: failed = walk(table, vals)
+    except BaseException:
+        threads.lock.release()
+        raise
+    threads.lock.release()
+    return table.error() if failed != 0 else None
+
+
+@hot
+def walk(table, vals):
+    """All steps on complete values, with the lock held. 0, or the number of the step that failed plus 1."""
+    if table.pool is None or table.pool is not threads.ready[0]: table.enlist()
+    if table.trials: return table.timed_walk(vals)
+    if table.quick: return held(table.walker, table.call_address, vals)
+    return free(table.walker, table.call_address, vals)

@@ -21,6 +21,7 @@ import numpy as np
 
 from ..core.errors import OutOfMemoryError
 from ..core.flags import flags
+from ..core.hot import hot, know
 
 SMALL = 64 << 10                               # up to here: malloc; idle blocks bounded per class
 MAPPED = 1 << 20                               # from here: pages straight from the system, which takes them back at once
@@ -45,6 +46,7 @@ _madvise = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctyp
 _ADVICE = getattr(mmap, "MADV_HUGEPAGE", None)
 _FAILED = ctypes.c_void_p(-1).value
 
+new = object.__new__
 _idle: dict[int, list[int]] = defaultdict(list)      # size class -> addresses
 _bound = flags.MEMORY << 20
 _idle_bound = machine_bytes() // 4                  # when more than that is idle in big blocks, everything idle goes back to the system
@@ -52,6 +54,12 @@ _idle_big = [0]                                      # bytes in idle blocks abov
 _reserved = _peak = 0
 
 
+def nobody():
+    """In place of a reference to an array: whether this memory is seen must be asked of `exposed`."""
+    return
+
+
+@know
 class Buffer:
     """`nbytes` of memory at `address`, valid as long as this object lives. `owner` keeps foreign memory alive."""
     __slots__ = ("address", "nbytes", "owner", "kept", "_writable", "_readable", "__weakref__")
@@ -59,7 +67,7 @@ class Buffer:
     def __init__(self, address: int, nbytes: int, owner=None):
         self.address, self.nbytes, self.owner = address, nbytes, owner
         self.kept = None                             # by form, what kernels made of these values alone (core.kernels.Keeps); False: others may write at any time
-        self._writable = self._readable = None       # weak: the array of bytes that all arrays on this buffer have as base
+        self._writable = self._readable = None       # weak: the array of bytes that all arrays on this buffer have as base. Both None: nobody sees this memory
 
     @property
     def exposed(self) -> bool:
@@ -69,13 +77,10 @@ class Buffer:
     def __repr__(self): return f"<{self.nbytes} bytes at {self.address:#x}>"
 
 
+@know
 class Block(Buffer):
-    """A Buffer of this allocator. `size` is its class."""
+    """A Buffer of this allocator, which `empty` makes. `size` is its class."""
     __slots__ = ("size",)
-
-    def __init__(self, address: int, nbytes: int, size: int):
-        self.address, self.nbytes, self.size = address, nbytes, size
-        self.owner = self.kept = self._writable = self._readable = None
 
     # defaults, not globals: at interpreter exit the module's names may be gone before the last buffer
     def __del__(self, idle=_idle, small=SMALL, keep=_KEEP, big=_idle_big, bound=_idle_bound, ending=sys.is_finalizing):
@@ -100,13 +105,19 @@ def _class_of(nbytes: int) -> int:
     return size if size < MAPPED else size + mmap.PAGESIZE - 1 & -mmap.PAGESIZE
 
 
-def empty(nbytes: int) -> Buffer:
+@hot
+def empty(nbytes):
     """64-byte aligned memory with whatever was in it."""
     size = _class_of(nbytes)
-    try: address = _idle[size].pop()
-    except IndexError: return Block(_obtain(size, nbytes), nbytes, size)
-    if size > SMALL: _idle_big[0] -= size
-    return Block(address, nbytes, size)
+    free = _idle[size]
+    try: address = free.pop()
+    except IndexError: address = _obtain(size, nbytes)
+    else:
+        if size > SMALL: _idle_big[0] -= size
+    b = new(Block)
+    b.address, b.nbytes, b.size = address, nbytes, size
+    b.owner = b.kept = b._writable = b._readable = None
+    return b
 
 
 def wrap(address: int, nbytes: int, owner) -> Buffer:

@@ -383,8 +383,8 @@ def _rate(pauses: int) -> float:
 # ---- the process's pool
 lock = threading.RLock()                       # holder: may run plans. Reentrant, because finalizers and signal handlers run anywhere in Python
 _pool: Pool | None = None
+ready: list[Pool | None] = [None]              # the pool, when it has the number of threads wanted
 _wanted = 0                                    # set by the user; 0: the default
-_fits = False                                  # the pool has the number of threads wanted
 
 
 def get_num_threads() -> int:
@@ -395,28 +395,28 @@ def get_num_threads() -> int:
 
 def set_num_threads(n: int) -> None:
     """From the next plan on, parallel kernels run on `n` threads."""
-    global _wanted, _fits
+    global _wanted
     if type(n) is not int: raise RuntimeError(f"set_num_threads expects an int, but got {type(n).__name__}")
     if n < 1: raise RuntimeError("set_num_threads expects a positive integer")
-    with lock: _wanted, _fits = n, False
+    with lock: _wanted, ready[0] = n, None
 
 
 def pool() -> Pool:
     """The pool with the number of threads wanted now; call it with `lock` held."""
-    global _pool, _fits
-    if not _fits:
+    global _pool
+    if ready[0] is None:
         wanted = get_num_threads()
         if _pool is None or _pool.wanted != wanted:
             if _pool is not None: _pool.stop()
             _pool = Pool(wanted)
-        _fits = True
+        ready[0] = _pool
     return _pool
 
 
 def _forget() -> None:
     """In a forked child the workers are gone; the pool's memory is dropped and the next plan starts new ones."""
-    global _pool, _fits
-    _pool, _fits = None, False
+    global _pool
+    _pool = ready[0] = None
     lock.release()
 
 

@@ -23,7 +23,6 @@ from ..core.op import TABLE, Composite, Routine
 from ..core.shape import broadcast, broadcast_layout, contiguous, exactly, expand_strides, restride
 from .elementwise import TITLES, select
 
-BLOCKS = 64                                    # parts that nonzero counts apart; the kernel floor's number
 
 
 class Places(NamedTuple):
@@ -454,22 +453,28 @@ index_mean = _mean("index_reduce", index_select, "index_write")
 
 
 # ---------------------------------------------------------------- nonzero
+def blocks(shape) -> int:
+    """Parts that nonzero counts apart: more than threads, so that counts don't depend on them; small tensors are one part."""
+    return 64 if math.prod(shape) >= 1 << 15 else 1
+
+
 def _count_plan(attr, result, x):
-    return Native("nonzero_count", (x.dtype,), (math.prod(x.shape),), (Operand(x.dtype, "r"), Operand(dt.int64, "w")), math.prod(x.shape), "nonzero_count")
+    return Native("nonzero_count", (x.dtype,), (math.prod(x.shape), blocks(x.shape)), (Operand(x.dtype, "r"), Operand(dt.int64, "w")), math.prod(x.shape), "nonzero_count")
 
 
 def _count_oracle(attr, x):
     flat = np.ascontiguousarray(x).reshape(-1)
-    return np.array([np.count_nonzero(flat[flat.size * k // BLOCKS:flat.size * (k + 1) // BLOCKS]) for k in range(BLOCKS)], np.int64)
+    n = blocks(x.shape)
+    return np.array([np.count_nonzero(flat[flat.size * k // n:flat.size * (k + 1) // n]) for k in range(n)], np.int64)
 
 
 def _fill_plan(attr, result, x, counts):
     operands = (Operand(x.dtype, "r"), Operand(dt.int64, "r"), Operand(dt.int64, "w"))
-    return Native("nonzero_fill", (x.dtype, len(x.shape)), (math.prod(x.shape), *x.shape), operands, math.prod(x.shape), "nonzero_fill")
+    return Native("nonzero_fill", (x.dtype, len(x.shape)), (math.prod(x.shape), blocks(x.shape), *x.shape), operands, math.prod(x.shape), "nonzero_fill")
 
 
-nonzero_count = Routine("nonzero_count", lambda attr, x: (dt.int64, (BLOCKS,)), oracle=_count_oracle, plan=_count_plan)
-"""How many elements aren't zero, in each of BLOCKS equal parts: the caller adds them up and asks nonzero_fill for that many positions."""
+nonzero_count = Routine("nonzero_count", lambda attr, x: (dt.int64, (blocks(x.shape),)), oracle=_count_oracle, plan=_count_plan)
+"""How many elements aren't zero, in each of `blocks` equal parts: the caller adds them up and asks nonzero_fill for that many positions."""
 
 nonzero_fill = Routine("nonzero_fill", lambda attr, x, counts: (dt.int64, (attr, len(x.shape))),
                        oracle=lambda attr, x, counts: np.argwhere(x).astype(np.int64), plan=_fill_plan, layout=lambda attr, shape, *operands: exactly(shape, (1, attr)))

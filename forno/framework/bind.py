@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.dtype import INT, SCALAR_CATEGORY
+from ..core.hot import hot
 from ..core.op import Op
 from ..core.state import state
 from ..dnn.elementwise import TITLES
@@ -106,7 +107,6 @@ def unary(op: Op):
     def slow(a):
         if a.__class__ in OTHERS: return elsewhere(name, a)
         if not isinstance(a, Tensor): raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(a).__name__}")
-        if LOCAL.run.cur.next.source is not None and entered(a): return fast(a)
         return owned(record(op, (read(a),)))
 
     def fast(input):
@@ -114,31 +114,30 @@ def unary(op: Op):
         except AttributeError: return slow(input)
         run = LOCAL.run
         e = run.cur.next
-        if e.op is op:
-            nodes = run.nodes
-            if nodes[e.i] is x:
-                n = new(Node)
-                n.line = e; n.buf = n.past = None
-                nodes.append(n)
-                run.cur = e
-                t = new(Tensor)
-                t.node = n; t.alias = None
-                if e.strides is not None: permuted(t)
-                return t
+        if e.source is not None: e = let_in(run, e, x, None)
+        if e.op is op and run.nodes[e.i] is x:
+            n = new(Node)
+            n.line = e
+            n.buf = n.past = None
+            run.nodes.append(n)
+            run.cur = e
+            t = new(Tensor)
+            t.node, t.alias = n, None
+            if e.strides is not None: permuted(t)
+            return t
         return slow(input)
     fast.__name__ = fast.__qualname__ = name
-    return fast
+    return hot(fast)
 
 
-def entered(*operands) -> bool:
-    """Did one of these come into the window as it did last time?"""
-    run = LOCAL.run
-    if run.level is not None: return False
-    for t in operands:
-        if isinstance(t, Tensor):
-            n = read(t)
-            if run.cur.next.source is n.line and enter_again(run, n, run.cur.next): return True
-    return False
+@hot
+def let_in(run, e, x, y):
+    """The line that comes next when x and y have come into the window as they did last time, if they did."""
+    while e.source is not None and run.level is None:
+        if e.source is x.line and enter_again(run, x, e): e = run.cur.next
+        elif y is not None and e.source is y.line and enter_again(run, y, e): e = run.cur.next
+        else: return e
+    return e
 
 
 NUMBER_FIRST = frozenset(("remainder", "pow", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift", "xlogy", "xlog1py", "zeta")) | POLYNOMIALS
@@ -166,7 +165,6 @@ def binary(op: Op, reflected: bool = False, operator: bool = False):
 
     def slow(a, b):
         if a.__class__ in OTHERS or b.__class__ in OTHERS: return elsewhere(name, b, a) if reflected else elsewhere(name, a, b)
-        if LOCAL.run.cur.next.source is not None and not reflected and entered(a, b): return fast(a, b)
         x, y = (read(a) if isinstance(a, Tensor) else number(a)), (read(b) if isinstance(b, Tensor) else number(b))
         if y.__class__ is int and y >= 1 << 63 and x.__class__ is Node and x.line.dtype.category >= dt.FLOAT: y = float(y)
         if operator:
@@ -185,39 +183,30 @@ def binary(op: Op, reflected: bool = False, operator: bool = False):
     def fast(input, other):
         try: x = input.node or read(input)
         except AttributeError: return slow(input, other)
-        if other.__class__ in NUMBERS:
-            run = LOCAL.run
-            e = run.cur.next
-            if e.op is op and e.j is other.__class__ and run.nodes[e.i] is x:
-                n = new(Node)
-                n.line = e; n.buf = n.past = None
-                run.scalars.append(other)      # its value never enters the line; no interrupt can come between the appends
-                run.nodes.append(n)
-                run.cur = e
-                t = new(Tensor)
-                t.node = n; t.alias = None
-                if e.strides is not None: permuted(t)
-                return t
-            return slow(input, other)
-        try: y = other.node or read(other)
-        except AttributeError: return slow(input, other)
+        number = other.__class__ in NUMBERS
+        if number: y = None
+        else:
+            try: y = other.node or read(other)
+            except AttributeError: return slow(input, other)
         run = LOCAL.run
         e = run.cur.next
-        if e.op is op:
-            nodes = run.nodes
-            j = e.j
-            if j.__class__ is int and nodes[e.i] is x and nodes[j] is y:
-                n = new(Node)
-                n.line = e; n.buf = n.past = None
-                nodes.append(n)
-                run.cur = e
-                t = new(Tensor)
-                t.node = n; t.alias = None
-                if e.strides is not None: permuted(t)
-                return t
-        return slow(input, other)
+        if e.source is not None: e = let_in(run, e, x, y)
+        if e.op is not op: return slow(input, other)
+        if number: fits = e.j is other.__class__ and run.nodes[e.i] is x
+        else: fits = e.j.__class__ is int and run.nodes[e.i] is x and run.nodes[e.j] is y
+        if not fits: return slow(input, other)
+        n = new(Node)
+        n.line = e
+        n.buf = n.past = None
+        if number: run.scalars.append(other)   # its value never enters the line; no interrupt can come between the appends
+        run.nodes.append(n)
+        run.cur = e
+        t = new(Tensor)
+        t.node, t.alias = n, None
+        if e.strides is not None: permuted(t)
+        return t
     fast.__name__ = fast.__qualname__ = name
-    return fast if op.check is None else dividing(fast)
+    return hot(fast) if op.check is None else dividing(hot(fast))
 
 
 def dividing(f):

@@ -25,6 +25,10 @@ class Foreign(mem.Buffer):
     """A NumPy array's memory. It is exposed as long as anybody but this buffer holds the array or one it is a view of."""
     __slots__ = ()
 
+    def __init__(self, address: int, nbytes: int, owner):
+        super().__init__(address, nbytes, owner)
+        self._readable = mem.nobody
+
     @property
     def exposed(self) -> bool:
         a = self.owner

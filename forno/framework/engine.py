@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from sys import getrefcount
+from time import perf_counter
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from ..core.shape import View, compose, contiguous
 from ..core.state import state
 from ..core.trace import trace
 from ..cpu import memory
+from ..core.hot import hot, know
 from ..dnn.elementwise import operand_dtypes
 from ..dnn.gather import lookups, out_of_range
 from ..graph import spec
@@ -52,11 +54,13 @@ BASE = _base()                                 # what getrefcount says of a node
 BUFFER_BASE = _buffer_base()                   # and of a buffer that only its node holds
 
 
+@know
 class Prepared:
     """What a flush at one line, with one set of live nodes, has to do."""
     __slots__ = ("outs", "keep", "inputs", "execute", "plan", "graph")
 
 
+@hot
 def flush():
     """Run this thread's window and open the next one."""
     run = LOCAL.run
@@ -64,7 +68,9 @@ def flush():
     else: run.level.settle()
 
 
-def flush_run(run: Run):
+@hot
+def flush_run(run):
+    """Run a window: who is still wanted, the plan for that, one call, its buffers."""
     if run.saving is not None: run.saving.pack(run)
     nodes = run.nodes
     if not nodes:
@@ -73,46 +79,58 @@ def flush_run(run: Run):
     counts = tuple(map(getrefcount, nodes))    # who is still wanted: one C-level pass; an over-count only keeps more
     own = tuple([getrefcount(nodes[s].buf) == BUFFER_BASE for s in run.inputs.values()])
     key = (counts, own, tuple(run.freed))
-    plans = run.cur.plans
-    todo = plans.get(key)
-    if todo is None: todo = plans[key] = prepare(run, counts, own)
-    else: trace.counts["plans_hit"] += 1
+    todo = run.cur.plans.get(key, None)
+    if todo is None: todo = run.cur.plans[key] = prepare(run, counts, own)
+    else: trace.hits += 1
     run.stats.flushes += 1
     if flags.CHECK: spec.fits(todo.graph, [nodes[s].buf for s in todo.inputs])
     buffers = None
     try:
-        t = time.perf_counter()
+        t = perf_counter()
         buffers = todo.execute([nodes[s].buf for s in todo.inputs], run.scalars)
-        trace.seconds["run"] += time.perf_counter() - t
+        trace.running += perf_counter() - t
         close(run, todo, nodes, buffers)
     except BaseException as error:
-        if buffers is None: buffers = getattr(error, "buffers", None)
-        if buffers is None:
-            if not isinstance(error, Exception): raise         # an interrupt before anything ran: the window is as it was
-            failed(run, todo, error)
-        close(run, todo, nodes, buffers)       # the results are there: nothing may run twice on inputs that were written over
+        interrupted(run, todo, nodes, buffers, error)
         raise
 
 
+def interrupted(run: Run, todo: Prepared, nodes, buffers, error: BaseException):
+    """Close a window whose run ended with an error; only an interrupt before anything ran leaves it as it was."""
+    if buffers is None: buffers = getattr(error, "buffers", None)
+    if buffers is None:
+        if not isinstance(error, Exception): return
+        failed(run, todo, error)
+    close(run, todo, nodes, buffers)           # the results are there: nothing may run twice on inputs that were written over
+
+
+@hot
 def close(run, todo, nodes, buffers):
     """Give the nodes their values, leave the history that a later backward needs on those that live on, and open a fresh window."""
-    for s, b in zip(todo.outs, buffers): nodes[s].buf = b
-    scalars = run.scalars
+    k: int
+    outs = todo.outs
+    for i in range(len(outs)): nodes[outs[i]].buf = buffers[i]
+    scalars, freed = run.scalars, run.freed
     for s in todo.keep:
         n = nodes[s]
         if n.past is HOLE: n = nodes[s] = twin(n)
-        line, ins, k = n.line, [], n.line.scal
+        line, ins = n.line, []
+        k = line.scal
         for c in line.ins:
             if c.__class__ is int: ins.append(nodes[c])
-            elif c.__class__ is type: ins.append(scalars[k]); k += 1
+            elif c.__class__ is type:
+                ins.append(scalars[k])
+                k += 1
             else: ins.append(scalars[c[1]])
         past = n.past
         if past is None: past = n.past = History()
-        past.ins = ins
-        past.freed = any([s in f for f in run.freed])
-        past.run = run.id
+        past.ins, past.run, past.freed = ins, run.id, False
+        for f in freed:
+            if s in f: past.freed = True
     run.open(run.grad, run.inference)
-    if lines_alive[0] > MAX_LINES: drop_trie(); run.open(run.grad, run.inference)
+    if lines_alive[0] > MAX_LINES:
+        drop_trie()
+        run.open(run.grad, run.inference)
 
 
 def twin(n: Node) -> Node:

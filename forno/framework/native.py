@@ -8,6 +8,7 @@ import ctypes
 import math
 import struct
 import time
+from struct import error as StructError
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from ..core.flags import flags
 from ..core.graph import Graph, Scalar
 from ..core.kernels import Host, Native, Nest
 from ..core.plan import Place, Plan
-from ..core.shape import as_numpy_strided, contiguous, whole
+from ..core.shape import View, as_numpy_strided, contiguous, whole
 from ..core.trace import trace
 from ..cpu import launch, memory
+from ..core.hot import hot, know
 from ..graph.line import Slice
 from ..kernel.abi import CHECK_ERROR
 from ..kernel.build import accepts, build, compile_all
@@ -113,11 +115,76 @@ def elements(buffer, dtype) -> np.ndarray:
     return np.frombuffer((ctypes.c_char * buffer.nbytes).from_address(buffer.address), dtype.code, buffer.nbytes // dtype.size)
 
 
-NOTHING = (), ()
+NOTHING = [], []
 
 
+@hot
+def carry_out(runner, buffers, scalars):
+    """Call a plan: buffers of the inputs and the run's numbers in, buffers of the outputs out."""
+    k: int
+    j: int
+    result = [None] * runner.outs
+    words = [b.address for b in buffers]
+    address = [0] * runner.outs
+    for j, n in runner.made:
+        b = result[j] = memory.empty(n)
+        address[j] = b.address
+    for j, k in runner.taken:
+        b = result[j] = buffers[k]
+        address[j] = b.address
+        if b.kept: b.kept = None
+    if runner.table is not None:
+        words = words + address + [scalars[k] for k in runner.numbers]
+        if runner.complex: words = halved(words)
+        kept, fresh = runner.lend(buffers) if runner.keeps else NOTHING
+        words = words + kept
+        try: vals = runner.pack(*words)
+        except StructError: vals = runner.pack(*wrapped(words))
+        if runner.stops: runner.stop_and_go(vals, buffers, result)
+        elif flags.SHOW: runner.show(vals, buffers, result)
+        else:
+            begun = runner.table.call[5]
+            try: error = launch.run(runner.table, vals)
+            except KeyboardInterrupt as interrupt:
+                runner.interrupted(begun, interrupt, buffers, result)
+                raise
+            if error is not None: runner.refuse(error, buffers, result)
+        for known, form, made in fresh: known[form] = made
+    if runner.seen or runner.alias: return shown(runner, buffers, result)
+    return result
+
+
+@hot
+def shown(runner, buffers, result):
+    """Outputs that see the memory of an input or of another output."""
+    i: int
+    j: int
+    for j, view in runner.seen: result[j] = Slice(result[j], view, runner.lines[j].dtype.size)
+    for j, given, i, view, dense in runner.alias:
+        b = buffers[i] if given else result[i]
+        if b.__class__ is Slice:
+            if given: view = further(view, b.view)
+            b = b.buffer
+        if j in runner.copies and b.exposed: result[j] = private(b, view, runner.lines[j])
+        elif dense and view.offset == 0 and b.nbytes == runner.nbytes[j]: result[j] = b
+        else: result[j] = Slice(b, view, runner.lines[j].dtype.size)
+    return result
+
+
+def further(view: View, base: View) -> View:
+    """A plan knows an input from its first element on."""
+    return view._replace(offset=view.offset + base.offset)
+
+
+def halved(words) -> list: return [y for x in words for y in ((x.real, x.imag) if x.__class__ is complex else (x,))]
+def wrapped(words) -> list: return list(map(word, words))
+
+
+@know
 class Runner:
     """Calls a plan: buffers of the inputs and the run's numbers in, buffers of the outputs out."""
+
+    __slots__ = ("plan", "lines", "nins", "numbers", "complex", "pack", "launches", "parts", "stops", "table", "made", "seen", "taken", "alias", "copies", "outs", "nbytes", "keeps")
 
     def __init__(self, graph: Graph, plan: Plan, lines):
         self.plan, self.lines = plan, lines
@@ -174,41 +241,20 @@ class Runner:
         line = self.lines[j]
         return tuple(out.view) == (line.shape, line.strides or contiguous(line.shape), 0)
 
-    def __call__(self, buffers, scalars):
-        result = [None] * self.outs
-        words = [b.address for b in buffers]
-        address = [0] * self.outs
-        for j, n in self.made:
-            b = result[j] = memory.empty(n)
-            address[j] = b.address
-        for j, i in self.taken:
-            b = result[j] = buffers[i]
-            address[j] = b.address
-            if b.kept: b.kept = None
-        if self.table is not None:
-            numbers = [scalars[k] for k in self.numbers]
-            if self.complex: numbers = [y for x in numbers for y in ((x.real, x.imag) if x.__class__ is complex else (x,))]
-            kept, new = self.lend(buffers) if self.keeps else NOTHING
-            try: vals = self.pack(*words, *address, *numbers, *kept)
-            except struct.error: vals = self.pack(*words, *address, *map(word, numbers), *kept)
-            trace.counts["launches"] += 1
-            if flags.SHOW and not self.stops:
-                error, seconds = self.table.timed(vals)
-                ladder.ran(self.plan, seconds)
-                if error is not None: self.refuse(error, buffers, result)
-            elif self.stops: self.stop_and_go(vals, buffers, result)
-            else:
-                begun = self.table.begun
-                try: error = self.table.run(vals)
-                except KeyboardInterrupt as interrupt:
-                    if self.table.begun == begun: raise        # nothing ran: the window is as it was
-                    error = self.table.error()
-                    if error is not None: self.refuse(error, buffers, result)
-                    interrupt.buffers = self.shown(buffers, result)
-                    raise
-                if error is not None: self.refuse(error, buffers, result)
-            for known, form, made in new: known[form] = made
-        return self.shown(buffers, result)
+    def __call__(self, buffers, scalars): return carry_out(self, buffers, scalars)
+
+    def show(self, vals, buffers, result):
+        """A call with its steps' times printed."""
+        error, seconds = self.table.timed(vals)
+        ladder.ran(self.plan, seconds)
+        if error is not None: self.refuse(error, buffers, result)
+
+    def interrupted(self, begun: int, interrupt: KeyboardInterrupt, buffers, result):
+        """An interrupt that came with a call finds the results there, or nothing done."""
+        if self.table.begun == begun: return   # nothing ran: the window is as it was
+        error = self.table.error()
+        if error is not None: self.refuse(error, buffers, result)
+        interrupt.buffers = shown(self, buffers, result)
 
     def lend(self, buffers):
         """(addresses of what kernels kept of inputs, 0: nothing; what they fill in this run). Nothing is kept of values seen for the first time: in training
@@ -227,18 +273,6 @@ class Runner:
             else: addresses.append(made.address)
         return addresses, new
 
-    def shown(self, buffers, result):
-        """Outputs that see the memory of an input or of another output."""
-        for j, view in self.seen: result[j] = Slice(result[j], view, self.lines[j].dtype.size)
-        for j, given, i, view, dense in self.alias:
-            b = buffers[i] if given else result[i]
-            if b.__class__ is Slice:
-                if given: view = view._replace(offset=view.offset + b.view.offset)     # the plan knows an input from its first element on
-                b = b.buffer
-            if j in self.copies and b.exposed: result[j] = private(b, view, self.lines[j])
-            else: result[j] = b if dense and view.offset == 0 and b.nbytes == self.nbytes[j] else Slice(b, view, self.lines[j].dtype.size)
-        return result
-
     def stop_and_go(self, vals, buffers, result):
         """Native parts and host steps in turn. An interrupt waits for the end: inputs may have been written over by then."""
         frame, held = self.table.frame(vals), None
@@ -249,7 +283,7 @@ class Runner:
                 held = interrupt
                 if part[0] == "host" or self.table.begun == begun: self.part(part, frame, buffers, result)
         if held is not None:
-            held.buffers = self.shown(buffers, result)
+            held.buffers = shown(self, buffers, result)
             raise held
 
     def part(self, part, frame, buffers, result):
@@ -276,10 +310,10 @@ class Runner:
             if max(mine, default=-1) < at: made[j] = buffers[i]
         for j, _ in self.made:
             if max(wrote.get(("out", j), []), default=-1) < at: made[j] = result[j]
-        shown = self.shown(buffers, list(result))
+        seen = shown(self, buffers, list(result))
         whole = {j for j, given, i, *_ in self.alias if (i not in spoiled if given else i in made)} | set(made)
         row = step.kernel.op if isinstance(step.kernel, Host) else None
-        raise StepError(cause, {j: shown[j] for j in whole}, spoiled, row) from (cause if isinstance(cause, Exception) else None)
+        raise StepError(cause, {j: seen[j] for j in whole}, spoiled, row) from (cause if isinstance(cause, Exception) else None)
 
 
 def numbers_of(graph: Graph) -> dict:

@@ -11,11 +11,12 @@ it is part of the place.
 from __future__ import annotations
 
 import functools
-import math
-from operator import itemgetter
+import itertools
+from math import copysign
 
 from ..core import errors
 from ..core.dtype import dtype
+from ..core.hot import hot, know
 from ..graph.line import BACKWARD, INPUT, LOCAL, ODD, Leaf, Line, Node, Run, Slice, new
 from .data import look
 from .layouts import OTHERS
@@ -28,13 +29,14 @@ TRIES = 4                                      # a place where the arguments kee
 MISS = object()
 
 ENTERS, UNREAD, SAME = -1, -2, -3              # where a tensor stands: a slot; it enters here; only its shape counts; SAME - j: it is tensor j again
-NEW, ARGUMENT, PART, OWN, PLAINLY, MANY = range(6)       # how a result is made
+NEW, ARGUMENT, PART, OWN, PLAINLY, MANY = "new", "argument", "part", "own", "plainly", "many"       # how a result is made
 
 
+@know
 class Phrase:
-    """`types`, `pick`, `plain`: what the arguments must be. `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
+    """`types`, `plain`: what the arguments must be. `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
     that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `checks`: (position, key, check of known values). `rare`: see `differs`. `result`: a recipe, see `made`."""
-    __slots__ = ("names", "nested", "types", "pick", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "tries")
+    __slots__ = ("names", "nested", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "tries")
 
 
 def remembered(f):
@@ -50,7 +52,7 @@ def remembered(f):
             r = again(p, args, kw, run)
             if r is not MISS: return r
         return first(f, args, kw, run)
-    return call
+    return hot(call)
 
 
 def flattened(args) -> list:
@@ -67,17 +69,23 @@ def flattened(args) -> list:
 
 
 # ---------------------------------------------------------------- saying it again
-def again(p: Phrase, args, kw, run: Run):
+@hot
+def again(p, args, kw, run):
     """The result of a call that is p's; MISS where something is different."""
+    k: int
+    where: int
+    j: int
     if kw:
         if tuple(kw) != p.names: return MISS
-        args = (*args, *kw.values())
+        args = args + tuple(kw.values())
     elif p.names: return MISS
-    if tuple(map(type, args)) != p.types: return MISS
+    if different(args, p.types): return MISS
     if p.nested is not None:
         args = flattened(args)
-        if tuple(map(type, args)) != p.nested: return MISS
-    if p.pick is not None and p.pick(args) != p.plain: return MISS
+        if different(args, p.nested): return MISS
+    for k, value in p.plain:
+        a = args[k]
+        if a is not value and a != value: return MISS
     before, nodes, found = run.cur, run.nodes, []
     for k, where, line, leaf, shape in p.tensors:
         t = args[k]
@@ -88,9 +96,7 @@ def again(p: Phrase, args, kw, run: Run):
         if where >= 0:
             if nodes[where] is not n: return MISS
         elif where == ENTERS:
-            buf = n.buf
-            if n.line is not line or buf.__class__ in ODD and (buf.__class__ is not Slice or buf.shape != shape) or id(n) in run.inputs or buf.exposed: return MISS
-            if leaf is not None and (n.past.__class__ is Leaf) is not leaf or shape is not None and buf.__class__ is not Slice: return MISS
+            if n.line is not line or not fits(n, leaf, shape) or id(n) in run.inputs: return MISS
         elif where == UNREAD:
             if n.line is not line: return MISS
         elif found[SAME - where] is not n: return MISS
@@ -115,9 +121,7 @@ def again(p: Phrase, args, kw, run: Run):
         if p.numbers: run.scalars.extend(p.numbers)
         run.cur = p.end
     except BaseException:                      # an interrupt: all of the call's lines or none
-        run.cur = before
-        for n in nodes[before.nslots:]: run.inputs.pop(id(n), None)
-        del nodes[before.nslots:], run.scalars[before.nscal:]
+        undo(run, before)
         raise
     if p.simple is not None:
         t = new(Tensor)
@@ -126,43 +130,96 @@ def again(p: Phrase, args, kw, run: Run):
     return made(p.result, nodes, args, {})
 
 
-def differs(p: Phrase, args, found) -> bool:
+@hot
+def different(values, types):
+    """Are the values' types not these?"""
+    if len(values) != len(types): return True
+    for i in range(len(types)):
+        if values[i].__class__ is not types[i]: return True
+    return False
+
+
+@hot
+def fits(n, leaf, shape):
+    """Can a node from outside the window enter it as one did before: the same kind of leaf, the same kind of memory?"""
+    buf = n.buf
+    if buf.__class__ in ODD:
+        if buf.__class__ is not Slice or buf.shape != shape or buf.exposed: return False
+    elif shape is not None or (buf._writable is not None or buf._readable is not None) and buf.exposed: return False
+    return leaf is None or (n.past.__class__ is Leaf) is leaf
+
+
+def undo(run: Run, before: Line):
+    """Take back what was appended since a line."""
+    run.cur = before
+    for n in run.nodes[before.nslots:]: run.inputs.pop(id(n), None)
+    del run.nodes[before.nslots:], run.scalars[before.nscal:]
+
+
+@hot
+def differs(p, args, found):
     """What only some phrases must look at: signs of zeros, and tensors that must not be one."""
-    zeros, entering = p.rare
-    return any([math.copysign(1.0, args[k]) < 0 for k in zeros]) or len({id(found[j]) for j in entering}) != len(entering)
+    i: int
+    j: int
+    k: int
+    zeros, pairs = p.rare
+    for k in zeros:
+        if copysign(1.0, args[k]) < 0: return True
+    for i, j in pairs:
+        if found[i] is found[j]: return True
+    return False
 
 
+@hot
 def made(recipe, nodes, args, stores):
     """A result by its recipe. `stores`: memory that several results see."""
+    k: int
+    slot: int
     kind = recipe[0]
-    if kind == NEW:
+    if kind is NEW:
         t = new(Tensor)
         t.node, t.alias, t.ver = nodes[recipe[1]], None, recipe[2]
         return t
-    if kind == ARGUMENT: return args[recipe[1]]
-    if kind == PART:
+    if kind is ARGUMENT: return args[recipe[1]]
+    if kind is PART:
         _, k, view, slot = recipe
         base = args[k]
-        a = base.alias or share(base)
+        a = base.alias
+        if a is None: a = share(base)
         t, b, store = new(Tensor), new(Alias), a.store
-        b.store, b.view, b.cache, b.seen, b.leaf, b.frozen, b.own, b.base = store, view, nodes[slot], store.node, None, False, False, base if a.base is None else a.base
+        b.store, b.view, b.cache, b.seen, b.leaf, b.frozen, b.own = store, view, nodes[slot], store.node, None, False, False
+        b.base = base if a.base is None else a.base
         t.node, t.alias = None, b
         return t
-    if kind == OWN:
-        _, content, view, slot, own, count, base = recipe
-        if content not in stores:
-            store, whole = Storage(nodes[content], [count]), new(Tensor)
-            whole.node, whole.alias = None, Alias(store, None, None, None)
-            stores[content] = whole
-        whole = stores[content]
-        store, t = whole.alias.store, new(Tensor)
-        t.node, t.alias = None, Alias(store, view, nodes[slot], store.node) if slot is not None else Alias(store, None, None, None)
-        t.alias.own = own
-        if base: t.alias.base = whole
-        return t
-    if kind == PLAINLY: return recipe[1]
+    if kind is OWN: return own(recipe, nodes, stores)
+    if kind is PLAINLY: return recipe[1]
     results = [made(r, nodes, args, stores) for r in recipe[2]]
-    return recipe[1]._make(results) if hasattr(recipe[1], "_make") else recipe[1](results)
+    return recipe[1](results)
+
+
+@hot
+def own(recipe, nodes, stores):
+    """A result that sees memory of this call's."""
+    _, content, view, slot, own, count, base = recipe
+    whole = stores.get(content, None)
+    if whole is None: whole = stores[content] = anew(nodes[content], count)
+    store, t, a = whole.alias.store, new(Tensor), new(Alias)
+    a.store, a.view, a.leaf, a.frozen, a.own = store, view, None, False, own
+    a.base = whole if base else None
+    if slot is None: a.cache = a.seen = None
+    else: a.cache, a.seen = nodes[slot], store.node
+    t.node, t.alias = None, a
+    return t
+
+
+@hot
+def anew(n, count):
+    """A tensor that sees all of a fresh storage."""
+    s, a, t = new(Storage), new(Alias), new(Tensor)
+    s.node, s.clock, s.shape, s.peers, s.exposed, s.leaf = n, [count], n.line.shape, None, None, False
+    a.store, a.view, a.cache, a.seen, a.leaf, a.frozen, a.own, a.base = s, None, None, None, None, False, False, None
+    t.node, t.alias = None, a
+    return t
 
 
 # ---------------------------------------------------------------- keeping what was said
@@ -220,10 +277,9 @@ def described(args, kw, flat, tensors, operands, run: Run, place: Line, result, 
     p.nested = tuple(map(type, flat)) if not SEQUENCES.isdisjoint(p.types) else None
     plain = [k for k, a in enumerate(flat) if not isinstance(a, Tensor)]
     if any([flat[k].__class__ not in PLAIN for k in plain]): return None
-    p.pick = itemgetter(*plain) if plain else None
-    p.plain = p.pick(flat) if plain else None
+    p.plain = tuple([(k, flat[k]) for k in plain if flat[k] is not None])          # None is its type
     zeros = [k for k in plain if flat[k].__class__ is float and flat[k] == 0]
-    if any([math.copysign(1.0, flat[k]) < 0 for k in zeros]): return None
+    if any([copysign(1.0, flat[k]) < 0 for k in zeros]): return None
     p.tensors = tuple([standing(run, k, n, j, index, start) for j, ((k, _), n) in enumerate(zip(tensors, operands))])
     entering = [j for j, (_, where, *_) in enumerate(p.tensors) if where == ENTERS]
     p.lines, p.numbers, p.end = tuple(entries), run.scalars[place.nscal:], run.cur
@@ -231,7 +287,7 @@ def described(args, kw, flat, tensors, operands, run: Run, place: Line, result, 
     p.result = recipe(result, flat, run, start, parts)
     if p.result is None or p.result[0] == PLAINLY: return None
     p.checks = tuple([(k, key, check) for t, key, check in checks for k, a in tensors if a is t])
-    p.parts, p.rare = tuple(parts.items()), (zeros, entering) if zeros or len(entering) > 1 else None
+    p.parts, p.rare = tuple(parts.items()), (zeros, list(itertools.combinations(entering, 2))) if zeros or len(entering) > 1 else None
     p.simple = p.result[1] if p.result[0] == NEW and not p.result[2] else None
     return p
 
@@ -269,7 +325,7 @@ def recipe(r, flat, run: Run, start: int, parts: dict):
         return None if content is None or slot is None and a.view is not None else (OWN, content, a.view, slot, a.own, s.version, a.base is not None)
     if isinstance(r, (tuple, list)):
         results = tuple([recipe(x, flat, run, start, parts) for x in r])
-        return None if None in results or not results else (MANY, type(r), results)
+        return None if None in results or not results else (MANY, getattr(type(r), "_make", type(r)), results)
     return (PLAINLY, r) if r.__class__ in PLAIN else None
 
 

@@ -137,6 +137,7 @@ class Shared(mem.Buffer):
         self.fd = anonymous(max(nbytes, 1)) if fd is None else fd
         pages = mmap.mmap(self.fd, max(nbytes, 1))
         super().__init__(ctypes.addressof(ctypes.c_char.from_buffer(pages)), nbytes, pages)
+        self._readable = mem.nobody
 
     def __del__(self, close=os.close):
         with contextlib.suppress(OSError, AttributeError): close(self.fd)

@@ -13,6 +13,8 @@ from sys import getrefcount
 
 from ..core.shape import View, as_numpy_strided, compose, contiguous, dense_layout, exactly, whole
 from ..cpu import memory as memory_floor
+from ..core.hot import hot, know
+from ..cpu.memory import Block
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, META, History, Leaf, Node, Poison, Slice, given, record, varying
 from .engine import flush
@@ -22,6 +24,7 @@ new = object.__new__
 FULL = mv.full
 
 
+@know
 class Storage:
     """Identity of memory that several tensors see. `node` carries value and history; its value is row-major with `shape`.
 
@@ -36,18 +39,32 @@ class Storage:
     def version(self): return self.clock[0]
 
 
+@know
 class Peers:
     """Storages of one memory that are still there (a WeakSet, of which most live for a moment)."""
     __slots__ = ("refs",)
 
     def __init__(self, s: Storage): self.refs = [weakref.ref(s)]
-    def __iter__(self): return iter([s for r in self.refs if (s := r()) is not None])
-    def __len__(self): return len([r for r in self.refs if r() is not None])
+    def __iter__(self): return iter(living(self))
+    def __len__(self): return len(living(self))
     def __contains__(self, s): return any([r() is s for r in self.refs])
 
-    def add(self, s: Storage):
-        if len(self.refs) > 1: self.refs = [r for r in self.refs if r() is not None]
-        self.refs.append(weakref.ref(s))
+
+@hot
+def living(peers):
+    """The storages that are still there."""
+    out = []
+    for r in peers.refs:
+        s = r()
+        if s is not None: out.append(s)
+    return out
+
+
+@hot
+def join(peers, s):
+    """One more storage of the same memory."""
+    if len(peers.refs) > 1: peers.refs = [r for r in peers.refs if r() is not None]
+    peers.refs.append(weakref.ref(s))
 
 
 class Lens:
@@ -87,6 +104,7 @@ def bits(n: Node, dtype) -> Node:
 def root(s: Storage | Lens) -> Storage: return s.base if s.__class__ is Lens else s
 
 
+@know
 class Alias:
     """How a tensor sees a Storage. `view` None: all of it. (`seen`, `cache`): content node last read, and the node read from it."""
     __slots__ = ("store", "view", "cache", "seen", "leaf", "frozen", "own", "base")
@@ -99,6 +117,7 @@ class Alias:
         self.frozen = frozen                   # made under no_grad from a tensor with history: must not be written in grad mode
 
 
+@know
 class Tensor:
     __slots__ = ("node", "alias", "ver", "kept", "__dict__", "__weakref__")
 
@@ -153,14 +172,19 @@ def in_memory_order(n: Node, view: View) -> Node:
     return record(mv.view, (n,), View(tuple([shape[d] for d in order]), tuple([mine[d] for d in order]), 0))
 
 
-def read(t: Tensor) -> Node:
+@hot
+def read(t):
     """The node of a tensor's present value."""
     n = t.node
     if n is not None: return n
     a = t.alias
+    n = a.store.node
+    if a.seen is n and (a.view is None or not outside(n) or passes_leaf(a, n)): return a.cache     # a part of memory that something else writes is read anew
+    return read_anew(a, n)
+
+
+def read_anew(a: Alias, n: Node) -> Node:
     s = a.store
-    n = s.node
-    if a.seen is n and (a.view is None or n.buf is None or not n.buf.exposed or passes_leaf(a, n)): return a.cache     # a part of memory that something else writes is read anew
     if a.view is None:
         if a.leaf is None: return n            # nothing to remember: whoever holds a content that was replaced keeps its memory from being written in place
     else:
@@ -192,7 +216,12 @@ def leaf_on(n: Node, leaf: Leaf) -> Node:
     return bare(n, True, leaf) if outside(n) else leaf_node(n, leaf)
 
 
-def outside(n: Node) -> bool: return n.buf is not None and n.buf.exposed
+@hot
+def outside(n):
+    """Can something outside see this value's memory?"""
+    b = n.buf
+    if b is None or b.__class__ is Block and b._writable is None and b._readable is None: return False
+    return b.exposed
 
 
 def bare(n: Node, grad: bool = False, leaf: Leaf | None = None) -> Node:
@@ -324,13 +353,15 @@ def recast(t: Tensor, dtype, mem: View, rel: View) -> Tensor:
     return r
 
 
-def detached(t: Tensor) -> Tensor:
+@hot
+def detached(t):
     """The same memory with a history of its own (detach, .data)."""
     read(t)
-    a = share(t)
-    r = new(Tensor)
-    r.node = None
-    r.alias = Alias(peer(a.store), a.view, None, None)
+    a = t.alias
+    if a is None: a = share(t)
+    r, b = new(Tensor), new(Alias)
+    b.store, b.view, b.cache, b.seen, b.leaf, b.frozen, b.own, b.base = peer(a.store), a.view, None, None, None, False, False, None
+    r.node, r.alias = None, b
     return r
 
 
@@ -341,13 +372,16 @@ def data_of(t: Tensor) -> Tensor:
     return r
 
 
-def peer(s: Storage | Lens) -> Storage | Lens:
+@hot
+def peer(s):
     """Another storage of the same memory, without history."""
     if s.__class__ is Lens: return Lens(peer(s.base), s.dtype)
     if s.peers is None: s.peers = Peers(s)
-    p = Storage(bare(s.node) if s.node.line.grad and outside(s.node) else cut(s.node), s.clock)
-    p.shape, p.peers, p.exposed = s.shape, s.peers, s.exposed
-    s.peers.add(p)
+    n = s.node
+    if n.line.grad: n = bare(n) if outside(n) else cut(n)
+    p = new(Storage)
+    p.node, p.clock, p.shape, p.peers, p.exposed, p.leaf = n, s.clock, s.shape, s.peers, s.exposed, False
+    join(s.peers, p)
     return p
 
 
@@ -362,10 +396,15 @@ def straight(old: Node, v: Node) -> Node:
 
 def write(t: Tensor, v: Node, tracked: bool | None = None):
     """t's memory takes value v (t's shape and dtype): all of it, or through the view. tracked=False: autograd must not see it."""
+    write_node(t, v, tracked)
+
+
+@hot
+def write_node(t, v, tracked):
     old = read(t) if t.alias is None else root(t.alias.store).node
     if v.line.meta is not old.line.meta: v = taken_along(v, old)
     record_write(t, v, tracked)
-    if old.buf is not None and old.buf.exposed: land(old, t)
+    if outside(old): land(old, t)
 
 
 def taken_along(v: Node, old: Node) -> Node:
@@ -394,12 +433,13 @@ def land(old: Node, t: Tensor):
     for n in mine: n.buf = target
 
 
-def settle_alone(t: Tensor):
+@hot
+def settle_alone(t):
     """A tensor that is the last to see all of its storage owns its node again."""
     a = t.alias
+    if a.view is not None or a.leaf is not None or a.frozen or getrefcount(a.store) != ALONE: return
     s = a.store
-    if a.view is None and a.leaf is None and not a.frozen and getrefcount(s) == ALONE and (s.peers is None or len(s.peers) == 1) and s.node.line.shape == s.shape:
-        t.node, t.alias, t.ver = s.node, None, s.version
+    if (s.peers is None or len(living(s.peers)) == 1) and s.node.line.shape == s.shape: t.node, t.alias, t.ver = s.node, None, s.version
 
 
 def _alone():
@@ -407,14 +447,14 @@ def _alone():
     t = Tensor()
     t.alias = Alias(object(), None, None, None)
     a = t.alias
-    s = a.store
-    return getrefcount(s)
+    return getrefcount(a.store)
 
 
 ALONE = _alone()
 
 
-def record_write(t: Tensor, v: Node, tracked: bool | None):
+@hot
+def record_write(t, v, tracked):
     if t.alias is not None: settle_alone(t)
     n = read(t)
     if v.line.memory is not None: v = record(mv.copy, (v,), "dense")     # the order of axes in memory stays t's
@@ -443,9 +483,9 @@ def record_write(t: Tensor, v: Node, tracked: bool | None):
     s.node = w
     s.clock[0] += 1
     if s.peers is not None:
-        for p in list(s.peers):
+        for p in living(s.peers):
             if p is s: continue
-            d = cut(w)
+            d = cut(w) if w.line.grad else w
             p.node = straight(p.node, d) if p.node.line.grad else d
 
 
@@ -464,10 +504,17 @@ def whole_write(t: Tensor, v: Node) -> Node:
     return record(mv.overwrite, (n, v)) if LOCAL.run.grad and n.line.grad else v
 
 
-def check_write(t: Tensor, overlap: bool = True):
+def check_write(t: Tensor, overlap: bool = True): writable(t, overlap)
+
+
+def overlaps(view: View) -> bool: return any(s == 0 and n > 1 for s, n in zip(view.strides, view.shape))
+
+
+@hot
+def writable(t, overlap):
     """PyTorch's refusals of in-place operations."""
     a = t.alias
-    if overlap and a is not None and a.view is not None and any(s == 0 and n > 1 for s, n in zip(a.view.strides, a.view.shape)):
+    if overlap and a is not None and a.view is not None and overlaps(a.view):
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
                            "Please clone() the tensor before performing the operation.")
     run = LOCAL.run

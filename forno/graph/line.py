@@ -18,6 +18,7 @@ import threading
 from ..core.dtype import FLOAT
 from ..core.errors import OutOfMemoryError
 from ..core.flags import flags
+from ..core.hot import hot, know, method
 from ..core.op import Op, dtype_of, keeps
 from ..core.state import state
 from ..core.shape import View, broadcast_layout, dense_layout, exactly
@@ -25,6 +26,7 @@ from ..core.shape import View, broadcast_layout, dense_layout, exactly
 new = object.__new__
 
 
+@know
 class Line:
     """`ins` codes operands: a slot (int), a fresh number (its type) or an earlier number of this run ((type, position))."""
     __slots__ = ("op", "key", "ins", "i", "j", "attr", "dtype", "shape", "strides", "grad", "slot", "nslots", "nscal", "scal", "prev", "next", "alts",
@@ -43,6 +45,7 @@ class Line:
         return out[::-1]
 
 
+@know
 class Node:
     """`past`: None; a Leaf (gradient is collected here); or a History (set when a window closes and a backward may still come).
 
@@ -53,6 +56,7 @@ class Node:
     def __repr__(self): return f"<node {self.line} {'pending' if self.buf is None else 'done'}>"
 
 
+@know
 class Slice:
     """A node's value inside memory that it doesn't own alone: `view`, in elements of `size` bytes, of a buffer. Kernels are given its address and
     `shape`, the view without its offset, so that programs which differ only in where a slice starts are one program."""
@@ -69,6 +73,7 @@ class Slice:
     def address(self): return self.buffer.address + self.start
 
 
+@know
 class Leaf:
     """Where gradients of a leaf arrive: PyTorch's AccumulateGrad. Survives in-place updates of the leaf."""
     __slots__ = ("grad", "hooks", "after", "owner", "__weakref__")
@@ -76,6 +81,7 @@ class Leaf:
     def __init__(self): self.grad = self.hooks = self.after = self.owner = None      # owner: a weak reference to the tensor, for people who look at graphs
 
 
+@know
 class History:
     """What a later backward needs of a node whose window is closed: operands, numbers, and whether its saved values were freed.
 
@@ -113,6 +119,7 @@ INFERENCE = 4                                  # … and that its node was made 
 NO_DATA = 8                                    # … and that it is on device "meta"
 
 
+@know
 class Run:
     __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "held", "id", "unmemo", "grad", "inference", "autocast", "hold", "stats", "eager", "level", "saving", "checks")
 
@@ -123,7 +130,9 @@ class Run:
         self.autocast = None                   # the narrow type that some functions cast their arguments to (framework.autocast); lasts from window to window
         self.open(True, False)
 
-    def open(self, grad: bool, inference: bool):
+    @method
+    @hot
+    def open(self, grad, inference):
         """Start a fresh window under these modes."""
         self.cur, self.grad, self.inference = _root(grad, inference, self.autocast), grad, inference
         self.nodes, self.scalars, self.inputs, self.freed = [], [], {}, []
@@ -140,6 +149,7 @@ class Run:
         return old
 
 
+@know
 class Stats:
     """Counters the budget tests read, and whoever must know what a call did: nothing on the hit path touches them. `looks`: values that left as values."""
     __slots__ = ("lines", "plans", "flushes", "derived", "remembered", "looks")
@@ -167,12 +177,12 @@ END = blank(None)
 _roots: dict[tuple, Line] = {}
 
 
-def _root(grad: bool, inference: bool, autocast) -> Line:
+@hot
+def _root(grad, inference, autocast):
     key = grad, inference, autocast, state.default_dtype, state.deterministic, state.rounding          # a window starts in the ambient state that the one before it ended in
-    try: return _roots[key]
-    except KeyError:
-        root = _roots[key] = blank(ROOT)
-        return root
+    root = _roots.get(key, None)
+    if root is None: root = _roots[key] = blank(ROOT)
+    return root
 
 
 def drop_trie():
@@ -240,10 +250,11 @@ def enter(run: Run, n: Node) -> int:
     return s
 
 
-def enter_again(run: Run, n: Node, e: Line) -> bool:
+@hot
+def enter_again(run, n, e):
     """Let n in by input line e, which it, or its like of an earlier run (e.source), came in by last time; False where something is different now."""
     buf = n.buf
-    if buf.__class__ in ODD or e.attr[4] is not None or id(n) in run.inputs or buf.exposed: return False
+    if buf.__class__ in ODD or e.attr[4] is not None or id(n) in run.inputs or (buf._writable is not None or buf._readable is not None) and buf.exposed: return False
     if n.line.grad and (n.past.__class__ is Leaf) is not (e.attr[2] & LEAF != 0): return False
     run.inputs[id(n)] = e.slot
     run.cur = e

@@ -25,7 +25,6 @@ from .code import Code, X
 
 PARALLEL = 1 << 15                             # elements from which a second thread pays
 APART = 8                                      # an axis of that length is shared among threads
-BLOCKS = 64                                    # of nonzero: more than threads, so that counts don't depend on them
 _RAW = {1: dt.uint8, 2: dt.uint16, 4: dt.uint32, 8: dt.uint64}
 
 
@@ -326,24 +325,24 @@ def _width(t: dt.dtype) -> int: return isa.vector_bytes // t.size
 
 
 def _count(c: Code, t: dt.dtype):
-    x, counts, n = c.operand(0), c.operand(1), c.word(2)
-    lo, hi = c.share(c.const(BLOCKS))
+    x, counts, n, blocks = c.operand(0), c.operand(1), c.word(2), c.word(3)
+    lo, hi = c.share(blocks)
     with c.loop(lo, hi) as block:
         found = c.var(0)
-        sweep(c, n * block // BLOCKS, n * (block + 1) // BLOCKS, _width(t), lambda i, w: found.add(c.ones(_found(c, x, t, i, w))))
+        sweep(c, n * block // blocks, n * (block + 1) // blocks, _width(t), lambda i, w: found.add(c.ones(_found(c, x, t, i, w))))
         c.store(found.now, counts, block)
 
 
 def nonzero_count(n: Native) -> Launch:
-    """Operands x, counts (BLOCKS int64); words = (elements,)."""
+    """Operands x, counts (an int64 per block); words = (elements, blocks)."""
     return launch(n, program("nonzero_count", _count, *n.spec), n.words)
 
 
 def _fill(c: Code, t: dt.dtype, ndim: int):
     if not ndim: return
-    x, counts, out, n = c.operand(0), c.operand(1), c.operand(2), c.word(3)
-    shape, at = Words(c, 4)(ndim), c.var(0)
-    lo, hi = c.share(c.const(BLOCKS))
+    x, counts, out, n, blocks = c.operand(0), c.operand(1), c.operand(2), c.word(3), c.word(4)
+    shape, at = Words(c, 5)(ndim), c.var(0)
+    lo, hi = c.share(blocks)
     with c.loop(0, lo) as block: at.add(c.load(counts, dt.int64, block))
 
     def row(first, start, stop, outer):
@@ -356,11 +355,11 @@ def _fill(c: Code, t: dt.dtype, ndim: int):
                 at.add(1)
         sweep(c, start, stop, _width(t), several)
     coordinates = [[c.const(int(d == k)) for d in range(ndim)] for k in range(ndim)]             # an array per axis, whose offset is the place along it
-    walk_rows(c, shape, coordinates, n * lo // BLOCKS, n * hi // BLOCKS, row)
+    walk_rows(c, shape, coordinates, n * lo // blocks, n * hi // blocks, row)
 
 
 def nonzero_fill(n: Native) -> Launch:
-    """Operands x, counts, positions (found, ndim) int64; words = (elements, *shape)."""
+    """Operands x, counts, positions (found, ndim) int64; words = (elements, blocks, *shape)."""
     return launch(n, program("nonzero_fill", _fill, *n.spec), n.words)
 
 
