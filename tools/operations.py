@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import pathlib
 import sys
-import types
 import warnings
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -21,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 
 import forno
+from forno.core.hot import FUNCTIONS
 from forno.core.op import TABLE
 from forno.dnn import batching
 from forno.framework import api
@@ -143,7 +143,7 @@ def line(e: Entry) -> str:
 
 
 def functions(module, skip=()) -> list[str]:
-    return sorted(n for n in vars(module) if not n.startswith("_") and isinstance(getattr(module, n), types.FunctionType) and n not in skip)
+    return sorted(n for n in vars(module) if not n.startswith("_") and isinstance(getattr(module, n), FUNCTIONS) and n not in skip)
 
 
 def words(names) -> str: return " ".join(f"`{n}`" for n in names) or "none"

@@ -15,6 +15,7 @@ import types
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
+from forno.core.hot import FUNCTIONS
 from forno.framework import api
 from forno.framework.tensor import Tensor
 
@@ -118,9 +119,9 @@ def tensor_class() -> list[str]:
             kind = PROPERTIES.get(name, "_bool" if name.startswith(("is_", "requires_", "retains_")) else "_Any")
             lines += ["    @property", f"    def {name}(self) -> {kind}: ..."]
             if v.fset is not None: lines += [f"    @{name}.setter", f"    def {name}(self, value) -> None: ..."]
-        elif isinstance(v, types.FunctionType) and (not name.startswith("_") or name.startswith("__")) and name not in ("__init__", "__init_subclass__", "__new__"):
+        elif isinstance(v, FUNCTIONS) and (not name.startswith("_") or name.startswith("__")) and name not in ("__init__", "__init_subclass__", "__new__"):
             base = found.get(name[:-1]) if name.endswith("_") and not name.endswith("__") else None
-            lines.append(function(name, v, base if isinstance(base, types.FunctionType) else None, "    ", method=True))
+            lines.append(function(name, v, base if isinstance(base, FUNCTIONS) else None, "    ", method=True))
     return lines
 
 
@@ -131,7 +132,7 @@ def page() -> str:
     for name, v in sorted(public.items()):
         if v is Tensor: continue
         elif isinstance(v, types.ModuleType): modules.append(v.__name__ if v.__name__.startswith("forno.") else None)
-        elif isinstance(v, types.FunctionType): functions.append(function(name, v))
+        elif isinstance(v, FUNCTIONS): functions.append(function(name, v))
         elif isinstance(v, type) and hasattr(v, "__enter__") and not v.__module__.endswith(".size") or name in MODES: modes.append(f"class {name}(_Mode): ...")
         elif isinstance(v, type) and v.__module__.startswith("forno."): homes.setdefault(v.__module__, []).append(f"{v.__name__} as {name}")
         elif type(v).__module__.startswith("forno."):

@@ -5,7 +5,6 @@ import functools as _functools
 import inspect as _inspect
 
 from ..core import dtype as _dt
-from ..core.hot import method as _method
 from ..core.op import TABLE as _TABLE
 from ..dnn import (activation as _activation, bessel as _bessel, contract as _contract, descent as _descent, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, polynomials as _polynomials, recipes as _recipes,
                    reduce as _reduce, special as _special)
@@ -49,7 +48,7 @@ def _hang(name, f, how, arity=None):
         _named.setdefault(name, getattr(f, "__module__", None))
         if "dim" in _parameters(f): f = _numpy_named(f)
     if "f" in how: globals()[name] = _out.with_out(f, name, arity) if "o" in how else f
-    if "m" in how: setattr(Tensor, name, _method(f))
+    if "m" in how: setattr(Tensor, name, f)
     if "i" in how: setattr(Tensor, name + "_", _bind.inplace(f))
     if "u" in how: globals()[name + "_"] = getattr(Tensor, name + "_")
 
@@ -142,20 +141,20 @@ def _operators(cls):
     for name, row in dict(add="add", sub="sub", mul="mul", truediv="div", floordiv="floor_divide", mod="remainder", **{"and": "bitwise_and", "or": "bitwise_or",
                           "xor": "bitwise_xor"}).items():
         f = b(rows[row], operator=True)
-        setattr(cls, f"__{name}__", _method(f))
-        setattr(cls, f"__r{name}__", _method(f) if row in ("add", "mul") else b(rows[row], reflected=True, operator=True))
+        setattr(cls, f"__{name}__", f)
+        setattr(cls, f"__r{name}__", f if row in ("add", "mul") else b(rows[row], reflected=True, operator=True))
         setattr(cls, f"__i{name}__", _bind.inplace(f))
     for name, row in dict(lt="lt", le="le", gt="gt", ge="ge", eq="eq", ne="ne", lshift="bitwise_left_shift", rshift="bitwise_right_shift").items():
         f = b(rows[row], operator=True)
-        setattr(cls, f"__{name}__", _method(f))
+        setattr(cls, f"__{name}__", f)
         if name.endswith("shift"):
             setattr(cls, f"__i{name}__", _bind.inplace(f))
             setattr(cls, f"__r{name}__", b(rows[row], reflected=True, operator=True))
     cls.__rdiv__ = cls.__rtruediv__ = _bind.reflected_division(_bind.unary(rows["reciprocal"]), cls.__mul__, cls.__rtruediv__)
     cls.__hash__ = object.__hash__
-    cls.__neg__ = _method(_bind.unary(rows["neg"]))
+    cls.__neg__ = _bind.unary(rows["neg"])
     cls.__pos__ = lambda self: self
-    cls.__abs__ = _method(_bind.unary(rows["abs"]))
+    cls.__abs__ = _bind.unary(rows["abs"])
     cls.__invert__ = _methods.invert
     cls.__pow__ = _bind.giving_way(_fn.pow)
     cls.__rpow__ = _bind.giving_way(_bind.binary(rows["pow"], reflected=True))

@@ -28,7 +28,7 @@ from ..dnn.elementwise import operand_dtypes
 from ..dnn.gather import lookups, out_of_range
 from ..graph import spec
 from ..graph.derive import at, packed_values
-from ..graph.line import (INPUT, LOCAL, MAX_LINES, META, History, Leaf, Node, Poison, Run, Slice, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
+from ..graph.line import (INPUT, LOCAL, META, History, Leaf, Node, Poison, Run, Slice, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
                           runs_lock)
 from . import native, oracle
 
@@ -128,7 +128,7 @@ def close(run, todo, nodes, buffers):
         for f in freed:
             if s in f: past.freed = True
     run.open(run.grad, run.inference)
-    if lines_alive[0] > MAX_LINES:
+    if lines_alive[0] > lines_alive[1]:
         drop_trie()
         run.open(run.grad, run.inference)
 

@@ -123,6 +123,7 @@ def again(p, args, kw, run):
     except BaseException:                      # an interrupt: all of the call's lines or none
         undo(run, before)
         raise
+    run.stats.said += 1
     if p.simple is not None:
         t = new(Tensor)
         t.node, t.alias = nodes[p.simple], None

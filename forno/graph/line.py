@@ -18,7 +18,7 @@ import threading
 from ..core.dtype import FLOAT
 from ..core.errors import OutOfMemoryError
 from ..core.flags import flags
-from ..core.hot import hot, know, method
+from ..core.hot import hot, know
 from ..core.op import Op, dtype_of, keeps
 from ..core.state import state
 from ..core.shape import View, broadcast_layout, dense_layout, exactly
@@ -130,7 +130,6 @@ class Run:
         self.autocast = None                   # the narrow type that some functions cast their arguments to (framework.autocast); lasts from window to window
         self.open(True, False)
 
-    @method
     @hot
     def open(self, grad, inference):
         """Start a fresh window under these modes."""
@@ -151,10 +150,11 @@ class Run:
 
 @know
 class Stats:
-    """Counters the budget tests read, and whoever must know what a call did: nothing on the hit path touches them. `looks`: values that left as values."""
-    __slots__ = ("lines", "plans", "flushes", "derived", "remembered", "looks")
+    """Counters the budget tests read, and whoever must know what a call did. `looks`: values that left as values;
+    `said`: calls said again."""
+    __slots__ = ("lines", "plans", "flushes", "derived", "remembered", "looks", "said")
 
-    def __init__(self): self.lines = self.plans = self.flushes = self.derived = self.remembered = self.looks = 0
+    def __init__(self): self.lines = self.plans = self.flushes = self.derived = self.remembered = self.looks = self.said = 0
 
     def __repr__(self): return " ".join(f"{k}={getattr(self, k)}" for k in self.__slots__)
 
@@ -191,8 +191,7 @@ def drop_trie():
     lines_alive[0] = 0
 
 
-lines_alive = [0]
-MAX_LINES = 400_000                            # about 0.4 KB each
+lines_alive = [0, 400_000]                    # and how many there may be, at about 0.4 KB each
 
 
 class _Local(threading.local):

@@ -155,10 +155,16 @@ def test_byte_budget(monkeypatch):
     assert kept[-1][0].item() == 2
 
 
-def test_trie_is_bounded(monkeypatch):
-    monkeypatch.setattr(lines, "MAX_LINES", 10 ** 9)
+@pytest.fixture
+def few_lines():
+    bound = lines.lines_alive[1]
+    lines.lines_alive[1] = 300
+    yield
+    lines.lines_alive[1] = bound
+
+
+def test_trie_is_bounded(few_lines):
     flush()
-    monkeypatch.setattr("forno.framework.engine.MAX_LINES", 300)
     for k in range(1, 400):
         (forno.ones(k) * 2).sum().item()
         assert lines.lines_alive[0] < 400

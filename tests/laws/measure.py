@@ -7,6 +7,7 @@ import sys
 import forno as torch
 from bench.host import PROGRAMS, no_flush, recorded
 from forno.core.trace import trace
+from forno.cpu import hot
 from forno.framework import engine
 from forno.graph import line
 
@@ -38,6 +39,7 @@ def counters():
 
 def main():
     out = {}
+    hot.install()
     a, b = torch.ones(3), torch.ones(3)
     engine.flush()
     out["a + b, first time"] = calls(lambda: a + b)

@@ -13,12 +13,13 @@ import pytest
 from .tree import ROOT
 
 FIRST = {"files": 8, "python": 44, "builtin": 53}                # `a + b`, never seen before, up to the line (nothing runs yet)
-WARM = {"python": 1, "builtin": 3}                               # each further `a + b` of a known program
-FLUSH = {"python": 10, "builtin": 6}                             # a known window, from flush() to the native call and back
-PER_LINE = {                                                     # Python calls per line that a warm step walks
-    "chain of 100 pointwise operations": 0.7, "chain of 100 pointwise operations, split": 2.1,
-    "MLP with Adam": 5.1, "MLP with Adam, split": 5.5,
-    "LSTM, 20 steps": 0.6, "LSTM, 20 steps, split": 1.6,
+# with machine code for the hot functions, and without: each further `a + b` of a known program; a known window, from flush() to the native call and back
+WARM = {"1": {"python": 0, "builtin": 0}, "0": {"python": 1, "builtin": 3}}
+FLUSH = {"1": {"python": 0, "builtin": 0}, "0": {"python": 9, "builtin": 8}}
+PER_LINE = {                                                     # Python calls per line that a warm step walks, with and without
+    "chain of 100 pointwise operations": (0.09, 0.6), "chain of 100 pointwise operations, split": (0.88, 1.6),
+    "MLP with Adam": (3.2, 4.6), "MLP with Adam, split": (3.3, 4.7),
+    "LSTM, 20 steps": (0.1, 0.7), "LSTM, 20 steps, split": (0.7, 1.3),
 }
 IMPORT_SECONDS = 0.3                                             # CPU time of `import forno`, beyond NumPy and llvmlite
 IMPORT_MEGABYTES = 30                                            # resident memory, likewise
@@ -30,9 +31,13 @@ def environment(**more):
     return {**env, "PYTHONPATH": str(ROOT), **more}
 
 
+@pytest.fixture(scope="module", params=["1", "0"], ids=["machine code", "Python"])
+def hot(request): return request.param
+
+
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    env = environment(FORNO_CACHE_DIR=str(tmp_path_factory.mktemp("cache")), PYTHONDONTWRITEBYTECODE="1", FORNO_NUM_THREADS="1")
+def measured(hot, tmp_path_factory):
+    env = environment(FORNO_HOT=hot, FORNO_CACHE_DIR=str(tmp_path_factory.mktemp("cache")), PYTHONDONTWRITEBYTECODE="1", FORNO_NUM_THREADS="1")
     done = subprocess.run([sys.executable, "-m", "tests.laws.measure"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -44,14 +49,14 @@ def test_first_time(measured):
     assert python <= FIRST["python"] and builtin <= FIRST["builtin"], (python, builtin)
 
 
-def test_warm_operation(measured):
+def test_warm_operation(measured, hot):
     python, builtin = measured["a + b, warm"]
-    assert python <= WARM["python"] and builtin <= WARM["builtin"], (python, builtin)
+    assert python <= WARM[hot]["python"] and builtin <= WARM[hot]["builtin"], (python, builtin)
 
 
-def test_warm_flush(measured):
+def test_warm_flush(measured, hot):
     python, builtin = measured["flush"]
-    assert python <= FLUSH["python"] and builtin <= FLUSH["builtin"], (python, builtin)
+    assert python <= FLUSH[hot]["python"] and builtin <= FLUSH[hot]["builtin"], (python, builtin)
 
 
 @pytest.mark.parametrize("program", PER_LINE)
@@ -61,9 +66,9 @@ def test_a_warm_step_makes_nothing(measured, program):
 
 
 @pytest.mark.parametrize("program", PER_LINE)
-def test_calls_per_line(measured, program):
+def test_calls_per_line(measured, program, hot):
     m = measured[program]
-    assert m["python"] / m["lines"] <= PER_LINE[program], m
+    assert m["python"] / m["lines"] <= PER_LINE[program][hot == "0"], m
 
 
 IMPORT = """

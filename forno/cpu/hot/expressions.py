@@ -24,7 +24,8 @@ PyList_New(i64); PyDict_New(); PyDict_GetItemWithError(ptr, ptr); PyLong_FromSsi
 PyNumber_Add(ptr, ptr);
 PyNumber_Subtract(ptr, ptr); PyNumber_Multiply(ptr, ptr); PyNumber_And(ptr, ptr); PyBytes_AsString(ptr); PyEval_SaveThread()"""
 OTHER_FUNCTIONS = """i32 PyObject_SetAttr(ptr, ptr, ptr); i32 PyObject_SetItem(ptr, ptr, ptr); i32 PyObject_IsTrue(ptr); i32 PySequence_Contains(ptr, ptr);
-i32 PyList_Append(ptr, ptr); i32 PyDict_SetItem(ptr, ptr, ptr); i32 PyErr_ExceptionMatches(ptr); i64 PyObject_Size(ptr); i64 PyLong_AsSsize_t(ptr); void PyErr_Clear(); void PyErr_SetObject(ptr, ptr); void PyEval_RestoreThread(ptr);
+i32 PyList_Append(ptr, ptr); i32 PyDict_SetItem(ptr, ptr, ptr); i32 PyErr_ExceptionMatches(ptr); i64 PyObject_Size(ptr); i64 PyLong_AsSsize_t(ptr); void PyErr_Clear();
+void PyErr_SetObject(ptr, ptr); void PyEval_RestoreThread(ptr);
 void PyErr_SetString(ptr, ptr); void PyErr_Fetch(ptr, ptr, ptr); void PyErr_Restore(ptr, ptr, ptr); void PyErr_NormalizeException(ptr, ptr, ptr);
 void _Py_Dealloc(ptr); void Py_IncRef(ptr); void Py_DecRef(ptr)"""
 DECLARED = [f"ptr {s.strip()}" for s in OBJECT_FUNCTIONS.split(";")] + [s.strip() for s in OTHER_FUNCTIONS.split(";")]

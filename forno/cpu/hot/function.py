@@ -353,7 +353,8 @@ class Function(Expressions):
 
     def prologue(self):
         """Arguments into variables. A call in another manner (keywords, defaults, a wrong number) goes to the function as it was written."""
-        self.do(f"%constants = load ptr, ptr {self.new(f'getelementptr i8, ptr %self, i64 {self.layout.list}')}")
+        held = self.new(f"load ptr, ptr {self.new(f'getelementptr i8, ptr %self, i64 {self.layout.constants}')}")
+        self.do(f"%constants = load ptr, ptr {self.new(f'getelementptr i8, ptr {held}, i64 {self.layout.list}')}")
         n, usual, other = len(self.parameters), self.label("usual"), self.label("other")
         number = self.new("and i64 %count, 9223372036854775807")
         fits = self.new(f"icmp {'uge' if self.rest else 'eq'} i64 {number}, {n}")

@@ -5,16 +5,14 @@ import ctypes
 import struct
 from types import MemberDescriptorType
 
-SELF = 24                                      # PyCFunctionObject: head, method, self
-
 
 def _words(address: int, count: int) -> tuple: return struct.unpack(f"{count}q", ctypes.string_at(address, 8 * count))
 
 
 class Layout:
-    """Byte offsets: members of a tuple, a list's pointer to its members, slots by class."""
+    """Byte offsets: members of a tuple, a list's pointer to its members, slots by class, the list of constants in what is called."""
 
-    def __init__(self):
+    def __init__(self, called: type):
         mark = object()
         self.tuple = 8 * _words(id(x := (mark, mark)), x.__sizeof__() // 8).index(id(mark))
         items = [mark, mark]
@@ -23,10 +21,12 @@ class Layout:
         inner = [k for k in (3, 4) if head[k] > 4096 and _words(head[k], 2) == (id(mark), id(mark))]
         self.list = 8 * inner[0]
         self.slots: dict[str, list[tuple[type, int]]] = {}
+        self.know(called)
+        ((_, self.constants),) = self.slots.pop("constants")
 
     def know(self, cls: type):
         """Look where the slots of a class lie."""
-        names = [n for c in cls.__mro__ for n, d in vars(c).items() if isinstance(d, MemberDescriptorType)]
+        names = [n for c in cls.__mro__ for n, d in vars(c).items() if isinstance(d, MemberDescriptorType) and not n.startswith("__")]
         like = type("like", (cls,), {"__slots__": (), "__del__": lambda self: None})        # it lies alike, and ends quietly
         for name in names:
             x, mark = object.__new__(like), object()
