@@ -1,19 +1,42 @@
-"""torch.compile and its neighbours. Eager forno already fuses and caches what it ran; replaying whole steps without their Python is not in this version,
-so compile gives back what it gets."""
+"""torch.compile and its neighbours. Eager forno already fuses and caches what it runs; a compiled function's Python doesn't run either
+(framework.compiled says when). Kernels and plans are the same, so are the numbers."""
 from __future__ import annotations
 
 import contextlib
 import functools
 
+from .framework import compiled
+
 
 def compile(model=None, *, fullgraph=False, dynamic=None, backend="inductor", mode=None, options=None, disable=False):
-    """The callable itself; as a decorator with arguments, too. Nothing is gained and nothing changes."""
+    """A function, or a module (`OptimizedModule`), whose calls are said again from memory where nothing that its Python can see has changed. `fullgraph`: what can't
+    be said again raises RuntimeError instead of running as always. Sizes may vary, and there is one mode and one backend, so the other arguments
+    change nothing. https://docs.pytorch.org/docs/2.13/generated/torch.compile.html"""
     if model is None: return functools.partial(compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options, disable=disable)
     if not callable(model): raise TypeError(f"compile() expects a module or a function, not {type(model).__name__}")
-    return model
+    return model if disable or hasattr(model, "never_compiled") else form(model, fullgraph)
 
 
-def disable(fn=None, recursive=True, *, reason=None): return functools.partial(disable, recursive=recursive, reason=reason) if fn is None else fn
+@functools.singledispatch
+def form(model, fullgraph: bool):
+    """What compile gives back; modules have a form of their own (nn.modules.optimized)."""
+    return compiled.compile(model, fullgraph)
+
+
+def explain(f) -> str:
+    """How calls of a compiled function or module went, and why some ran as always."""
+    found = getattr(f, "compiled", f)
+    if not isinstance(found, compiled.Compiled): raise TypeError(f"explain() expects what compile() gave, not {type(f).__name__}")
+    return found.explain()
+
+
+def disable(fn=None, recursive=True, *, reason=None):
+    """fn, which compile leaves as it is. Inside a compiled function it is part of it: what it sees is looked at, too."""
+    if fn is None: return functools.partial(disable, recursive=recursive, reason=reason)
+    with contextlib.suppress(AttributeError): fn.never_compiled = True
+    return fn
+
+
 def is_compiling() -> bool: return False
 def is_dynamo_compiling() -> bool: return False
 def is_exporting() -> bool: return False

@@ -25,6 +25,7 @@ from .tensor import Alias, Storage, Tensor, read, share, version
 
 SEQUENCES = frozenset((tuple, list, Size, slice))
 PLAIN = frozenset((type(None), bool, int, float, complex, str, type, type(Ellipsis), dtype, device, layout, memory_format))
+FEW = 8                                        # tensors that are compared two by two
 TRIES = 4                                      # a place where the arguments keep changing is left alone after so many phrases
 MISS = object()
 
@@ -163,12 +164,15 @@ def differs(p, args, found):
     i: int
     j: int
     k: int
-    zeros, pairs = p.rare
+    zeros, pairs, many = p.rare
     for k in zeros:
         if copysign(1.0, args[k]) < 0: return True
     for i, j in pairs:
         if found[i] is found[j]: return True
-    return False
+    return many is not None and doubled(found, many)
+
+
+def doubled(found, many) -> bool: return len({id(found[j]) for j in many}) != len(many)
 
 
 @hot
@@ -227,32 +231,68 @@ def anew(n, count):
 def first(f, args, kw, run: Run):
     """Call f; if the program knew all its lines already, keep them as a phrase."""
     if run.level is not None or run.hold or "out" in kw: return f(*args, **kw)
-    flat = flattened((*args, *kw.values()) if kw else args)
-    tensors = [(k, a) for k, a in enumerate(flat) if isinstance(a, Tensor)]
-    if not tensors or any([a.__class__ in OTHERS for _, a in tensors]): return f(*args, **kw)
-    nodes = [read(a) for _, a in tensors]
+    tensors = [a for a in flattened((*args, *kw.values()) if kw else args) if isinstance(a, Tensor)]
+    if not tensors or any([a.__class__ in OTHERS for a in tensors]): return f(*args, **kw)
+    for a in tensors: read(a)
     if run is not LOCAL.run or run.level is not None: return f(*args, **kw)
-    place, stats = run.cur, run.stats
+    place = run.cur
     old = place.phrases.get(f, MISS) if place.phrases is not None else MISS
     if old is None: return f(*args, **kw)
     if old is not MISS:
         r = again(old, args, kw, run)
         if r is not MISS: return r
-    outer, run.checks = run.checks, []
-    state = run.id, stats.lines, stats.looks, errors.warned[0], run.grad, run.inference, run.autocast, len(run.freed), [version(a) for _, a in tensors]
-    try: result = f(*args, **kw)
-    finally:
-        checks, run.checks = run.checks, outer
-        if outer is not None: outer.extend(checks)
-    if stats.lines != state[1]: return result  # a new program: its lines cost more than any call
-    same = run is LOCAL.run and state == (run.id, stats.lines, stats.looks, errors.warned[0], run.grad, run.inference, run.autocast, len(run.freed), [version(a) for _, a in tensors])
-    p = described(args, kw, flat, tensors, nodes, run, place, result, checks) if same and not run.eager else None
+    call = Call(f, args, kw, run)
+    if call.new: return call.result            # a new program: its lines cost more than any call
+    p = call.phrase()[0]
     if p is not None:
         p.tries = 1 if old is MISS else old.tries + 1
         if p.tries > TRIES: p = None
     if place.phrases is None: place.phrases = {}
     place.phrases[f] = p
-    return result
+    return call.result
+
+
+class Call:
+    """A call that is made now, and what must stay as it was for it to be said again."""
+
+    def __init__(self, f, args, kw, run: Run, more: tuple = ()):
+        """`more`: tensors that f uses and that aren't arguments; a phrase is given them after the positional ones."""
+        self.args, self.kw, self.run, self.place, self.more = args, kw, run, run.cur, more
+        self.tensors = [a for a in flattened((*args, *kw.values()) if kw else args) if isinstance(a, Tensor)]
+        self.nodes = [read(a) for a in self.tensors]
+        outer, run.checks = run.checks, []
+        self.before = self.state()
+        try: self.result = f(*args, **kw)
+        finally:
+            self.checks, run.checks = run.checks, outer
+            if outer is not None: outer.extend(self.checks)
+        self.new = run.stats.lines != self.before["lines"]
+
+    def state(self) -> dict:
+        run, s = self.run, self.run.stats
+        return {"looks": s.looks, "window": run.id, "lines": s.lines, "warnings": errors.warned[0], "modes": (run.grad, run.inference, run.autocast), "freed": len(run.freed),
+                "versions": [version(a) for a in (*self.tensors, *self.more)]}
+
+    def phrase(self) -> tuple[Phrase | None, str]:
+        """What was said, if it can be said again, or why not."""
+        run = LOCAL.run
+        if run is not self.run or run.eager: return None, "it needs values at once"
+        after = self.state()
+        different = [REASONS[k] for k, v in after.items() if v != self.before[k]]
+        if different: return None, different[0]
+        args = (*self.args, *self.more)
+        flat = flattened((*args, *self.kw.values()) if self.kw else args)
+        tensors = [(k, a) for k, a in enumerate(flat) if isinstance(a, Tensor)]
+        known = {id(a): n for a, n in zip(self.tensors, self.nodes)}
+        lines, cur = run.stats.lines, run.cur
+        operands = [known.get(id(a)) or read(a) for _, a in tensors]
+        if run.stats.lines != lines or run.cur is not cur: return None, "it can see a tensor that was written to"
+        p = described(args, self.kw, flat, tensors, operands, run, self.place, self.result, self.checks)
+        return p, "" if p is not None else "it draws random numbers, writes to tensors, calls backward, or returns something other than tensors"
+
+
+REASONS = {"window": "it needs values at once", "lines": "it is a new program", "looks": "it looks at values of tensors (item, tolist, if, print)", "warnings": "it warns",
+           "modes": "it changes a mode (gradients, inference, autocast)", "freed": "it calls backward", "versions": "it writes to tensors"}
 
 
 def described(args, kw, flat, tensors, operands, run: Run, place: Line, result, checks) -> Phrase | None:
@@ -288,7 +328,7 @@ def described(args, kw, flat, tensors, operands, run: Run, place: Line, result, 
     p.result = recipe(result, flat, run, start, parts)
     if p.result is None or p.result[0] == PLAINLY: return None
     p.checks = tuple([(k, key, check) for t, key, check in checks for k, a in tensors if a is t])
-    p.parts, p.rare = tuple(parts.items()), (zeros, list(itertools.combinations(entering, 2))) if zeros or len(entering) > 1 else None
+    p.parts, p.rare = tuple(parts.items()), (zeros, list(itertools.combinations(entering, 2)) if len(entering) <= FEW else (), entering if len(entering) > FEW else None) if zeros or len(entering) > 1 else None
     p.simple = p.result[1] if p.result[0] == NEW and not p.result[2] else None
     return p
 

@@ -1,0 +1,121 @@
+"""Functions whose calls are said again whole: torch.compile.
+
+The first call at a place of a program runs as always. The second is watched (`world`), and what its Python could see is written down; the third is watched,
+too, and must leave all of that as it was. From then on a call whose world and arguments are the same says its lines from memory (`phrase`), and no Python
+of the function runs. A call that can't be said again runs as always, fused and cached as everything is; `explain` says why.
+"""
+from __future__ import annotations
+
+import functools
+import threading
+import types
+import weakref
+
+from ..core.hot import hot
+from ..graph.line import LOCAL
+from . import phrase
+from .phrase import MISS, again
+from .world import Transparent, Unrepeatable, Walk, Witness, differing
+
+RECORDINGS = 8                                 # of one function at one place of a program
+watching: set[int] = set()                     # threads in which one is watched: those inside it run as they are, what they see counts, too
+
+
+class Compiled(Transparent):
+    """f, called from memory where that is known to be the same."""
+
+    def __init__(self, f, fullgraph: bool = False):
+        self.f, self.fullgraph, self.reasons, self.said, self.run = f, fullgraph, [], 0, 0
+        self.bound: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+        functools.update_wrapper(self, f, updated=())
+
+    def __call__(self, *args, **kw):
+        run = LOCAL.run
+        if watching and threading.get_ident() in watching: return self.f(*args, **kw)
+        r = replayed(self, args, kw, run)
+        if r is not MISS:
+            self.said += 1
+            return r
+        self.run += 1
+        return self.recorded(args, kw, run)
+
+    def __get__(self, obj, cls=None):
+        """A method: one compiled function for each object."""
+        if obj is None: return self
+        try:
+            if obj not in self.bound: self.bound[obj] = Compiled(types.MethodType(self.f, obj), self.fullgraph)
+            return self.bound[obj]
+        except TypeError: return functools.partial(self, obj)              # no hash, or no weak references
+
+    def __repr__(self): return f"<compiled {self.f!r}>"
+
+    def recorded(self, args, kw, run):
+        """The call itself, and what can be kept of it."""
+        if run.level is not None or run.hold or run.saving is not None: return self.f(*args, **kw)
+        place = run.cur
+        if place.phrases is None: place.phrases = {}
+        entries = place.phrases.get(self)
+        if entries is None or len(entries) >= RECORDINGS:
+            if entries is None: place.phrases[self] = []
+            else: self.refuse(f"at one place of the program it was different more than {RECORDINGS} times")
+            return self.f(*args, **kw)
+        draft = entries[-1] if entries and entries[-1][1] is None else None
+        before = differing(entries[-1][0]) if entries else None
+        if before is not None: self.note(before)
+        if draft is not None: entries.pop()
+        lines, flat = run.stats.lines, phrase.flattened((*args, *kw.values()))
+        watching.add(threading.get_ident())
+        try:
+            with Witness() as witness: call = phrase.Call(self.f, args, kw, run, () if draft is None else tuple(draft[0].tensors))
+        except Unrepeatable as error:          # before anything ran
+            self.refuse(str(error))
+            return self.f(*args, **kw)
+        finally: watching.discard(threading.get_ident())
+        if run.stats.lines == lines and LOCAL.run is run: self.keep(entries, draft if before is None else None, witness, call, flat)
+        return call.result
+
+    def keep(self, entries: list, draft, witness: Witness, call: phrase.Call, flat: list):
+        """Write down the call's world; the second time, its phrase."""
+        try:
+            if witness.reason: raise Unrepeatable(witness.reason)
+            if not unchanged(phrase.flattened((*call.args, *call.kw.values())), flat): raise Unrepeatable("it changes its arguments")
+            if any([vars(t) for t in call.tensors]): raise Unrepeatable("a tensor it is given has attributes of its own")
+            if draft is None: return entries.append((Walk(witness).all(self.f), None))
+            after = differing(draft[0])
+            if after is not None: raise Unrepeatable(f"it changes what it can see: {after}")
+            p, reason = call.phrase()
+            if p is None: raise Unrepeatable(reason)
+            entries.append((draft[0], p))
+        except Unrepeatable as error: self.refuse(str(error))
+
+    def note(self, reason: str):
+        if reason not in self.reasons: self.reasons.append(reason)
+
+    def refuse(self, reason: str):
+        self.note(reason)
+        if self.fullgraph: raise RuntimeError(f"{getattr(self.f, '__qualname__', self.f)} can't be compiled as a whole: {reason}")
+
+    def explain(self) -> str:
+        """How calls went, and why some can't be said again."""
+        lines = [f"{getattr(self.f, '__qualname__', self.f)}: {self.said} calls from memory, {self.run} run"]
+        return "\n".join([*lines, *(f"  {r}" for r in self.reasons)])
+
+
+def unchanged(now: list, before: list) -> bool: return len(now) == len(before) and all([a is b or a.__class__ is b.__class__ and a == b for a, b in zip(now, before)])
+
+
+@hot
+def replayed(compiled, args, kw, run):
+    """The result of a call from memory; MISS where nothing fitting is known."""
+    phrases = run.cur.phrases
+    if phrases is None: return MISS
+    entries = phrases.get(compiled, None)
+    if entries is None: return MISS
+    for world, p in entries:
+        if p is not None and differing(world) is None:
+            r = again(p, args + tuple(world.tensors), kw, run)
+            if r is not MISS: return r
+    return MISS
+
+
+def compile(f, fullgraph: bool = False) -> Compiled: return f if isinstance(f, Compiled) else Compiled(f, fullgraph)
