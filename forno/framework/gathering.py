@@ -115,7 +115,7 @@ def first(input) -> Tensor:
 def nonzero(input, *, as_tuple=False):
     """Positions of elements that aren't zero: their number is a value, so this runs the window."""
     counts = _counted(input)
-    where = _found(input, counts, data.item(counts) if counts.numel() == 1 else sum(data.tolist(counts)))
+    where = _found(input, counts, data.item(counts) if counts.numel() == 1 and not is_meta(counts) else sum(data.tolist(counts)))
     if not as_tuple: return where
     if not shape_of(input): return (apply(mv.full, attr=((shape_of(where)[0],), dt.int64, 0)),)
     return views.unbind(where, 1)

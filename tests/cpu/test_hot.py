@@ -1,4 +1,5 @@
 """Hot functions: their machine code does what their Python does, gives back every reference, and covers all that are marked."""
+import functools
 import gc
 import inspect
 import json
@@ -212,4 +213,8 @@ def test_to_people_it_is_a_function():
     assert C().method() == 3 and C().method(b=5) == 6 and kept is f
     assert f.__name__ == "add" and f.__doc__ == "Adds." and str(inspect.signature(f)) == "(self, b=2)"
     with pytest.raises(TypeError, match="add"): f()
+
+    @functools.wraps(f)
+    def twice(*args): return f(*args) * 2
+    assert hot(twice)(C()) == 6 and inspect.unwrap(hot(twice)) is add          # a wrapper of a hot function that is hot itself
     gc.collect()

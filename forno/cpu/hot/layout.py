@@ -23,6 +23,7 @@ class Layout:
         self.slots: dict[str, list[tuple[type, int]]] = {}
         self.know(called)
         ((_, self.constants),) = self.slots.pop("constants")
+        del self.slots["f"]
 
     def know(self, cls: type):
         """Look where the slots of a class lie."""
