@@ -35,7 +35,7 @@ def refusal(name, layout) -> NotDense:
     return NotDense(f"'{name}' is not implemented for tensors with layout {layout!r}; use it on x.to_dense()")
 
 
-PLUMBING = frozenset(("fast", "slow", "call", "method", "f", "operator", "known"))
+PLUMBING = frozenset(("fast", "slow", "call", "first", "method", "f", "operator", "known"))
 
 
 def operation() -> str:
