@@ -345,6 +345,14 @@ def image_driver(f: Form) -> tuple[int, str]:
                 with p.loop(0, W["points"]) as point, p.loop(j0, j1) as j:
                     product(p.offset(v_at, point * point_v, T), p.offset(packed, point * point_u + j * depth * NR, T), p.offset(m_at, point * point_m, T), j, depth, 0)
 
+            def as_on_the_way():
+                """With kept weights, in the order in which they were summed before there were any: every run gives the same bits."""
+                some = W["passing"]
+                with p.loop(j0, j1) as j, p.loop(0, channels, some) as c0, p.loop(0, f.phases) as phase, p.loop(0, f.points) as point:
+                    adding = p.pick(p.or_(c0 > 0, p.both(phase > 0, W["phase_m"].eq(0))), 1, 0)
+                    product(p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(packed, phase * W["phase_u"] + point * point_u + (j * depth + c0) * NR, T),
+                            p.offset(m_at, phase * W["phase_m"] + point * point_m, T), j, p.min(channels - c0, some), adding)
+
             def on_the_way():
                 """Weights are needed once: a few channels of a panel are transformed, multiplied, and forgotten before they leave L2."""
                 some, u_at = W["passing"], p.offset(private, W["u_at"], T)
@@ -356,7 +364,7 @@ def image_driver(f: Form) -> tuple[int, str]:
                         adding = p.pick(p.or_(c0 > 0, p.both(phase > 0, W["phase_m"].eq(0))), 1, 0)
                         product(p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(u_at, (phase * f.points + point) * point_some, T),
                                 p.offset(m_at, phase * W["phase_m"] + point * point_m, T), j, deep, adding)
-            p.otherwise(passing, on_the_way, with_panels)
+            p.otherwise(passing, on_the_way, lambda: p.otherwise(W["passing"].ne(0), as_on_the_way, with_panels))
             with p.loop(0, count) as s, p.loop(j0 * t.vectors, p.min(j1 * t.vectors, p.ceil_div(m, L))) as b:
                 image, row = (first + s) // strips, (first + s) % strips
                 valid, pixel = p.min(m - b * L, L), row * f.rows * W["y_w"]

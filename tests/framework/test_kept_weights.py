@@ -91,3 +91,13 @@ def test_two_uses_of_one_weight():
     want = want.conv_transpose2d(want.conv2d(want.conv2d(a, b), b), b).numpy()
     for y in got: np.testing.assert_allclose(y, want, rtol=1e-3, atol=1e-3)
     assert len([m for m in kept(w).values() if m]) == 2
+
+
+@pytest.mark.parametrize("shape, channels", (((1, 96, 7, 7), 96), ((2, 40, 14, 14), 48), ((1, 600, 5, 5), 30), ((1, 256, 14, 14), 256)))
+@pytest.mark.parametrize("taps, stride", ((3, 1), (1, 1), (3, 2), (4, 2)))
+def test_kept_weights_give_the_same_bits(shape, channels, taps, stride):
+    torch.manual_seed(0)
+    x, w = torch.randn(*shape), torch.randn(channels, shape[1], taps, taps)
+    with torch.no_grad(): got = [F.conv2d(x, w, stride=stride, padding=taps // 2).tolist() for _ in range(4)]
+    assert any(kept(w).values())
+    assert all(y == got[0] for y in got)
