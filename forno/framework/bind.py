@@ -20,7 +20,7 @@ from ..dnn.polynomials import NAMES as POLYNOMIALS
 from ..graph.line import LOCAL, Leaf, Node, Ref, enter_again, new, record
 from .data import from_numpy
 from .layouts import OTHERS, elsewhere
-from .tensor import Tensor, check_write, leaf_node, owned, permuted, read, root, version, write
+from .tensor import Tensor, check_write, leaf_node, owned, outside, permuted, read, root, version, write
 
 NUMBERS = frozenset((int, float, bool, complex))
 
@@ -137,6 +137,21 @@ def let_in(run, e, x, y):
         if e.source is x.line and enter_again(run, x, e): e = run.cur.next
         elif y is not None and e.source is y.line and enter_again(run, y, e): e = run.cur.next
         else: return e
+    return e
+
+
+@hot
+def all_in(run, e, args):
+    """The same for any number of operands."""
+    while e.source is not None and run.level is None:
+        here = e
+        for x in args:
+            if isinstance(x, Tensor):
+                n = read(x)
+                if e.source is n.line and enter_again(run, n, e):
+                    e = run.cur.next
+                    break
+        if e is here: return e
     return e
 
 
@@ -257,25 +272,31 @@ def nary(op: Op):
     def call(*args):
         run = LOCAL.run
         e = run.cur.next
-        while e.source is not None and entered(*args): e = run.cur.next
-        if e.op is not op or len(e.ins) != len(args): return slow(args)
+        if e.source is not None: e = all_in(run, e, args)
+        ins = e.ins
+        if e.op is not op or len(ins) != len(args): return slow(args)
         nodes, numbers = run.nodes, []
-        for x, c in zip(args, e.ins):
+        for i in range(len(args)):
+            x, c = args[i], ins[i]
             if c.__class__ is not int:
                 if x.__class__ is not c: return slow(args)
                 numbers.append(x)
-            elif x.__class__ in NUMBERS or nodes[c] is not (getattr(x, "node", None) or operand(x, op.name)): return slow(args)
+            else:
+                try: n = x.node or read(x)
+                except AttributeError: return slow(args)
+                if nodes[c] is not n: return slow(args)
         n = new(Node)
-        n.line = e; n.buf = n.past = None
+        n.line = e
+        n.buf = n.past = None
         run.scalars.extend(numbers)
         nodes.append(n)
         run.cur = e
         t = new(Tensor)
-        t.node = n; t.alias = None
+        t.node, t.alias = n, None
         if e.strides is not None: permuted(t)
         return t
     call.__name__ = call.__qualname__ = op.name
-    return call
+    return hot(call)
 
 
 def inplace(f):
@@ -286,7 +307,7 @@ def inplace(f):
             line = m.line
             past = m.past
             update = past.__class__ is Leaf and not LOCAL.run.grad         # what an optimizer does to a parameter
-            if (past is None or update) and (m.buf is None or not m.buf.exposed):
+            if (past is None or update) and not outside(m):
                 r = f(self, *args, **kw)
                 if r is NotImplemented: return r
                 n = r.node
@@ -306,7 +327,7 @@ def inplace(f):
         r = f(self, *args, **kw)
         return r if r is NotImplemented else land(self, read(r))
     method.__name__ = method.__qualname__ = f.__name__ + "_"
-    return fitting(method) if getattr(f, "divides", False) else method
+    return fitting(hot(method)) if getattr(f, "divides", False) else hot(method)
 
 
 def fitting(method):

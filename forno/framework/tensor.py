@@ -241,8 +241,11 @@ def share(t: Tensor) -> Alias:
     return t.alias
 
 
-def version(t: Tensor) -> int:
-    if t.alias is not None: return t.alias.store.version
+@hot
+def version(t):
+    if t.alias is not None:
+        s = t.alias.store
+        return s.clock[0] if s.__class__ is Storage else s.version
     try: return t.ver
     except AttributeError: return INFERENCE if t.node.line.inference else 0
 
