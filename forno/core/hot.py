@@ -21,6 +21,8 @@ DEFAULT, VECTORCALL, METHOD_DESCRIPTOR, BASE = 1 << 18, 1 << 11, 1 << 17, 1 << 1
 class Source:
     """A function and what it is known by. `constants`: what its machine code reads."""
     __slots__ = ("f", "constants", "__dict__", "__weakref__")
+    __name__: str
+    __qualname__: str
 
     def __init__(self, f: FunctionType):
         self.f = f

@@ -15,12 +15,12 @@ FLOATS = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 0.25, 2.0, -2.0, 3.0, -3.0, 6.0, 1.5,
 INTS = [0, 1, -1, 2, -2, 3, 5, -7, 11, 40, 100, -100, 7, 8, 9, 63]
 TOLERANCE = {dt.float32: 2e-6, dt.float64: 1e-13, dt.float16: 1e-3, dt.bfloat16: 8e-3, dt.complex64: 1e-5, dt.complex128: 1e-12}
 LIMIT = {"erfinv": 20, "logit": 5, "gelu_tanh": 4, "tanhshrink": 10, "softsign": 2, "sinc": 100, "frac": 2, "bce_with_logits": 4, "mish": 4,
-         "gelu": 20, "atanh": 8, "pow": 8, "igamma": 8, "igammac": 8, **{n: 40 for n in TABLE if "chebyshev" in n}}       # a cosine of n · acos(x)
+         "gelu": 20, "atanh": 8, "pow": 8, "adam_step": 4, "igamma": 8, "igammac": 8, **{n: 40 for n in TABLE if "chebyshev" in n}}       # a cosine of n · acos(x)
 ROWS = [n for n, op in TABLE.items() if op.kind == "elementwise" and n != "cast"]
 
 
 def arity(op):
-    for k in (3, 4) if op.name in ("where", "masked_fill", "nan_to_num") else range(1, 6):
+    for k in (3, 4) if op.name in ("where", "masked_fill", "nan_to_num") else range(1, 8):
         if (op.name, k) == ("nan_to_num", 3): continue
         try: op.oracle(None, *[np.ones(1, np.int64 if op.name.startswith("bitwise") or op.name in ("gcd", "lcm") else bool if op.name == "where"
                                        else np.float64) for _ in range(k)])

@@ -36,7 +36,7 @@ def drawn(kind, *spec):
     return lambda *a: None
 
 random_core._kernel = drawn
-native.Runner.__call__ = lambda self, buffers, scalars: [memory.empty(max(n, 1)) for n in self.nbytes]
+native.carry_out = lambda runner, buffers, scalars: [memory.empty(max(n, 1)) for n in runner.nbytes]
 native.launch.Table.__init__ = lambda self, *a: None
 model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.GELU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(),
                             torch.nn.Linear(64, 10))
