@@ -63,6 +63,7 @@ _made = callable_type()
 Hot, ADDRESS = _made if _made else (None, 0)
 FUNCTIONS = (FunctionType, Hot) if Hot else (FunctionType,)          # what is a function to people who look
 marked: list = []                              # hot functions that have no machine code yet
+translate_now: list = []                       # what gives machine code to a hot function, once programs repeat themselves
 known: list[type] = []                         # classes whose slots hot functions read where they lie
 
 
@@ -70,7 +71,8 @@ def hot(f: FunctionType):
     """f as something that may get machine code."""
     if Hot is None: return f
     out = Hot(f)
-    marked.append(out)
+    if translate_now: translate_now[0](out)
+    else: marked.append(out)
     return out
 
 

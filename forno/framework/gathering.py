@@ -1,6 +1,7 @@
 """Functions that read, write or order elements at positions held by other tensors."""
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -115,7 +116,7 @@ def first(input) -> Tensor:
 def nonzero(input, *, as_tuple=False):
     """Positions of elements that aren't zero: their number is a value, so this runs the window."""
     counts = _counted(input)
-    where = _found(input, counts, data.item(counts) if counts.numel() == 1 and not is_meta(counts) else sum(data.tolist(counts)))
+    where = _found(data.total(counts))(input, counts)
     if not as_tuple: return where
     if not shape_of(input): return (apply(mv.full, attr=((shape_of(where)[0],), dt.int64, 0)),)
     return views.unbind(where, 1)
@@ -125,8 +126,11 @@ def nonzero(input, *, as_tuple=False):
 def _counted(x): return apply(ga.nonzero_count, x)
 
 
-@remembered
-def _found(x, counts, n): return apply(ga.nonzero_fill, x, counts, attr=n)
+@functools.lru_cache(4096)
+def _found(n: int):
+    """The function that writes n positions: calls are remembered by function, and the number differs from call to call."""
+    def found(x, counts): return apply(ga.nonzero_fill, x, counts, attr=n)
+    return remembered(found)
 
 
 def where(condition, input=None, other=None):

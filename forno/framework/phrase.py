@@ -36,8 +36,9 @@ NEW, ARGUMENT, PART, OWN, PLAINLY, MANY = "new", "argument", "part", "own", "pla
 @know
 class Phrase:
     """`types`, `plain`: what the arguments must be. `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
-    that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `checks`: (position, key, check of known values). `rare`: see `differs`. `result`: a recipe, see `made`."""
-    __slots__ = ("names", "nested", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "tries")
+    that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `checks`: (position, key, check of known values). `rare`: see `differs`. `result`: a recipe, see `made`. `before`: an earlier phrase of the same
+    function at the same place, for other arguments; MISS: none."""
+    __slots__ = ("names", "nested", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "before", "tries")
 
 
 def remembered(f):
@@ -49,9 +50,10 @@ def remembered(f):
         if phrases is None: return first(f, args, kw, run)
         p = phrases.get(f, MISS)
         if p is None: return f(*args, **kw)
-        if p is not MISS:
+        while p is not MISS:
             r = again(p, args, kw, run)
             if r is not MISS: return r
+            p = p.before
         return first(f, args, kw, run)
     return hot(call)
 
@@ -238,14 +240,16 @@ def first(f, args, kw, run: Run):
     place = run.cur
     old = place.phrases.get(f, MISS) if place.phrases is not None else MISS
     if old is None: return f(*args, **kw)
-    if old is not MISS:
-        r = again(old, args, kw, run)
+    p = old
+    while p is not MISS:
+        r = again(p, args, kw, run)
         if r is not MISS: return r
+        p = p.before
     call = Call(f, args, kw, run)
     if call.new: return call.result            # a new program: its lines cost more than any call
     p = call.phrase()[0]
     if p is not None:
-        p.tries = 1 if old is MISS else old.tries + 1
+        p.before, p.tries = old, 1 if old is MISS else old.tries + 1
         if p.tries > TRIES: p = None
     if place.phrases is None: place.phrases = {}
     place.phrases[f] = p

@@ -27,15 +27,25 @@ def install():
     try:
         layout = Layout(hot.Hot)
         for cls in hot.known: layout.know(cls)
-        ready, jobs = [], []
-        for function in hot.marked:
-            try: text, constants = translate(function.f, layout)
-            except (Unsupported, OSError, NameError, ValueError) as error:
-                left.append(error)
-                continue
-            ready.append((function, constants))
-            jobs.append((text, "hot", 1))
-        for (function, constants), address in zip(ready, code.precompile(jobs, tuple(RESULT))):
-            function.constants = constants     # they live as long as the function
-            ctypes.c_void_p.from_address(id(function) + hot.ADDRESS).value = address
-    except (ValueError, IndexError, AttributeError, TypeError, RuntimeError) as error: left.append(error)        # other objects than expected, code that LLVM refuses
+        equip(hot.marked, layout)
+        hot.translate_now.append(lambda function: equip([function], layout))
+        hot.marked.clear()
+    except FAILURES as error: left.append(error)
+
+
+def equip(functions, layout: Layout):
+    """Machine code for hot functions; those of one code share it."""
+    ready, jobs = [], []
+    for function in functions:
+        try: text, constants = translate(function.f, layout)
+        except (Unsupported, OSError, NameError, ValueError) as error:
+            left.append(error)
+            continue
+        ready.append((function, constants))
+        jobs.append((text, "hot", 1))
+    for (function, constants), address in zip(ready, code.precompile(jobs, tuple(RESULT))):
+        function.constants = constants         # they live as long as the function
+        ctypes.c_void_p.from_address(id(function) + hot.ADDRESS).value = address
+
+
+FAILURES = ValueError, IndexError, AttributeError, TypeError, RuntimeError          # other objects than expected, code that LLVM refuses
