@@ -15,6 +15,7 @@ from ..core.hot import hot
 from ..graph.line import LOCAL
 from . import phrase
 from .phrase import MISS, again
+from .tensor import Tensor
 from .world import Transparent, Unrepeatable, Walk, Witness, differing
 
 RECORDINGS = 8                                 # of one function at one place of a program
@@ -101,7 +102,9 @@ class Compiled(Transparent):
         return "\n".join([*lines, *(f"  {r}" for r in self.reasons)])
 
 
-def unchanged(now: list, before: list) -> bool: return len(now) == len(before) and all([a is b or a.__class__ is b.__class__ and a == b for a, b in zip(now, before)])
+def unchanged(now: list, before: list) -> bool:
+    """The very same tensors, and equal values of other kinds."""
+    return len(now) == len(before) and all([a is b or not isinstance(a, Tensor) and a.__class__ is b.__class__ and a == b for a, b in zip(now, before)])
 
 
 @hot

@@ -240,6 +240,18 @@ def test_gradients_that_are_read():
     assert calls(f, forno.ones(2)) == [[2.0, 2.0]] and said(f) == 0 and "grad" in f.explain()
 
 
+def test_arguments_that_are_changed():
+    """A cache of keys and values that grows in the list it came in."""
+    @forno.compile
+    def f(x, cache):
+        cache[:] = [forno.cat([c, x]) for c in cache]
+        return sum(c.sum() for c in cache)
+    for _ in range(6):
+        cache = [forno.ones(2), forno.zeros(3)]
+        assert f(forno.full((2,), 2.0), cache).item() == 10 and [len(c) for c in cache] == [4, 5]
+    assert said(f) == 0 and "changes its arguments" in f.explain()
+
+
 def test_names_and_forms():
     def f(x):
         """Adds."""
