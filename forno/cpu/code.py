@@ -33,6 +33,7 @@ FORMAT = 1                                     # raise it when emit.py makes dif
 _MAGIC = b"fornoobj"
 _HEADER = struct.Struct("<8sQ32s32s")          # magic, length, key, digest
 _THREADS = 8                                   # that compile at once, at most
+_WAITS = 16                                    # tasks begun while another one waits, one within the other
 
 
 @dataclass(slots=True)
@@ -331,9 +332,12 @@ class _Team:
 
 
 def _wait(end: threading.Event) -> None:
-    """Until another thread has made what this one needs too; its team's tasks meanwhile."""
-    team = getattr(_local, "team", None)
-    while team is not None and not end.is_set() and team.step(): pass
+    """Until another thread has made what this one needs too; its team's tasks meanwhile. They may have to wait in turn, but not without end."""
+    team, depth = getattr(_local, "team", None), getattr(_local, "waits", 0)
+    _local.waits = depth + 1
+    try:
+        while team is not None and depth < _WAITS and not end.is_set() and team.step(): pass
+    finally: _local.waits = depth
     end.wait()
 
 
