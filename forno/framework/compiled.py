@@ -64,7 +64,7 @@ class Compiled(Transparent):
         before = differing(entries[-1][0]) if entries else None
         if before is not None: self.note(before)
         if draft is not None: entries.pop()
-        lines, flat = run.stats.lines, phrase.flattened((*args, *kw.values()))
+        flat = phrase.flattened((*args, *kw.values()))
         watching.add(threading.get_ident())
         try:
             with Witness() as witness: call = phrase.Call(self.f, args, kw, run, () if draft is None else tuple(draft[0].tensors))
@@ -72,7 +72,7 @@ class Compiled(Transparent):
             self.refuse(str(error))
             return self.f(*args, **kw)
         finally: watching.discard(threading.get_ident())
-        if run.stats.lines == lines and LOCAL.run is run: self.keep(entries, draft if before is None else None, witness, call, flat)
+        if not call.new and LOCAL.run is run: self.keep(entries, draft if before is None else None, witness, call, flat)
         return call.result
 
     def keep(self, entries: list, draft, witness: Witness, call: phrase.Call, flat: list):

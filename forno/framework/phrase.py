@@ -46,14 +46,14 @@ def remembered(f):
     @functools.wraps(f)
     def call(*args, **kw):
         run = LOCAL.run
-        phrases = run.cur.phrases
-        if phrases is None: return first(f, args, kw, run)
-        p = phrases.get(f, MISS)
+        place = run.cur
+        if place.phrases is None: return first(f, args, kw, run)
+        p = place.phrases.get(f, MISS)
         if p is None: return f(*args, **kw)
         while p is not MISS:
             r = again(p, args, kw, run)
             if r is not MISS: return r
-            p = p.before
+            p = p.before if run.cur is place else MISS     # a tensor was read anew: another place, with phrases of its own
         return first(f, args, kw, run)
     return hot(call)
 
@@ -235,12 +235,13 @@ def first(f, args, kw, run: Run):
     if run.level is not None or run.hold or "out" in kw: return f(*args, **kw)
     tensors = [a for a in flattened((*args, *kw.values()) if kw else args) if isinstance(a, Tensor)]
     if not tensors or any([a.__class__ in OTHERS for a in tensors]): return f(*args, **kw)
+    came = run.cur
     for a in tensors: read(a)
     if run is not LOCAL.run or run.level is not None: return f(*args, **kw)
     place = run.cur
     old = place.phrases.get(f, MISS) if place.phrases is not None else MISS
     if old is None: return f(*args, **kw)
-    p = old
+    p = old if place is not came else MISS     # where the call came from, all have been tried
     while p is not MISS:
         r = again(p, args, kw, run)
         if r is not MISS: return r

@@ -289,7 +289,7 @@ class Expressions:
         self.go(end)
         ways.append((v, found_out))
         self.at(end)
-        return self.new("phi ptr " + ", ".join(f"[ {v}, %{where} ]" for v, where in ways))
+        return self.joined(ways)
 
     def on_subscript(self, node):
         x = self.value(node.value)
@@ -380,19 +380,27 @@ class Expressions:
     def on_ifexp(self, node): return self.choice(node.test, lambda: self.value(node.body), lambda: self.value(node.orelse))
 
     def choice(self, test, body, orelse):
-        yes, no, end = self.label("yes"), self.label("no"), self.label("end")
+        yes, no = self.label("yes"), self.label("no")
         self.condition(test, yes, no)
-        ways = []
-        for label, make in ((yes, body), (no, orelse)):
+        return self.branches((yes, body), (no, orelse))
+
+    def branches(self, *ways):
+        """One of several values: at each label what is made there. All of them start with the same places held, and let go of the same."""
+        end, made, free = self.label("end"), [], list(self.free)
+        for label, make in ways:
+            self.free = list(free)
             self.at(label)
-            x = self.take(make())
-            last = self.label("last")
+            x, last = self.take(make()), self.label("last")
             self.go(last)
             self.at(last)
-            ways.append((x, last))
             self.go(end)
+            made.append((x, last))
         self.at(end)
-        return self.held(self.new("phi ptr " + ", ".join(f"[ {v}, %{where} ]" for v, where in ways)))
+        return self.held(self.joined(made))
+
+    def joined(self, ways) -> str:
+        """A value by the block it comes from."""
+        return self.new("phi ptr " + ", ".join(f"[ {v}, %{where} ]" for v, where in ways))
 
     def on_boolop(self, node):
         """`a or b` as a value."""
@@ -416,7 +424,7 @@ class Expressions:
                 self.at(on)
                 self.drop(place)
         self.at(end)
-        return self.held(self.new("phi ptr " + ", ".join(f"[ {v}, %{where} ]" for v, where in ways)))
+        return self.held(self.joined(ways))
 
     def on_call(self, node):
         f = node.func
@@ -480,21 +488,10 @@ class Expressions:
         return out
 
     def either(self, x: str, cls: type, quick, slow):
-        """`quick()` if x is exactly of a class, else `slow()`; both give a Held."""
-        yes, no, end = self.label("exact"), self.label("any"), self.label("end")
+        """`quick()` if x is exactly of a class, else `slow()`."""
+        yes, no = self.label("exact"), self.label("any")
         self.fork(self.same(self.type_of(x), self.constant(cls)), yes, no)
-        ways, free = [], list(self.free)
-        for label, make in ((yes, quick), (no, slow)):
-            self.free = list(free)
-            self.at(label)
-            v = self.take(make())
-            last = self.label("last")
-            self.go(last)
-            self.at(last)
-            self.go(end)
-            ways.append((v, last))
-        self.at(end)
-        return self.held(self.new("phi ptr " + ", ".join(f"[ {v}, %{where} ]" for v, where in ways)))
+        return self.branches((yes, quick), (no, slow))
 
     def list_append(self, f, node):
         x, m = self.value(f.value), self.value(node)
