@@ -185,7 +185,7 @@ def kept_memory(p: Program, word: Int, vals: Val) -> Kept:
 
 
 # ---- micro-kernels
-AHEAD = 64                                     # steps between fetching a panel of A and multiplying it: packed weights come from far
+AHEAD = 64                                     # steps between fetching a panel of packed weights and multiplying it: they come from far
 MICRO = "ptr a, ptr b, ptr c, i64 k, i64 sb, i64 ldc, i64 adding, i64 ra, i64 ka"
 
 
@@ -205,6 +205,8 @@ def micro_text(t: Tile, rows: int, vectors: int, direct: bool) -> str:
         def body(chain):
             pa, pb = p.get(ap), p.get(bp)
             if not direct: p.prefetch(p.offset(pa, rows * AHEAD, word))
+            else:
+                for v in range(vectors): p.prefetch(p.offset(pb, sb * AHEAD + v * L, word))
             bs = [p.load(p.offset(pb, v * L, word), word, L) for v in range(vectors)]
             at = pa
             for i in range(rows):

@@ -346,9 +346,10 @@ def image_driver(f: Form) -> tuple[int, str]:
                     product(p.offset(v_at, point * point_v, T), p.offset(packed, point * point_u + j * depth * NR, T), p.offset(m_at, point * point_m, T), j, depth, 0)
 
             def as_on_the_way():
-                """With kept weights, in the order in which they were summed before there were any: every run gives the same bits."""
+                """With kept weights: sums of as many channels as there were before there were any, so that every run gives the same bits; but point after
+                point, so that its image stays in L1 and weights come front to back."""
                 some = W["passing"]
-                with p.loop(j0, j1) as j, p.loop(0, channels, some) as c0, p.loop(0, f.phases) as phase, p.loop(0, f.points) as point:
+                with p.loop(0, f.points) as point, p.loop(j0, j1) as j, p.loop(0, channels, some) as c0, p.loop(0, f.phases) as phase:
                     adding = p.pick(p.or_(c0 > 0, p.both(phase > 0, W["phase_m"].eq(0))), 1, 0)
                     product(p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(packed, phase * W["phase_u"] + point * point_u + (j * depth + c0) * NR, T),
                             p.offset(m_at, phase * W["phase_m"] + point * point_m, T), j, p.min(channels - c0, some), adding)
