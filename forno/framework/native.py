@@ -13,6 +13,7 @@ from struct import error as StructError
 
 import numpy as np
 
+from ..core import collector
 from ..core.errors import StepError
 from ..core.flags import flags
 from ..core.graph import Graph, Scalar
@@ -33,6 +34,10 @@ _FORMAT = {int: "q", bool: "q", float: "d", complex: "dd"}
 
 
 def prepare(graph: Graph, lines):
+    with collector.Waiting(): return prepared(graph, lines)
+
+
+def prepared(graph: Graph, lines):
     t = time.perf_counter()
     plan = make(graph, accepts)
     for last in (False, True):                 # what an output can't take over it may take from another input, so the second time it gets none
