@@ -17,7 +17,7 @@ from ..core.errors import unsupported
 from ..core.kernels import Conv, Keeps, Launch
 from ..core.kernels import Program as Code
 from ..cpu import isa
-from . import conv_image, conv_weight, depthwise, epilogue, winograd
+from . import conv_image, conv_weight, depthwise, epilogue, grouped, winograd
 from .conv_image import PAD
 from .gemm import PARALLEL_FLOPS, even_split
 from .images import MOST_THREADS, PART, WORDS, period, plan_words, segment_words
@@ -41,6 +41,7 @@ def build(c: Conv) -> Launch:
     if c.dtype.category != dt.FLOAT: raise unsupported("convolution", c.dtype, instead="convert the operands to a floating-point type")
     if winograd.pays(c): return winograd.build(c)
     if depthwise.accepts(c): return depthwise.build(c)
+    if grouped.pays(c): return grouped.build(c)
     t = tile(accumulator(c.dtype))
     weight = c.which == "weight"
     m, channels = (c.c // c.groups, c.k // c.groups) if c.which == "input" else (c.k // c.groups, c.c // c.groups)

@@ -40,7 +40,7 @@ def accepts(c: Conv) -> bool:
 
 
 # ---- stages
-def _write_stage(p: Program, stored: dt.dtype, t: Tile):
+def write_stage(p: Program, stored: dt.dtype, t: Tile):
     """stage: rows lo..hi, row i as row i * insert + at. Vectors are stored whole: what is too much is zero, and written over by the next row."""
     T, L = t.acc, t.lanes
     with p.define("stage", "ptr src, ptr dst, i64 lo, i64 hi, i64 at, i64 width, i64 row, i64 pitch, i64 plane, i64 stride, i64 insert, i64 pad") as (
@@ -89,11 +89,11 @@ def _write_stage(p: Program, stored: dt.dtype, t: Tile):
                                                        lambda: p.otherwise(p.both(stride.eq(1), insert.eq(2)), spread, elements)))
 
 
-def _clear(p: Program, t: Tile, at: Val, count: Int):
+def clear(p: Program, t: Tile, at: Val, count: Int):
     with p.loop(0, count, t.lanes) as i: p.store(p.const(0, t.acc, t.lanes), p.offset(at, i, t.acc))
 
 
-def _stage_image(p: Program, W: Record, image: Val, stage: Val, row: Int):
+def stage_image(p: Program, W: Record, image: Val, stage: Val, row: Int):
     """The rows of an image that result rows from `row` on read."""
     insert, at = W["insert"], W["pad_h"] - row * W["stride"]
     lo, hi = p.ceil_div(p.max(0 - at, 0), insert), p.min(W["x_h"], p.max(p.ceil_div(W["reach"] - at, insert), 0))
@@ -136,7 +136,7 @@ def _write_line(p: Program, t: Tile):
 def image_driver(stored: dt.dtype) -> tuple[int, str]:
     t = tile(accumulator(stored))
     T, L, p = t.acc, t.lanes, Program()
-    _write_stage(p, stored, t)
+    write_stage(p, stored, t)
     _write_line(p, t)
     with p.define("depthwise", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W, stage = Record(p, w, WORDS), p.read_pointer(ctx, 2)
@@ -145,14 +145,14 @@ def image_driver(stored: dt.dtype) -> tuple[int, str]:
         bias = p.read_pointer(vals, p.read(words, p.pick(has_bias, 3, 0)))
         lines, own, y_w, channels = p.offset(stage, W["at_once"] * W["stage"], T), p.offset(stage, W["w_at"], T), W["y_w"], W["channels"]
         first = p.alloca(T)
-        _clear(p, t, stage, W["w_at"])
+        clear(p, t, stage, W["w_at"])
         lo, hi = p.share(W["images"] * channels, p.read(ctx, 1), p.read(ctx, 0))
         with p.loop(lo, hi, W["at_once"]) as i0, p.loop(0, W["bands"]) as number:
             row, planes = number * W["band"], p.min(hi - i0, W["at_once"])
             rows = p.min(W["y_h"] - row, W["band"])
-            with p.if_(W["bands"] > 1): _clear(p, t, stage, W["stage"])
+            with p.if_(W["bands"] > 1): clear(p, t, stage, W["stage"])
             with p.loop(0, planes) as i:
-                _stage_image(p, W, p.offset(images, (i0 + i) * (W["x_h"] * W["x_w"]), stored), p.offset(stage, i * W["stage"], T), row)
+                stage_image(p, W, p.offset(images, (i0 + i) * (W["x_h"] * W["x_w"]), stored), p.offset(stage, i * W["stage"], T), row)
             with p.loop(0, planes) as i:
                 c = (i0 + i) % channels
                 p.store(p.const(0, T), first)
@@ -192,24 +192,24 @@ def _write_dots(p: Program, t: Tile):
 def weight_driver(stored: dt.dtype) -> tuple[int, str]:
     t = tile(accumulator(stored))
     T, L, p = t.acc, t.lanes, Program()
-    _write_stage(p, stored, t)
+    write_stage(p, stored, t)
     _write_dots(p, t)
     with p.define("depthwise", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W, stage = Record(p, w, WORDS), p.read_pointer(ctx, 2)
         dy, images, result = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
         taps, pitch, channels, y_w = W["taps"], W["pitch"], W["channels"], W["y_w"]
         lines, sums = p.offset(stage, W["at_once"] * W["stage"], T), p.offset(stage, W["w_at"], T)
-        _clear(p, t, stage, W["w_at"])
+        clear(p, t, stage, W["w_at"])
         lo, hi = p.share(channels, p.read(ctx, 1), p.read(ctx, 0))
         with p.loop(lo, hi) as c:
-            _clear(p, t, sums, taps * L)
+            clear(p, t, sums, taps * L)
             with p.loop(0, W["images"], W["at_once"]) as n0, p.loop(0, W["bands"]) as number:
                 row, planes = number * W["band"], p.min(W["images"] - n0, W["at_once"])
                 rows = p.min(W["y_h"] - row, W["band"])
-                with p.if_(W["bands"] > 1): _clear(p, t, stage, W["w_at"])
+                with p.if_(W["bands"] > 1): clear(p, t, stage, W["w_at"])
                 with p.loop(0, planes) as n:
                     i = (n0 + n) * channels + c
-                    _stage_image(p, W, p.offset(images, i * (W["x_h"] * W["x_w"]), stored), p.offset(stage, n * W["stage"], T), row)
+                    stage_image(p, W, p.offset(images, i * (W["x_h"] * W["x_w"]), stored), p.offset(stage, n * W["stage"], T), row)
                     p.run("stage", p.offset(dy, (i * W["y_h"] + row) * y_w, stored), p.offset(lines, n * W["line"], T), 0, rows, 0, y_w, y_w, pitch, 0, 1, 1, 0)
                 p.run("dots", stage, W["stage"], p.offset(w, len(WORDS), dt.int64), taps, lines, W["line"], planes, (rows - 1) * pitch + y_w, sums)
             with p.loop(0, taps) as i:
