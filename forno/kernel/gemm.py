@@ -166,9 +166,18 @@ def _transposed(x: Matrix) -> Matrix: return replace(x, rows=x.cols, cols=x.rows
 
 
 def _better_turned(g: Gemm, t: Tile) -> bool:
-    """Compute the transpose? When C is contiguous the other way, or has a single column, which would fill one lane of each vector."""
+    """Compute the transpose? When C is contiguous the other way, or has few columns, which would fill few lanes of each vector."""
     if g.m == 1 or g.n == 1: return g.m != 1
-    return g.c.cols != 1 and g.c.rows == 1
+    other = g.c.cols != 1 and g.c.rows == 1
+    return other != (g.a.dtype.category != dt.COMPLEX and _thin(*(g.n, g.m) if other else (g.m, g.n), g.k, t))
+
+
+def _thin(m: int, n: int, k: int, t: Tile) -> bool:
+    """Does the transpose of a product, whose C is contiguous, save so many steps of micro-kernels (a tile of one vector takes as long as one of two) that they
+    pay for storing C element by element? Then C can't hold partial sums, so all of a panel of B should stay in L2."""
+    steps = t.steps(k)
+    saved = steps * (m * -(-n // t.columns) - n * -(-m // t.columns))
+    return saved > 4 * m * n and t.acc.size * t.columns * steps <= isa.caches()[1] // 2
 
 
 def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
