@@ -25,7 +25,7 @@ from ..cpu import launch, memory
 from ..core.hot import hot, know
 from ..graph.line import Slice
 from ..kernel.abi import CHECK_ERROR
-from ..kernel.build import accepts, build, compile_all
+from ..kernel.build import accepts, build_all
 from ..plan import make
 from ..show import ladder
 from . import host
@@ -46,8 +46,9 @@ def prepared(graph: Graph, lines):
         kept = frozenset() if last else graph.donated - lost
         plan = make(graph._replace(donated=kept, prefer={j: k for j, k in graph.prefer.items() if k in kept}), accepts)
     t = trace.add("plan", t)
-    compile_all([s.kernel for s in plan.steps])
-    run = Runner(graph, plan, lines)
+    kernels = [s.kernel for s in plan.steps]
+    built = iter(build_all([k for k in kernels if not isinstance(k, Host)]))
+    run = Runner(graph, plan, lines, [None if isinstance(k, Host) else next(built) for k in kernels])
     trace.add("compile", t)
     if flags.SHOW >= 2: ladder.planned(plan, run.launches)
     return plan, functools.partial(carry_out, run)
@@ -192,8 +193,8 @@ class Runner:
 
     __slots__ = ("plan", "lines", "nins", "numbers", "complex", "pack", "launches", "parts", "stops", "table", "made", "seen", "taken", "alias", "copies", "outs", "nbytes", "keeps")
 
-    def __init__(self, graph: Graph, plan: Plan, lines):
-        self.plan, self.lines = plan, lines
+    def __init__(self, graph: Graph, plan: Plan, lines, launches):
+        self.plan, self.lines, self.launches = plan, lines, launches
         self.nins, outs = len(graph.inputs), len(graph.outputs)
         types = numbers_of(graph)
         used = sorted({p.index for s in plan.steps for p in s.places if p.kind == "number"})
@@ -202,7 +203,6 @@ class Runner:
             where[k] = at
             at += 2 if types[k] is complex else 1
         self.numbers = used
-        self.launches = [None if isinstance(s.kernel, Host) else build(s.kernel) for s in plan.steps]
         self.keeps = []                        # (input, form, bytes): what kernels may keep of inputs that the plan only reads
         lent = {}                              # step -> position of that memory's address
         written = {o.source.index for o in plan.outs if o.kind == "donated"}

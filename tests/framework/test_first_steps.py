@@ -7,7 +7,10 @@ import pytest
 
 import forno as torch
 from forno.core import collector
+from forno.core.dtype import float32
+from forno.core.kernels import Const, Nest, Operand, Store
 from forno.framework import native
+from forno.kernel import build
 
 
 def test_no_collection_while_a_program_is_planned(monkeypatch):
@@ -56,3 +59,20 @@ def test_collection_goes_on_in_a_child_forked_meanwhile():
         child = os.fork()
         if not child: os._exit(0 if gc.isenabled() else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_equal_kernels_are_built_once(monkeypatch):
+    built = []
+    for noun, f in build._BUILDERS.items(): monkeypatch.setitem(build._BUILDERS, noun, lambda k, f=f: built.append(k) or f(k))
+    x = torch.rand(6, 37)
+    layers = [torch.rand(37, 37) for _ in range(5)]
+    for w in layers: x = (x @ w).tanh().sum(1, keepdim=True) / 3 + x
+    x.tolist()
+    assert 0 < len(built) < 10                 # five layers of at least two kernels
+
+
+def test_kernels_that_differ_in_the_sign_of_zero_are_two():
+    def filled(x): return Nest((3,), (), (Operand(float32, "w"),), (Const(x, float32), Store(0, 0, (1,), dtype=float32)))
+    plus, minus = filled(0.0), filled(-0.0)
+    assert plus == minus and build.told_apart(plus) != build.told_apart(minus)
+    assert build.build(plus) != build.build(minus)
