@@ -96,11 +96,11 @@ class Block(Buffer):
 
 @functools.lru_cache(4096)
 def _class_of(nbytes: int) -> int:
-    """Eight classes per power of two: at most an eighth is wasted, and shapes that differ a little share blocks."""
+    """Eight classes per power of two: at most an eighth is wasted, and shapes that differ a little share blocks. Big ones have 32: weights lie in them for long."""
     if nbytes < 0: raise RuntimeError(f"alloc_cpu() seems to have been called with negative number: {nbytes}")
     if nbytes >= _LIMIT: raise _out_of_memory(nbytes)
     if nbytes <= 4096: return (nbytes or 1) + 63 & -64
-    shift = (nbytes - 1).bit_length() - 4
+    shift = (nbytes - 1).bit_length() - (4 if nbytes < MAPPED else 6)
     size = (nbytes + (1 << shift) - 1) >> shift << shift
     return size if size < MAPPED else size + mmap.PAGESIZE - 1 & -mmap.PAGESIZE
 
@@ -111,7 +111,7 @@ def empty(nbytes):
     size = _class_of(nbytes)
     free = _idle[size]
     try: address = free.pop()
-    except IndexError: address = _obtain(size, nbytes)
+    except IndexError: address, size = _obtain(size, nbytes)
     else:
         if size > SMALL: _idle_big[0] -= size
     b = new(Block)
@@ -125,17 +125,32 @@ def wrap(address: int, nbytes: int, owner) -> Buffer:
     return Buffer(address, nbytes, owner)
 
 
-def _obtain(size: int, nbytes: int) -> int:
-    """New memory from the system; when it has none or the bound is reached, once more after giving back what is idle."""
+def _obtain(size: int, nbytes: int) -> tuple[int, int]:
+    """(address, size) of an idle block that is a little larger, or of new memory; when there is none or the bound is reached, once more after giving back what
+    is idle."""
     global _reserved, _peak
+    if size >= MAPPED and (larger := _larger(size)) is not None: return larger
     for last in (False, True):
         _reserved += size                      # before asking, so that two threads can't pass the bound together
         if (not _bound or _reserved <= _bound) and (address := _allocate(size)) is not None:
             _peak = max(_peak, _reserved)
-            return address
+            return address, size
         _reserved -= size
         if not last: empty_cache()
     raise _out_of_memory(nbytes)
+
+
+def _larger(size: int) -> tuple[int, int] | None:
+    """(address, size) of the smallest idle block of the classes up to an eighth above this one."""
+    step = 1 << (size - 1).bit_length() - 6
+    for size in range(size + step, size + size // 8 + 1, step):
+        free = _idle.get(size)
+        if not free: continue
+        try: address = free.pop()
+        except IndexError: continue            # another thread was faster
+        _idle_big[0] -= size
+        return address, size
+    return None
 
 
 def _allocate(size: int) -> int | None:

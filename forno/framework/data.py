@@ -18,7 +18,7 @@ from ..core.state import state
 from ..cpu import memory as mem
 from ..graph.line import LOCAL, Leaf, Node, Poison, Slice, given, new, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
-from .tensor import Tensor, is_meta, memory, read, root, share, wrap
+from .tensor import Storage, Tensor, is_meta, memory, read, root, share, wrap
 
 
 class Foreign(mem.Buffer):
@@ -170,6 +170,22 @@ def settle(n: Node, holders: int = 1):
     if fresh.nbytes: np.copyto(array_of(copy), array_of(n))
     if b.__class__ is mem.Block and b.size == fresh.size: b.address, fresh.address = fresh.address, b.address      # the tensor stays where it is: the others move
     n.buf = fresh
+
+
+def spare(t: Tensor):
+    """The memory of a tensor whose every value is about to be replaced, for the new ones. None where it is small, or somebody else may want it or the old values."""
+    a, run = t.alias, LOCAL.run
+    if a is not None and (a.view is not None or a.store.__class__ is not Storage): return None
+    place = t if a is None else a.store
+    line = place.node.line
+    if line.strides is not None or run.level is not None or run.grad and line.grad or math.prod(line.shape) * line.dtype.size < mem.MAPPED: return None
+    flush()                                    # an open window keeps the values it has seen
+    seen = 0 if a is None else (a.cache is place.node) + (a.seen is place.node)
+    if getrefcount(place.node) > BUFFER_BASE + seen or getrefcount(place.node.buf) > BUFFER_BASE: return None
+    b = place.node.buf
+    if b.__class__ is not mem.Block or b.exposed or b.kept is False: return None
+    b.kept = None
+    return b
 
 
 def to_numpy(t: Tensor, force=False) -> np.ndarray:

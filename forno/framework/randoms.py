@@ -76,11 +76,11 @@ class fork_rng:
         if self.enabled: default_generator.engine.set_state(self.state)
 
 
-def drawn(shape, dtype, fill, each: bool = False) -> Tensor:
-    """A tensor whose memory `fill(address, count)` has filled; `each`: one call fills one tensor, whatever the count."""
+def drawn(shape, dtype, fill, each: bool = False, room=None) -> Tensor:
+    """A tensor whose memory (`room`, or new) `fill(address, count)` has filled; `each`: one call fills one tensor, whatever the count."""
     if LOCAL.run.level is not None: return LOCAL.run.level.drawn(shape, dtype, fill, each)
     n = math.prod(shape)
-    buffer = mem.empty(n * dtype.size)
+    buffer = room or mem.empty(n * dtype.size)
     fill(buffer.address, n)
     return wrap(data.node_of(buffer, dtype, tuple(shape)))
 
@@ -224,7 +224,8 @@ def inplace(draw):
     """A method that fills self; `draw(engine, address, n, dtype, contiguous, *args)`."""
     def method(self, *args, generator=None, **kw):
         whole_memory = straight(self)
-        return filled(self, lambda shape, _: drawn(shape, self.dtype, lambda a, n: draw(engine(generator), a, n, self.dtype, whole_memory, *args, **kw)))
+        return filled(self, lambda shape, _: drawn(shape, self.dtype, lambda a, n: draw(engine(generator), a, n, self.dtype, whole_memory, *args, **kw),
+                                                   room=data.spare(self)))
     return method
 
 

@@ -48,6 +48,18 @@ def test_classes_waste_at_most_an_eighth():
         size = memory._class_of(nbytes)
         assert nbytes <= size <= max(nbytes * 9 // 8 + 64, nbytes + 64) + (4096 if size >= memory.MAPPED else 0)
         assert size % 64 == 0
+        if nbytes >= memory.MAPPED: assert size <= nbytes * 33 // 32 + 4096, "big blocks hold weights: less is wasted"
+
+
+def test_an_idle_block_that_is_a_little_larger_serves():
+    memory.empty_cache()
+    address = memory.empty(17 << 20).address
+    a = memory.empty((17 << 20) - (1 << 20))
+    assert a.address == address and a.size == 17 << 20
+    del a
+    b = memory.empty(15 << 20)                   # too small for it
+    assert b.address != address
+    assert memory.empty(17 << 20).address == address
 
 
 def test_idle_memory_goes_back():
@@ -165,7 +177,7 @@ def test_fuzz_against_a_model():
         if step % 100 == 0:
             spans = sorted((x.address, x.address + x.nbytes) for x, _ in live.values())
             assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
-            assert memory.stats()["live"] - start == sum(memory._class_of(x.nbytes) for x, _ in live.values())
+            assert memory.stats()["live"] - start == sum(x.size for x, _ in live.values())
         if step % 1000 == 999: memory.empty_cache()
 
 
