@@ -9,6 +9,7 @@ Operand k of a kernel is a buffer or a number of this run; strides and offsets a
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .dtype import dtype
@@ -226,6 +227,18 @@ class Keeps:
 
 
 @dataclass(frozen=True, slots=True)
+class Choices:
+    """Other words for a Launch's program, with which it gives the same bits. Which are the quickest is a matter of the machine.
+
+    `kernel`: what is computed and by what code; equal ones share an answer. `names()`: what there is besides "", the usual words. `make(name)`: words, bytes of
+    private and of shared scratch.
+    """
+    kernel: str
+    names: Callable[[], tuple[str, ...]]
+    make: Callable[[str], tuple[tuple[int, ...], int, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """A Program with one kernel's numbers. `words` follow the operands' positions in the plan's value table."""
     program: Program
@@ -236,3 +249,4 @@ class Launch:
     bytes: int = 0
     flops: int = 0
     keeps: Keeps | None = None
+    choices: Choices | None = None

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import functools
 import math
+import zlib
 from dataclasses import replace
 
 from ..core import dtype as dt
 from ..core.errors import unsupported
-from ..core.kernels import Gemm, Launch, Matrix
+from ..core.kernels import Choices, Gemm, Launch, Matrix
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
 from . import epilogue, gemv, pack
 from .epilogue import accepts
 from .gemv import batch_offsets
-from .tile import Program, Tile, entry, kernel_of, micro, product_tile
+from .tile import Program, Tile, chains, entry, kernel_of, micro, product_tile
 
 PARALLEL_FLOPS = 400_000                       # below this waking other threads costs more than they save
+TUNED_FLOPS = 2_000_000                        # below this looking for a better cut costs more than it could save
 
 # the driver's run-time words, in order; then (length, stride of a, of b, of c) per batch axis
 WORDS = """driver micro tail a_at b_at batch rank m n k a_off a_row a_col b_off b_row b_col c_off c_row c_col
@@ -151,15 +153,22 @@ def build(g: Gemm) -> Launch:
     if g.epilogue is not None and not accepts(g.epilogue):
         raise unsupported("matmul with this epilogue", stored, instead="run the epilogue as a kernel of its own")
     t = product_tile(stored, g.rounding)
-    a_at, b_at = 0, 1
-    if _better_turned(g, t):
-        g, a_at, b_at = replace(g, m=g.n, n=g.m, a=_transposed(g.b), b=_transposed(g.a), c=_transposed(g.c),
-                                epilogue=g.epilogue and epilogue.turned(g.epilogue)), 1, 0
-    words, scratch = gemv.build(g, a_at, b_at) if gemv.accepts(g) else _numbers(g, t, a_at, b_at)
+    words, scratch = _words(g, t)
     address, text = entry(len(g.operands))
     batch = math.prod(g.batch)
     flops, moved = 2 * batch * g.m * g.n * g.k, batch * stored.size * (g.m * g.k + g.k * g.n + g.m * g.n)
-    return Launch(Code("gemm", address, text), words, flops > PARALLEL_FLOPS, scratch=scratch, bytes=moved, flops=flops)
+    return Launch(Code("gemm", address, text), words, flops > PARALLEL_FLOPS, scratch=scratch, bytes=moved, flops=flops,
+                  choices=_choices(g, t) if flops > TUNED_FLOPS and min(g.m, g.n) > 1 else None)
+
+
+def _words(g: Gemm, t: Tile, choice: str = "") -> tuple[tuple[int, ...], int]:
+    """The driver's words, if the usual ones aren't wanted with a change, and the bytes of scratch it needs for them."""
+    g, a_at, b_at = (g, 0, 1) if _better_turned(g, t) == (choice == "turned") else (_turned(g), 1, 0)
+    return gemv.build(g, a_at, b_at) if gemv.accepts(g) else _numbers(g, t, a_at, b_at, _changed(_blocking(g, t), g, t, choice))
+
+
+def _turned(g: Gemm) -> Gemm:
+    return replace(g, m=g.n, n=g.m, a=_transposed(g.b), b=_transposed(g.a), c=_transposed(g.c), epilogue=g.epilogue and epilogue.turned(g.epilogue))
 
 
 def _transposed(x: Matrix) -> Matrix: return replace(x, rows=x.cols, cols=x.rows)
@@ -180,9 +189,9 @@ def _thin(m: int, n: int, k: int, t: Tile) -> bool:
     return saved > 4 * m * n and t.acc.size * t.columns * steps <= isa.caches()[1] // 2
 
 
-def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
-    """The driver's words and the bytes of scratch it needs for them."""
-    stored, z = g.a.dtype, 2 if g.a.dtype.category == dt.COMPLEX else 1
+def _blocking(g: Gemm, t: Tile) -> dict[str, int]:
+    """How the product is cut, what is packed, in which order tiles are computed."""
+    stored, z = g.a.dtype, _real_parts(g)
     m, n, k = g.m, g.n * z, g.k * z
     native = stored is t.acc and not t.pairs                                     # panels hold what memory does: no conversion
     in_place = (stored is t.acc or z == 2) and g.c.dtype is stored and g.c.cols == 1      # C can hold partial sums
@@ -201,20 +210,75 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int) -> tuple[tuple[int, ...], i
     # short sums: B stays in L2, and what is read and written most is C (and what its epilogue reads), which lies along rows
     across = g.c.cols == 1 and panels > 1 and columns > 1 and t.acc.size * columns * t.columns * steps <= l2 * 3 // 8
     height, taller = divmod(m, panels) if panels else (0, 0)
-    kernels = micro(t.acc, t.pairs)
-    for rows in {height, height + 1} if taller else {height}:
-        for vectors in {t.vectors if n >= t.columns else 0, -(-(n % t.columns) // t.lanes)}:
-            if rows and vectors: kernels.need(rows, vectors, not pack_a)
+    return dict(panels=panels, height=height, taller=taller, kc=kc, mc=mc, nc=nc, pack_a=int(pack_a), pack_b=int(pack_b), in_place=int(in_place),
+                across=int(across))
+
+
+def _real_parts(g: Gemm) -> int: return 2 if g.a.dtype.category == dt.COMPLEX else 1
+
+
+def _tiles(g: Gemm, t: Tile, cut: dict[str, int]) -> set[tuple[int, int]]:
+    """(rows, vectors) of all tiles."""
+    n = g.n * _real_parts(g)
+    heights = {cut["height"], cut["height"] + 1} if cut["taller"] else {cut["height"]}
+    return {(rows, vectors) for rows in heights for vectors in (t.vectors if n >= t.columns else 0, -(-(n % t.columns) // t.lanes)) if rows and vectors}
+
+
+def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int, cut: dict[str, int]) -> tuple[tuple[int, ...], int]:
+    """The driver's words for a product that is cut like this."""
+    stored, z, steps, kernels = g.a.dtype, _real_parts(g), t.steps(cut["kc"]), micro(t.acc, t.pairs)
+    for rows, vectors in _tiles(g, t, cut): kernels.need(rows, vectors, not cut["pack_a"])
     values = dict(
-        driver=driver(stored, t)[0], micro=kernels.address, tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch), m=m, n=n, k=k,
+        cut, driver=driver(stored, t)[0], micro=kernels.address, tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch), m=g.m, n=g.n * z, k=g.k * z,
         a_off=g.a.offset * z, a_row=g.a.rows * z, a_col=g.a.cols, b_off=g.b.offset * z, b_row=g.b.rows, b_col=g.b.cols,
-        c_off=g.c.offset * z, c_row=g.c.rows * z, c_col=g.c.cols, panels=panels, height=height, taller=taller,
-        kc=kc, mc=mc, nc=nc, pack_a=int(pack_a), pack_b=int(pack_b), in_place=int(in_place), across=int(across))
+        c_off=g.c.offset * z, c_row=g.c.rows * z, c_col=g.c.cols)
     axes = tuple(x for length, *strides in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in (length, *(s * z for s in strides)))
-    scratch = t.acc.size * (mc * steps * t.rows + nc * steps * t.columns + t.rows * t.columns + 192)
+    scratch = t.acc.size * (cut["mc"] * steps * t.rows + cut["nc"] * steps * t.columns + t.rows * t.columns + 192)
     tail_words = ()
     if g.epilogue is not None: values["tail"], tail_words = epilogue.build(g, t, len(WORDS) + len(axes))
     return (*(values[name] for name in WORDS), *axes, *tail_words), scratch
+
+
+# ---- choices
+def _choices(g: Gemm, t: Tile) -> Choices:
+    """Cuts and orders of the same sums; in these every element is added up as in the usual ones."""
+    matrices = "; ".join(f"{x.batch} {x.rows} {x.cols}" for x in (g.a, g.b, g.c))
+    kernel = f"matmul {t.acc} {g.a.dtype} {g.c.dtype} {g.batch} {g.m}x{g.n}x{g.k}; {matrices}; {g.epilogue and g.epilogue.label}; {version(g.a.dtype, t)}"
+    return Choices(kernel, functools.partial(_names, g, t), lambda name: (*_words(g, t, name), 0))
+
+
+@functools.cache
+def version(stored: dt.dtype, t: Tile) -> str: return f"{zlib.crc32(driver(stored, t)[1].encode()):08x}"
+
+
+def _names(g: Gemm, t: Tile) -> tuple[str, ...]:
+    other = _turned(g)
+    usual, turned = (other, g) if _better_turned(g, t) else (g, other)
+    cut, across = _blocking(usual, t), _blocking(turned, t)
+    out = [name for name in CHANGES if (new := _changed(cut, usual, t, name)) != cut and _sums_alike(usual, cut, usual, new, t)]
+    return (*out, "turned") if _real_parts(g) == 1 and _sums_alike(usual, cut, turned, across, t) else tuple(out)
+
+
+CHANGES = "order", "pack a", "pack b", "fewer rows", "fewer columns", "lower tiles"
+
+
+def _changed(cut: dict[str, int], g: Gemm, t: Tile, choice: str) -> dict[str, int]:
+    """A cut with one change; the same, where that can't be done."""
+    native, panels, columns = g.a.dtype is t.acc and not t.pairs, cut["panels"], -(-g.n * _real_parts(g) // t.columns)
+    if choice == "order" and min(panels, columns) > 1 and g.c.cols == 1: return dict(cut, across=1 - cut["across"])
+    if choice == "pack a" and native: return dict(cut, pack_a=1 - cut["pack_a"])
+    if choice == "pack b" and native and g.b.cols == 1: return dict(cut, pack_b=1 - cut["pack_b"])
+    if choice == "fewer rows" and cut["mc"] > 1: return dict(cut, mc=-(-cut["mc"] // 2))
+    if choice == "fewer columns" and cut["nc"] > 3: return dict(cut, nc=-(-cut["nc"] // 4))
+    if choice == "lower tiles" and panels < g.m:
+        height, taller = divmod(g.m, panels + 1)
+        return dict(cut, panels=panels + 1, height=height, taller=taller, mc=min(cut["mc"] + 1, panels + 1))
+    return cut
+
+
+def _sums_alike(g: Gemm, cut: dict[str, int], h: Gemm, other: dict[str, int], t: Tile) -> bool:
+    """Are all elements' sums made in the same order?"""
+    return cut["kc"] == other["kc"] and len({chains(*size) for size in _tiles(g, t, cut) | _tiles(h, t, other)}) == 1
 
 
 def even_split(total: int, most: int, multiple: int) -> int:

@@ -189,16 +189,21 @@ AHEAD = 64                                     # steps between fetching a panel 
 MICRO = "ptr a, ptr b, ptr c, i64 k, i64 sb, i64 ldc, i64 adding, i64 ra, i64 ka"
 
 
+def chains(rows: int, vectors: int) -> int:
+    """Sums per element that a micro-kernel makes in turn: few accumulators alone would wait for each other's multiply-adds."""
+    return min(max(8 // (rows * vectors), 1), 4)
+
+
 def micro_text(t: Tile, rows: int, vectors: int, direct: bool) -> str:
     """C tile (+)= A B. Packed: A is [k][rows]. Direct: element (i, k) of A lies i*ra + k*ka elements on, unpacked; of pairs, (i, 2k) lies i*ra + 2k elements on."""
     p, T, L = Program(), t.acc, t.lanes
     word, stored, multiply = (dt.int32, dt.bfloat16, p.dot_pairs) if t.pairs else (T, T, p.mad)
     cells = [(i, v) for i in range(rows) for v in range(vectors)]
-    chains = min(max(8 // len(cells), 1), 4)               # few accumulators: several sums in turn hide the multiply-adds' latency
+    in_turn = chains(rows, vectors)
     with p.define("micro", MICRO, internal=False) as (a, b, c, k, sb, ldc, adding, ra, ka):
         out = [p.offset(c, ldc * i, T) for i in range(rows)]
         for i, v in cells: p.prefetch(p.offset(out[i], v * L, T), write=True)
-        sums = [[p.variable(p.const(0, T, L)) for _ in cells] for _ in range(chains)]
+        sums = [[p.variable(p.const(0, T, L)) for _ in cells] for _ in range(in_turn)]
         ap = p.variable(a)
         bp = p.variable(b)
 
@@ -217,10 +222,10 @@ def micro_text(t: Tile, rows: int, vectors: int, direct: bool) -> str:
                     p.set(s, multiply(x, bs[v], p.get(s)))
             p.set(ap, p.offset(pa, rows, word) if not direct else p.offset(pa, 1, word) if t.pairs else p.offset(pa, ka, T))
             p.set(bp, p.offset(pb, sb, word))
-        with p.loop(0, k // chains):
+        with p.loop(0, k // in_turn):
             for chain in sums: body(chain)
-        if chains > 1:
-            with p.loop(0, k % chains): body(sums[0])
+        if in_turn > 1:
+            with p.loop(0, k % in_turn): body(sums[0])
         total = [functools.reduce(p.add, map(p.get, column)) for column in zip(*sums)]
 
         def put(adding):
