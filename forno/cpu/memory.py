@@ -143,13 +143,13 @@ def _obtain(size: int, nbytes: int) -> tuple[int, int]:
 def _larger(size: int) -> tuple[int, int] | None:
     """(address, size) of the smallest idle block of the classes up to an eighth above this one."""
     step = 1 << (size - 1).bit_length() - 6
-    for size in range(size + step, size + size // 8 + 1, step):
-        free = _idle.get(size)
+    for larger in range(size + step, size + size // 8 + 1, step):
+        free = _idle.get(larger)
         if not free: continue
         try: address = free.pop()
         except IndexError: continue            # another thread was faster
-        _idle_big[0] -= size
-        return address, size
+        _idle_big[0] -= larger
+        return address, larger
     return None
 
 
