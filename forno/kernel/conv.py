@@ -21,7 +21,7 @@ from . import conv_image, conv_weight, depthwise, epilogue, grouped, winograd
 from .conv_image import PAD
 from .gemm import PARALLEL_FLOPS, even_split
 from .images import MOST_THREADS, PART, WORDS, period, plan_words, segment_words
-from .tile import accumulator, entry, micro, tile
+from .tile import Tile, accumulator, entry, micro, tile
 
 K_BLOCK = 512                                  # channels times taps that are summed before the tile goes to memory
 PLAN_BYTES = 4 << 20                           # plans kept by each thread
@@ -54,8 +54,10 @@ def build(c: Conv) -> Launch:
     volume = size[0] * size[1] * s_h
     source = dict(s_h=s_h, s_d=size[1] * s_h, s_channel=volume, s_image=channels * c.groups * volume, x_d=size[0], x_h=size[1])
     in_place, alone = c.dtype is t.acc, m == channels == 1
-    parts, packed = [], 0
-    for shape, tap_list in (_residues(c, s_h, source["s_d"]) if c.which == "input" else [_forward(c, pitch, phases, s_h, source["s_d"])]):
+    shapes = list(_residues(c, s_h, source["s_d"])) if c.which == "input" else [_forward(c, pitch, phases, s_h, source["s_d"])]
+    turned = c.which == "forward" and in_place and not alone and len(shapes[0][1]) == taps and _turns(t, c.n, math.prod(c.out), m)
+    parts, packed, width_a = [], 0, t.columns if turned else t.rows
+    for shape, tap_list in shapes:
         n = len(tap_list)
         block = channels if not (in_place or weight) else even_split(channels, max(K_BLOCK // (2 if weight else 1) // max(n, 1), 1), 1)
         if alone: at_once = 64
@@ -70,7 +72,7 @@ def build(c: Conv) -> Launch:
                       plans=max(kept, 1), plan_words=room, taps=n, block=max(block, 1), panels_at_once=at_once, a_off=packed,
                       ordered=int(c.alike if weight else c.which == "forward" and n == taps))
         parts.append((values, tap_list))
-        packed += c.groups * -(-m // t.rows) * (channels * n * t.rows + PAD)
+        packed += c.groups * -(-m // width_a) * (channels * n * width_a + PAD)
     kernels = micro(t.acc)
     if weight:                                 # rows are (channel, tap): all panels of one height, the last one's excess is left behind
         wide = parts[0][0]["block"] * taps
@@ -78,13 +80,16 @@ def build(c: Conv) -> Launch:
         height, taller = -(-wide // max(panels, 1)), 0
         for vectors in {min(-(-m // t.lanes), t.vectors), -(-(m % t.columns) // t.lanes)} - {0}: kernels.need(height, vectors, direct=True)
     else:
-        panels = -(-m // t.rows)
+        panels = -(-m // width_a)
         height, taller = divmod(m, max(panels, 1))
-        for rows, vectors in itertools.product({height, height + 1} if taller else {height}, range(1, t.vectors + 1)):
-            if rows: kernels.need(rows, vectors)
+        heights = ({height, height + 1} if taller else {height}) - {0}
+        if turned:
+            for rows, count in itertools.product(conv_image.turned_rows(t, c.n, math.prod(c.out)), heights): kernels.need(rows, -(-count // t.lanes), direct=True)
+        else:
+            for rows, vectors in itertools.product(heights, range(1, t.vectors + 1)): kernels.need(rows, vectors)
     rows = c.n * channels * c.groups * size[0] * size[1]
     stage_size = rows * s_h if staged else 0
-    per_thread = t.rows * t.columns * t.acc.size + 8 * segment_words(t) + 8 * max(v["plans"] * v["plan_words"] for v, _ in parts)
+    per_thread = conv_image.tiles_room(t) * t.acc.size + 8 * segment_words(t) + 8 * max(v["plans"] * v["plan_words"] for v, _ in parts)
     if weight:
         v, outputs = parts[0][0], -(-m // t.columns) * t.columns
         depth = v["panels_at_once"] * t.columns
@@ -97,7 +102,7 @@ def build(c: Conv) -> Launch:
         per_thread = max(per_thread, -(-taps // t.lanes) * t.lanes * -(-t.rows // t.lanes) * t.lanes * t.acc.size)        # to pack weights
         shared = (stage_size + packed) * t.acc.size
     address, _ = (conv_weight if weight else conv_image).driver(c.dtype)
-    head = dict(driver=address, micro=kernels.address, tail=0, groups=c.groups if m * channels or not weight else 0, images=c.n, m=m,
+    head = dict(driver=address, micro=kernels.address, tail=0, turned=int(turned), groups=c.groups if m * channels or not weight else 0, images=c.n, m=m,
                 channels=max(channels, int(weight)), panels=panels, height=height, taller=taller,
                 bias=int(c.bias), in_place=int(in_place), alone=int(alone), parts=len(parts), stage=int(staged), stage_rows=rows, stage_width=width,
                 stage_phases=phases, stage_pitch=pitch, stage_step=s_h, shared_a=own, kept=-1,
@@ -114,10 +119,16 @@ def build(c: Conv) -> Launch:
     moved = c.dtype.size * (c.n * (c.c * math.prod(c.size) + c.k * math.prod(c.out)) + c.k * (c.c // c.groups) * taps)
     keeps = None
     if not weight and not alone:
-        form = "conv", c.which, c.dtype, c.groups, m, channels, c.taps, tuple([tuple([tap[-1] for tap in taps_of]) for _, taps_of in parts])
+        form = "conv", c.which, turned, c.dtype, c.groups, m, channels, c.taps, tuple([tuple([tap[-1] for tap in taps_of]) for _, taps_of in parts])
         keeps = Keeps(1, len(c.operands) + WORDS.index("kept"), packed * t.acc.size + 512, form)
     return Launch(Code("conv", entry_address, text), tuple(words), flops > PARALLEL_FLOPS,
                   scratch=per_thread + 512, shared=shared + 512, bytes=moved, flops=flops, keeps=keeps)
+
+
+def _turns(t: Tile, images: int, pixels: int, m: int) -> bool:
+    """Are more lanes empty when columns are pixels than when they are channels? Turning tiles costs something, too."""
+    def filled(n, lanes): return n / (-(-n // lanes) * lanes)
+    return pixels > 0 < m and filled(period(t, pixels, images) * pixels, t.lanes) * 1.04 < filled(m, t.lanes * -(-m // t.columns))
 
 
 def _forward(c: Conv, pitch: int, phases: int, s_h: int, s_d: int):

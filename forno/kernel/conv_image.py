@@ -3,7 +3,8 @@
     y[image, m, pixel] = bias[m] + sum over channel, tap of  w[m, channel, tap] * x[image, channel, pixel * step + shift(tap)]       (0 outside x)
 
 Comes in: an element type. Goes out: the address of `image(ctx, vals, words, w)`; w are images.WORDS, then per part PART and its TAPs.
-Rows of the matrix product are channels of y, columns are pixels. Weights are packed once, by all threads; after that threads don't meet again.
+Rows of the matrix product are channels of y, columns are pixels; **turned**, when pixels would leave many lanes empty (49 of them a quarter), rows are
+pixels and columns channels, and tiles are turned back on their way to y. Weights are packed once, by all threads; after that threads don't meet again.
 """
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ from ..core import dtype as dt
 from ..cpu import code
 from . import epilogue, pack
 from .gemm import grid
-from .images import (HEAD, PART, TAP, WORDS, Panels, Record, Runs, meet, record_at, segment_words, staged, write_bias, write_scatter,
+from .images import (HEAD, PART, TAP, WORDS, Panels, Record, Runs, meet, period, record_at, segment_words, staged, write_bias, write_scatter,
                      write_spread, write_walk)
 from .text import Val
 from .tile import Int, Program, Tile, accumulator, kept_memory, kernel_of, tile
 
 PAD = 64                                       # elements behind a panel that packing may overwrite
+STEPS = 64                                     # of a turned tile's sums are made for all its rows: so much of image and weights stays in L1
 
 
 def _next_part(p: Program, part: Val) -> Val:
@@ -40,7 +42,8 @@ def _write_weights(p: Program, stored: dt.dtype, t: Tile):
         panels, channels, taps, w_m, w_channel = W["panels"], W["channels"], r["taps"], W["w_m"], W["w_channel"]
         columns, L = p.read_pointer(ctx, 2), t.lanes
         width = -(-t.rows // L) * L
-        slot, ordered = channels * taps * t.rows + PAD, r["ordered"].ne(0)
+        turned, ordered = W["turned"].ne(0), r["ordered"].ne(0)
+        slot = channels * taps * p.pick(turned, t.columns, t.rows) + PAD
         lo, hi = p.share(W["groups"] * panels, p.read(ctx, 1), p.read(ctx, 0))
         with p.loop(lo, hi) as i:
             row, height = _height(p, W, i % panels)
@@ -63,9 +66,11 @@ def _write_weights(p: Program, stored: dt.dtype, t: Tile):
             def single():
                 first = record_at(p, p.offset(part, len(PART), dt.int64), p.int(0), TAP)["weight"]
                 p.run("pack_a", p.offset(src, first, stored), w_m, w_channel, dst, height, height, channels)
-            with p.if_(taps > 0):
-                p.otherwise(ordered, lambda: p.run("pack_a", src, w_m, p.int(1), dst, height, height, channels * taps),
-                            lambda: p.otherwise(taps.eq(1), single, general))
+
+            def whole():
+                p.otherwise(turned, lambda: p.run("pack_b", src, w_m, p.int(1), dst, p.int(t.columns), height, channels * taps),
+                            lambda: p.run("pack_a", src, w_m, p.int(1), dst, height, height, channels * taps))
+            with p.if_(taps > 0): p.otherwise(ordered, whole, lambda: p.otherwise(taps.eq(1), single, general))
 
 
 def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
@@ -77,9 +82,10 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
         channels, panels, m, taps, block, at_once = W["channels"], W["panels"], W["m"], r["taps"], r["block"], r["panels_at_once"]
         s_channel, s_image, o_channel, o_image = r["s_channel"], r["s_image"], r["o_channel"], r["o_image"]
         in_place, has_bias, table = W["in_place"].ne(0), W["bias"].ne(0), p.read_pointer(w, WORDS.index("micro"))
-        pn, kc, slot = Panels(p, t, r, W["images"]), block * taps, channels * taps * MR + PAD
+        turned = W["turned"].ne(0)
+        pn, kc, slot = Panels(p, t, r, W["images"]), block * taps, channels * taps * p.pick(turned, NR, MR) + PAD
         tile_at = p.read_pointer(ctx, 2)
-        segments = p.offset(tile_at, MR * NR, T)
+        segments = p.offset(tile_at, tiles_room(t), T)
         plans = p.offset(segments, segment_words(t), dt.int64)
         columns = p.offset(plans, pn.plans * pn.words, dt.int64)
         (b0, b1), (p0, p1), (j0, j1) = grid(p, ctx, W["groups"], panels, r["panels_total"])
@@ -92,10 +98,10 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
             p.otherwise(pn.flat, lambda: p.run("spread", part, tile_at, here, panel.first, height, panel.cols, adding),
                         lambda: p.run("scatter", tile_at, here, p.offset(panel.plan, len(HEAD), dt.int64), o_channel, height, panel.cols, adding))
 
-        def target(panel, out_row):
+        def target(panel, out_row, height):
             """(whether a whole tile may be written to y directly, where to write it)"""
             head = Record(p, panel.plan, HEAD)
-            directly = p.both(head["plain"].ne(0), in_place, panel.cols.eq(NR))
+            directly = p.both(head["plain"].ne(0), in_place, panel.cols.eq(NR), p.or_(p.not_(turned), (height % L).eq(0)))
             return directly, p.choose_pointer(directly, p.offset(out_row, panel.image * o_image + head["place"], stored), tile_at)
 
         tail = p.read_pointer(w, WORDS.index("tail"))
@@ -123,15 +129,20 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
             with turn.each() as panel: p.run("columns", part, pn.runs(panel.plan), image, p.offset(columns, panel.number * kc * NR, T), NR, count)
             with p.loop(p0, p1) as q:
                 row, height = _height(p, W, q)
-                a = p.offset(packed, r["a_off"] + (group * panels + q) * slot + c0 * taps * height, T)
+                a = p.offset(packed, r["a_off"] + (group * panels + q) * slot + c0 * taps * p.pick(turned, NR, height), T)
                 out_row, bias_row = p.offset(out, row * o_channel, stored), p.offset(bias, group * m + row, stored)
                 with turn.each() as panel:
                     with p.if_(finishes): finish(panel, out_row, group * m + row, height, waiting, ahead=True)
-                    whole, y_at = target(panel, out_row)
+                    whole, y_at = target(panel, out_row, height)
                     directly = p.both(whole, p.not_(waiting))
                     dst = p.choose_pointer(waiting, tile_at, y_at)
-                    ld, kernel = p.pick(directly, o_channel, NR), kernel_of(p, t, table, height, p.ceil_div(panel.cols, L))
-                    p.run(kernel, a, p.offset(columns, panel.number * kc * NR, T), dst, count * taps, NR, ld, p.pick(directly, adding, 0), 0, 0)
+                    ld, more, b = p.pick(directly, o_channel, NR), p.pick(directly, adding, 0), p.offset(columns, panel.number * kc * NR, T)
+
+                    def straight():
+                        p.run(kernel_of(p, t, table, height, p.ceil_div(panel.cols, L)), a, b, dst, count * taps, NR, ld, more, 0, 0)
+
+                    def turning(): p.run("turned", table, b, a, p.offset(tile_at, NR * NR, T), dst, count * taps, ld, height, panel.cols, more)
+                    p.otherwise(turned, turning, straight)
                     with p.if_(p.both(has_bias, last)): p.run("add_bias", dst, ld, bias_row, height)
                     with p.if_(p.not_(p.or_(directly, waiting))): leave(panel, out_row, height, adding)
                     with p.if_(finishes): finish(panel, out_row, group * m + row, height, waiting)
@@ -141,7 +152,7 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
             out = p.offset(y, r["o_off"] + group * o_channel, stored)
             image = p.offset(source, turn.image * s_image + group * s_channel, T)
             with turn.each() as panel:
-                directly, dst = target(panel, out)
+                directly, dst = target(panel, out, p.int(1))
                 p.run("row", taps, Record(p, panel.plan, HEAD)["simple"], pn.runs(panel.plan), image, columns, dst)
                 with p.if_(has_bias): p.run("add_bias", dst, 0, p.offset(bias, group, stored), 1)
                 with p.if_(p.not_(directly)): leave(panel, out, p.int(1), p.int(0))
@@ -160,6 +171,39 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
                     def by_tiles():
                         with p.loop(0, p.max(channels, 1), block) as c0: block_of(group, turn, c0)
                     p.otherwise(W["alone"].ne(0), lambda: alone(group, turn), by_tiles)
+
+
+def tiles_room(t: Tile) -> int:
+    """Elements of scratch for tiles: one that waits, and one that will be turned into it."""
+    return 2 * t.columns ** 2
+
+
+def turned_rows(t: Tile, images: int, pixels: int) -> set[int]:
+    """All heights of tiles whose rows are pixels."""
+    g = period(t, pixels, images)
+    columns = {t.columns if g * pixels >= t.columns else 0, g * pixels % t.columns, images % g * pixels % t.columns} - {0}
+    return {height for n in columns for height in (n // -(-n // t.rows), -(-n // -(-n // t.rows)))}
+
+
+def _write_turned(p: Program, t: Tile):
+    """turned: a tile of `cols` pixels by `rows` channels, which comes out of the product as pixel by channel."""
+    T, L, NR = t.acc, t.lanes, t.columns
+    with p.define("turned", "ptr table, ptr image, ptr weights, ptr sums, ptr dst, i64 k, i64 ld, i64 rows, i64 cols, i64 adding") as (
+            table, image, weights, sums, dst, k, ld, rows, cols, adding):
+        panels = p.ceil_div(cols, t.rows)
+        height, taller = cols // panels, cols % panels
+        with p.loop(0, p.max(k, 1), STEPS) as k0, p.loop(0, panels) as q:
+            at, high = q * height + p.min(q, taller), height + p.pick(q < taller, 1, 0)
+            p.run(kernel_of(p, t, table, high, p.ceil_div(rows, L), 1), p.offset(image, k0 * NR + at, T), p.offset(weights, k0 * NR, T), p.offset(sums, at * NR, T),
+                  p.min(k - k0, STEPS), NR, NR, p.min(k0, 1), 1, NR)
+
+        def leave(add):
+            with p.loop(0, rows, L) as row, p.loop(0, cols, L) as col:
+                lines = pack.square(p, [p.load(p.offset(sums, (col + i) * NR + row, T), T, L) for i in range(L)])
+                for i, x in enumerate(lines):
+                    to = p.offset(dst, (row + i) * ld + col, T)
+                    p.store(p.add(p.load(to, T, L), x) if add else x, to)
+        p.otherwise(adding.ne(0), lambda: leave(True), lambda: leave(False))
 
 
 class Turn:
@@ -197,11 +241,13 @@ def driver(stored: dt.dtype) -> tuple[int, str]:
     t = tile(accumulator(stored))
     p = Program()
     pack.write(p, "pack_a", stored, t, False)
+    pack.write(p, "pack_b", stored, t, True)
     write_walk(p, stored, t)
     write_scatter(p, stored, t)
     write_spread(p, stored, t)
     write_bias(p, stored, t)
     _write_row(p, t)
+    _write_turned(p, t)
     _write_weights(p, stored, t)
     _write_pixels(p, stored, t)
     with p.define("image", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):

@@ -12,7 +12,7 @@ from .text import Val
 from .tile import Int, Program, Tile
 
 # run-time words of a whole launch, of a part (a set of output pixels that have the same taps), and of each of its taps
-WORDS = """driver micro tail groups images m channels panels height taller bias in_place alone parts
+WORDS = """driver micro tail turned groups images m channels panels height taller bias in_place alone parts
 stage stage_width stage_phases stage_pitch stage_step stage_rows shared_a kept w_group w_m w_channel taps""".split()
 PART = """g0 g1 g2 d_step h_step x_d x_h s_channel s_image s_h s_d o_off o_d o_h o_w o_channel o_image flat
 taps block panels_at_once a_off ordered period period_panels panels_total plans plan_words""".split()

@@ -5,7 +5,7 @@ import torch
 
 from forno.core import dtype as dt
 from forno.core.kernels import Conv, Operand
-from forno.kernel import conv
+from forno.kernel import conv, grouped
 
 from .harness import run
 
@@ -65,6 +65,7 @@ def check(n, c, k, size, taps, stride=None, padding=None, dilation=None, groups=
     (2, 2, 3, (20, 20), (3, 3), (1, 1), (4, 4)),
     (2, 20, 17, (1, 1), (3, 3), (1, 1), (1, 1)), (3, 18, 5, (2, 2), (5, 5), (2, 2), (2, 2)), (2, 5, 16, (2, 3), (7, 7), (2, 2), (4, 3)),
     (1, 3, 2, (30, 30), (3, 3), (3, 3), (1, 1), (5, 5)), (2, 4, 6, (9, 9), (2, 2), (4, 4)), (2, 600, 15, (4, 4), (3, 3), (1, 1), (1, 1)),
+    (1, 130, 64, (7, 7), (1, 1)), (1, 70, 33, (7, 7), (3, 3), (2, 2), (1, 1)), (2, 600, 96, (3, 3), (1, 1)), (1, 40, 32, (14, 14), (5, 5), (1, 1), (2, 2)),   # turned
 ], ids=str)
 def test_images(case, threads): check(*case, threads=threads)
 
@@ -101,6 +102,36 @@ def test_depthwise(case, threads):
 @pytest.mark.parametrize("t", TORCH, ids=str)
 def test_depthwise_types(t):
     for case in DEPTHWISE[:5]: check(*case[:7], None, case[1], t=t)
+
+
+GROUPED = [
+    (2, 16, 16, (14, 15), (3, 3), (1, 1), (1, 1), (1, 1), 4), (5, 24, 40, (9, 16), (3, 3), (1, 1), (1, 1), (1, 1), 4), (2, 12, 20, (33, 31), (3, 3), (2, 2), (1, 1), (1, 1), 4),
+    (3, 8, 12, (20, 16), (5, 5), (3, 3), (2, 2), (1, 1), 4), (1, 64, 64, (70, 64), (3, 3), (1, 1), (1, 1), (2, 2), 4), (2, 128, 36, (40, 32), (3, 3), (1, 1), (1, 1), (1, 1), 4),
+    (4, 12, 3, (32, 32), (4, 4), (2, 2), (1, 1)), (4, 3, 7, (18, 16), (3, 3), (1, 1), (2, 2)), (9, 5, 16, (12, 16), (2, 3), (1, 1), (0, 1)), (2, 16, 16, (100, 130), (1, 1), (2, 2), (0, 0), (1, 1), 4),
+    (4, 8, 8, (16, 16), (2, 2), (3, 3), (0, 0), (1, 1), 2), (3, 96, 32, (16, 48), (7, 7), (2, 2), (3, 3), (1, 1), 4),
+]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("case", GROUPED, ids=str)
+def test_grouped(case, threads):
+    """Few channels per group, or few that are left: planes in one piece and in bands, strides 1 to 3, residues without taps."""
+    check(*case, threads=threads)
+    check(*case, threads=threads, bias=False)
+
+
+def test_grouped_is_taken():
+    """The cases above meet the kernel they are for, each of them in at least one direction."""
+    for n, c, k, size, taps, stride, padding, *more in GROUPED:
+        dilation, groups = more or ((1, 1), 1)
+        out = tuple((s + 2 * p - a * (r - 1) - 1) // st + 1 for s, p, a, r, st in zip(size, padding, dilation, taps, stride))
+        shape = (n, c, k, groups, three(size, 1), three(out, 1), three(taps, 1), three(stride, 1), three(padding, 0), three(dilation, 1), dt.float32, False, ())
+        assert any(grouped.pays(Conv(which, *shape)) for which in ("forward", "input", "weight")), (n, c, k, size)
+
+
+@pytest.mark.parametrize("t", TORCH, ids=str)
+def test_grouped_types(t):
+    for case in GROUPED[:3]: check(*case, t=t, threads=2)
 
 
 def test_no_images():
