@@ -4,6 +4,7 @@ A View maps an index to an element of contiguous memory: `offset + sum(i * strid
 """
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -18,6 +19,11 @@ class View(NamedTuple):
 
 def contiguous(shape) -> tuple[int, ...]:
     """Row-major strides of a shape; axes of length 0 count as 1, as in PyTorch."""
+    return _row_major(tuple(shape))
+
+
+@functools.lru_cache(4096)
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     out, step = [], 1
     for n in reversed(shape):
         out.append(step)

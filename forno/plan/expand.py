@@ -15,17 +15,16 @@ UNSHARED = ("opaque",)
 
 def topological(outputs: Iterable[Value]) -> list[Value]:
     """Every value that the outputs need, operands first; depth first in operand order, without recursion."""
-    done: set[int] = set()
+    seen: set[int] = set()
     order: list[Value] = []
-    stack = list(outputs)[::-1]
+    stack: list = list(outputs)[::-1]
     while stack:
-        v = stack[-1]
-        if id(v) in done: stack.pop(); continue
-        todo = [x for x in v.ins if x.__class__ is Value and id(x) not in done]
-        if todo: stack.extend(reversed(todo)); continue
-        stack.pop()
-        done.add(id(v))
-        order.append(v)
+        v = stack.pop()
+        if v is None: order.append(stack.pop()); continue             # all that was above it: its operands
+        if id(v) in seen: continue
+        seen.add(id(v))
+        stack += v, None
+        stack += [x for x in v.ins[::-1] if x.__class__ is Value and id(x) not in seen]
     return order
 
 

@@ -51,6 +51,7 @@ class Fusion:
     def __init__(self, layout: Layout, order: list[Value]):
         self.layout = layout
         self.groups: list[Group] = []
+        self.alive: list[Group] = []              # those that no other has taken in, and some that one has
         self.home: dict[int, Group] = {}
         self.sinks: dict[int, list[Value]] = {}   # put and cat: the stores that complete the value
         self.stored: set[int] = set()             # values known to be in memory so far
@@ -105,6 +106,7 @@ class Fusion:
     def new(self, cuts, window, nodes, solo=None) -> Group:
         g = Group(1 << len(self.groups), cuts, window, nodes, self.number, solo)
         self.groups.append(g)
+        self.alive.append(g)
         for n in nodes: self.home[id(n)] = g
         return g
 
@@ -236,7 +238,8 @@ class Fusion:
         h.before = (h.before | g.before) & ~h.mask
         if not news: return                       # whoever waits for one part knows all that the whole waits for
         both = h.before | h.mask
-        for x in self.groups:
+        self.alive = [x for x in self.alive if x.into is None]
+        for x in self.alive:
             if x.before & h.mask and both & ~x.before: x.before |= both
 
     # ---- computing again
@@ -294,7 +297,7 @@ class Fusion:
         if sum([8 * numel(r) > full and id(r) not in g.reads for r in leaves]) > (AGAIN_READS if self.uses[id(root)] == 1 else 1): return False
         for r in leaves:                          # g must come after all of them
             m = held(r)
-            if m.op is not None and id(m) in self.home | self.sinks and any([h is g or h.before & g.mask for h in self.writers(m)]): return False
+            if m.op is not None and (id(m) in self.home or id(m) in self.sinks) and any([h is g or h.before & g.mask for h in self.writers(m)]): return False
         g.again |= nodes
         g.cuts = cuts
         for r in leaves: self.read(r, g)

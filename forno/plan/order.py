@@ -32,6 +32,7 @@ class Task:
 
 def order(tasks: list[Task], kept: set[int], nbytes) -> list[Task]:
     """Among the ready tasks that come first in the program: the one that frees most. `kept`: buffers that outlive the plan."""
+    number = {id(t): i for i, t in enumerate(tasks)}
     waiting = {id(t): len(t.after) for t in tasks}
     then: dict[int, list[Task]] = {id(t): [] for t in tasks}
     readers: dict[int, int] = {}
@@ -48,7 +49,7 @@ def order(tasks: list[Task], kept: set[int], nbytes) -> list[Task]:
         return freed - needed
     for t in tasks:                               # what waits for nothing need not come before its first reader does
         if not t.after and then[id(t)]: t.position = max(t.position, min([n.position for n in then[id(t)]]) - 1)
-    ready = [(t.position, i, t) for i, t in enumerate(tasks) if not t.after]
+    ready = [(t.position, number[id(t)], t) for t in tasks if not t.after]
     heapq.heapify(ready)
     out = []
     while ready:
@@ -60,7 +61,7 @@ def order(tasks: list[Task], kept: set[int], nbytes) -> list[Task]:
         born.update(map(id, t.writes()))
         for n in then[id(t)]:
             waiting[id(n)] -= 1
-            if not waiting[id(n)]: heapq.heappush(ready, (n.position, len(out) + len(tasks) + id(n), n))
+            if not waiting[id(n)]: heapq.heappush(ready, (n.position, number[id(n)], n))
     assert len(out) == len(tasks), "kernels wait for each other in a circle"
     return out
 

@@ -4,6 +4,7 @@ After this pass there are no history rows, no view of a view that is one affine 
 """
 from __future__ import annotations
 
+import functools
 import math
 
 from ..core.dtype import bool as BOOL
@@ -113,6 +114,7 @@ def pieces(v) -> list:
     return out[::-1] if zero else []
 
 
+@functools.lru_cache(4096)                        # a chain of puts asks for every pair again at each of its links
 def apart(a: View, b: View, shape) -> bool:
     """Do two views of a row-major value surely share no element? Windows are compared axis by axis; others are taken to overlap."""
     p, q = box(a, shape), box(b, shape)

@@ -1,7 +1,7 @@
 """Who owns which buffer: arena offsets, donated inputs, aliases, layouts."""
 
 import numpy as np
-
+import pytest
 
 from forno.core import dtype as dt
 from forno.core.graph import Value
@@ -9,6 +9,7 @@ from forno.core.op import TABLE
 from forno.core.shape import View, contiguous, whole
 from forno.plan import explain
 from forno.plan.memory import ALIGN, Region, pack, padded
+from forno.plan.order import Task, order
 from forno.plan.values import Expr, apply
 
 from .interpret import check, graph, source
@@ -129,3 +130,11 @@ def test_a_plan_reads_well():
     text = explain.text(check(graph([x], [x.exp().sum(-1)]), [rand(4, 6)]), 3)
     assert "exp+sum" in text and "1 values with one index, 1 once per row of 6" in text and "window [6]" in text
     assert whole((2, 3)).strides == contiguous((2, 3)) and dt.float32.size == 4
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_the_order_of_kernels_does_not_depend_on_addresses(step):
+    """Kernels of one position stay in their order, wherever the tasks lie in memory."""
+    first = Task(None, [], [], 0, None, "first", "")
+    rest = [Task(None, [], [], 1, None, str(i), "", {first}) for i in range(20)][::step]
+    assert order([first, *rest], set(), lambda v: 0) == [first, *rest]
