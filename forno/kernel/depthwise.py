@@ -50,43 +50,38 @@ def write_stage(p: Program, stored: dt.dtype, t: Tile):
             k = i * insert + at
             return p.offset(dst, k * pitch if stride == 1 else (k & 1) * (2 * plane) + (k >> 1) * pitch if stride == 2 else k % stride * stride * plane + k // stride * pitch, T)
 
-        def read(i, column, mask): return p.cast(p.load_masked(p.offset(src, i * row + column, stored), stored, mask), T)
+        def read(i, column, mask):
+            at = p.offset(src, i * row + column, stored)
+            return p.cast(p.load(at, stored, L) if mask is None else p.load_masked(at, stored, mask), T)
 
-        def blocks(size):
-            """The last columns first, so that their excess doesn't stay."""
-            n = p.ceil_div(width, size)
-            with p.loop(0, n) as q: yield (n - 1 - q) * size
+        def by_rows(vectors, write):
+            """write(row, column, masks) for pieces of so many vectors; in memory rows follow each other, and so they are read."""
+            size = vectors * L
+            whole = width // size * size
+            masks = [p.mask(p.min(p.max(width - whole - k * L, 0), L), L) for k in range(vectors)]
+            with p.loop(lo, hi) as i:
+                with p.loop(0, whole, size) as column: write(i, column, [None] * vectors)
+                with p.if_(width > whole): write(i, whole, masks)
 
-        def copied():
-            for column in blocks(L):
-                mask = p.mask(p.min(width - column, L), L)
-                with p.loop(lo, hi) as i: p.store(read(i, column, mask), p.offset(place(i, 1), pad + column, T))
+        def copied(i, column, masks): p.store(read(i, column, masks[0]), p.offset(place(i, 1), pad + column, T))
 
-        def sorted_():
-            first, second = pad % 2, (pad + 1) % 2
-            for column in blocks(2 * L):
-                masks = [p.mask(p.min(p.max(width - column - k * L, 0), L), L) for k in (0, 1)]
-                with p.loop(lo, hi) as i:
-                    x, y = (read(i, column + k * L, mask) for k, mask in enumerate(masks))
-                    to = place(i, 2)
-                    p.store(p.shuffle(x, y, range(0, 2 * L, 2)), p.offset(to, first * plane + pad // 2 + column // 2, T))
-                    p.store(p.shuffle(x, y, range(1, 2 * L, 2)), p.offset(to, second * plane + (pad + 1) // 2 + column // 2, T))
+        def sorted_(i, column, masks):
+            first, second, to = pad % 2, (pad + 1) % 2, place(i, 2)
+            x, y = (read(i, column + k * L, mask) for k, mask in enumerate(masks))
+            p.store(p.shuffle(x, y, range(0, 2 * L, 2)), p.offset(to, first * plane + pad // 2 + column // 2, T))
+            p.store(p.shuffle(x, y, range(1, 2 * L, 2)), p.offset(to, second * plane + (pad + 1) // 2 + column // 2, T))
 
-        def spread():
-            zero = p.const(0, T, L)
-            for column in blocks(L):
-                mask = p.mask(p.min(width - column, L), L)
-                with p.loop(lo, hi) as i:
-                    x, to = read(i, column, mask), p.offset(place(i, 1), pad + column * 2, T)
-                    for k in (0, 1): p.store(p.shuffle(x, zero, [j for a in range(k * L // 2, (k + 1) * L // 2) for j in (a, L)]), p.offset(to, k * L, T))
+        def spread(i, column, masks):
+            x, to, zero = read(i, column, masks[0]), p.offset(place(i, 1), pad + column * 2, T), p.const(0, T, L)
+            for k in (0, 1): p.store(p.shuffle(x, zero, [j for a in range(k * L // 2, (k + 1) * L // 2) for j in (a, L)]), p.offset(to, k * L, T))
 
         def elements():
             with p.loop(lo, hi) as i, p.loop(0, width) as j:
                 k = j * insert + pad
                 p.store(p.cast(p.load(p.offset(src, i * row + j, stored), stored), T), p.offset(place(i, stride), k % stride * plane + k // stride, T))
         whole = p.both(stride.eq(1), insert.eq(1))
-        p.otherwise(whole, copied, lambda: p.otherwise(p.both(stride.eq(2), insert.eq(1)), sorted_,
-                                                       lambda: p.otherwise(p.both(stride.eq(1), insert.eq(2)), spread, elements)))
+        p.otherwise(whole, lambda: by_rows(1, copied), lambda: p.otherwise(p.both(stride.eq(2), insert.eq(1)), lambda: by_rows(2, sorted_),
+                    lambda: p.otherwise(p.both(stride.eq(1), insert.eq(2)), lambda: by_rows(1, spread), elements)))
 
 
 def clear(p: Program, t: Tile, at: Val, count: Int):

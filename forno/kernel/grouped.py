@@ -34,7 +34,7 @@ x_h x_w x_used y_h y_w weave grid_h grid_w stage line lines_at start_at packed_a
 PART = "depth at packed".split()               # how many terms a sum has, where they begin, where its weights are packed
 TERM = "weight distance".split()               # of one term: where its weight lies in a row's, and where its pixels in the stage
 WIDEST = 6                                     # vectors of a tile: more hide nothing
-ROOM = 1                                       # how much of L1 a band takes, staged and summed
+BAND, TURN = 4, 2                              # how many times L1 a band takes, staged and summed, and the images of a weight gradient's turn
 PAD = 64                                       # elements behind the last panel that packing may overwrite
 
 
@@ -42,9 +42,21 @@ def rows_of_tile(t: Tile) -> int: return 8 if t.rows * t.vectors >= 24 else 4
 
 
 def pays(c: Conv) -> bool:
-    """Is it a convolution that `build` can do, faster than products of shifted panels?"""
-    few, uniform = max(c.c, c.k) // c.groups <= 16 if c.groups else False, c.stride[1] == c.stride[2]
-    return c.groups > 1 and few and uniform and c.size[0] == 1 and c.taps[0] == 1 and not c.padding[0] and min(c.n, c.c, *c.size, *c.out) > 0
+    """Is it a convolution that `build` can do, faster than products of shifted panels? Those fill lanes with several images, but leave rows empty."""
+    if c.stride[1] != c.stride[2] or c.size[0] != 1 or c.taps[0] != 1 or c.padding[0] or min(c.n, c.c, c.k, *c.size, *c.out) < 1: return False
+    rows, planes = c.k // c.groups, c.c // c.groups
+    if c.which == "input": rows, planes = planes, rows
+    weight = c.which == "weight"
+    few = rows <= (16 if weight and planes <= 4 else 8) and planes <= 128 if c.groups == 1 else max(rows, planes) <= 32
+    return few and (weight or c.n * c.groups >= 4) and _lanes_in_use(c) >= (0.7 if rows <= (8 if weight else 4) else 0.8)
+
+
+def _lanes_in_use(c: Conv) -> float:
+    """The part of a line's lanes that are pixels of the result, if its planes are one band."""
+    span, step = (c.taps[2] - 1) * c.dilation[2], c.stride[2]
+    h, w = (-(-n // step) for n in c.size[1:]) if c.which == "input" else c.out[1:]
+    lanes = tile(accumulator(c.dtype)).lanes
+    return h * w / (-(-((h - 1) * (w + span // step) + w) // lanes) * lanes)
 
 
 # ---- micro-kernels
@@ -126,10 +138,26 @@ def _begin_band(p: Program, t: Tile, W: Record, block: Val, number: Int) -> tupl
     return row, rows
 
 
-def _stage_planes(p: Program, stored: dt.dtype, t: Tile, W: Record, images: Val, image: Int, group: Int, block: Val, row: Int):
-    first = (image * W["groups"] + group) * W["planes"]
-    with p.loop(0, W["planes"]) as i:
-        stage_image(p, W, p.offset(images, (first + i) * (W["x_h"] * W["x_w"]), stored), p.offset(block, i * W["stage"], t.acc), row)
+def _stage_planes(p: Program, stored: dt.dtype, t: Tile, W: Record, images: Val, image: Int, group: Int, block: Val, row: Int, begin: Int, end: Int):
+    """One band of a group's planes begin..end. Meanwhile the same band of its next image is fetched: it lies too far away for the processor to expect it."""
+    first, size = (image * W["groups"] + group) * W["planes"], W["x_h"] * W["x_w"]
+    lo = p.min(p.max(row * W["stride"] - W["pad_h"], 0), W["x_h"])
+    rows = p.min(W["x_h"] - lo, W["reach"])
+    with p.loop(begin, end) as i:
+        plane = p.offset(images, (first + i) * size, stored)
+        p.run("fetch", p.offset(plane, _next_image(p, W, image, W["planes"]) * size + lo * W["x_w"], stored), rows * (W["x_w"] * stored.size))
+        stage_image(p, W, plane, p.offset(block, (i - begin) * W["stage"], t.acc), row)
+
+
+def _next_image(p: Program, W: Record, image: Int, channels: Int) -> Int:
+    """How many channels further on the next image of this group begins, or the first one of the next group."""
+    across = W["groups"] * channels
+    return p.pick(image + 1 < W["images"], across, channels - (W["images"] - 1) * across)
+
+
+def _write_fetch(p: Program):
+    """fetch: asks for memory that is read soon, but not at once."""
+    with p.define("fetch", "ptr at, i64 bytes") as (at, count), p.loop(0, count, 64) as i: p.prefetch(p.offset(at, i, dt.uint8), locality=2)
 
 
 # ---- forward products and input gradients
@@ -158,10 +186,12 @@ def _write_leave(p: Program, stored: dt.dtype, t: Tile):
         pitch, y_w, weave, grid_w = W["pitch"], W["y_w"], W["weave"], W["grid_w"]
 
         def straight():
-            with p.loop(0, y_w, L) as q:
-                mask = p.mask(p.min(y_w - q, L), L)
-                with p.loop(0, rows) as j:
-                    p.store_masked(p.cast(p.load(p.offset(lines, j * pitch + q, T), T, L), stored), p.offset(y, (row + j) * y_w + q, stored), mask)
+            whole = y_w // L * L
+            mask = p.mask(y_w - whole, L)
+            with p.loop(0, rows) as j:
+                src, to = p.offset(lines, j * pitch, T), p.offset(y, (row + j) * y_w, stored)
+                with p.loop(0, whole, L) as q: p.store(p.cast(p.load(p.offset(src, q, T), T, L), stored), p.offset(to, q, stored))
+                with p.if_(y_w > whole): p.store_masked(p.cast(p.load(p.offset(src, whole, T), T, L), stored), p.offset(to, whole, stored), mask)
 
         def lines_of(a, j):
             """(first line of the parts of residue a's row j, where it goes)"""
@@ -189,6 +219,7 @@ def image_driver(stored: dt.dtype) -> tuple[int, str]:
     t = tile(accumulator(stored))
     T, L, p = t.acc, t.lanes, Program()
     write_stage(p, stored, t)
+    _write_fetch(p)
     pack.write(p, "pack_rows", stored, t, False)
     _write_pack(p, stored, t)
     _write_leave(p, stored, t)
@@ -210,7 +241,7 @@ def image_driver(stored: dt.dtype) -> tuple[int, str]:
             y = p.offset(result, (image * W["groups"] + group) * (m * pixels), stored)
             with p.loop(0, W["bands"]) as number:
                 row, rows = _begin_band(p, t, W, block, number)
-                _stage_planes(p, stored, t, W, images, image, group, block, row)
+                _stage_planes(p, stored, t, W, images, image, group, block, row, p.int(0), W["planes"])
                 vectors = p.ceil_div((rows - 1) * W["pitch"] + W["grid_w"], L)
                 with p.loop(0, W["parts"]) as i:
                     part = record_at(p, parts, i, PART)
@@ -231,37 +262,43 @@ def image_driver(stored: dt.dtype) -> tuple[int, str]:
 # ---- weight gradients
 @functools.cache
 def weight_driver(stored: dt.dtype) -> tuple[int, str]:
+    """Threads share out the planes that are read."""
     t = tile(accumulator(stored))
     T, L, p = t.acc, t.lanes, Program()
     write_stage(p, stored, t)
+    _write_fetch(p)
     with p.define("grouped", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W, blocks = Record(p, w, WORDS), p.read_pointer(ctx, 2)
         dy, images, result = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
         part, sums = record_at(p, p.offset(w, len(WORDS), dt.int64), p.int(0), PART), p.offset(blocks, W["packed_at"], T)
-        m, line, depth, terms = W["rows"], W["line"], part["depth"], p.offset(w, part["at"], dt.int64)
-        size, pixels = m * depth, W["y_h"] * W["y_w"]
+        m, line, planes, all_terms, terms = W["rows"], W["line"], W["planes"], part["depth"], p.offset(w, part["at"], dt.int64)
+        taps, pixels = all_terms // planes, W["y_h"] * W["y_w"]
         clear(p, t, blocks, W["packed_at"])
-        lo, hi = p.share(W["groups"], p.read(ctx, 1), p.read(ctx, 0))
-        with p.loop(lo, hi) as group:
-            clear(p, t, sums, size * L)
+        lo, hi = p.share(W["groups"] * planes, p.read(ctx, 1), p.read(ctx, 0))
+        with p.loop(lo // planes, p.ceil_div(hi, planes)) as group:
+            begin, end = p.max(lo - group * planes, 0), p.min(hi - group * planes, planes)
+            depth = (end - begin) * taps
+            clear(p, t, sums, m * depth * L)
             with p.loop(0, W["images"], W["at_once"]) as n0, p.loop(0, W["bands"]) as number:
                 row, rows = _begin_band(p, t, W, blocks, number)
                 count = p.min(W["images"] - n0, W["at_once"])
                 with p.loop(0, count) as n:
                     block = p.offset(blocks, n * W["apart"], T)
-                    _stage_planes(p, stored, t, W, images, n0 + n, group, block, row)
-                    first = ((n0 + n) * W["groups"] + group) * m
+                    _stage_planes(p, stored, t, W, images, n0 + n, group, block, row, begin, end)
+                    first, later = ((n0 + n) * W["groups"] + group) * m, _next_image(p, W, n0 + n, m) * pixels
                     with p.loop(0, m) as i:
-                        p.run("stage", p.offset(dy, (first + i) * pixels + row * W["y_w"], stored), p.offset(block, W["lines_at"] + i * line, T),
-                              0, rows, 0, W["y_w"], W["y_w"], W["pitch"], 0, 1, 1, 0)
+                        at = (first + i) * pixels + row * W["y_w"]
+                        p.run("fetch", p.offset(dy, at + later, stored), rows * (W["y_w"] * stored.size))
+                        p.run("stage", p.offset(dy, at, stored), p.offset(block, W["lines_at"] + i * line, T), 0, rows, 0, W["y_w"], W["y_w"], W["pitch"], 0, 1, 1, 0)
 
                 def multiply(kernel, first, height, k, _):
                     p.run(kernel, p.offset(blocks, W["lines_at"] + first * line, T), blocks, p.offset(terms, k * len(TERM), dt.int64), line, count, W["apart"],
                           (rows - 1) * W["pitch"] + W["y_w"], p.offset(sums, (first * depth + k) * L, T), depth)
                 _tiles(p, w, W, depth, multiply)
-            with p.loop(0, size, L) as i:                                  # lanes' sums, a square at a time
-                lines = pack.square(p, [p.load(p.offset(sums, (i + j) * L, T), T, L) for j in range(L)])
-                p.store_masked(p.cast(functools.reduce(p.add, lines), stored), p.offset(result, group * size + i, stored), p.mask(p.min(size - i, L), L))
+            with p.loop(0, m) as i, p.loop(0, depth, L) as k:                                  # lanes' sums, a square at a time
+                lines = pack.square(p, [p.load(p.offset(sums, (i * depth + k + j) * L, T), T, L) for j in range(L)])
+                to = p.offset(result, (group * m + i) * all_terms + begin * taps + k, stored)
+                p.store_masked(p.cast(functools.reduce(p.add, lines), stored), to, p.mask(p.min(depth - k, L), L))
     text = p.module()
     return code.load(text, "grouped", 1), text
 
@@ -280,8 +317,8 @@ def build(c: Conv) -> Launch:
     span_h, span_w = (max([tap[i] for tap_list in parts for tap in tap_list]) for i in (0, 1))
     pitch, slack = grid_w + span_w // stride, 3 * t.lanes
     fixed, per_row = planes * stride ** 2 * (span_h // stride * pitch + slack) + len(parts) * m * slack, (planes * stride ** 2 + len(parts) * m) * pitch
-    room = isa.caches()[0] * ROOM // t.acc.size
-    bands = -(-grid_h // max(min((room - fixed) // per_row, grid_h), 1))
+    l1 = isa.caches()[0] // t.acc.size
+    bands = -(-grid_h // max(min((BAND * l1 - fixed) // per_row, grid_h), 1))
     band = -(-grid_h // bands)
     bands = -(-grid_h // band)
     reach = (band - 1) * stride + span_h + 1
@@ -289,12 +326,12 @@ def build(c: Conv) -> Launch:
     stage, line = (-(-size // 16) * 16 for size in (stride * stride * plane, band * pitch + slack))
     lines_at = planes * stage
     apart = lines_at + len(parts) * m * line
-    at_once = max(min(room // apart, c.n), 1) if weight and bands == 1 else 1
+    at_once = max(min(TURN * l1 // apart, c.n), 1) if weight and bands == 1 else 1
     start_at = at_once * apart
     packed_at = start_at + -(-m // 16) * 16
     height, taller, most = _shares(m, t)
     micro = kernels(t.acc, weight)
-    totals = {planes * taps} if weight else {-(-((rows - 1) * pitch + grid_w) // t.lanes) for rows in (band, grid_h - (bands - 1) * band)}
+    totals = {n * taps for n in range(1, planes + 1)} if weight else {-(-((rows - 1) * pitch + grid_w) // t.lanes) for rows in (band, grid_h - (bands - 1) * band)}
     for rows, total in itertools.product({height, height + 1} if taller else {height}, totals):
         pieces = -(-total // most)
         for size in {total // pieces, -(-total // pieces)}: micro.need(rows, size)
@@ -318,8 +355,9 @@ def build(c: Conv) -> Launch:
     address, text = entry(len(c.operands))
     flops = 2 * c.n * c.k * (c.c // c.groups) * taps * math.prod(c.out)
     moved = c.dtype.size * (c.n * (c.c * x_h * x_w + c.k * y_h * y_w) + c.groups * w_group)
-    scratch = (packed_at + (-(-w_group // 16) * 16 * t.lanes if weight else packed) + PAD) * t.acc.size
-    return Launch(Code("grouped", address, text), tuple([*(values[x] for x in WORDS), *after]), flops > PARALLEL_FLOPS, scratch=scratch + 64, bytes=moved, flops=flops)
+    scratch = (packed_at + ((w_group + t.lanes) * t.lanes if weight else packed) + PAD) * t.acc.size
+    words = (*(values[x] for x in WORDS), *after)
+    return Launch(Code("grouped", address, text), words, flops > PARALLEL_FLOPS, scratch=scratch + 64, bytes=moved, flops=flops)
 
 
 def _shares(m: int, t: Tile) -> tuple[int, int, int]:

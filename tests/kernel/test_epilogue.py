@@ -80,6 +80,7 @@ def test_what_is_refused():
 @pytest.mark.parametrize("case", [
     (1, 5, 20, (9, 9), (1, 1), (1, 1), (0, 0), 1), (5, 8, 17, (7, 7), (1, 1), (1, 1), (0, 0), 1), (2, 700, 15, (5, 5), (1, 1), (1, 1), (0, 0), 1),
     (3, 6, 8, (11, 10), (3, 3), (2, 2), (1, 1), 2), (2, 32, 40, (13, 12), (3, 3), (1, 1), (1, 1), 1), (3, 20, 33, (2, 2), (3, 3), (1, 1), (1, 1), 1),
+    (2, 16, 24, (15, 16), (3, 3), (1, 1), (1, 1), 4), (4, 96, 5, (40, 48), (5, 5), (2, 2), (2, 2), 1),
     (1, 600, 64, (7, 7), (1, 1), (1, 1), (0, 0), 1), (1, 20, 32, (14, 14), (1, 1), (1, 1), (0, 0), 1)], ids=str)
 def test_convolutions(case, threads):
     """Scale and shift per channel, another image added, relu: the planner's words for it, image by image, panels across images included."""
