@@ -39,6 +39,7 @@ def period(t: Tile, pixels: int, images: int) -> int:
 
 
 MOST_THREADS = 1024
+AHEAD = 16                                     # channels between fetching pixels and copying them: they lie too far apart for a prefetcher
 
 
 class Record:
@@ -238,6 +239,7 @@ def write_columns(p: Program, t: Tile):
             """All channels; sources: per vector its runs."""
             with p.loop(0, channels) as c:
                 for v, ((address, mask), *more) in sources.items():
+                    p.prefetch(p.offset(address, (c + AHEAD) * s_channel, T))
                     x = p.load_masked(p.offset(address, c * s_channel, T), T, mask)
                     for address, mask in more: x = p.load_merged(p.offset(address, c * s_channel, T), T, mask, x)
                     p.store(x, p.offset(to, c * step + v * L, T))

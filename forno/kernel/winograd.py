@@ -320,17 +320,24 @@ def image_driver(f: Form) -> tuple[int, str]:
             lo, hi = p.share(p.ceil_div(m, L) * channels, p.read(ctx, 1), p.read(ctx, 0))
             p.run("weights", w, weights, packed, lo, hi, channels, 0, 0, depth, W["phase_u"], point_u)
         x_table, y_table, x_stage, y_stage = _prepare(p, W, private, f, t)
-        v_at, m_at = p.offset(private, W["v_at"], T), p.offset(private, W["m_at"], T)
-        _, (b0, b1), (j0, j1) = grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))
+        joint, nt, tid = W["blocks"].eq(1), p.read(ctx, 1), p.read(ctx, 0)              # all threads transform the only block, and multiply with some columns each
+        v_at = p.offset(p.choose_pointer(joint, p.read_pointer(ctx, 3), private), W["v_at"], T)
+        m_at = p.offset(private, W["m_at"], T)
+        (b0, b1), (j0, j1) = ([p.pick(joint, x, y) for x, y in zip(*ranges)] for ranges in zip(
+            ((0, 1), p.share(p.ceil_div(m, NR), nt, tid)), grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))[1:]))
         with p.if_(shared): meet(p, ctx)
         with p.loop(b0, b1) as number:
             first = number * block
             count = p.min(block, W["images"] * strips - first)
-            with p.loop(0, count) as s, p.loop(0, p.ceil_div(channels, L)) as b:
+            of_x = p.ceil_div(channels, L)
+            lo, hi = p.share(count * of_x, p.pick(joint, nt, 1), p.pick(joint, tid, 0))
+            with p.loop(lo, hi) as i:
+                s, b = i // of_x, i % of_x
                 image, row = (first + s) // strips, (first + s) % strips
                 p.run("take", p.offset(x, image * W["x_image"] + b * L * W["x_channel"], T), W["x_channel"], p.min(channels - b * L, L),
                       row * (down.outputs * f.read) + W["x_top"], W["x_h"], W["x_w"], W["x_pitch"], across.outputs * f.read, tiles, x_table, x_stage,
                       p.offset(v_at, s * tiles * ld_v + b * L, T), ld_v, point_v, W["apart"], W["phase_v"])
+            with p.if_(joint): meet(p, ctx)
             panels = p.ceil_div(count * tiles, t.rows)
             height, taller = count * tiles // panels, count * tiles % panels
 
@@ -509,12 +516,14 @@ def build(c: Conv) -> Launch:
         passing = int(blocks == 1 and (2 * block * tiles * (ld_v + ld_m) < depth * m or points * depth * m * T.size > 3 * isa.caches()[1]))
         scratch, at = at + (points * f.phases * (together(t) * t.columns + 16) + t.columns if passing else 0), 0 if passing else points * point_u + t.columns
     else: point_u = -(-m // t.columns) * t.columns * depth + 16
-    place("v_at", points * point_v + 16)
+    joint = not weight and blocks == 1                              # then all threads transform it, in shared memory
+    if joint: places["v_at"] = 0
+    else: place("v_at", points * point_v + 16)
     place("m_at", points * point_m + t.columns)
-    if not weight and blocks == 1: passing = min(max(isa.caches()[1] // 4 // (T.size * f.phases * f.points * t.columns), 8), channels)
+    if joint: passing = min(max(isa.caches()[1] // 4 // (T.size * f.phases * f.points * t.columns), 8), channels)
     if not weight: place("u_at", f.phases * f.points * (passing * t.columns + 16))
     packed = 0 if weight else points * point_u + 16
-    shared, scratch = (at, scratch) if weight else (0 if passing else packed, at)
+    shared, scratch = (at, scratch) if weight else (points * point_v + 16 if joint else packed, at)
     kernels, wide = micro(T), {t.vectors if m >= t.columns else 0, -(-(m % t.columns) // L)} - {0}
     multiplied = {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}
     if weight: multiplied = {min(channels, together(t)), channels % together(t) or together(t)} if passing else {depth}
@@ -560,8 +569,7 @@ def _blocks(strips: int, tiles: int, points: int, channels: int, m: int, weight:
     l2, weights = isa.caches()[1], T.size * points * channels * m
     kept = l2 * 3 // 8 // (T.size * points * (channels + m))
     wanted = 128 if weight else max(kept, 14) if weights <= l2 // 2 else max(kept, min(channels * m // (channels + m), 128))
-    blocks = -(-strips // max(wanted // tiles, 1))
-    if not weight and blocks % 2 and 1 < blocks < strips: blocks += 1
-    if not weight and blocks == 1 < strips and weights <= l2 // 2: blocks = 2
-    block = -(-strips // blocks)
+    block = -(-strips // -(-strips // max(wanted // tiles, 1)))
+    if not weight and block == strips > 1 and weights <= l2 // 2: block = -(-strips // 2)
+    while not weight and strips > block > 1 and -(-strips // block) % 2: block -= 1
     return block, -(-strips // block)
