@@ -23,6 +23,7 @@ _SPEC = {
     "EXECUTOR": _flag("native", "what runs a plan: native code, or each row's NumPy oracle (a test tool)", ("native", "oracle")),
     "WINOGRAD": _flag(1, "0: 3×3 convolutions of float32 sum every product, which is slower and a few times more exact", range(2)),
     "HOT": _flag(1, "0: what every recorded operation goes through stays Python (`forno/cpu/hot.py`)", range(2)),
+    "TUNE": _flag(1, "0: every kernel runs as it was worked out, and nothing else is tried (`forno/cpu/tune.py`)", range(2)),
     "CHECK": _flag(0, "1: verify every graph and plan against its rules before it runs", range(2)),
 }
 
@@ -41,6 +42,7 @@ class Flags:
     EXECUTOR: str
     WINOGRAD: int
     HOT: int
+    TUNE: int
     CHECK: int
 
 

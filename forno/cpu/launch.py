@@ -15,7 +15,8 @@ import time
 from typing import NamedTuple
 
 from ..core.hot import free, held, hot, know
-from . import code, hot as hot_functions, isa, memory, threads
+from ..core.kernels import Choices
+from . import code, hot as hot_functions, isa, memory, threads, tune
 
 QUICK = 50e-6                                  # plans shorter than this keep the GIL: releasing it costs little, getting it back from a busy thread 5 ms
 
@@ -113,6 +114,7 @@ class Step(NamedTuple):
     parallel: bool = False
     scratch: int = 0
     shared: int = 0
+    choices: Choices | None = None
 
 
 class Frame(NamedTuple):
@@ -145,7 +147,7 @@ class Table:
     `arena_offsets`: the address of that byte of the run's arena. So operand positions nvals, nvals + 1, … are intermediates.
     """
     __slots__ = ("steps", "nvals", "nbytes", "arena_bytes", "arena_offsets", "tail", "tail_base", "scratch", "shared", "words", "flat", "call", "call_address", "walker", "pool",
-                 "trials", "quickest", "quick")
+                 "trials", "quickest", "quick", "times", "others", "look")
 
     def __init__(self, steps, nvals: int, arena_bytes: int = 0, arena_offsets: tuple[int, ...] = ()):
         self.steps, self.nvals, self.nbytes, self.arena_bytes, self.arena_offsets = [Step(*s) for s in steps], nvals, 8 * nvals, arena_bytes, tuple(arena_offsets)
@@ -161,6 +163,8 @@ class Table:
         self.shared = max((s.shared for s in self.steps), default=0)
         self.tail, self.tail_base, self.pool = b"", -1, None
         self.trials, self.quickest, self.quick = 3, 1.0, False         # quick: it keeps the GIL
+        self.times, self.others, self.look = None, {}, None               # others: words that tuning put in place of some steps'
+        tune.apply(self)
 
     def __len__(self): return len(self.steps)
 
@@ -202,24 +206,56 @@ class Table:
         self.pool, self.call[0] = pool, pool.address
 
     def timed_walk(self, vals: bytes) -> int:
-        """The first runs, timed: a plan that is always quick will keep the GIL from then on."""
+        """The first runs, timed: a plan that is always quick will keep the GIL from then on, one that isn't may be worth tuning."""
+        if self.look is not None: return self.look.walk(vals)
         start = time.perf_counter()
-        failed = free(self.walker, self.call_address, vals)
+        failed = self.plain_walk(vals)
         self.quickest = min(self.quickest, time.perf_counter() - start)
         self.trials -= 1
         if not self.trials:
             self.quick = self.quickest < QUICK
             hot_functions.install()            # a program that repeats itself
+            self.look = tune.look(self)
+            self.trials = int(self.look is not None)
         return failed
 
     def timed(self, vals: bytes) -> tuple[Error | None, list[float]]:
         """A run with the seconds of each step."""
-        times = array.array("q", [0] * (len(self.steps) + 1))
         with threads.lock:
-            self.call[4] = times.buffer_info()[0]
+            self.clock(True)
             try: error = self.run(vals)
-            finally: self.call[4] = 0
-        return error, [max(b - a, 0) * 1e-9 for a, b in itertools.pairwise(times)]
+            finally: self.clock(False)
+        return error, [max(b - a, 0) * 1e-9 for a, b in itertools.pairwise(self.times)]
+
+    def clock(self, on: bool):
+        """Do walks note the time after every step?"""
+        if self.times is None: self.times = array.array("q", [0] * (len(self.steps) + 1))
+        self.call[4] = self.times.buffer_info()[0] if on else 0
+
+    # ---- for tune
+    def plain_walk(self, vals: bytes) -> int: return free(self.walker, self.call_address, vals)
+
+    def timed_steps(self, vals: bytes):
+        """A walk; its result, and the seconds of step i as a function, None for a step that isn't in this part."""
+        self.clock(True)
+        try: failed = self.plain_walk(vals)
+        finally: self.clock(False)
+        first, last, times = self.call[2], self.call[3], self.times
+        return failed, lambda i: (times[i + 1] - times[i]) * 1e-9 if first <= i < last else None
+
+    def put(self, i: int, words: array.array):
+        """Step i runs with these words from now on."""
+        self.others[i] = words
+        self.flat[4 * i + 1] = words.buffer_info()[0]
+
+    def enlarge(self, scratch: int, shared: int):
+        """Words to come need so much scratch."""
+        self.scratch, self.shared = max(scratch, self.scratch), max(shared, self.shared)
+        if self.pool is not None: self.pool.reserve(self.scratch, self.shared)
+
+    def settled(self):
+        """Nothing is left to be tuned."""
+        self.look, self.trials = None, 0
 
     def refuse(self, vals: bytes): raise RuntimeError(f"{len(vals)} bytes of values for a plan that takes {self.nvals} words")
 

@@ -229,7 +229,7 @@ class Runner:
             trace.counts["kernels_built"] += 1
             words = [*(position(p) for p in s.places), *k.words]
             if n in lent: words[k.keeps.word] = lent[n]
-            steps.append((k.program.address, tuple(words), k.parallel, k.scratch, k.shared))
+            steps.append((k.program.address, tuple(words), k.parallel, k.scratch, k.shared, k.choices))
             if self.parts and self.parts[-1][0] == "native": self.parts[-1] = ("native", self.parts[-1][1], len(steps))
             else: self.parts.append(("native", len(steps) - 1, len(steps)))
         self.stops = any(p[0] == "host" for p in self.parts)

@@ -184,9 +184,10 @@ def _better_turned(g: Gemm, t: Tile) -> bool:
 def _thin(m: int, n: int, k: int, t: Tile) -> bool:
     """Does the transpose of a product, whose C is contiguous, save so many steps of micro-kernels (a tile of one vector takes as long as one of two) that they
     pay for storing C element by element? Then C can't hold partial sums, so all of a panel of B should stay in L2."""
-    steps = t.steps(k)
-    saved = steps * (m * -(-n // t.columns) - n * -(-m // t.columns))
-    return saved > 4 * m * n and t.acc.size * t.columns * steps <= isa.caches()[1] // 2
+    return _steps_saved(m, n, k, t) > 4 * m * n and t.acc.size * t.columns * t.steps(k) <= isa.caches()[1] // 2
+
+
+def _steps_saved(m: int, n: int, k: int, t: Tile) -> int: return t.steps(k) * (m * -(-n // t.columns) - n * -(-m // t.columns))
 
 
 def _blocking(g: Gemm, t: Tile) -> dict[str, int]:
@@ -256,7 +257,8 @@ def _names(g: Gemm, t: Tile) -> tuple[str, ...]:
     usual, turned = (other, g) if _better_turned(g, t) else (g, other)
     cut, across = _blocking(usual, t), _blocking(turned, t)
     out = [name for name in CHANGES if (new := _changed(cut, usual, t, name)) != cut and _sums_alike(usual, cut, usual, new, t)]
-    return (*out, "turned") if _real_parts(g) == 1 and _sums_alike(usual, cut, turned, across, t) else tuple(out)
+    fits = usual is other or _steps_saved(g.m, g.n, g.k, t) > 0
+    return (*out, "turned") if fits and _real_parts(g) == 1 and _sums_alike(usual, cut, turned, across, t) else tuple(out)
 
 
 CHANGES = "order", "pack a", "pack b", "fewer rows", "fewer columns", "lower tiles"

@@ -6,7 +6,7 @@ import dataclasses
 from ..core.flags import flags
 from ..core.kernels import Nest
 from ..core.plan import Plan
-from ..cpu import code
+from ..cpu import code, tune
 
 
 def planned(plan: Plan, launches):
@@ -33,6 +33,8 @@ def loops(kernel) -> str:
 
 
 def ran(plan: Plan, seconds):
-    """How long each step of one run took (level 1)."""
+    """How long each step of one run took, and what tuning chose since the last one (level 1)."""
     slowest = sorted(zip(seconds, plan.steps), key=lambda x: -x[0])[:12]
     print(f"run: {1e6 * sum(seconds):.0f} µs in {len(plan.steps)} steps: " + ", ".join(f"{s.kernel.label} {1e6 * t:.1f}" for t, s in slowest))
+    news = tune.answers().news
+    while news: print(f"tuned: {news.pop(0)}")

@@ -1,10 +1,13 @@
 """Matrix products that end in an elementwise body, against NumPy."""
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from forno.core import dtype as dt
 from forno.core.kernels import Apply, Cast, Const, Conv, Gemm, Index, Load, Matrix, Nest, Number, Operand, Store
+from forno.cpu import isa
 from forno.dnn.activation import relu as RELU
 from forno.dnn.elementwise import add as ADD
 from forno.dnn.elementwise import mul as MUL
@@ -47,6 +50,33 @@ def test_bias_and_relu(batch, axis, c_layout, threads):
         run(launch, [a, b, c, extra], threads)
         bias = np.lib.stride_tricks.as_strided(extra[3:], (m, n), (row * 4, col * 4))
         np.testing.assert_allclose(view, np.maximum(want + bias, 0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("c_layout", ["n", "t"])
+@pytest.mark.parametrize("fused", [False, True])
+def test_every_choice_gives_the_same_bits(fused, c_layout, threads):
+    tried = set()
+    for i, (m, n, k, batch) in enumerate([(300, 200, 60, ()), (33, 70, 700, (2,)), (2000, 10, 64, ()), (10, 512, 700, ()), (64, 300, 1200, ()), (197, 20, 90, (3,))]):
+        a, b, c, (ma, mb, mc), _, _ = product(m, n, k, batch, c_layout, seed=i)
+        extra, zeros, f = np.random.default_rng(i).standard_normal(n).astype(np.float32), (0,) * len(batch), Operand(dt.float32, "r")
+        body = (Load(0, dt.float32, (*zeros, 0, 0)), Load(2, dt.float32, (*zeros, 0, 1)), Apply(ADD, (0, 1), dt.float32),
+                Store(1, 2, (*mc.batch, mc.rows, mc.cols), 0, dt.float32))
+        nest = Nest((*batch, m, n), (), (f, Operand(dt.float32, "w"), f), body) if fused else None
+        g = Gemm(batch, m, n, k, ma, mb, mc, (f, f, Operand(dt.float32, "w"), f) if fused else (f, f, Operand(dt.float32, "w")), nest)
+        launch, arrays = gemm.build(g), [a, b, c, extra] if fused else [a, b, c]
+        choices = gemm._choices(g, gemm.product_tile(dt.float32))
+        run(launch, arrays, threads)
+        usual = c.tobytes()
+        assert choices.make("")[:2] == (launch.words, launch.scratch)
+        for name in choices.names():
+            c[...] = np.nan
+            words, scratch, _ = choices.make(name)
+            assert len(words) == len(launch.words) and words != launch.words
+            run(replace(launch, words=words, scratch=scratch), arrays, threads)
+            assert c.tobytes() == usual, (m, n, k, batch, name)
+            tried.add(name)
+    assert set(gemm.CHANGES) <= tried and ("turned" in tried or isa.vector_bytes == 16)          # short vectors: sums would be cut elsewhere
 
 
 @pytest.mark.parametrize("t", [dt.float64, dt.float16, dt.int32], ids=str)
