@@ -23,6 +23,10 @@ def attention(query, key, value, mask, causal, scale):
         spec = spec._replace(lse=True)
         nodes = [*nodes, record(at.attention_lse, nodes, spec)]
     result = owned(record(at.attention, nodes, spec))
-    keys = nodes[1].line
-    if keys.op is mv.cat and keys.slot == FIRST and nodes[1].buf is None and not spec.lse and LOCAL.run.hold == 0: flush_hook[0]()
+    if not spec.lse and LOCAL.run.hold == 0 and length_varies(nodes[1]): flush_hook[0]()
     return result
+
+
+def length_varies(keys) -> bool:
+    """Have other runs other numbers of keys here, in a window that began where they grew? What follows doesn't see how many they are."""
+    return hasattr(keys, "apart") or keys.line.op is mv.cat and keys.line.slot == FIRST and keys.buf is None

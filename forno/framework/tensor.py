@@ -304,13 +304,17 @@ def alone(t: Tensor) -> Tensor:
 
 def shown(n: Node, mem: View, rel: View) -> Node | None:
     """A moving view of a value that lies ready and has no history, as a value of its own: it is no part of the program."""
+    run = LOCAL.run
+    if run.cur.ends and run.hold == 0: flush()
     buf = n.buf
-    if buf is None or n.past is not None or n.line.grad or buf.__class__ is Poison or buf.exposed or not varying(LOCAL.run, n, mv.view, rel): return None
+    if buf is None or n.past is not None or n.line.grad or buf.__class__ is Poison or buf.exposed or not varying(run, n, mv.view, rel): return None
     line = n.line
     base = buf.view if buf.__class__ is Slice else View(line.shape, line.strides or contiguous(line.shape), 0)
     view = compose(base, rel)
     if view is None: return None
-    return given(Slice(buf.buffer if buf.__class__ is Slice else buf, view, line.dtype.size), line.dtype, rel.shape, None, seen_as(mem), False, line.inference)
+    v = given(Slice(buf.buffer if buf.__class__ is Slice else buf, view, line.dtype.size), line.dtype, rel.shape, None, seen_as(mem), False, line.inference)
+    v.apart = True
+    return v
 
 
 def element(t: Tensor, index: tuple) -> Tensor | None:

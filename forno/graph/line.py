@@ -30,7 +30,7 @@ new = object.__new__
 class Line:
     """`ins` codes operands: a slot (int), a fresh number (its type) or an earlier number of this run ((type, position))."""
     __slots__ = ("op", "key", "ins", "i", "j", "attr", "dtype", "shape", "strides", "grad", "slot", "nslots", "nscal", "scal", "prev", "next", "alts",
-                 "plans", "memo", "source", "phrases", "where", "memory", "bytes", "loose", "crowded", "inference", "title", "meta", "free")
+                 "plans", "memo", "source", "phrases", "where", "memory", "bytes", "loose", "crowded", "ends", "inference", "title", "meta", "free")
 
     def __repr__(self):
         args = ", ".join(f"%{c}" if c.__class__ is int else c.__name__ if isinstance(c, type) else f"{c[0].__name__}#{c[1]}" for c in self.ins or ())
@@ -50,8 +50,8 @@ class Node:
     """`past`: None; a Leaf (gradient is collected here); or a History (set when a window closes and a backward may still come).
 
     `over`, where set: the id of the node whose place in a tensor's memory this one took, in the same window. `within`, where set: the last check
-    that its values passed."""
-    __slots__ = ("line", "buf", "past", "over", "within", "__weakref__")
+    that its values passed. `apart`, where set: other runs have a value of another length here, so this one is no part of the program."""
+    __slots__ = ("line", "buf", "past", "over", "within", "apart", "__weakref__")
 
     def __repr__(self): return f"<node {self.line} {'pending' if self.buf is None else 'done'}>"
 
@@ -167,7 +167,7 @@ def blank(op) -> Line:
     e.op, e.key, e.ins, e.attr, e.dtype, e.shape, e.strides, e.grad, e.slot = op, None, (), None, None, None, None, False, -1
     e.i = e.j = e.scal = e.where = e.prev = e.memo = e.source = e.phrases = e.memory = e.title = None
     e.nslots = e.nscal = e.bytes = 0
-    e.next, e.alts, e.plans, e.loose, e.crowded, e.inference = END, {}, {}, False, False, False
+    e.next, e.alts, e.plans, e.loose, e.crowded, e.ends, e.inference = END, {}, {}, False, False, False, False
     e.meta = e.free = False                    # it will never have a value; it is a constant that goes along to any device
     return e
 
@@ -188,6 +188,7 @@ def _root(grad, inference, autocast):
 def drop_trie():
     """Forget every recorded program (bounded memory for programs that never repeat). Open windows keep their own lines."""
     _roots.clear()
+    _moving.clear()
     lines_alive[0] = 0
 
 
@@ -293,17 +294,15 @@ def varying(run: Run, n: Node, op, attr) -> bool:
 
     Then it is no part of the program: whoever asks makes the value without a line.
     """
-    s = slot_of(run, n)
+    ins = (slot_of(run, n),)
     cur = run.cur
-    if not cur.loose:
-        e = cur.next
-        cur.loose = e.op is op and e.i == s and moved(e.attr, attr)
+    if not cur.loose and (op, ins, attr) not in cur.alts: cur.loose = any([k[0] is op and k[1] == ins and moved(k[2], attr) for k in cur.alts])
     return cur.loose
 
 
 def moved(a: View, b: View) -> bool:
-    """Do two views differ in where they start, and in nothing else?"""
-    return a.offset != b.offset and a.strides == b.strides and a.shape == b.shape
+    """Do two views differ in where they start or how long they are, and in nothing else?"""
+    return a.strides == b.strides and len(a.shape) == len(b.shape) and (a.offset != b.offset or a.shape != b.shape)
 
 
 def advance(run: Run, op, ins: tuple, attr) -> Line:
@@ -326,6 +325,7 @@ def _make(run, cur, op, ins, attr, key) -> Line:
     if ins and ins[0].__class__ is int:
         e.i = ins[0]
         if len(ins) > 1: e.j = ins[1]
+    if op is INPUT or op is MODE: e.ends = cur.ends
     e.scal = cur.nscal                         # where this line's first fresh number stands
     e.nscal += sum([c.__class__ is type for c in ins])
     if op is INPUT:
@@ -357,11 +357,20 @@ def _make(run, cur, op, ins, attr, key) -> Line:
         else: e.bytes = cur.bytes
         if run.hold == 0:
             e.where = caller()
-            if attr.__class__ is View and sum([k[0] is op and k[1] == ins and moved(k[2], attr) for k in cur.alts]) >= CROWD: cur.crowded = True
+            if attr.__class__ is View: e.ends = cur.crowded = cur.crowded or crowds(cur, op, ins, attr, e.where)
     e.nslots = cur.nslots + (e.slot >= 0)
     run.stats.lines += 1
     lines_alive[0] += 1
     return e
+
+
+def crowds(cur: Line, op, ins, attr: View, where) -> bool:
+    """Do different runs go on from `cur` with different places of one view or write? A line of the user's that was seen to write at different places does so wherever
+    it is reached: in every layer, once the first has told."""
+    if op.name == "put" and where in _moving: return True
+    if sum([k[0] is op and k[1] == ins and moved(k[2], attr) for k in cur.alts]) < CROWD: return False
+    if op.name == "put": _moving.add(where)
+    return True
 
 
 def refuse_devices(op, lines):
@@ -426,7 +435,7 @@ def caller():
 def record(op, args, attr=None) -> Node:
     """Append one line to this thread's window and return its value's node. `args`: nodes, Python numbers and Refs."""
     run = LOCAL.run
-    if run.hold == 0 and (len(run.nodes) >= flags.WINDOW or run.cur.bytes > state.memory // 2): flush_hook[0]()
+    if run.hold == 0 and (len(run.nodes) >= flags.WINDOW or run.cur.bytes > state.memory // 2 or run.cur.ends): flush_hook[0]()
     numbers = None
     ins = []
     for x in args:
@@ -443,8 +452,11 @@ def record(op, args, attr=None) -> Node:
             ins.append(c)
             if numbers is None: numbers = [x]
             else: numbers.append(x)
-    n = new(Node)
     before = run.cur
+    if before.crowded and run.hold == 0 and attr.__class__ is View and len(run.nodes) > len(run.inputs):       # what is pending is the same program wherever this goes
+        flush_hook[0]()
+        return record(op, args, attr)
+    n = new(Node)
     try:
         n.line = advance(run, op, tuple(ins), attr)
         n.buf = n.past = None
@@ -454,12 +466,13 @@ def record(op, args, attr=None) -> Node:
         run.cur = before
         del run.nodes[before.nslots:], run.scalars[before.nscal:]
         raise
-    if run.eager or (before.crowded and run.hold == 0): flush_hook[0]()
+    if run.eager: flush_hook[0]()
     return n
 
 
-CROWD = 8                                      # places of one view or write from one line: from then on the window ends there,
-                                               # so that what follows is found again whatever the place was
+CROWD = 4                                      # places of one view or write from one line: from then on it is a window of its own,
+                                               # so that what comes before and after is found again whatever the place was
+_moving: set = set()                           # (file, line) of writes that were seen to
 flush_hook = [None]                            # the engine's flush; a list so that this floor needs no import from above
 
 
