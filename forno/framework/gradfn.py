@@ -19,7 +19,7 @@ _TITLES = dict(add="Add", add_scaled="Add", lerp_number="Lerp", sub="Sub", addcm
                clamp_min="Clamp", clamp_max="Clamp", norm="LinalgVectorNorm", layer_norm="NativeLayerNorm", group_norm="NativeGroupNorm",
                batch_norm="NativeBatchNorm", batch_norm_given="NativeBatchNorm", rms_norm="FusedRmsNorm", bce_with_logits="BinaryCrossEntropyWithLogits",
                smooth_l1="SmoothL1Loss", huber="HuberLoss", gelu_tanh="Gelu", atan2="Atan2", logaddexp2="Logaddexp2", exp2="Exp2", log2="Log2", log10="Log10",
-               index_write="IndexAdd", embedding="Embedding", logsigmoid="LogSigmoid", attention="ScaledDotProductFlashAttentionForCpu")
+               index_write="IndexAdd", embedding="Embedding", logsigmoid="LogSigmoid", attention="ScaledDotProductFlashAttentionForCpu", ctc="CtcLoss")
 _POOLS = dict(max_pool="MaxPool{}DWithIndices", avg_pool="AvgPool{}D", adaptive_avg_pool="AdaptiveAvgPool{}D", adaptive_max_pool="AdaptiveMaxPool{}D",
               reflection_pad="ReflectionPad{}D", replication_pad="ReplicationPad{}D")
 _VIEWS = dict(p="PermuteBackward0", T="TBackward0", split="SplitBackward0", unbind="UnbindBackward0", t="TransposeBackward0", u="UnsqueezeBackward0", s="SqueezeBackward1", e="ExpandBackward0", n="SliceBackward0",

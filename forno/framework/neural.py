@@ -10,6 +10,7 @@ from ..core import dtype as dt
 from ..core.shape import normalize_dim, whole
 from ..dnn import activation as ac
 from ..dnn import contract as ct
+from ..dnn import ctc as cc
 from ..dnn import elementwise as ew
 from ..dnn import functions as fns
 from ..dnn import gather as ga
@@ -347,6 +348,11 @@ def class_index(index, classes: int, error=IndexError, text="Target {x} is out o
 
 
 def binary_cross_entropy(x, y): return apply(ac.binary_cross_entropy, x, y)
+
+
+def ctc(log_probs, labels, input_lengths, target_lengths, blank, zero_infinity):
+    """(N,) losses of log_probs (T, N, C), labels (N, S) and lengths (N), int64."""
+    return apply(cc.ctc, log_probs, labels, input_lengths, target_lengths, attr=cc.CtcSpec(int(blank), bool(zero_infinity)))
 
 
 # ---------------------------------------------------------------- matrix products with an addend

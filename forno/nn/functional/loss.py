@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 
 from ...core.errors import warn
-from ...framework import api as torch, autocast
+from ...framework import api as torch, autocast, neural
 from .. import _reduction
 from .activation import logsigmoid
 from .linear import linear
@@ -184,17 +184,17 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
 # ---- sequences --------------------------------------------------------------------------------------------------------------------------
 
 def _lengths(x, name, n, device):
+    """(as a tensor, as numbers)"""
     x = torch.as_tensor(x, dtype=torch.long, device=device).reshape(-1)
     if x.numel() != n:
         raise RuntimeError(f"{name} must be of size batch_size")
-    return x
+    return x, x.tolist()
 
 
-def _padded_targets(targets, target_lengths, n):
+def _padded_targets(targets, target_lengths, longest):
     """(N, S) from (N, S) or from one concatenated row."""
     if targets.dim() == 2:
         return targets.to(torch.long)
-    longest = max(int(target_lengths.max().item()), 1) if n else 1
     start = target_lengths.cumsum(0) - target_lengths                        # (N,)
     at = start.unsqueeze(1) + torch.arange(longest, device=targets.device)
     return targets.to(torch.long)[at.clamp_max(max(targets.numel() - 1, 0))] if targets.numel() else at * 0
@@ -215,39 +215,14 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     if targets.is_floating_point():
         raise RuntimeError("targets must be integral")
     device = log_probs.device
-    input_lengths, target_lengths = _lengths(input_lengths, "input_lengths", n, device), _lengths(target_lengths, "target_lengths", n, device)
-    if int(input_lengths.max().item()) > steps or int(input_lengths.min().item()) < 0:
-        raise RuntimeError(f"Expected input_lengths to have value at most {steps}, but got value {int(input_lengths.max().item())}{_CTC}")
-    longest = int(target_lengths.max().item())
+    input_lengths, inputs = _lengths(input_lengths, "input_lengths", n, device)
+    target_lengths, lengths = _lengths(target_lengths, "target_lengths", n, device)
+    if max(inputs) > steps or min(inputs) < 0:
+        raise RuntimeError(f"Expected input_lengths to have value at most {steps}, but got value {max(inputs)}{_CTC}")
+    longest = max(lengths)
     if targets.dim() == 2 and longest > targets.size(1):
         raise RuntimeError(f"Expected tensor to have size at least {longest} at dimension 1, but got size {targets.size(1)} for argument #2 'targets'{_CTC}")
-    labels = _padded_targets(targets, target_lengths, n)
-    s = labels.size(1)
-    labels = torch.where(torch.arange(s, device=device) < target_lengths.unsqueeze(1), labels, blank)
-    extended = torch.stack((torch.full_like(labels, blank), labels), 2).reshape(n, 2 * s)             # blank, l1, blank, l2, ... blank
-    extended = torch.cat((extended, torch.full((n, 1), blank, dtype=torch.long, device=device)), 1)    # (N, 2 S + 1)
-    nothing = -1e30                              # stands for log 0 where -inf would make NaN gradients
-    emitted = log_probs.gather(2, extended.unsqueeze(0).expand(steps, -1, -1))                         # (T, N, 2 S + 1)
-    emitted = emitted.clamp_min(nothing)
-    position = torch.arange(2 * s + 1, device=device)
-    skip = torch.zeros_like(extended, dtype=torch.bool)
-    skip[:, 2:] = (extended[:, 2:] != blank) & (extended[:, 2:] != extended[:, :-2])
-    alpha = torch.where(position < 2, emitted[0], nothing)                                             # (N, 2 S + 1)
-    empty = torch.full((n, 2), nothing, dtype=log_probs.dtype, device=device)
-    for t in range(1, steps):
-        one = torch.cat((empty[:, :1], alpha[:, :-1]), 1)
-        two = torch.where(skip, torch.cat((empty, alpha[:, :-2]), 1)[:, :2 * s + 1], nothing)
-        onward = torch.logsumexp(torch.stack((alpha, one, two)), 0).clamp_min(nothing) + emitted[t]
-        alpha = torch.where((t < input_lengths).unsqueeze(1), onward.clamp_min(nothing), alpha)
-    last = (2 * target_lengths).unsqueeze(1)                                                           # the end is the last blank or the last label
-    ends = torch.cat((alpha.gather(1, last), torch.where(last > 0, alpha.gather(1, (last - 1).clamp_min(0)), nothing)), 1)
-    loss = -torch.logsumexp(ends, 1)                                                                   # (N,)
-    loss = torch.where((input_lengths == 0) & (target_lengths == 0), 0.0, loss)
-    impossible = loss > -nothing / 2
-    valid = (torch.arange(steps, device=device).unsqueeze(1) < input_lengths).unsqueeze(2)             # (T, N, 1)
-    mass = torch.where(valid, log_probs.exp(), 0.0).sum((0, 2))
-    loss = loss + (mass - mass.detach())             # adds exp(log_probs) to the gradient, as PyTorch does for its log_softmax input; the value stays
-    loss = torch.where(impossible, 0.0 if zero_infinity else float("inf"), loss)
+    loss = neural.ctc(log_probs, _padded_targets(targets, target_lengths, max(longest, 1)), input_lengths, target_lengths, blank, zero_infinity)      # (N,)
     if reduction == "mean":
         return (loss / target_lengths.clamp_min(1).to(loss.dtype)).mean()
     return loss.sum() if reduction == "sum" else loss if batched else loss.squeeze(0)
