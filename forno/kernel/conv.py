@@ -17,7 +17,7 @@ from ..core.errors import unsupported
 from ..core.kernels import Conv, Keeps, Launch
 from ..core.kernels import Program as Code
 from ..cpu import isa
-from . import conv_image, conv_weight, depthwise, epilogue, grouped, winograd
+from . import choices, conv_image, conv_weight, depthwise, epilogue, grouped, winograd
 from .conv_image import PAD
 from .gemm import PARALLEL_FLOPS, even_split
 from .images import MOST_THREADS, PART, WORDS, period, plan_words, segment_words
@@ -25,6 +25,7 @@ from .tile import Tile, accumulator, entry, micro, tile
 
 K_BLOCK = 512                                  # channels times taps that are summed before the tile goes to memory
 PLAN_BYTES = 4 << 20                           # plans kept by each thread
+CHANGES = {"more pixels": 2, "fewer pixels": 0.5}      # that are multiplied with a panel of weights before the next one
 
 
 def takes_epilogue(c: Conv) -> bool:
@@ -37,7 +38,8 @@ def gains_by_epilogue(c: Conv) -> bool:
     return takes_epilogue(c) and c.dtype.size * c.n * c.k * math.prod(c.out) > isa.caches()[2] // 4
 
 
-def build(c: Conv) -> Launch:
+def build(c: Conv, choice: str = "") -> Launch:
+    """`choice`: one of CHANGES, where the Launch offers it."""
     if c.dtype.category != dt.FLOAT: raise unsupported("convolution", c.dtype, instead="convert the operands to a floating-point type")
     if winograd.pays(c): return winograd.build(c)
     if depthwise.accepts(c): return depthwise.build(c)
@@ -64,6 +66,7 @@ def build(c: Conv) -> Launch:
         elif weight: at_once = max(256 // t.columns, 1)
         elif m * channels * n * t.acc.size <= isa.caches()[1] // 2: at_once = 1              # the weights stay in L2
         else: at_once = max(isa.caches()[1] * 3 // 8 // (t.acc.size * max(block * n, 1) * t.columns), 1)
+        at_once = max(int(at_once * CHANGES.get(choice, 1)), 1)
         pixels = shape["g0"] * shape["g1"] * shape["g2"]
         g = period(t, pixels, c.n)
         per, room = -(-g * pixels // t.columns), plan_words(t, shape["g2"], n, bool(shape["flat"]))
@@ -101,7 +104,7 @@ def build(c: Conv) -> Launch:
         per_thread += max(v["panels_at_once"] * t.columns * t.acc.size * max(v["block"] * v["taps"], 1) for v, _ in parts)
         per_thread = max(per_thread, -(-taps // t.lanes) * t.lanes * -(-t.rows // t.lanes) * t.lanes * t.acc.size)        # to pack weights
         shared = (stage_size + packed) * t.acc.size
-    address, _ = (conv_weight if weight else conv_image).driver(c.dtype)
+    address, code = (conv_weight if weight else conv_image).driver(c.dtype)
     head = dict(driver=address, micro=kernels.address, tail=0, turned=int(turned), groups=c.groups if m * channels or not weight else 0, images=c.n, m=m,
                 channels=max(channels, int(weight)), panels=panels, height=height, taller=taller,
                 bias=int(c.bias), in_place=int(in_place), alone=int(alone), parts=len(parts), stage=int(staged), stage_rows=rows, stage_width=width,
@@ -121,8 +124,10 @@ def build(c: Conv) -> Launch:
     if not weight and not alone:
         form = "conv", c.which, turned, c.dtype, c.groups, m, channels, c.taps, tuple([tuple([tap[-1] for tap in taps_of]) for _, taps_of in parts])
         keeps = Keeps(1, len(c.operands) + WORDS.index("kept"), packed * t.acc.size + 512, form)
+    names = tuple(name for name in CHANGES if name != "fewer pixels" or all(v["panels_at_once"] > 1 for v, _ in parts))
+    offered = choices.of_conv(c, names, build, code) if flops > choices.FLOPS and not weight and not alone else None
     return Launch(Code("conv", entry_address, text), tuple(words), flops > PARALLEL_FLOPS,
-                  scratch=per_thread + 512, shared=shared + 512, bytes=moved, flops=flops, keeps=keeps)
+                  scratch=per_thread + 512, shared=shared + 512, bytes=moved, flops=flops, keeps=keeps, choices=offered)
 
 
 def _turns(t: Tile, images: int, pixels: int, m: int) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-import zlib
 from dataclasses import replace
 
 from ..core import dtype as dt
@@ -18,13 +17,12 @@ from ..core.errors import unsupported
 from ..core.kernels import Choices, Gemm, Launch, Matrix
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
-from . import epilogue, gemv, pack
+from . import choices, epilogue, gemv, pack
 from .epilogue import accepts
 from .gemv import batch_offsets
 from .tile import Program, Tile, chains, entry, kernel_of, micro, product_tile
 
 PARALLEL_FLOPS = 400_000                       # below this waking other threads costs more than they save
-TUNED_FLOPS = 2_000_000                        # below this looking for a better cut costs more than it could save
 
 # the driver's run-time words, in order; then (length, stride of a, of b, of c) per batch axis
 WORDS = """driver micro tail a_at b_at batch rank m n k a_off a_row a_col b_off b_row b_col c_off c_row c_col
@@ -158,7 +156,7 @@ def build(g: Gemm) -> Launch:
     batch = math.prod(g.batch)
     flops, moved = 2 * batch * g.m * g.n * g.k, batch * stored.size * (g.m * g.k + g.k * g.n + g.m * g.n)
     return Launch(Code("gemm", address, text), words, flops > PARALLEL_FLOPS, scratch=scratch, bytes=moved, flops=flops,
-                  choices=_choices(g, t) if flops > TUNED_FLOPS and min(g.m, g.n) > 1 else None)
+                  choices=_choices(g, t) if flops > choices.FLOPS and min(g.m, g.n) > 1 else None)
 
 
 def _words(g: Gemm, t: Tile, choice: str = "") -> tuple[tuple[int, ...], int]:
@@ -244,12 +242,8 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int, cut: dict[str, int]) -> tup
 def _choices(g: Gemm, t: Tile) -> Choices:
     """Cuts and orders of the same sums; in these every element is added up as in the usual ones."""
     matrices = "; ".join(f"{x.batch} {x.rows} {x.cols}" for x in (g.a, g.b, g.c))
-    kernel = f"matmul {t.acc} {g.a.dtype} {g.c.dtype} {g.batch} {g.m}x{g.n}x{g.k}; {matrices}; {g.epilogue and g.epilogue.label}; {version(g.a.dtype, t)}"
+    kernel = f"matmul {t.acc} {g.a.dtype} {g.c.dtype} {g.batch} {g.m}x{g.n}x{g.k}; {matrices}; {g.epilogue and g.epilogue.label}; {choices.version(driver(g.a.dtype, t)[1])}"
     return Choices(kernel, functools.partial(_names, g, t), lambda name: (*_words(g, t, name), 0))
-
-
-@functools.cache
-def version(stored: dt.dtype, t: Tile) -> str: return f"{zlib.crc32(driver(stored, t)[1].encode()):08x}"
 
 
 def _names(g: Gemm, t: Tile) -> tuple[str, ...]:

@@ -27,11 +27,11 @@ from ..core.flags import flags
 from ..core.kernels import Conv, Keeps, Launch
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
-from . import epilogue, pack
+from . import choices, epilogue, pack
 from .gemm import PARALLEL_FLOPS, grid
 from .images import Record, meet
 from .text import Val
-from .tile import Int, Program, Tile, entry, kept_memory, kernel_of, micro, tile
+from .tile import Int, Program, Tile, chains, entry, kept_memory, kernel_of, micro, tile
 
 T = dt.float32
 
@@ -489,7 +489,11 @@ def weight_driver(f: Form) -> tuple[int, str]:
 
 
 # ---- a shape's numbers
-def build(c: Conv) -> Launch:
+CHANGES = {"larger blocks": 2, "smaller blocks": 0.5}
+
+
+def build(c: Conv, choice: str = "") -> Launch:
+    """`choice`: one of CHANGES, where the Launch offers it."""
     t, (down, across), f = tile(T), axes(c), form_of(c)
     L, weight, back, taps = t.lanes, c.which == "weight", c.which == "input", f.taps ** 2
     (x_h, x_w), (y_h, y_w) = (c.out[1:], c.size[1:]) if back else (c.size[1:], c.out[1:])
@@ -498,7 +502,8 @@ def build(c: Conv) -> Launch:
     strips, tiles = down.tiles, across.tiles
     x_pitch, y_pitch = (tiles - 1) * f.across.outputs * f.read + f.reach(f.across), tiles * f.across.outputs * f.left
     ld_v, ld_m = (-(-a // L) * L + 16 for a in (depth, m))             # never a power of two apart
-    block, blocks = _blocks(c.n * strips, tiles, points, depth, m, weight)
+    block, blocks = usual = _blocks(c.n * strips, tiles, points, depth, m, weight)
+    if choice: block, blocks = _resized(block, c.n * strips, choice)
     at, places = 0, {}
 
     def place(name, size):
@@ -524,14 +529,10 @@ def build(c: Conv) -> Launch:
     if not weight: place("u_at", f.phases * f.points * (passing * t.columns + 16))
     packed = 0 if weight else points * point_u + 16
     shared, scratch = (at, scratch) if weight else (points * point_v + 16 if joint else packed, at)
-    kernels, wide = micro(T), {t.vectors if m >= t.columns else 0, -(-(m % t.columns) // L)} - {0}
-    multiplied = {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}
+    kernels, multiplied = micro(T), {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}
     if weight: multiplied = {min(channels, together(t)), channels % together(t) or together(t)} if passing else {depth}
-    for rows in multiplied:
-        panels = -(-rows // t.rows)
-        for height in {rows // panels, -(-rows // panels)}:
-            for vectors in wide: kernels.need(height, vectors, direct=True)
-    address, _ = (weight_driver if weight else image_driver)(f)
+    for height, vectors in _products(multiplied, m, t): kernels.need(height, vectors, direct=True)
+    address, driver = (weight_driver if weight else image_driver)(f)
     values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, depth=depth, images=c.n, points=points, blocks=blocks, block=block,
                   strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1, passing=passing, tail=0,
                   ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u, apart=c.padding[2] % 2 if f.woven else 1,
@@ -547,8 +548,28 @@ def build(c: Conv) -> Launch:
     flops = 2 * points * c.n * strips * tiles * m * depth
     moved = T.size * (c.n * (channels * x_h * x_w + m * y_h * y_w) + m * channels * taps)
     keeps = None if weight else Keeps(1, len(c.operands) + WORDS.index("kept"), packed * T.size + 64, ("winograd", f, back, c.padding[2] % 2, m, channels))
+    names = () if weight else tuple(name for name in CHANGES if _sums_alike(usual, _resized(usual[0], c.n * strips, name), c.n * strips, tiles, m, t))
+    offered = choices.of_conv(c, names, build, driver) if names and flops > choices.FLOPS else None
     return Launch(Code("winograd", entry_address, text), (*[values[x] for x in WORDS], *numbers, *tail_words), flops > PARALLEL_FLOPS,
-                  scratch=scratch * T.size + 64, shared=shared * T.size + 64, bytes=moved, flops=flops, keeps=keeps)
+                  scratch=scratch * T.size + 64, shared=shared * T.size + 64, bytes=moved, flops=flops, keeps=keeps, choices=offered)
+
+
+def _products(multiplied: set[int], m: int, t: Tile) -> set[tuple[int, int]]:
+    """(rows, vectors) of all tiles of products with so many rows."""
+    heights = {height for rows in multiplied for panels in [-(-rows // t.rows)] for height in (rows // panels, -(-rows // panels))}
+    return {(height, vectors) for height in heights for vectors in (t.vectors if m >= t.columns else 0, -(-(m % t.columns) // t.lanes)) if vectors}
+
+
+def _resized(block: int, strips: int, choice: str) -> tuple[int, int]:
+    block = min(max(int(block * CHANGES[choice]), 1), strips)
+    return block, -(-strips // block)
+
+
+def _sums_alike(usual: tuple[int, int], new: tuple[int, int], strips: int, tiles: int, m: int, t: Tile) -> bool:
+    """Can blocks be of another size? One block alone adds up channels in pieces, and small tiles in turns."""
+    if new == usual or min(usual[1], new[1]) == 1: return False
+    sizes = {size for block, blocks in (usual, new) for size in _products({block * tiles, (strips - (blocks - 1) * block) * tiles}, m, t)}
+    return len({chains(*size) for size in sizes}) == 1
 
 
 def _numbers(f: Form, back: bool, padding: int) -> list[int]:

@@ -1,5 +1,6 @@
 """Winograd convolutions against float64 sums of every product: sizes that don't fill tiles, images of two pixels, all three directions; and when they are chosen."""
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -56,6 +57,27 @@ def test_same_bits_for_any_number_of_threads():
     for case in [(6, 20, 40, (8, 8)), (2, 70, 70, (2, 2)), (4, 16, 40, (16, 16), (1, 1), 4, 2)]:
         one, three = (list(results(winograd.build, *case, threads=threads)) for threads in (1, 3))
         assert all(torch.equal(a[0], b[0]) for a, b in zip(one, three))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_choice_gives_the_same_bits(threads):
+    """Blocks of other sizes (Winograd's), other numbers of pixels at once (direct products)."""
+    def chosen(name):
+        def build(c):
+            launch = conv.build(c)
+            if launch.choices is None or name not in launch.choices.names(): return launch
+            words, scratch, shared = launch.choices.make(name)
+            assert len(words) == len(launch.words) and words != launch.words
+            tried.add((name, c.which))
+            return replace(launch, words=words, scratch=scratch, shared=shared)
+        return build
+    tried = set()
+    for case in [(2, 32, 64, (56, 56)), (32, 64, 64, (8, 8)), (16, 32, 64, (32, 32), (1, 1), 4, 2), (2, 600, 300, (14, 14), (0, 0), 1), (2, 8, 70, (20, 20), (1, 1), 3)]:
+        usual = [got for got, _, _ in results(conv.build, *case, threads=threads)]
+        for name in (*winograd.CHANGES, *conv.CHANGES):
+            assert all(torch.equal(a, b) for a, (b, _, _) in zip(usual, results(chosen(name), *case, threads=threads))), (case, name)
+    assert tried >= {(name, which) for name in ("larger blocks", "smaller blocks", "more pixels") for which in ("forward", "input")}
+    assert not any(which == "weight" for _, which in tried)
 
 
 def test_errors_are_bounded():
