@@ -16,10 +16,17 @@ from ..graph.line import LOCAL
 from . import phrase
 from .phrase import MISS, again
 from .tensor import Tensor
-from .world import Transparent, Unrepeatable, Walk, Witness, differing
+from .world import Transparent, Unrepeatable, Walk, Witness, World, differing
 
 RECORDINGS = 8                                 # of one function at one place of a program
 watching: set[int] = set()                     # threads in which one is watched: those inside it run as they are, what they see counts, too
+
+
+class Draft:
+    """A call that was watched once: what its Python could see, and its numbers."""
+    __slots__ = ("world", "numbers")
+
+    def __init__(self, world: World, numbers: list): self.world, self.numbers = world, numbers
 
 
 class Compiled(Transparent):
@@ -27,6 +34,7 @@ class Compiled(Transparent):
 
     def __init__(self, f, fullgraph: bool = False):
         self.f, self.fullgraph, self.reasons, self.said, self.run = f, fullgraph, [], 0, 0
+        self.refusals, self.watch_from = 0, 0  # a call that is watched takes longer: who is refused again and again is watched ever less
         self.bound: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         functools.update_wrapper(self, f, updated=())
 
@@ -52,41 +60,46 @@ class Compiled(Transparent):
 
     def recorded(self, args, kw, run):
         """The call itself, and what can be kept of it."""
-        if run.level is not None or run.hold or run.saving is not None: return self.f(*args, **kw)
+        if run.level is not None or run.hold or run.saving is not None or self.run < self.watch_from: return self.f(*args, **kw)
         place = run.cur
         if place.phrases is None: place.phrases = {}
         entries = place.phrases.get(self)
-        if entries is None or len(entries) >= RECORDINGS:
-            if entries is None: place.phrases[self] = []
-            else: self.refuse(f"at one place of the program it was different more than {RECORDINGS} times")
+        if entries is None:
+            place.phrases[self] = []
             return self.f(*args, **kw)
-        draft = entries[-1] if entries and entries[-1][1] is None else None
-        before = differing(entries[-1][0]) if entries else None
+        draft = entries.pop()[0] if entries and entries[-1][1] is None else None
+        before = differing(draft.world if draft is not None else entries[-1][0]) if entries or draft is not None else None
         if before is not None: self.note(before)
-        if draft is not None: entries.pop()
+        if before is not None or draft is None: draft, more, numbers = None, (), None
+        else: more, numbers = tuple(draft.world.tensors), draft.world.numbers()
         flat = phrase.flattened((*args, *kw.values()))
         watching.add(threading.get_ident())
         try:
-            with Witness() as witness: call = phrase.Call(self.f, args, kw, run, () if draft is None else tuple(draft[0].tensors))
+            with Witness() as witness: call = phrase.Call(self.f, args, kw, run, more)
         except Unrepeatable as error:          # before anything ran
             self.refuse(str(error))
             return self.f(*args, **kw)
         finally: watching.discard(threading.get_ident())
-        if not call.new and LOCAL.run is run: self.keep(entries, draft if before is None else None, witness, call, flat)
+        if not call.new and LOCAL.run is run: self.keep(entries, draft, numbers, witness, call, flat)
         return call.result
 
-    def keep(self, entries: list, draft, witness: Witness, call: phrase.Call, flat: list):
+    def keep(self, entries: list, draft: Draft | None, numbers, witness: Witness, call: phrase.Call, flat: list):
         """Write down the call's world; the second time, its phrase."""
         try:
             if witness.reason: raise Unrepeatable(witness.reason)
             if not unchanged(phrase.flattened((*call.args, *call.kw.values())), flat): raise Unrepeatable("it changes its arguments")
             if any([vars(t) for t in call.tensors]): raise Unrepeatable("a tensor it is given has attributes of its own")
-            if draft is None: return entries.append((Walk(witness).all(self.f), None))
-            after = differing(draft[0])
-            if after is not None: raise Unrepeatable(f"it changes what it can see: {after}")
+            if draft is None: return entries.append((Draft(Walk(witness).all(self.f), call.numbers()), None))
+            after = differing(draft.world)
+            if after is not None or draft.world.numbers() != numbers: raise Unrepeatable(f"it changes what it can see: {after or 'rates of an optimizer'}")
             p, reason = call.phrase()
             if p is None: raise Unrepeatable(reason)
-            entries.append((draft[0], p))
+            if not same_numbers(draft.numbers, p): raise Unrepeatable("it computes with numbers that change from call to call")
+            entries.append((draft.world, p))
+            self.refusals = 0
+            if len(entries) > RECORDINGS:
+                del entries[0]
+                raise Unrepeatable(f"at one place of the program it was different more than {RECORDINGS} times")
         except Unrepeatable as error: self.refuse(str(error))
 
     def note(self, reason: str):
@@ -94,6 +107,8 @@ class Compiled(Transparent):
 
     def refuse(self, reason: str):
         self.note(reason)
+        self.refusals += 1
+        self.watch_from = self.run + (1 << min(self.refusals, 12)) - 2
         if self.fullgraph: raise RuntimeError(f"{getattr(self.f, '__qualname__', self.f)} can't be compiled as a whole: {reason}")
 
     def explain(self) -> str:
@@ -101,6 +116,11 @@ class Compiled(Transparent):
         lines = [f"{getattr(self.f, '__qualname__', self.f)}: {self.said} calls from memory, {self.run} run"]
         return "\n".join([*lines, *(f"  {r}" for r in self.reasons)])
 
+
+def same_numbers(before: list, p: phrase.Phrase) -> bool:
+    """Are a call's numbers those of the call before, but for what its effects compute?"""
+    computed = set() if p.effects is None else {k for *_, places in p.effects.rates for k, _ in places}
+    return len(before) == len(p.numbers) and all([k in computed or a is b or a == b for k, (a, b) in enumerate(zip(before, p.numbers))])
 
 def unchanged(now: list, before: list) -> bool:
     """The very same tensors, and equal values of other kinds."""

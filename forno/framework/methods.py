@@ -78,6 +78,8 @@ def is_leaf(self): n = read(self); return n.past.__class__ is Leaf or not n.line
 
 
 def get_grad(self):
+    journal = LOCAL.run.journal
+    if journal is not None: journal.gradients = True
     past = read(self).past
     if past.__class__ is Leaf: return past.grad
     try: return self.kept.grad
@@ -90,6 +92,8 @@ def set_grad(self, g):
         if g is self: raise RuntimeError("can't assign Variable as its own grad")
         if g.shape != shape_of(self): raise RuntimeError("assigned grad has data of a different size")
         if g.dtype is not self.dtype: raise RuntimeError("assigned grad has data of a different type")
+    journal = LOCAL.run.journal
+    if journal is not None: journal.gradients = True
     past = read(self).past
     if past.__class__ is Leaf: past.grad = g
     elif g is not None:

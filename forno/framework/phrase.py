@@ -17,11 +17,13 @@ from math import copysign
 from ..core import errors
 from ..core.dtype import dtype
 from ..core.hot import hot, know
-from ..graph.line import BACKWARD, INPUT, LOCAL, ODD, Leaf, Line, Node, Run, Slice, new
+from ..core.state import state
+from ..graph.line import BACKWARD, INPUT, LOCAL, ODD, Journal, Leaf, Line, Node, Run, Slice, new
 from .data import look
+from .effects import Account, Unsaid, befores, done, entered, ready, taken
 from .layouts import OTHERS
 from .size import Size, device, layout, memory_format
-from .tensor import Alias, Storage, Tensor, read, share, version
+from .tensor import Alias, Storage, Tensor, read, settle_alone, share, version
 
 SEQUENCES = frozenset((tuple, list, Size, slice))
 PLAIN = frozenset((type(None), bool, int, float, complex, str, type, type(Ellipsis), dtype, device, layout, memory_format))
@@ -30,15 +32,15 @@ TRIES = 4                                      # a place where the arguments kee
 MISS = object()
 
 ENTERS, UNREAD, SAME = -1, -2, -3              # where a tensor stands: a slot; it enters here; only its shape counts; SAME - j: it is tensor j again
-NEW, ARGUMENT, PART, OWN, PLAINLY, MANY = "new", "argument", "part", "own", "plainly", "many"       # how a result is made
+NEW, ARGUMENT, PART, OWN, PLAINLY, MANY, GRADIENT = "new", "argument", "part", "own", "plainly", "many", "gradient"       # how a result is made
 
 
 @know
 class Phrase:
     """`types`, `plain`: what the arguments must be. `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
     that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `checks`: (position, key, check of known values). `rare`: see `differs`. `result`: a recipe, see `made`. `before`: an earlier phrase of the same
-    function at the same place, for other arguments; MISS: none."""
-    __slots__ = ("names", "nested", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "before", "tries")
+    function at the same place, for other arguments; MISS: none. `effects`: what it does besides (framework.effects), or None."""
+    __slots__ = ("names", "nested", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "before", "tries", "effects")
 
 
 def remembered(f):
@@ -89,7 +91,10 @@ def again(p, args, kw, run):
     for k, value in p.plain:
         a = args[k]
         if a is not value and a != value: return MISS
-    before, nodes, found = run.cur, run.nodes, []
+    before, nodes, found, effects = run.cur, run.nodes, [], p.effects
+    if effects is not None:
+        args = taken(effects, args)
+        if args is None or run.cur is not before: return MISS
     for k, where, line, leaf, shape in p.tensors:
         t = args[k]
         n = t.node
@@ -111,7 +116,11 @@ def again(p, args, kw, run):
         elif a.view != view or a.leaf is not None or a.frozen or a.store.__class__ is not Storage: return MISS
     if p.rare is not None and differs(p, args, found): return MISS
     for k, key, check in p.checks: look(args[k], key, check)
+    if effects is not None:
+        numbers, first = ready(effects, args, run), before.nscal
+        if numbers is None or run.cur is not before: return MISS
     try:
+        if effects is not None: entered(effects, run, found, args, numbers)
         for e, j in p.lines:
             if j < 0:
                 n = new(Node)
@@ -122,6 +131,7 @@ def again(p, args, kw, run):
                 run.inputs[id(n)] = e.slot
             nodes.append(n)
         if p.numbers: run.scalars.extend(p.numbers)
+        if effects is not None: done(effects, run, args, numbers, first)
         run.cur = p.end
     except BaseException:                      # an interrupt: all of the call's lines or none
         undo(run, before)
@@ -199,6 +209,7 @@ def made(recipe, nodes, args, stores):
         t.node, t.alias = None, b
         return t
     if kind is OWN: return own(recipe, nodes, stores)
+    if kind is GRADIENT: return read(args[recipe[1]]).past.grad
     if kind is PLAINLY: return recipe[1]
     results = [made(r, nodes, args, stores) for r in recipe[2]]
     return recipe[1](results)
@@ -260,23 +271,28 @@ def first(f, args, kw, run: Run):
 class Call:
     """A call that is made now, and what must stay as it was for it to be said again."""
 
-    def __init__(self, f, args, kw, run: Run, more: tuple = ()):
-        """`more`: tensors that f uses and that aren't arguments; a phrase is given them after the positional ones."""
+    def __init__(self, f, args, kw, run: Run, more: tuple | None = None):
+        """`more`: tensors that f uses and that aren't arguments; a phrase is given them after the positional ones. Such a call may have effects, too."""
         self.args, self.kw, self.run, self.place, self.more = args, kw, run, run.cur, more
         self.tensors = [a for a in flattened((*args, *kw.values()) if kw else args) if isinstance(a, Tensor)]
         self.nodes = [read(a) for a in self.tensors]
-        outer, run.checks = run.checks, []
-        self.before = self.state()
+        self.befores = None if more is None else befores((*self.tensors, *more))
+        self.moved = run.cur is not self.place
+        outer, run.journal = run.journal, Journal()
+        self.before, self.freed, self.held = self.state(), len(run.freed), len(run.held)
         try: self.result = f(*args, **kw)
         finally:
-            self.checks, run.checks = run.checks, outer
-            if outer is not None: outer.extend(self.checks)
+            self.journal, run.journal = run.journal, outer
+            if outer is not None: outer.told(self.journal)
         self.new = run.stats.lines != self.before["lines"]
 
     def state(self) -> dict:
         run, s = self.run, self.run.stats
-        return {"looks": s.looks, "window": run.id, "lines": s.lines, "warnings": errors.warned[0], "modes": (run.grad, run.inference, run.autocast), "freed": len(run.freed),
-                "versions": [version(a) for a in (*self.tensors, *self.more)]}
+        modes = run.grad, run.inference, run.autocast, state.default_dtype, state.deterministic, state.rounding
+        what = {"looks": s.looks, "window": run.id, "lines": s.lines, "warnings": errors.warned[0], "modes": modes}
+        return what if self.more is not None else what | {"freed": len(run.freed), "versions": [version(a) for a in self.tensors]}
+
+    def numbers(self) -> list: return self.run.scalars[self.place.nscal:]
 
     def phrase(self) -> tuple[Phrase | None, str]:
         """What was said, if it can be said again, or why not."""
@@ -284,58 +300,77 @@ class Call:
         if run is not self.run or run.eager: return None, "it needs values at once"
         after = self.state()
         different = [REASONS[k] for k, v in after.items() if v != self.before[k]]
-        if different: return None, different[0]
-        args = (*self.args, *self.more)
+        if different or self.journal.refusal: return None, self.journal.refusal or different[0]
+        args = self.args if self.more is None else (*self.args, *self.more)
         flat = flattened((*args, *self.kw.values()) if self.kw else args)
-        tensors = [(k, a) for k, a in enumerate(flat) if isinstance(a, Tensor)]
-        known = {id(a): n for a, n in zip(self.tensors, self.nodes)}
-        lines, cur = run.stats.lines, run.cur
-        operands = [known.get(id(a)) or read(a) for _, a in tensors]
-        if run.stats.lines != lines or run.cur is not cur: return None, "it can see a tensor that was written to"
-        p = described(args, self.kw, flat, tensors, operands, run, self.place, self.result, self.checks)
-        return p, "" if p is not None else "it draws random numbers, writes to tensors, calls backward, or returns something other than tensors"
+        count, cur = run.stats.lines, run.cur
+        try: p = described(self, args, flat, since(cur, self.place))
+        except Unsaid as error: return None, str(error)
+        if run.stats.lines != count or run.cur is not cur: return None, "it can see a tensor that was written to"
+        return p, "" if p is not None else "it uses values that nobody can see, or its arguments or its result are of kinds that can't be said again"
 
 
 REASONS = {"window": "it needs values at once", "lines": "it is a new program", "looks": "it looks at values of tensors (item, tolist, if, print)", "warnings": "it warns",
            "modes": "it changes a mode (gradients, inference, autocast)", "freed": "it calls backward", "versions": "it writes to tensors"}
 
 
-def described(args, kw, flat, tensors, operands, run: Run, place: Line, result, checks) -> Phrase | None:
-    """What a call recorded after `place`; None if it can't be said again."""
-    lines, e, start = [], run.cur, place.nslots
+def since(e: Line | None, place: Line) -> list[Line]:
+    """The lines after a place."""
+    lines = []
     while e is not place:
-        if e is None or e.op is BACKWARD: return None
-        if e.slot >= 0: lines.append(e)
+        if e is None: raise Unsaid("it needs values at once")
+        lines.append(e)
         e = e.prev
-    lines.reverse()
-    index: dict[int, int] = {}
-    for j, n in enumerate(operands): index.setdefault(id(n), j)
-    entries = []
-    for e in lines:
-        n = run.nodes[e.slot]
-        if e.op is INPUT:
-            if id(n) not in index: return None
-            entries.append((e, index[id(n)]))
-        elif n.past is not None or n.buf is not None: return None
-        else: entries.append((e, -1))
+    return lines[::-1]
+
+
+def described(call: Call, args, flat, lines) -> Phrase | None:
+    """What a call recorded; None if it can't be said again."""
+    run, start, place = call.run, call.place.nslots, call.place
     p = Phrase()
-    p.names, p.types = tuple(kw), tuple(map(type, (*args, *kw.values())))
+    p.names, p.types = tuple(call.kw), tuple(map(type, (*args, *call.kw.values())))
     p.nested = tuple(map(type, flat)) if not SEQUENCES.isdisjoint(p.types) else None
     plain = [k for k, a in enumerate(flat) if not isinstance(a, Tensor)]
     if any([flat[k].__class__ not in PLAIN for k in plain]): return None
     p.plain = tuple([(k, flat[k]) for k in plain if flat[k] is not None])          # None is its type
     zeros = [k for k in plain if flat[k].__class__ is float and flat[k] == 0]
     if any([copysign(1.0, flat[k]) < 0 for k in zeros]): return None
+    p.effects, p.lines = None, ()
+    if call.more is None:
+        tensors = [(k, a) for k, a in enumerate(flat) if isinstance(a, Tensor)]
+        known = {id(a): n for a, n in zip(call.tensors, call.nodes)}
+        operands = [known[id(a)] for _, a in tensors]
+    else:
+        account = Account(call, flat, [e for e in lines if e.slot >= 0])           # which adds to `flat`
+        tensors, operands = account.tensors, account.operands
+        if not account.plain(): p.effects = account.effects
+    index: dict[int, int] = {}
+    for j, n in enumerate(operands): index.setdefault(id(n), j)
+    if p.effects is None:
+        p.lines = entries(run, lines, index)
+        if p.lines is None: return None
     p.tensors = tuple([standing(run, k, n, j, index, start) for j, ((k, _), n) in enumerate(zip(tensors, operands))])
     entering = [j for j, (_, where, *_) in enumerate(p.tensors) if where == ENTERS]
-    p.lines, p.numbers, p.end = tuple(entries), run.scalars[place.nscal:], run.cur
+    p.numbers, p.end = call.numbers(), run.cur
     parts: dict[int, tuple] = {}
-    p.result = recipe(result, flat, run, start, parts)
-    if p.result is None or p.result[0] == PLAINLY: return None
-    p.checks = tuple([(k, key, check) for t, key, check in checks for k, a in tensors if a is t])
+    p.result = recipe(call.result, flat, run, start, parts, p.effects is not None)
+    if p.result is None or p.result[0] == PLAINLY and p.effects is None: return None
+    p.checks = tuple([(k, key, check) for t, key, check in call.journal.checks for k, a in tensors if a is t])
     p.parts, p.rare = tuple(parts.items()), (zeros, list(itertools.combinations(entering, 2)) if len(entering) <= FEW else (), entering if len(entering) > FEW else None) if zeros or len(entering) > 1 else None
     p.simple = p.result[1] if p.result[0] == NEW and not p.result[2] else None
     return p
+
+
+def entries(run: Run, lines, index: dict) -> tuple | None:
+    """(line, index of the tensor that enters by it or -1) of a call without effects."""
+    out = []
+    for e in lines:
+        if e.op is BACKWARD: return None
+        if e.slot < 0: continue
+        n = run.nodes[e.slot]
+        if e.op is INPUT and id(n) not in index or e.op is not INPUT and (n.past is not None or n.buf is not None): return None
+        out.append((e, index[id(n)] if e.op is INPUT else -1))
+    return tuple(out)
 
 
 def standing(run: Run, k: int, n: Node, j: int, index: dict, start: int) -> tuple:
@@ -348,11 +383,15 @@ def standing(run: Run, k: int, n: Node, j: int, index: dict, start: int) -> tupl
     return k, ENTERS, n.line, n.past.__class__ is Leaf if n.line.grad else None, n.buf.shape if n.buf.__class__ is Slice else None
 
 
-def recipe(r, flat, run: Run, start: int, parts: dict):
-    """How to make a result from nodes and arguments; None where that can't be said."""
+def recipe(r, flat, run: Run, start: int, parts: dict, late: bool):
+    """How to make a result from nodes and arguments; None where that can't be said. `late`: after effects."""
     if isinstance(r, Tensor):
         for k, a in enumerate(flat):
             if a is r: return ARGUMENT, k
+        if late:
+            for k, a in enumerate(flat):
+                if isinstance(a, Tensor) and read(a).past.__class__ is Leaf and read(a).past.grad is r: return GRADIENT, k
+            if r.alias is not None: settle_alone(r)
         if r.__class__ is not Tensor or hasattr(r, "kept") or r.__dict__: return None
         a = r.alias
         if a is None:
@@ -370,7 +409,7 @@ def recipe(r, flat, run: Run, start: int, parts: dict):
         content, slot = recorded(run, s.node, start), None if a.view is None else recorded(run, a.cache, start)
         return None if content is None or slot is None and a.view is not None else (OWN, content, a.view, slot, a.own, s.version, a.base is not None)
     if isinstance(r, (tuple, list)):
-        results = tuple([recipe(x, flat, run, start, parts) for x in r])
+        results = tuple([recipe(x, flat, run, start, parts, late) for x in r])
         return None if None in results or not results else (MANY, getattr(type(r), "_make", type(r)), results)
     return (PLAINLY, r) if r.__class__ in PLAIN else None
 

@@ -20,6 +20,12 @@ from .tensor import Tensor, check_write, is_meta, memory, read, touched, whole_w
 from .views import shape_of
 
 
+def set_outside():
+    """A generator's state changes by something else than a draw."""
+    journal = LOCAL.run.journal
+    if journal is not None: journal.refusal = "it sets the state of a generator of random numbers"
+
+
 class Generator:
     """torch.Generator on the CPU."""
 
@@ -27,13 +33,21 @@ class Generator:
         on_cpu(device)
         self.device, self.engine = CPU, random_core.Engine()
 
-    def manual_seed(self, seed): self.engine.manual_seed(int(seed)); return self
-    def seed(self): return self.engine.seed()
+    def manual_seed(self, seed):
+        set_outside()
+        self.engine.manual_seed(int(seed))
+        return self
+
+    def seed(self):
+        set_outside()
+        return self.engine.seed()
+
     def initial_seed(self): return self.engine.initial_seed
     def get_state(self): return data.from_data(list(self.engine.get_state()), dt.uint8)
 
     def set_state(self, new_state):
         if not isinstance(new_state, Tensor) or new_state.dtype is not dt.uint8: raise TypeError("RNG state must be a torch.ByteTensor")
+        set_outside()
         self.engine.set_state(bytes(data.values(new_state)))
         return self
 
@@ -73,6 +87,7 @@ class fork_rng:
     def __enter__(self): self.state = default_generator.engine.get_state()
 
     def __exit__(self, *error):
+        set_outside()
         if self.enabled: default_generator.engine.set_state(self.state)
 
 
@@ -82,7 +97,9 @@ def drawn(shape, dtype, fill, each: bool = False, room=None) -> Tensor:
     n = math.prod(shape)
     buffer = room or mem.empty(n * dtype.size)
     fill(buffer.address, n)
-    return wrap(data.node_of(buffer, dtype, tuple(shape)))
+    node, journal = data.node_of(buffer, dtype, tuple(shape)), LOCAL.run.journal
+    if journal is not None: journal.drawn.append((node, tuple(shape), dtype, n, fill))
+    return wrap(node)
 
 
 # ---------------------------------------------------------------- new tensors

@@ -14,21 +14,23 @@ import functools
 import os
 import sys
 import types
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
+
+import numpy as np
 
 from ..core.dtype import dtype
 from ..core.hot import Source, hot, know
 from .size import Size, device, layout, memory_format
 from .tensor import Tensor
 
-HOME = os.path.dirname(os.path.dirname(__file__)) + os.sep
+HOME, NUMPY = os.path.dirname(os.path.dirname(__file__)) + os.sep, os.path.dirname(np.__file__) + os.sep
 PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, type(Ellipsis), dtype, device, layout, memory_format, range, slice, type(NotImplemented)))
 SEQUENCES = frozenset((list, tuple, Size, set, frozenset, deque))
-DICTIONARIES = frozenset((dict, OrderedDict))
+DICTIONARIES = frozenset((dict, OrderedDict, defaultdict))
 PURE_MODULES = frozenset("builtins math cmath _operator operator itertools functools _functools _collections _collections_abc _abc _struct _weakref typing".split())
 IMPURE = frozenset("input open exec eval compile __import__ print breakpoint globals locals vars id hash iter next".split())
 VALUES = (str, bytes, int, float, complex, list, tuple, dict, set, frozenset, OrderedDict, deque, range, slice)       # whose methods do nothing but to them
-STATEFUL = frozenset(("grad", "_version", "retains_grad"))                # of tensors: not in their lines
+STATEFUL = frozenset(("_version", "retains_grad"))       # of tensors: neither in their lines nor in what effects look at
 DYNAMIC = frozenset(("getattr", "hasattr", "setattr", "vars", "dir"))     # attributes whose names aren't in the code
 
 
@@ -38,6 +40,10 @@ class Unrepeatable(Exception):
 
 class Transparent:
     """Around a function: `f` is what can be seen of it."""
+
+
+class Shown:
+    """Says itself what calls that use it depend on, by `shown(walk)`."""
 
 
 # ---------------------------------------------------------------- watching
@@ -55,11 +61,16 @@ class Witness:
 
     def saw(self, frame, event, arg):
         if event == "call":
-            code = frame.f_code
-            if not code.co_filename.startswith(HOME): self.codes.setdefault(code, frame.f_globals)
-        elif event == "c_call" and not pure(arg) and self.reason is None and not frame.f_code.co_filename.startswith(HOME):
+            if not ours(frame): self.codes.setdefault(frame.f_code, frame.f_globals)
+        elif event == "c_call" and not pure(arg) and self.reason is None and not ours(frame):
             where = f"{os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}"
             if arg != sys.setprofile: self.reason = f"it calls {getattr(arg, '__qualname__', arg)} ({where}), which may be different every time"
+
+
+def ours(frame) -> bool:
+    """Is it forno that runs, or NumPy for it?"""
+    while frame is not None and frame.f_code.co_filename.startswith(NUMPY): frame = frame.f_back
+    return frame is not None and frame.f_code.co_filename.startswith(HOME)
 
 
 def pure(f) -> bool:
@@ -75,10 +86,12 @@ def pure(f) -> bool:
 @know
 class World:
     """`dicts`: (dictionary, its keys, its values) each; `sequences`: (sequence, its members); `places`: (dictionary, key, value) of globals; `cells`: (cell,
-    value). `tensors`: all that were met."""
-    __slots__ = ("dicts", "sequences", "places", "cells", "tensors")
+    value). `tensors`: all that were met. `kinds`: (dictionary, key, kind) of numbers that may be others next time."""
+    __slots__ = ("dicts", "sequences", "places", "cells", "tensors", "kinds")
 
-    def __init__(self): self.dicts, self.sequences, self.places, self.cells, self.tensors = [], [], [], [], []
+    def __init__(self): self.dicts, self.sequences, self.places, self.cells, self.tensors, self.kinds = [], [], [], [], [], []
+
+    def numbers(self) -> list: return [names[key] for names, key, _ in self.kinds]
 
 
 ABSENT = object()
@@ -131,6 +144,7 @@ class Walk:
             if t is not tuple and t is not Size and t is not frozenset: self.world.sequences.append((x, members))
             for m in members: self.see(m)
         elif isinstance(x, (Source, Transparent)): self.see(x.f)
+        elif isinstance(x, Shown) and x.shown(self): return
         elif t is types.FunctionType: self.function(x)
         elif t is types.MethodType:
             self.see(x.__func__)
@@ -145,6 +159,13 @@ class Walk:
         elif isinstance(x, (property, classmethod, staticmethod)): self.descriptor(x)
         elif t is types.CellType: self.cell(x)
         else: self.instance(x)
+
+    def entry(self, names: dict, key, varies: bool = False):
+        """One of a dictionary's values; `varies`: only whether it's there and not zero counts."""
+        if varies: self.world.kinds.append((names, key, kind(names[key])))
+        else:
+            self.world.places.append((names, key, names[key]))
+            self.see(names[key])
 
     def dictionary(self, d: dict):
         self.world.dicts.append((d, tuple(d), tuple(d.values())))
@@ -237,7 +258,14 @@ def differing(world):
     for cell, value in world.cells:
         now = cell.cell_contents
         if now is not value and not same(now, value): return f_cell(cell, value, now)
+    for names, key, expected in world.kinds:
+        if kind(names.get(key, None)) != expected: return f_global(key, expected, names.get(key, None))
     return None
+
+
+def kind(x):
+    """What decides about the way of a program that computes with a number."""
+    return tuple(map(kind, x)) if isinstance(x, tuple) else (type(x), bool(x)) if isinstance(x, (int, float)) else type(x)
 
 
 def short(x) -> str: return "nothing" if x is ABSENT else repr(x)[:60]

@@ -121,11 +121,11 @@ NO_DATA = 8                                    # … and that it is on device "m
 
 @know
 class Run:
-    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "held", "id", "unmemo", "grad", "inference", "autocast", "hold", "stats", "eager", "level", "saving", "checks")
+    __slots__ = ("cur", "nodes", "scalars", "inputs", "freed", "held", "id", "unmemo", "grad", "inference", "autocast", "hold", "stats", "eager", "level", "saving", "journal")
 
     def __init__(self):
         self.stats, self.level = Stats(), None             # level: a function under vmap records here (framework.batching)
-        self.saving = self.checks = None       # hooks on kept values (framework.saving); checks of values made by a call that may be remembered
+        self.saving = self.journal = None      # hooks on kept values (framework.saving); what a call does that may be remembered
         self.id, self.hold = 0, 0
         self.autocast = None                   # the narrow type that some functions cast their arguments to (framework.autocast); lasts from window to window
         self.open(True, False)
@@ -146,6 +146,21 @@ class Run:
         for name in Run.__slots__: setattr(old, name, getattr(self, name))
         self.open(self.grad, self.inference)
         return old
+
+
+class Journal:
+    """What a call that may be said again does besides recording lines. `checks`: (tensor, key, check) of values. `drawn`: (node, shape, dtype, count, fill) of
+    random numbers. `gradients`: it looks at them. `rates`: (optimizer, group, step, numbers) of updates; `ticks`: (optimizer, parameter, counter, step).
+    `refusal`: why it can't be said again."""
+    __slots__ = ("checks", "drawn", "gradients", "rates", "ticks", "refusal")
+
+    def __init__(self): self.checks, self.drawn, self.gradients, self.rates, self.ticks, self.refusal = [], [], False, [], [], None
+
+    def told(self, other: Journal):
+        """A call inside this one did that."""
+        for name in ("checks", "drawn", "rates", "ticks"): getattr(self, name).extend(getattr(other, name))
+        self.gradients |= other.gradients
+        self.refusal = self.refusal or other.refusal
 
 
 @know

@@ -37,35 +37,52 @@ class Adam(Rule):
         state["exp_avg_sq"] = torch.zeros_like(p)
         if group["amsgrad"]: state["max_exp_avg_sq"] = torch.zeros_like(p)
 
+    varying = "lr", "betas"
+
+    def _varying(self, group): return () if group["capturable"] or group["differentiable"] else super()._varying(group)
+
+    def rates(self, group, step):
+        """(1 - β₁, β₂, 1 - β₂, what weights shrink by, √(1 - β₂ⁿ), -lr / (1 - β₁ⁿ)) of step n."""
+        lr, (beta1, beta2) = number(group["lr"]), map(number, group["betas"])
+        shrink = 1 - lr * group["weight_decay"] if group["decoupled_weight_decay"] else 1.0
+        return 1 - beta1, beta2, 1 - beta2, shrink, (1 - beta2 ** step) ** 0.5, -(lr / (1 - beta1 ** step))
+
     def _update(self, group):
-        on_device = group["capturable"] or group["differentiable"]
-        lr = group["lr"] if on_device else number(group["lr"])
-        beta1, beta2 = map(number, group["betas"])
-        eps, weight_decay, decoupled = group["eps"], group["weight_decay"], group["decoupled_weight_decay"]
-        amsgrad, take1, take2 = group["amsgrad"], 1 - beta1, 1 - beta2
+        if group["capturable"] or group["differentiable"]: return self._update_on_device(group)
+        eps, weight_decay, decoupled, amsgrad, now = group["eps"], group["weight_decay"], group["decoupled_weight_decay"], group["amsgrad"], None
         for p, grad, state in self._each(group):
             mean, square, largest = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if amsgrad else None
-            if on_device: step = state["step"].add_(1)
-            else: step = self._tick(p, state)
-            if p.dtype in WHOLE and not (on_device or amsgrad):            # the same arithmetic in three lines; narrow types round after each of more
-                if weight_decay and not decoupled: grad = grad.add(p, alpha=weight_decay)
+            step = self._tick(p, state)
+            if step != now: now, (take1, beta2, take2, shrink, root, rate) = step, self._rated(group, step)
+            if weight_decay and not decoupled: grad = grad.add(p, alpha=weight_decay)
+            if p.dtype in WHOLE and not amsgrad:           # the same arithmetic in three lines; narrow types round after each of more
                 mean.lerp_(grad, take1)
                 square._adam_square_(grad, beta2, take2)
-                p._adam_step_(mean, square, 1 - lr * weight_decay if decoupled else 1.0, (1 - beta2 ** step) ** 0.5, eps, -(lr / (1 - beta1 ** step)))
+                p._adam_step_(mean, square, shrink, root, eps, rate)
                 continue
-            if weight_decay:
-                if decoupled: p.mul_(1 - lr * weight_decay)
-                else: grad = grad.add(p, alpha=weight_decay)
+            if weight_decay and decoupled: p.mul_(shrink)
             if p.is_complex(): p, grad, mean, square, largest = self._reals(p, grad, mean, square, largest)
             mean.lerp_(grad, take1)
             square.mul_(beta2).addcmul_(grad, grad, value=take2)
             if amsgrad: square = largest.copy_(torch.maximum(largest, square))
-            if on_device:      # the same arithmetic on the device's own step counter; the rate is folded into the denominator
-                rate = lr / (beta1 ** step - 1)
-                p.addcdiv_(mean, (square.sqrt() / ((1 - beta2 ** step).sqrt() * rate)).add_(eps / rate))
-            else:
-                spread = square.sqrt() / (1 - beta2 ** step) ** 0.5 + eps
-                p.addcdiv_(mean, spread, value=-(lr / (1 - beta1 ** step)))
+            p.addcdiv_(mean, square.sqrt() / root + eps, value=rate)
+
+    def _update_on_device(self, group):
+        """The same arithmetic on the device's own step counter; the rate is folded into the denominator."""
+        lr, eps, weight_decay, amsgrad = group["lr"], group["eps"], group["weight_decay"], group["amsgrad"]
+        beta1, beta2 = map(number, group["betas"])
+        for p, grad, state in self._each(group):
+            mean, square, largest = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if amsgrad else None
+            step = state["step"].add_(1)
+            if weight_decay:
+                if group["decoupled_weight_decay"]: p.mul_(1 - lr * weight_decay)
+                else: grad = grad.add(p, alpha=weight_decay)
+            if p.is_complex(): p, grad, mean, square, largest = self._reals(p, grad, mean, square, largest)
+            mean.lerp_(grad, 1 - beta1)
+            square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            if amsgrad: square = largest.copy_(torch.maximum(largest, square))
+            rate = lr / (beta1 ** step - 1)
+            p.addcdiv_(mean, (square.sqrt() / ((1 - beta2 ** step).sqrt() * rate)).add_(eps / rate))
 
 
 class AdamW(Adam):

@@ -15,6 +15,8 @@ from copy import deepcopy
 
 from ..framework import api as torch
 from ..framework.tensor import version
+from ..framework.world import Shown
+from ..graph.line import LOCAL
 
 _global_pre_hooks: OrderedDict = OrderedDict()
 _global_post_hooks: OrderedDict = OrderedDict()
@@ -66,7 +68,7 @@ def _with_hooks(step):
     return hooked
 
 
-class Optimizer:
+class Optimizer(Shown):
     """Holds `param_groups` (dicts of parameters and options), `defaults` and `state` (one dict per parameter)."""
 
     _older: dict = {}          # options a checkpoint from before they existed lacks, with the value that meant
@@ -114,6 +116,8 @@ class Optimizer:
     def step(self, closure=None):
         """One update of every parameter that has a gradient; `closure` evaluates the model again and returns the loss."""
         raise NotImplementedError
+
+    def shown(self, walk) -> bool: return False
 
     def zero_grad(self, set_to_none: bool = True):
         for group in self.param_groups:
@@ -240,6 +244,38 @@ class Rule(Optimizer):
     def _update(self, group: dict):
         raise NotImplementedError
 
+    # A step that is said again from memory (framework.effects) runs no Python of its rule but `rates`: the numbers that change from step to step.
+
+    varying: tuple = ()                        # options that may be others at every step, because only `rates` reads them
+
+    def rates(self, group: dict, step) -> tuple:
+        """Floats that an update computes with, from the options `varying` and the number of this step (None: the rule counts none)."""
+        raise NotImplementedError
+
+    def _rated(self, group: dict, step=None) -> tuple:
+        """rates(group, step), so that the call which is being watched knows each number by its identity."""
+        rates, journal = self.rates(group, step), LOCAL.run.journal
+        if journal is not None:
+            rates = tuple([r * 1.0 for r in rates])
+            journal.rates.append((self, group, step, rates))
+        return rates
+
+    def _varying(self, group: dict) -> tuple:
+        """Which options `rates` alone reads in this group; none in rules of other people, which may do anything with them."""
+        return self.varying if type(self).__module__.startswith(__package__) else ()
+
+    def shown(self, walk) -> bool:
+        walk.dictionary(_global_pre_hooks)
+        walk.dictionary(_global_post_hooks)
+        walk.cls(type(self))
+        for name in self.__dict__.keys() - {"_numbers", "_lent", "param_groups"}: walk.entry(self.__dict__, name)
+        walk.world.places.append((self.__dict__, "param_groups", self.param_groups))
+        walk.world.sequences.append((self.param_groups, tuple(self.param_groups)))
+        for group in self.param_groups:
+            varying = () if "param_groups" in walk.attributes else self._varying(group)
+            for key in group: walk.entry(group, key, key in varying)
+        return True
+
     def _begin(self, p, group: dict, state: dict):
         """Fills the state of a parameter before its first step."""
 
@@ -279,6 +315,7 @@ class Rule(Optimizer):
 
     def _number(self, p, key: str, tensor) -> float:
         seen = self._numbers.get((p, key))
+        self._refuse()
         return seen[2] if seen is not None and seen[0] is tensor and seen[1] == version(tensor) else tensor.item()
 
     def _set_number(self, p, key: str, tensor, value: float):
@@ -291,6 +328,10 @@ class Rule(Optimizer):
         self._numbers[p if key is None else (p, key)] = tensor, tensor._version, rounded(value, tensor)
         return tensor
 
+    def _refuse(self):
+        """Calls that use this rule aren't said again: it computes with numbers that only its Python knows."""
+        if LOCAL.run.journal is not None: LOCAL.run.journal.refusal = f"the numbers of {type(self).__name__} depend on earlier steps"
+
     def _tick(self, p, state: dict) -> float:
         """Advances state['step'] and returns the new count."""
         tensor = state["step"]
@@ -298,6 +339,9 @@ class Rule(Optimizer):
         n = 1 + (seen[2] if seen is not None and seen[0] is tensor and seen[1] == version(tensor) else tensor.item())
         tensor.add_(1)
         self._numbers[p] = tensor, version(tensor), n
+        if LOCAL.run.journal is not None:
+            if self.varying: LOCAL.run.journal.ticks.append((self, p, tensor, n))
+            else: self._refuse()
         return n
 
 

@@ -18,9 +18,13 @@ class SGD(Rule):
         super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
                                       maximize=maximize, foreach=foreach, differentiable=differentiable, fused=fused))
 
+    varying = "lr", "momentum"
+
+    def rates(self, group, step): return -number(group["lr"]), float(group["momentum"])
+
     def _update(self, group):
-        lr, momentum, weight_decay = -number(group["lr"]), group["momentum"], group["weight_decay"]
-        maximize, nesterov, keep = group["maximize"], group["nesterov"], 1 - group["dampening"]
+        weight_decay, maximize, nesterov, keep = group["weight_decay"], group["maximize"], group["nesterov"], 1 - group["dampening"]
+        lr, momentum = self._rated(group)
         for p in group["params"]:
             grad = p.grad
             if grad is None: continue
