@@ -11,22 +11,24 @@ import threading
 import types
 import weakref
 
-from ..core.hot import hot
+from ..core.hot import hot, know
 from ..graph.line import LOCAL
 from . import phrase
 from .phrase import MISS, again
 from .tensor import Tensor
-from .world import Transparent, Unrepeatable, Walk, Witness, World, differing
+from .world import Transparent, Unrepeatable, Walk, Witness, differing
 
 RECORDINGS = 8                                 # of one function at one place of a program
 watching: set[int] = set()                     # threads in which one is watched: those inside it run as they are, what they see counts, too
 
 
-class Draft:
-    """A call that was watched once: what its Python could see, and its numbers."""
-    __slots__ = ("world", "numbers")
+@know
+class Place:
+    """What one function does at one place of a program. `said`: (world, phrase) each. `world`: what the Python of the calls that were watched last could see;
+    `numbers`: what they computed with, by the program that they became and by their arguments."""
+    __slots__ = ("said", "world", "numbers")
 
-    def __init__(self, world: World, numbers: list): self.world, self.numbers = world, numbers
+    def __init__(self): self.said, self.world, self.numbers = [], None, {}
 
 
 class Compiled(Transparent):
@@ -61,17 +63,17 @@ class Compiled(Transparent):
     def recorded(self, args, kw, run):
         """The call itself, and what can be kept of it."""
         if run.level is not None or run.hold or run.saving is not None or self.run < self.watch_from: return self.f(*args, **kw)
-        place = run.cur
-        if place.phrases is None: place.phrases = {}
-        entries = place.phrases.get(self)
-        if entries is None:
-            place.phrases[self] = []
+        line = run.cur
+        if line.phrases is None: line.phrases = {}
+        if self not in line.phrases:
+            line.phrases[self] = Place()
             return self.f(*args, **kw)
-        draft = entries.pop()[0] if entries and entries[-1][1] is None else None
-        before = differing(draft.world if draft is not None else entries[-1][0]) if entries or draft is not None else None
+        here = line.phrases[self]
+        world = here.world or (here.said[-1][0] if here.said else None)
+        before = None if world is None else differing(world)
         if before is not None: self.note(before)
-        if before is not None or draft is None: draft, more, numbers = None, (), None
-        else: more, numbers = tuple(draft.world.tensors), draft.world.numbers()
+        if before is not None or here.world is None: here.world, here.numbers, more, rates = None, {}, (), None
+        else: more, rates = tuple(world.tensors), world.rates()
         flat = phrase.flattened((*args, *kw.values()))
         watching.add(threading.get_ident())
         try:
@@ -80,27 +82,33 @@ class Compiled(Transparent):
             self.refuse(str(error))
             return self.f(*args, **kw)
         finally: watching.discard(threading.get_ident())
-        if not call.new and LOCAL.run is run: self.keep(entries, draft, numbers, witness, call, flat)
-        return call.result
-
-    def keep(self, entries: list, draft: Draft | None, numbers, witness: Witness, call: phrase.Call, flat: list):
-        """Write down the call's world; the second time, its phrase."""
+        if call.new or LOCAL.run is not run: return call.result
         try:
             if witness.reason: raise Unrepeatable(witness.reason)
-            if not unchanged(phrase.flattened((*call.args, *call.kw.values())), flat): raise Unrepeatable("it changes its arguments")
+            if not unchanged(phrase.flattened((*args, *kw.values())), flat): raise Unrepeatable("it changes its arguments")
             if any([vars(t) for t in call.tensors]): raise Unrepeatable("a tensor it is given has attributes of its own")
-            if draft is None: return entries.append((Draft(Walk(witness).all(self.f), call.numbers()), None))
-            after = differing(draft.world)
-            if after is not None or draft.world.numbers() != numbers: raise Unrepeatable(f"it changes what it can see: {after or 'rates of an optimizer'}")
-            p, reason = call.phrase()
-            if p is None: raise Unrepeatable(reason)
-            if not same_numbers(draft.numbers, p): raise Unrepeatable("it computes with numbers that change from call to call")
-            entries.append((draft.world, p))
-            self.refusals = 0
-            if len(entries) > RECORDINGS:
-                del entries[0]
-                raise Unrepeatable(f"at one place of the program it was different more than {RECORDINGS} times")
+            self.keep(here, witness, call, rates, (run.cur, *[a for a in flat if not isinstance(a, Tensor)]))
         except Unrepeatable as error: self.refuse(str(error))
+        return call.result
+
+    def keep(self, here: Place, witness: Witness, call: phrase.Call, rates: list | None, kind: tuple):
+        """Write down the call's world; the second time, its phrase. `rates`: optimizers' options before the call."""
+        if here.world is None: here.world = Walk(witness).all(self.f)
+        before = here.numbers.get(kind)
+        here.numbers[kind] = call.numbers()
+        if before is None: return
+        changed = differing(here.world) or (None if here.world.rates() == rates else "options of an optimizer")
+        if changed is not None:
+            here.world = None
+            raise Unrepeatable(f"it changes what it can see: {changed}")
+        p, reason = call.phrase()
+        if p is None: raise Unrepeatable(reason)
+        if not same_numbers(before, p): raise Unrepeatable("it computes with numbers that change from call to call")
+        here.said.append((here.world, p))
+        self.refusals = 0
+        if len(here.said) > RECORDINGS:
+            del here.said[0]
+            raise Unrepeatable(f"at one place of the program it was different more than {RECORDINGS} times")
 
     def note(self, reason: str):
         if reason not in self.reasons: self.reasons.append(reason)
@@ -122,6 +130,7 @@ def same_numbers(before: list, p: phrase.Phrase) -> bool:
     computed = set() if p.effects is None else {k for *_, places in p.effects.rates for k, _ in places}
     return len(before) == len(p.numbers) and all([k in computed or a is b or a == b for k, (a, b) in enumerate(zip(before, p.numbers))])
 
+
 def unchanged(now: list, before: list) -> bool:
     """The very same tensors, and equal values of other kinds."""
     return len(now) == len(before) and all([a is b or not isinstance(a, Tensor) and a.__class__ is b.__class__ and a == b for a, b in zip(now, before)])
@@ -132,10 +141,10 @@ def replayed(compiled, args, kw, run):
     """The result of a call from memory; MISS where nothing fitting is known."""
     phrases = run.cur.phrases
     if phrases is None: return MISS
-    entries = phrases.get(compiled, None)
-    if entries is None: return MISS
-    for world, p in entries:
-        if p is not None and differing(world) is None:
+    here = phrases.get(compiled, None)
+    if here is None: return MISS
+    for world, p in here.said:
+        if differing(world) is None:
             r = again(p, args + tuple(world.tensors), kw, run)
             if r is not MISS: return r
     return MISS

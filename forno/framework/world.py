@@ -9,6 +9,7 @@ the same arguments, it does the same: that is all a guard needs. State behind C,
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dis
 import functools
 import os
@@ -23,7 +24,8 @@ from ..core.hot import Source, hot, know
 from .size import Size, device, layout, memory_format
 from .tensor import Tensor
 
-HOME, NUMPY = os.path.dirname(os.path.dirname(__file__)) + os.sep, os.path.dirname(np.__file__) + os.sep
+HOME, NUMPY, PYTHON = (os.path.dirname(f) + os.sep for f in (os.path.dirname(__file__), np.__file__, os.__file__))
+PACKAGES = os.path.join(PYTHON, "site-packages")
 PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, type(Ellipsis), dtype, device, layout, memory_format, range, slice, type(NotImplemented)))
 SEQUENCES = frozenset((list, tuple, Size, set, frozenset, deque))
 DICTIONARIES = frozenset((dict, OrderedDict, defaultdict))
@@ -62,15 +64,20 @@ class Witness:
     def saw(self, frame, event, arg):
         if event == "call":
             if not ours(frame): self.codes.setdefault(frame.f_code, frame.f_globals)
-        elif event == "c_call" and not pure(arg) and self.reason is None and not ours(frame):
+        elif event == "c_call" and not pure(arg) and self.reason is None and not ours(frame) and not (arg is next and frame.f_code.co_filename == contextlib.__file__):
             where = f"{os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}"
             if arg != sys.setprofile: self.reason = f"it calls {getattr(arg, '__qualname__', arg)} ({where}), which may be different every time"
 
 
 def ours(frame) -> bool:
-    """Is it forno that runs, or NumPy for it?"""
-    while frame is not None and frame.f_code.co_filename.startswith(NUMPY): frame = frame.f_back
-    return frame is not None and frame.f_code.co_filename.startswith(HOME)
+    """Is it forno that runs, Python's library or NumPy for it, or a method that Python made for a class of forno's?"""
+    while frame is not None and library(frame.f_code.co_filename): frame = frame.f_back
+    if frame is None: return False
+    file = frame.f_code.co_filename
+    return file.startswith(HOME) or file == "<string>" and str(frame.f_globals.get("__name__")).startswith(("forno.", "namedtuple_"))
+
+
+def library(file: str) -> bool: return file.startswith(NUMPY) or file.startswith(PYTHON) and not file.startswith((PACKAGES, HOME))
 
 
 def pure(f) -> bool:
@@ -91,7 +98,7 @@ class World:
 
     def __init__(self): self.dicts, self.sequences, self.places, self.cells, self.tensors, self.kinds = [], [], [], [], [], []
 
-    def numbers(self) -> list: return [names[key] for names, key, _ in self.kinds]
+    def rates(self) -> list: return [names[key] for names, key, _ in self.kinds]
 
 
 ABSENT = object()
@@ -155,6 +162,7 @@ class Walk:
             self.see(x.keywords)
         elif t is types.BuiltinFunctionType: return            # its calls are watched
         elif t is types.ModuleType: self.module(x)
+        elif t is types.SimpleNamespace: self.dictionary(vars(x))
         elif isinstance(x, type): self.cls(x)
         elif isinstance(x, (property, classmethod, staticmethod)): self.descriptor(x)
         elif t is types.CellType: self.cell(x)
@@ -197,7 +205,8 @@ class Walk:
     def cls(self, c: type):
         for base in c.__mro__:
             if base.__module__.split(".")[0] in ("builtins", "forno", "abc", "typing", "collections", "enum", "dataclasses"): continue
-            for name in self.named(base.__dict__):
+            ran = [name for name, f in base.__dict__.items() if getattr(f, "__code__", None) in self.witness.codes]       # by forno, like forward
+            for name in dict.fromkeys((*self.named(base.__dict__), *ran)):
                 if name in ("__dict__", "__weakref__", "__doc__", "__module__"): continue
                 self.world.cells.append((Attribute(base, name), base.__dict__[name]))
                 self.see(base.__dict__[name])
@@ -268,7 +277,11 @@ def kind(x):
     return tuple(map(kind, x)) if isinstance(x, tuple) else (type(x), bool(x)) if isinstance(x, (int, float)) else type(x)
 
 
-def short(x) -> str: return "nothing" if x is ABSENT else repr(x)[:60]
+def short(x) -> str:
+    """A value for people, without computing any."""
+    if isinstance(x, Tensor): return "a tensor"
+    if type(x) in (list, tuple): return f"{type(x).__name__} of {', '.join(map(short, x[:4]))}"
+    return "nothing" if x is ABSENT else repr(x)[:60] if type(x) in PLAIN else f"a {type(x).__name__}"
 def f_global(name, before, now) -> str: return f"global {name} was {short(before)} and is {short(now)}"
 def f_cell(cell, before, now) -> str: return f"{getattr(cell, 'name', 'a variable of an enclosing function')} was {short(before)} and is {short(now)}"
 
