@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..core.hot import hot, know
 from ..core.state import state
 from ..cpu import memory
-from ..graph.line import INPUT, LOCAL, History, Leaf, Line, Node, Run, new
+from ..graph.line import INPUT, LOCAL, History, Leaf, Line, Node, new
 from .autograd import HOOKED
 from .data import node_of
 from .engine import HOLE
@@ -50,6 +50,26 @@ def befores(tensors) -> dict[int, Before]:
     for b in list(out.values()):
         if b.grad.__class__ is Tensor: out[id(b.grad)] = Before(b.grad)
     return out
+
+
+# ---------------------------------------------------------------- what optimizers tell a call that is watched
+def rated(optimizer, group: dict, step, rates: tuple) -> tuple:
+    """The numbers of an update, as objects of their own, which the call knows again by their identity."""
+    journal = LOCAL.run.journal
+    if journal is None: return rates
+    rates = tuple([r * 1.0 for r in rates])
+    journal.rates.append((optimizer, group, step, rates))
+    return rates
+
+
+def ticked(optimizer, p: Tensor, counter: Tensor, n):
+    """A parameter's counter was set to n."""
+    if LOCAL.run.journal is not None: LOCAL.run.journal.ticks.append((optimizer, p, counter, n))
+
+
+def refused(reason: str):
+    """The call can't be said again."""
+    if LOCAL.run.journal is not None: LOCAL.run.journal.refusal = reason
 
 
 # ---------------------------------------------------------------- what happened
@@ -233,7 +253,7 @@ def drawn(d) -> Node:
 def taken(e, args):
     """The arguments, and the gradients that take part; None where one isn't there."""
     k: int
-    out = [a for a in args]
+    out = list(args)
     for k in e.takes:
         t = args[k]
         n = t.node

@@ -326,7 +326,7 @@ def since(e: Line | None, place: Line) -> list[Line]:
 
 def described(call: Call, args, flat, lines) -> Phrase | None:
     """What a call recorded; None if it can't be said again."""
-    run, start, place = call.run, call.place.nslots, call.place
+    run, start = call.run, call.place.nslots
     p = Phrase()
     p.names, p.types = tuple(call.kw), tuple(map(type, (*args, *call.kw.values())))
     p.nested = tuple(map(type, flat)) if not SEQUENCES.isdisjoint(p.types) else None

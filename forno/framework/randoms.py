@@ -15,15 +15,10 @@ from ..graph.line import LOCAL
 from . import creation, data, functions as fn, gathering, random_core, views
 from .modes import no_grad
 from .bind import apply
+from .effects import refused
 from .size import CPU, no_data, on_cpu
 from .tensor import Tensor, check_write, is_meta, memory, read, touched, whole_write, without_data, wrap, write
 from .views import shape_of
-
-
-def set_outside():
-    """A generator's state changes by something else than a draw."""
-    journal = LOCAL.run.journal
-    if journal is not None: journal.refusal = "it sets the state of a generator of random numbers"
 
 
 class Generator:
@@ -34,12 +29,12 @@ class Generator:
         self.device, self.engine = CPU, random_core.Engine()
 
     def manual_seed(self, seed):
-        set_outside()
+        refused("it sets the state of a generator of random numbers")
         self.engine.manual_seed(int(seed))
         return self
 
     def seed(self):
-        set_outside()
+        refused("it sets the state of a generator of random numbers")
         return self.engine.seed()
 
     def initial_seed(self): return self.engine.initial_seed
@@ -47,7 +42,7 @@ class Generator:
 
     def set_state(self, new_state):
         if not isinstance(new_state, Tensor) or new_state.dtype is not dt.uint8: raise TypeError("RNG state must be a torch.ByteTensor")
-        set_outside()
+        refused("it sets the state of a generator of random numbers")
         self.engine.set_state(bytes(data.values(new_state)))
         return self
 
@@ -87,7 +82,7 @@ class fork_rng:
     def __enter__(self): self.state = default_generator.engine.get_state()
 
     def __exit__(self, *error):
-        set_outside()
+        refused("it sets the state of a generator of random numbers")
         if self.enabled: default_generator.engine.set_state(self.state)
 
 

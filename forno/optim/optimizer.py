@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from copy import deepcopy
 
 from ..framework import api as torch
+from ..framework.effects import rated, refused, ticked
 from ..framework.tensor import version
 from ..framework.world import Shown
-from ..graph.line import LOCAL
 
 _global_pre_hooks: OrderedDict = OrderedDict()
 _global_post_hooks: OrderedDict = OrderedDict()
@@ -253,12 +253,7 @@ class Rule(Optimizer):
         raise NotImplementedError
 
     def _rated(self, group: dict, step=None) -> tuple:
-        """rates(group, step), so that the call which is being watched knows each number by its identity."""
-        rates, journal = self.rates(group, step), LOCAL.run.journal
-        if journal is not None:
-            rates = tuple([r * 1.0 for r in rates])
-            journal.rates.append((self, group, step, rates))
-        return rates
+        return rated(self, group, step, self.rates(group, step))
 
     def _varying(self, group: dict) -> tuple:
         """Which options `rates` alone reads in this group; none in rules of other people, which may do anything with them."""
@@ -330,7 +325,7 @@ class Rule(Optimizer):
 
     def _refuse(self):
         """Calls that use this rule aren't said again: it computes with numbers that only its Python knows."""
-        if LOCAL.run.journal is not None: LOCAL.run.journal.refusal = f"the numbers of {type(self).__name__} depend on earlier steps"
+        refused(f"the numbers of {type(self).__name__} depend on earlier steps")
 
     def _tick(self, p, state: dict) -> float:
         """Advances state['step'] and returns the new count."""
@@ -339,9 +334,8 @@ class Rule(Optimizer):
         n = 1 + (seen[2] if seen is not None and seen[0] is tensor and seen[1] == version(tensor) else tensor.item())
         tensor.add_(1)
         self._numbers[p] = tensor, version(tensor), n
-        if LOCAL.run.journal is not None:
-            if self.varying: LOCAL.run.journal.ticks.append((self, p, tensor, n))
-            else: self._refuse()
+        if self.varying: ticked(self, p, tensor, n)
+        else: self._refuse()
         return n
 
 

@@ -315,7 +315,7 @@ def test_rates_that_the_step_sets_itself():
     states = []
     for compiled in (False, True):
         t = Training(forno, "SGD")
-        opt, inner, count = t.optimizer, t.step, [0]
+        opt, inner = t.optimizer, t.step
 
         def step(x, y):
             for group in opt.param_groups: group["lr"] = 0.1 if group["lr"] > 0.05 else 0.01
