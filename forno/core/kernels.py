@@ -212,7 +212,7 @@ class Program:
     """Machine code, ready to call: `void name(ptr ctx, ptr vals, ptr words)` (kernel/abi.py)."""
     name: str
     address: int
-    text: str = field(default="", repr=False)  # the LLVM IR, for show
+    text: object = field(default="", repr=False)  # str() of it is the LLVM IR, for show
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,7 @@ class Keeps:
 class Choices:
     """Other words for a Launch's program, with which it gives the same bits. Which are the quickest is a matter of the machine.
 
-    `kernel`: what is computed and by what code; equal ones share an answer. `names()`: what there is besides "", the usual words. `make(name)`: words, bytes of
+    `kernel`: what is computed; equal ones share an answer. `names()`: what there is besides "", the usual words. `make(name)`: words, bytes of
     private and of shared scratch.
     """
     kernel: str

@@ -1,7 +1,8 @@
 """Machine code: compiled once per machine, loaded once per process.
 
 Comes in: LLVM IR text and the name of its function. Goes out: the function's address. Between lie three layers: a table of this process, a folder of
-object files, and LLVM (`emit.py`), on several threads when there is much to do.
+object files, and LLVM (`emit.py`), on several threads when there is much to do. A `Text` comes in before it is written: where the folder knows which
+machine code its structure led to, it never is.
 
 The folder holds code that will run with the user's rights. It is used only if it belongs to this user and nobody else may write to it; every file
 carries its key and a digest over key and content, so a torn, truncated or misnamed file is deleted and compiled again, never run. This protects from
@@ -14,10 +15,12 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import marshal
 import os
 import signal
 import stat
 import struct
+import sys
 import threading
 import time
 import warnings
@@ -190,7 +193,7 @@ def _compile(text, name, symbol, opt, extra) -> bytes:
     with _uninterrupted(), _gate:
         try: compiler = _compilers.pop()
         except IndexError: compiler = emit.Compiler(isa.cpu, isa.features)
-        try: return compiler.compile(text, name, symbol, opt, extra)
+        try: return compiler.compile(str(text), name, symbol, opt, extra)
         finally: _compilers.append(compiler)
 
 
@@ -220,15 +223,70 @@ def _linked(objects) -> list[int]:
     return [library[symbol] for symbol, _ in objects]
 
 
-def _key(text: str, name: str, opt: int, extra) -> bytes:
+def _key(text: str | Text, name: str, opt: int, extra) -> bytes:
+    if text.__class__ is Text: return text.key(name, opt)
     return hashlib.sha256(b"%s%d|%s|%s|%s" % (_salt, opt, name.encode(), ",".join(sorted(extra)).encode(), text.encode())).digest()
 
 
 def _symbol(name: str, key: bytes) -> str: return f"{name}.{key[:12].hex()}"
 
 
+# ---- texts that need not be written
+class Text:
+    """IR text that is written when somebody reads it, by `write()`: the text, or the text and notes about it (of what marshal knows).
+
+    `structure` says all that it depends on besides what `_origin` counts; with it, the folder keeps the key of the text's machine code, and the notes.
+    """
+    __slots__ = ("write", "structure", "text", "notes")
+
+    def __init__(self, write, structure: str | None): self.write, self.structure, self.text, self.notes = write, structure, None, None
+
+    def __str__(self) -> str:
+        if self.text is None:
+            out = self.write()
+            self.text, self.notes = out if out.__class__ is tuple else (out, None)
+        return self.text
+
+    def key(self, name: str, opt: int) -> bytes:
+        """The key of its machine code: as the folder has it, or made from the text."""
+        place = hashlib.sha256(b"%s%d|%s|%s" % (_origin(), opt, name.encode(), self.structure.encode())).digest() if self.structure and _origin() else None
+        kept = cache.read(place) if place else None
+        if kept is None:
+            key = _key(str(self), name, opt, ())
+            if place: cache.write(place, key + marshal.dumps(self.notes, 2))
+            return key
+        key, self.notes = kept[:32], marshal.loads(kept[32:])
+        if flags.CHECK and key != _key(str(self), name, opt, ()): raise AssertionError(f"the text of {name} depends on more than {self.structure}")
+        return key
+
+
+@functools.cache
+def _origin() -> bytes:
+    """A digest of all that writes texts: forno's source, the Python that runs it, and what it knows of the processor. Empty where the source can't be read."""
+    found = hashlib.sha256(_salt + repr((sys.version, isa.level, isa.attributes, isa.vector_bytes, isa.caches())).encode())
+    floors = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for part in ("core", "cpu", "dnn", "kernel"):
+        paths = sorted(os.path.join(at, name) for at, _, names in os.walk(os.path.join(floors, part)) for name in names if name.endswith(".py"))
+        if not paths: return b""
+        for path in paths:
+            with open(path, "rb") as f: found.update(b"%s|%s" % (os.path.relpath(path, floors).encode(), f.read()))
+    return found.digest()
+
+
+def program(name: str, opt: int = 1):
+    """A decorator: write(*structure), which gives the text of a module, becomes a function that gives the address of its function `name`, and the text."""
+    def decorate(write):
+        @functools.cache
+        @functools.wraps(write)
+        def made(*structure):
+            text = Text(functools.partial(write, *structure), f"{write.__module__}.{write.__qualname__}{structure!r}")
+            return load(text, name, opt), text
+        return made
+    return decorate
+
+
 # ---- what other floors call
-def load(text: str, name: str, opt: int = 1, extra: tuple[str, ...] = ()) -> int:
+def load(text: str | Text, name: str, opt: int = 1, extra: tuple[str, ...] = ()) -> int:
     """The address of function `name` of the IR `text`. `extra`: outside symbols it may call besides `emit.ALLOWED` (the thread pool's system calls)."""
     return precompile([(text, name, opt)], extra)[0]
 
@@ -265,7 +323,7 @@ def _make(jobs: dict, besides) -> None:
         found[key] = _compile(*jobs[key])
         cache.write(key, found[key])
         makers.append(threading.get_ident())
-    largest = sorted((key for key, code in found.items() if code is None), key=lambda key: -len(jobs[key][0]))
+    largest = sorted((key for key, code in found.items() if code is None), key=lambda key: -len(str(jobs[key][0])))
     together([*besides, *(functools.partial(compile, key) for key in largest)])
     linking = time.perf_counter()
     addresses = _link([(jobs[key][2], code) for key, code in found.items()]) if jobs else ()
@@ -277,9 +335,9 @@ def _make(jobs: dict, besides) -> None:
     stats.load_seconds += time.perf_counter() - linking + compiling - start
 
 
-def assembly(text: str, name: str, opt: int = 1) -> str:
+def assembly(text: str | Text, name: str, opt: int = 1) -> str:
     """What `load` would run, as text."""
-    with _gate: return emit.Compiler(isa.cpu, isa.features).assembly(text, name, _level(opt))
+    with _gate: return emit.Compiler(isa.cpu, isa.features).assembly(str(text), name, _level(opt))
 
 
 def _level(opt: int) -> int: return flags.OPT if flags.OPT >= 0 else opt
