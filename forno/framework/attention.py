@@ -3,13 +3,9 @@ from __future__ import annotations
 
 from ..core import dtype as dt
 from ..dnn import attention as at
-from ..dnn import movement as mv
 from ..dnn.contract import C_NAMES
 from ..graph.line import LOCAL, flush_hook, record
 from .tensor import owned, read
-
-FIRST = 2                                      # the slot of a window's first line, if it joins two inputs: the window began where keys grew
-                                               # (functions.grows), and what follows doesn't see how many they are
 
 
 def attention(query, key, value, mask, causal, scale):
@@ -23,10 +19,10 @@ def attention(query, key, value, mask, causal, scale):
         spec = spec._replace(lse=True)
         nodes = [*nodes, record(at.attention_lse, nodes, spec)]
     result = owned(record(at.attention, nodes, spec))
-    if not spec.lse and LOCAL.run.hold == 0 and length_varies(nodes[1]): flush_hook[0]()
+    if not spec.lse and LOCAL.run.hold == 0 and grown(LOCAL.run): flush_hook[0]()
     return result
 
 
-def length_varies(keys) -> bool:
-    """Have other runs other numbers of keys here, in a window that began where they grew? What follows doesn't see how many they are."""
-    return hasattr(keys, "apart") or keys.line.op is mv.cat and keys.line.slot == FIRST and keys.buf is None
+def grown(run) -> bool:
+    """Does the window read a value whose length varies? It ends with the attention that it feeds: what follows doesn't see how many keys there are."""
+    return any([hasattr(run.nodes[s], "apart") for s in run.inputs.values()])

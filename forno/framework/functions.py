@@ -17,11 +17,12 @@ from ..dnn import functions as fns
 from ..dnn import movement as mv
 from ..dnn import recipes as rc
 from ..dnn import reduce as rd
-from ..graph.line import LOCAL, Node, flush_hook, new, record
+from ..graph.line import LOCAL, Node, new, record
 from . import views
 from .bind import NUMBERS, apply, binary, check_divisor, check_numbers, element_type, held, number, operand
+from .growing import joined
 from .layouts import OTHERS, elsewhere
-from .tensor import Tensor, owned, read
+from .tensor import Tensor, owned, read, wrap
 from .views import shape_of
 
 
@@ -262,19 +263,11 @@ def cat(tensors, dim=0):
         for k in range(len(first)):
             if k != d and s[k] != first[k]:
                 raise RuntimeError(f"Sizes of tensors must match except in dimension {d}. Expected size {first[k]} but got size {s[k]} for tensor number {i} in the list.")
-    if grows(nodes): flush_hook[0]()
+    longer = joined(nodes, d)
+    if longer is not None: return wrap(longer)
     kind = dt.result_type([(t.dtype, t.ndim) for t in tensors], state.default_dtype)
     nodes = [n if n.line.dtype is kind else record(mv.cast, (n,), kind) for n in nodes]
     return owned(record(mv.cat, nodes, d))
-
-
-def grows(nodes) -> bool:
-    """Is this what an earlier join made, one piece longer (the keys and values of a text that is being written)? A window that held it would be a new program
-    for every length; it ends before, so that only the few lines that see the length are new."""
-    run = LOCAL.run
-    if len(nodes) != 2 or run.hold or run.level is not None: return False
-    old, piece = nodes
-    return old.line.op is mv.cat and old.buf is not None and piece.buf is None and not (run.grad and (old.line.grad or piece.line.grad))
 
 
 def stack(tensors, dim=0):

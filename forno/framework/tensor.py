@@ -313,7 +313,7 @@ def shown(n: Node, mem: View, rel: View) -> Node | None:
     view = compose(base, rel)
     if view is None: return None
     v = given(Slice(buf.buffer if buf.__class__ is Slice else buf, view, line.dtype.size), line.dtype, rel.shape, None, seen_as(mem), False, line.inference)
-    v.apart = True
+    v.apart = None
     return v
 
 

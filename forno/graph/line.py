@@ -50,7 +50,8 @@ class Node:
     """`past`: None; a Leaf (gradient is collected here); or a History (set when a window closes and a backward may still come).
 
     `over`, where set: the id of the node whose place in a tensor's memory this one took, in the same window. `within`, where set: the last check
-    that its values passed. `apart`, where set: other runs have a value of another length here, so this one is no part of the program."""
+    that its values passed. `apart`, where set: other runs have a value of another length here, so this one is no part of the program;
+    the room it can grow in, or None."""
     __slots__ = ("line", "buf", "past", "over", "within", "apart", "__weakref__")
 
     def __repr__(self): return f"<node {self.line} {'pending' if self.buf is None else 'done'}>"

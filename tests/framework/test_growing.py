@@ -93,3 +93,85 @@ def test_few_places_split_no_program():
     before = LOCAL.run.stats.flushes
     assert f(x).item() == 48
     assert LOCAL.run.stats.flushes == before + 1
+
+
+def grown(torch, count, dim=1, dtype=None, shape=(2, 9, 4)):
+    """A value that was joined `count` times, and how it should look."""
+    dtype = dtype or torch.float32
+    x = torch.arange(72).reshape(shape).to(dtype)
+    for i in range(count): x = torch.cat([x, torch.full([1 if d == dim else n for d, n in enumerate(shape)], i, dtype=dtype) * 1], dim)
+    return x
+
+
+def same(a, b):
+    theirs.testing.assert_close(theirs.tensor(a.tolist()), theirs.tensor(b.tolist()))
+    assert a.stride() == b.stride() and a.shape == b.shape and a.is_contiguous() == b.is_contiguous()
+
+
+def buffer(t): return place(realize(t))[0]
+
+
+@pytest.mark.parametrize("dtype", ("float32", "bfloat16", "int64", "bool", "complex64"))
+@pytest.mark.parametrize("dim, shape", ((0, (18, 4)), (1, (2, 9, 4)), (2, (2, 2, 18))))
+def test_pieces_along_every_axis(dim, shape, dtype):
+    a, b = (grown(t, 40, dim, getattr(t, dtype), shape) for t in (forno, theirs))
+    same(a, b)
+
+
+def test_only_the_piece_is_written():
+    x, places = grown(forno, 3), []
+    realize(x)
+    for i in range(8):
+        x = forno.cat([x, forno.ones(2, 1, 4) * i], 1)
+        places.append(buffer(x).address)
+    assert len(set(places)) == 1, "there is room behind it"
+
+
+def test_two_texts_that_begin_alike():
+    """The room behind a value is given away once."""
+    def both(torch):
+        x = grown(torch, 4)
+        a = torch.cat([x, torch.ones(2, 1, 4) * 5], 1)
+        b = torch.cat([x, torch.ones(2, 1, 4) * 6], 1)
+        a = torch.cat([a, torch.ones(2, 1, 4) * 7], 1)
+        return x, a, b, torch.cat([a, b[:, :2] * 2], 1)
+    for mine, his in zip(both(forno), both(theirs)): same(mine, his)
+
+
+def test_writes_into_a_grown_value_are_its_own():
+    def all_of(torch):
+        x = grown(torch, 4)
+        y = torch.cat([x, torch.ones(2, 1, 4) * 5], 1)
+        x[:, 0] = -1
+        y[:, -1] = -2
+        z = torch.cat([x, torch.ones(2, 1, 4) * 6], 1)
+        y.mul_(2)
+        return x, y, z, torch.cat([z, torch.ones(2, 1, 4) * 8], 1), torch.cat([y, torch.ones(2, 1, 4) * 9], 1)
+    for mine, his in zip(all_of(forno), all_of(theirs)): same(mine, his)
+
+
+def test_an_array_of_a_grown_value_is_dense():
+    x = grown(forno, 4)
+    a = x.numpy()
+    assert a.flags.c_contiguous and a.shape == (2, 13, 4)
+    y = forno.cat([x, forno.ones(2, 1, 4)], 1)
+    a[:] = 0
+    assert x.sum().item() == 0 and y[:, :9].sum().item() == sum(range(72))
+    assert x.view(-1).data_ptr() == x.data_ptr()
+
+
+def test_gradients_go_through_joins():
+    w = forno.ones(2, 1, 4, requires_grad=True)
+    x = grown(forno, 3)
+    for _ in range(3):
+        x = forno.cat([x, w * 2], 1)
+        x.sum().item()
+    x.sum().backward()
+    assert w.grad.tolist() == [[[6.0] * 4]] * 2
+
+
+def test_errors_are_raised_where_they_are_made():
+    x = grown(forno, 4)
+    x.sum().item()
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match except in dimension 1"): forno.cat([x, forno.ones(3, 1, 4)], 1)
+    with pytest.raises(IndexError): forno.cat([x, forno.ones(9, 4).index_select(0, forno.tensor([99])).view(1, 1, 4).expand(2, 1, 4)], 1).tolist()
