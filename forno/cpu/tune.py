@@ -51,50 +51,59 @@ budget = Budget()
 
 # ---------------------------------------------------------------- what was found
 class Answers:
-    """What is quickest on this machine: kernel and number of threads → the name of a choice. `path`: None keeps nothing. A file that can't be read is none."""
+    """What is quickest on this machine: kernel and number of threads → the name of a choice. `path`: None keeps nothing. A file that can't be read is none,
+    and so is one that other `code` made."""
 
-    def __init__(self, path: str | None):
-        self.path, self.found, self.unsaved, self.news = path, read(path), False, []
+    def __init__(self, path: str | None, code: str = ""):
+        self.path, self.code, self.unsaved, self.news = path, code, False, []
+        self.found = self.read()
 
     def add(self, key: str, name: str, gain: float):
         self.found[key], self.unsaved = name, True
         if flags.SHOW: self.news.append(f"{key}: {name or 'usual'} {gain:.2f}")
 
+    def read(self) -> dict[str, str]:
+        try:
+            with open(self.path or os.devnull) as f: kept = json.load(f)
+        except (OSError, ValueError): return {}
+        if not isinstance(kept, dict) or kept.get("code") != self.code: return {}
+        found = kept.get("found")
+        return found if isinstance(found, dict) and all(isinstance(name, str) for name in found.values()) else {}
+
     def save(self):
         """Whole or not at all, with what other processes found meanwhile; every failure of the disk means 'not kept'."""
         if self.path is None or not self.unsaved: return
         self.unsaved = False
-        everything = list((read(self.path) | self.found).items())[-KEPT:]
+        latest = list((self.read() | self.found).items())[-KEPT:]
         temporary = f"{self.path}.{os.getpid()}"
         try:
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            with open(temporary, "w") as f: json.dump(dict(everything), f, indent=0)
+            with open(temporary, "w") as f: json.dump({"code": self.code, "found": dict(latest)}, f, indent=0)
             os.replace(temporary, self.path)
         except OSError:
             with contextlib.suppress(OSError): os.unlink(temporary)
 
 
-def read(path: str | None) -> dict[str, str]:
-    if path is None: return {}
-    try:
-        with open(path) as f: found = json.load(f)
-    except (OSError, ValueError): return {}
-    good = isinstance(found, dict) and all(isinstance(name, str) for name in found.values())
-    return found if good else {}
-
-
 def file() -> str | None:
-    """A file per kind of machine, beside the folder of compiled code."""
+    """One per kind of machine, beside the folder of compiled code."""
     if not code.cache.usable: return None
-    machine = f"{llvm.get_host_cpu_name()}|{isa.features}|{isa.vector_bytes}|{isa.caches()}|{isa.cores()}|{code.FORMAT}"
+    machine = f"{llvm.get_host_cpu_name()}|{isa.features}|{isa.vector_bytes}|{isa.caches()}|{isa.cores()}"
     return os.path.join(os.path.dirname(code.cache.path), "choices", hashlib.sha256(machine.encode()).hexdigest()[:16] + ".json")
+
+
+def written() -> str:
+    """A digest of when the code that writes kernels was changed."""
+    folder, found = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "kernel"), [code.FORMAT, llvm.llvm_version_info]
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        found += sorted((e.name, e.stat().st_size, e.stat().st_mtime_ns) for e in entries if e.name.endswith(".py"))
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
 
 _answers: list[Answers] = []
 
 
 def answers() -> Answers:
-    if not _answers: _answers.append(Answers(file()))
+    if not _answers: _answers.append(Answers(file(), written()))
     return _answers[0]
 
 
@@ -170,7 +179,7 @@ class Look:
         budget.seen += ended - begun
         self.walks, self.total = self.walks + 1, min(self.total, ended - begun)
         if seconds is not None and not failed: self.learn(seconds, tries)
-        if not (self.ahead or self.open): self.end()
+        if not (self.ahead or self.open): self.table.settled()
         budget.spent += begun - start + self.clock() - ended
         return failed
 
@@ -212,7 +221,9 @@ class Look:
         for c in self.open:
             for k, i in enumerate(c.steps):
                 if (t := seconds(i)) is not None: budget.spent += c.take(k, t)
-        if self.turn % 4 == 0: self.open = [c for c in self.open if not self.settled(c)]
+        if self.turn % 4: return
+        self.open = [c for c in self.open if not self.settled(c)]
+        answers().save()
 
     def settled(self, c: Contest) -> bool:
         """Take the winner, if there is one."""
@@ -221,11 +232,6 @@ class Look:
         for i, words in zip(c.steps, c.words[name]): self.table.put(i, words)
         answers().add(c.key, name, c.times[name].least / c.usual)
         return True
-
-    def end(self):
-        """Leave the plan alone from now on."""
-        self.table.settled()
-        answers().save()
 
 
 def contests(table) -> list[Contest]:

@@ -4,24 +4,15 @@ A choice moves no sum: blocks and orders that are offered add up every element a
 """
 from __future__ import annotations
 
-import functools
-import zlib
-
 from ..core.kernels import Choices, Conv
 
 FLOPS = 2_000_000                              # of smaller kernels nothing is offered: looking would cost more than it could save
 
 
-@functools.cache
-def version(text: str) -> str:
-    """Of a driver's code: new code asks again."""
-    return f"{zlib.crc32(text.encode()):08x}"
-
-
-def of_conv(c: Conv, names: tuple[str, ...], build, text: str) -> Choices:
-    """`build(c, name)`: the Launch of that choice; `text`: the driver's code."""
+def of_conv(c: Conv, names: tuple[str, ...], build) -> Choices:
+    """`build(c, name)`: the Launch of that choice."""
     kernel = (f"convolution {c.which} {c.dtype} {c.n}x{c.c}x{c.size} {c.k}/{c.groups} {c.taps} {c.stride} {c.padding} {c.dilation} {c.bias}; "
-              f"{c.epilogue and c.epilogue.label}; {version(text)}")
+              f"{c.epilogue and c.epilogue.label}")
 
     def make(name):
         launch = build(c, name)

@@ -104,7 +104,7 @@ def build(c: Conv, choice: str = "") -> Launch:
         per_thread += max(v["panels_at_once"] * t.columns * t.acc.size * max(v["block"] * v["taps"], 1) for v, _ in parts)
         per_thread = max(per_thread, -(-taps // t.lanes) * t.lanes * -(-t.rows // t.lanes) * t.lanes * t.acc.size)        # to pack weights
         shared = (stage_size + packed) * t.acc.size
-    address, code = (conv_weight if weight else conv_image).driver(c.dtype)
+    address, _ = (conv_weight if weight else conv_image).driver(c.dtype)
     head = dict(driver=address, micro=kernels.address, tail=0, turned=int(turned), groups=c.groups if m * channels or not weight else 0, images=c.n, m=m,
                 channels=max(channels, int(weight)), panels=panels, height=height, taller=taller,
                 bias=int(c.bias), in_place=int(in_place), alone=int(alone), parts=len(parts), stage=int(staged), stage_rows=rows, stage_width=width,
@@ -125,7 +125,7 @@ def build(c: Conv, choice: str = "") -> Launch:
         form = "conv", c.which, turned, c.dtype, c.groups, m, channels, c.taps, tuple([tuple([tap[-1] for tap in taps_of]) for _, taps_of in parts])
         keeps = Keeps(1, len(c.operands) + WORDS.index("kept"), packed * t.acc.size + 512, form)
     names = tuple(name for name in CHANGES if name != "fewer pixels" or all(v["panels_at_once"] > 1 for v, _ in parts))
-    offered = choices.of_conv(c, names, build, code) if flops > choices.FLOPS and not weight and not alone else None
+    offered = choices.of_conv(c, names, build) if flops > choices.FLOPS and not weight and not alone else None
     return Launch(Code("conv", entry_address, text), tuple(words), flops > PARALLEL_FLOPS,
                   scratch=per_thread + 512, shared=shared + 512, bytes=moved, flops=flops, keeps=keeps, choices=offered)
 

@@ -29,16 +29,15 @@ WORDS = """driver micro tail a_at b_at batch rank m n k a_off a_row a_col b_off 
 panels height taller kc mc nc pack_a pack_b in_place across""".split()
 
 
-@functools.cache
-def driver(stored: dt.dtype, t: Tile) -> tuple[int, str]:
+@code.program("main")
+def driver(stored: dt.dtype, t: Tile) -> str:
     """The address and text of main(ctx, vals, words, w): w are WORDS."""
     p = Program()
     pack.writer(stored, t)(p, "pack_a", stored, t, False)
     pack.writer(stored, t)(p, "pack_b", stored, t, True)
     write_put(p, stored, t)
     _write_main(p, stored, t)
-    text = p.module()
-    return code.load(text, "main", 1), text
+    return p.module()
 
 
 def write_put(p: Program, stored: dt.dtype, t: Tile):
@@ -242,7 +241,7 @@ def _numbers(g: Gemm, t: Tile, a_at: int, b_at: int, cut: dict[str, int]) -> tup
 def _choices(g: Gemm, t: Tile) -> Choices:
     """Cuts and orders of the same sums; in these every element is added up as in the usual ones."""
     matrices = "; ".join(f"{x.batch} {x.rows} {x.cols}" for x in (g.a, g.b, g.c))
-    kernel = f"matmul {t.acc} {g.a.dtype} {g.c.dtype} {g.batch} {g.m}x{g.n}x{g.k}; {matrices}; {g.epilogue and g.epilogue.label}; {choices.version(driver(g.a.dtype, t)[1])}"
+    kernel = f"matmul {t.acc} {g.a.dtype} {g.c.dtype} {g.batch} {g.m}x{g.n}x{g.k}; {matrices}; {g.epilogue and g.epilogue.label}"
     return Choices(kernel, functools.partial(_names, g, t), lambda name: (*_words(g, t, name), 0))
 
 

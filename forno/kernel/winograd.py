@@ -17,7 +17,6 @@ The interpolation points 0, ±5/8, ±3/2 and infinity keep errors three times be
 """
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -296,8 +295,8 @@ def _prepare(p: Program, W: Record, private: Val, f: Form, t: Tile):
     return x_table, y_table, x_stage, y_stage
 
 
-@functools.cache
-def image_driver(f: Form) -> tuple[int, str]:
+@code.program("winograd")
+def image_driver(f: Form) -> str:
     t = tile(T)
     L, NR, p = t.lanes, t.columns, Program()
     _write_table(p)
@@ -381,8 +380,7 @@ def image_driver(f: Form) -> tuple[int, str]:
                       p.offset(bias, b * L, T), p.pick(has_bias, valid, 0), y_table, y_stage, W["y_pitch"],
                       to, W["y_channel"], valid, pixels)
                 with p.if_(W["tail"].ne(0)): p.run(tail, vals, words, to, W["y_channel"], image, b * L, pixel, valid, pixels)
-    text = p.module()
-    return code.load(text, "winograd", 1), text
+    return p.module()
 
 
 # ---- weight gradients
@@ -406,8 +404,8 @@ def together(t: Tile) -> int:
     return 2 * t.lanes
 
 
-@functools.cache
-def weight_driver(f: Form) -> tuple[int, str]:
+@code.program("winograd")
+def weight_driver(f: Form) -> str:
     t = tile(T)
     L, NR, p = t.lanes, t.columns, Program()
     _write_table(p)
@@ -484,8 +482,7 @@ def weight_driver(f: Form) -> tuple[int, str]:
                 c0, k0 = i % of_x * L, i // of_x * L
                 finish(c0, k0, p.offset(sums, c0 * ld_m + k0, T), ld_m, point_u, channels * ld_m)
         p.otherwise(W["passing"].ne(0), on_the_way, from_sums)
-    text = p.module()
-    return code.load(text, "winograd", 1), text
+    return p.module()
 
 
 # ---- a shape's numbers
@@ -532,7 +529,7 @@ def build(c: Conv, choice: str = "") -> Launch:
     kernels, multiplied = micro(T), {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}
     if weight: multiplied = {min(channels, together(t)), channels % together(t) or together(t)} if passing else {depth}
     for height, vectors in _products(multiplied, m, t): kernels.need(height, vectors, direct=True)
-    address, driver = (weight_driver if weight else image_driver)(f)
+    address, _ = (weight_driver if weight else image_driver)(f)
     values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, depth=depth, images=c.n, points=points, blocks=blocks, block=block,
                   strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1, passing=passing, tail=0,
                   ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u, apart=c.padding[2] % 2 if f.woven else 1,
@@ -549,7 +546,7 @@ def build(c: Conv, choice: str = "") -> Launch:
     moved = T.size * (c.n * (channels * x_h * x_w + m * y_h * y_w) + m * channels * taps)
     keeps = None if weight else Keeps(1, len(c.operands) + WORDS.index("kept"), packed * T.size + 64, ("winograd", f, back, c.padding[2] % 2, m, channels))
     names = () if weight else tuple(name for name in CHANGES if _sums_alike(usual, _resized(usual[0], c.n * strips, name), c.n * strips, tiles, m, t))
-    offered = choices.of_conv(c, names, build, driver) if names and flops > choices.FLOPS else None
+    offered = choices.of_conv(c, names, build) if names and flops > choices.FLOPS else None
     return Launch(Code("winograd", entry_address, text), (*[values[x] for x in WORDS], *numbers, *tail_words), flops > PARALLEL_FLOPS,
                   scratch=scratch * T.size + 64, shared=shared * T.size + 64, bytes=moved, flops=flops, keeps=keeps, choices=offered)
 

@@ -157,7 +157,8 @@ def test_the_file_is_read_again():
     assert set(tune.Answers(path).found) >= {"another process's", "mine"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"k": 3}', "\0\xff", '{"k": {"deep": 1}}', "null"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "\0\xff", '{"k": "better"}', '{"code": "older", "found": {"k": "x"}}', '{"code": "", "found": {"k": 3}}',
+                                  '{"code": "", "found": "x"}', '{"code": "", "found": {"k": {"deep": 1}}}'])
 def test_a_bad_file_is_none(text, tmp_path):
     path = tmp_path / "bad.json"
     path.write_text(text, encoding="latin-1")
@@ -165,7 +166,7 @@ def test_a_bad_file_is_none(text, tmp_path):
     assert answers.found == {}
     answers.add("k", "better", 0.5)
     answers.save()
-    assert json.loads(path.read_text()) == {"k": "better"}
+    assert json.loads(path.read_text()) == {"code": "", "found": {"k": "better"}}
 
 
 def test_the_file_is_written_whole_or_not_at_all(monkeypatch, tmp_path):
@@ -180,11 +181,11 @@ def test_the_file_is_written_whole_or_not_at_all(monkeypatch, tmp_path):
             m.setattr(tune.os, name, full)
             answers.add("k", "new", 0.5)
             answers.save()
-        assert json.loads(path.read_text()) == {"k": "old"} and os.listdir(path.parent) == ["m.json"]
+        assert json.loads(path.read_text())["found"] == {"k": "old"} and os.listdir(path.parent) == ["m.json"]
     answers.add("k", "new", 0.5)
     for i in range(tune.KEPT): answers.add(str(i), "", 1.0)
     answers.save()
-    assert len(json.loads(path.read_text())) == tune.KEPT
+    assert len(json.loads(path.read_text())["found"]) == tune.KEPT
 
 
 def test_without_a_cache_nothing_is_kept(monkeypatch):
