@@ -36,8 +36,8 @@ T = dt.float32
 
 # the driver's run-time words: sizes; where scratch holds what (in elements); distances between tiles, points and phases in it; the images that are read and
 # left. Behind them, phase by phase, the numbers of its taps (taps² for one that isn't there)
-WORDS = """driver micro m channels depth images points blocks block strips tiles w_m w_channel bias kept passing tail
-x_table y_table x_stage y_stage v_at m_at u_at ld_v ld_m point_v point_m point_u phase_v phase_m phase_u apart
+WORDS = """driver micro m channels depth images points blocks block strips tiles w_m w_channel bias kept passing joint group tail
+x_table y_table x_stage y_stage v_at m_at u_at packed_at ld_v ld_m point_v point_m point_u phase_v phase_m phase_u panel_u apart
 x_h x_w x_top x_first x_pitch x_channel x_image y_h y_w y_pitch y_channel y_image""".split()
 
 
@@ -262,10 +262,10 @@ def _leave(p: Program, t: Tile, count: Int, source, dst: Val, channel: Int, vali
 
 # ---- forward products and input gradients
 def _write_weights(p: Program, t: Tile, f: Form):
-    """weights: places lo..hi, of which every `channels` are a vector of columns, to panels [phase][point][column panel][channel][column]; a panel has `depth` channels."""
+    """weights: places lo..hi, of which every `channels` are a vector of columns, to panels of columns, which lie `panel` apart, each [phase][point][channel][column]."""
     L, taps, n = t.lanes, f.taps ** 2, len(f.down.weight[0])
-    with p.define("weights", "ptr w, ptr weights, ptr packed, i64 lo, i64 hi, i64 channels, i64 column, i64 channel, i64 depth, i64 phase, i64 point") as (
-            w, weights, packed, lo, hi, channels, column, channel, depth, phase_u, point_u):
+    with p.define("weights", "ptr w, ptr weights, ptr packed, i64 lo, i64 hi, i64 channels, i64 column, i64 channel, i64 panel, i64 phase, i64 point") as (
+            w, weights, packed, lo, hi, channels, column, channel, panel, phase_u, point_u):
         W, numbers = Record(p, w, WORDS), p.offset(w, len(WORDS), dt.int64)
         m, w_m, w_channel = W["m"], W["w_m"], W["w_channel"]
         buffer = p.alloca(T, L, taps + 1)
@@ -279,7 +279,7 @@ def _write_weights(p: Program, t: Tile, f: Form):
                     p.store(x, p.offset(buffer, (first + k) * L, T))
             with p.loop(0, f.phases) as phase:
                 xs = [[p.load(p.offset(buffer, p.read(numbers, (phase * n + j) * n + k) * L, T), T, L) for k in range(n)] for j in range(n)]
-                to = p.offset(packed, phase * phase_u + (b // t.vectors * depth + c) * t.columns + b % t.vectors * L, T)
+                to = p.offset(packed, phase * phase_u + b // t.vectors * panel + c * t.columns + b % t.vectors * L, T)
                 for j, line in enumerate(both(p, f.down.weight, f.across.weight, xs)):
                     for k, x in enumerate(line): p.store(x, p.offset(to, point_u * (j * f.across.points + k), T))
 
@@ -309,7 +309,7 @@ def image_driver(f: Form) -> str:
         m, channels, depth, strips, tiles, block = (W[x] for x in ("m", "channels", "depth", "strips", "tiles", "block"))
         ld_v, ld_m, point_v, point_m, point_u = (W[x] for x in ("ld_v", "ld_m", "point_v", "point_m", "point_u"))
         kept, private = kept_memory(p, W["kept"], vals), p.read_pointer(ctx, 2)
-        packed = p.choose_pointer(kept.given, kept.address, p.read_pointer(ctx, 3))
+        packed = p.choose_pointer(kept.given, kept.address, p.offset(p.read_pointer(ctx, 3), W["packed_at"], T))
         x, weights, y = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
         has_bias, tail = W["bias"].ne(0), p.read_pointer(w, WORDS.index("tail"))
         bias = p.read_pointer(vals, p.read(words, p.pick(has_bias, 3, 0)))
@@ -317,14 +317,57 @@ def image_driver(f: Form) -> str:
         shared = p.both(kept.empty, p.not_(passing))
         with p.if_(shared):
             lo, hi = p.share(p.ceil_div(m, L) * channels, p.read(ctx, 1), p.read(ctx, 0))
-            p.run("weights", w, weights, packed, lo, hi, channels, 0, 0, depth, W["phase_u"], point_u)
+            p.run("weights", w, weights, packed, lo, hi, channels, 0, 0, W["panel_u"], W["phase_u"], point_u)
         x_table, y_table, x_stage, y_stage = _prepare(p, W, private, f, t)
-        joint, nt, tid = W["blocks"].eq(1), p.read(ctx, 1), p.read(ctx, 0)              # all threads transform the only block, and multiply with some columns each
+        joint, nt, tid = W["joint"].ne(0), p.read(ctx, 1), p.read(ctx, 0)
         v_at = p.offset(p.choose_pointer(joint, p.read_pointer(ctx, 3), private), W["v_at"], T)
         m_at = p.offset(private, W["m_at"], T)
         (b0, b1), (j0, j1) = ([p.pick(joint, x, y) for x, y in zip(*ranges)] for ranges in zip(
-            ((0, 1), p.share(p.ceil_div(m, NR), nt, tid)), grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))[1:]))
+            ((0, W["blocks"]), p.share(p.ceil_div(m, NR), nt, tid)), grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))[1:]))
         with p.if_(shared): meet(p, ctx)
+        def group_of(first, count, panels, height, taller, g0, g1):
+            """Products of a block with panels g0..g1 of columns, and what they make."""
+            def product(v, u, out, j, deep, adding):
+                """All tiles' columns of panel j at one point."""
+                with p.loop(0, panels) as q:
+                    at, high = q * height + p.min(q, taller), height + p.pick(q < taller, 1, 0)
+                    kernel = kernel_of(p, t, table, high, p.ceil_div(p.min(m - j * NR, NR), L), 1)
+                    p.run(kernel, p.offset(v, at * ld_v, T), u, p.offset(out, at * ld_m + (j - g0) * NR, T), deep, NR, ld_m, adding, ld_v, 1)
+
+            def with_panels():
+                with p.loop(0, W["points"]) as point, p.loop(g0, g1) as j:
+                    product(p.offset(v_at, point * point_v, T), p.offset(packed, j * W["panel_u"] + point * point_u, T), p.offset(m_at, point * point_m, T), j, depth, 0)
+
+            def as_on_the_way():
+                """With kept weights: sums of as many channels as there were before there were any, so that every run gives the same bits; but point after
+                point, so that its image stays in L1 and weights come front to back."""
+                some = W["passing"]
+                with p.loop(0, f.points) as point, p.loop(g0, g1) as j, p.loop(0, channels, some) as c0, p.loop(0, f.phases) as phase:
+                    adding = p.pick(p.or_(c0 > 0, p.both(phase > 0, W["phase_m"].eq(0))), 1, 0)
+                    product(p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(packed, j * W["panel_u"] + phase * W["phase_u"] + point * point_u + c0 * NR, T),
+                            p.offset(m_at, phase * W["phase_m"] + point * point_m, T), j, p.min(channels - c0, some), adding)
+
+            def on_the_way():
+                """Weights are needed once: a few channels of a panel are transformed, multiplied, and forgotten before they leave L2."""
+                some, u_at = W["passing"], p.offset(private, W["u_at"], T)
+                point_some = some * NR + 16
+                with p.loop(g0, g1) as j, p.loop(0, channels, some) as c0:
+                    deep = p.min(channels - c0, some)
+                    p.run("weights", w, weights, u_at, 0, deep * p.ceil_div(p.min(m - j * NR, NR), L), deep, j * NR, c0, 0, point_some * f.points, point_some)
+                    with p.loop(0, f.phases) as phase, p.loop(0, f.points) as point:
+                        adding = p.pick(p.or_(c0 > 0, p.both(phase > 0, W["phase_m"].eq(0))), 1, 0)
+                        product(p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(u_at, (phase * f.points + point) * point_some, T),
+                                p.offset(m_at, phase * W["phase_m"] + point * point_m, T), j, deep, adding)
+            p.otherwise(passing, on_the_way, lambda: p.otherwise(W["passing"].ne(0), as_on_the_way, with_panels))
+            with p.loop(0, count) as s, p.loop(g0 * t.vectors, p.min(g1 * t.vectors, p.ceil_div(m, L))) as b:
+                image, row = (first + s) // strips, (first + s) % strips
+                valid, pixel = p.min(m - b * L, L), row * f.rows * W["y_w"]
+                to, pixels = p.offset(y, image * W["y_image"] + b * L * W["y_channel"] + pixel, T), p.min(W["y_h"] - row * f.rows, f.rows) * W["y_w"]
+                p.run("give", p.offset(m_at, s * tiles * ld_m + (b - g0 * t.vectors) * L, T), ld_m, point_m, W["phase_m"], tiles,
+                      p.offset(bias, b * L, T), p.pick(has_bias, valid, 0), y_table, y_stage, W["y_pitch"],
+                      to, W["y_channel"], valid, pixels)
+                with p.if_(W["tail"].ne(0)): p.run(tail, vals, words, to, W["y_channel"], image, b * L, pixel, valid, pixels)
+
         with p.loop(b0, b1) as number:
             first = number * block
             count = p.min(block, W["images"] * strips - first)
@@ -339,47 +382,8 @@ def image_driver(f: Form) -> str:
             with p.if_(joint): meet(p, ctx)
             panels = p.ceil_div(count * tiles, t.rows)
             height, taller = count * tiles // panels, count * tiles % panels
-
-            def product(v, u, out, j, deep, adding):
-                """All tiles' columns of panel j at one point."""
-                with p.loop(0, panels) as q:
-                    at, high = q * height + p.min(q, taller), height + p.pick(q < taller, 1, 0)
-                    kernel = kernel_of(p, t, table, high, p.ceil_div(p.min(m - j * NR, NR), L), 1)
-                    p.run(kernel, p.offset(v, at * ld_v, T), u, p.offset(out, at * ld_m + (j - j0) * NR, T), deep, NR, ld_m, adding, ld_v, 1)
-
-            def with_panels():
-                with p.loop(0, W["points"]) as point, p.loop(j0, j1) as j:
-                    product(p.offset(v_at, point * point_v, T), p.offset(packed, point * point_u + j * depth * NR, T), p.offset(m_at, point * point_m, T), j, depth, 0)
-
-            def as_on_the_way():
-                """With kept weights: sums of as many channels as there were before there were any, so that every run gives the same bits; but point after
-                point, so that its image stays in L1 and weights come front to back."""
-                some = W["passing"]
-                with p.loop(0, f.points) as point, p.loop(j0, j1) as j, p.loop(0, channels, some) as c0, p.loop(0, f.phases) as phase:
-                    adding = p.pick(p.or_(c0 > 0, p.both(phase > 0, W["phase_m"].eq(0))), 1, 0)
-                    product(p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(packed, phase * W["phase_u"] + point * point_u + (j * depth + c0) * NR, T),
-                            p.offset(m_at, phase * W["phase_m"] + point * point_m, T), j, p.min(channels - c0, some), adding)
-
-            def on_the_way():
-                """Weights are needed once: a few channels of a panel are transformed, multiplied, and forgotten before they leave L2."""
-                some, u_at = W["passing"], p.offset(private, W["u_at"], T)
-                point_some = some * NR + 16
-                with p.loop(j0, j1) as j, p.loop(0, channels, some) as c0:
-                    deep = p.min(channels - c0, some)
-                    p.run("weights", w, weights, u_at, 0, deep * p.ceil_div(p.min(m - j * NR, NR), L), deep, j * NR, c0, some, point_some * f.points, point_some)
-                    with p.loop(0, f.phases) as phase, p.loop(0, f.points) as point:
-                        adding = p.pick(p.or_(c0 > 0, p.both(phase > 0, W["phase_m"].eq(0))), 1, 0)
-                        product(p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(u_at, (phase * f.points + point) * point_some, T),
-                                p.offset(m_at, phase * W["phase_m"] + point * point_m, T), j, deep, adding)
-            p.otherwise(passing, on_the_way, lambda: p.otherwise(W["passing"].ne(0), as_on_the_way, with_panels))
-            with p.loop(0, count) as s, p.loop(j0 * t.vectors, p.min(j1 * t.vectors, p.ceil_div(m, L))) as b:
-                image, row = (first + s) // strips, (first + s) % strips
-                valid, pixel = p.min(m - b * L, L), row * f.rows * W["y_w"]
-                to, pixels = p.offset(y, image * W["y_image"] + b * L * W["y_channel"] + pixel, T), p.min(W["y_h"] - row * f.rows, f.rows) * W["y_w"]
-                p.run("give", p.offset(m_at, s * tiles * ld_m + (b - j0 * t.vectors) * L, T), ld_m, point_m, W["phase_m"], tiles,
-                      p.offset(bias, b * L, T), p.pick(has_bias, valid, 0), y_table, y_stage, W["y_pitch"],
-                      to, W["y_channel"], valid, pixels)
-                with p.if_(W["tail"].ne(0)): p.run(tail, vals, words, to, W["y_channel"], image, b * L, pixel, valid, pixels)
+            with p.loop(j0, j1, W["group"]) as g0: group_of(first, count, panels, height, taller, g0, p.min(g0 + W["group"], j1))
+            with p.if_(joint): meet(p, ctx)
     return p.module()
 
 
@@ -486,6 +490,9 @@ def weight_driver(f: Form) -> str:
 
 
 # ---- a shape's numbers
+JOINT = 4                                      # so few blocks are done one after the other by all threads: they share the transforms, and the columns
+
+
 CHANGES = {"larger blocks": 2, "smaller blocks": 0.5}
 
 
@@ -510,6 +517,9 @@ def build(c: Conv, choice: str = "") -> Launch:
     place("y_table", 2 * (f.rows * y_w + L))
     place("x_stage", max(x_pitch * f.height, taps * L if weight else 0) * L + L)
     place("y_stage", (y_pitch * f.rows + 1) * L)
+    columns = -(-m // t.columns)
+    group = 1 if not weight and _stays(usual[0], tiles, points, depth, m) else columns    # panels of columns that are multiplied point by point
+    if not weight: ld_m = group * t.columns
     point_v, point_m = (block * tiles * ld + 16 for ld in (ld_v, ld_m))
     scratch, passing, places["u_at"] = at, 0, at
     if weight:
@@ -517,24 +527,25 @@ def build(c: Conv, choice: str = "") -> Launch:
         # transformed images are read again for every few channels then; far fewer than the sums, or the sums would go through L3
         passing = int(blocks == 1 and (2 * block * tiles * (ld_v + ld_m) < depth * m or points * depth * m * T.size > 3 * isa.caches()[1]))
         scratch, at = at + (points * f.phases * (together(t) * t.columns + 16) + t.columns if passing else 0), 0 if passing else points * point_u + t.columns
-    else: point_u = -(-m // t.columns) * t.columns * depth + 16
-    joint = not weight and blocks == 1                              # then all threads transform it, in shared memory
+    else: point_u = t.columns * depth * (1 if group == 1 else columns)              # in the order in which they are read
+    joint = not weight and blocks <= JOINT
     if joint: places["v_at"] = 0
     else: place("v_at", points * point_v + 16)
     place("m_at", points * point_m + t.columns)
-    if joint: passing = min(max(isa.caches()[1] // 4 // (T.size * f.phases * f.points * t.columns), 8), channels)
+    if not weight and blocks == 1: passing = min(max(isa.caches()[1] // 4 // (T.size * f.phases * f.points * t.columns), 8), channels)
     if not weight: place("u_at", f.phases * f.points * (passing * t.columns + 16))
-    packed = 0 if weight else points * point_u + 16
-    shared, scratch = (at, scratch) if weight else (points * point_v + 16 if joint else packed, at)
+    packed = 0 if weight else points * depth * columns * t.columns + 16
+    places["packed_at"] = -(-(points * point_v + 16) // 16) * 16 if joint else 0
+    shared, scratch = (at, scratch) if weight else (places["packed_at"] + (0 if passing else packed), at)
     kernels, multiplied = micro(T), {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}
     if weight: multiplied = {min(channels, together(t)), channels % together(t) or together(t)} if passing else {depth}
     for height, vectors in _products(multiplied, m, t): kernels.need(height, vectors, direct=True)
     address, _ = (weight_driver if weight else image_driver)(f)
     values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, depth=depth, images=c.n, points=points, blocks=blocks, block=block,
-                  strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1, passing=passing, tail=0,
+                  strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1, passing=passing, joint=int(joint), group=group, tail=0,
                   ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u, apart=c.padding[2] % 2 if f.woven else 1,
                   phase_v=f.points * point_v if f.woven else channels, phase_m=f.points * point_m if f.woven else 0,
-                  phase_u=f.points * point_u if f.woven else channels * t.columns,
+                  phase_u=f.points * point_u if f.woven else channels * t.columns, panel_u=t.columns * depth * (points if group == 1 else 1),
                   x_h=x_h, x_w=x_w, x_top=down.shift, x_first=-across.shift, x_pitch=x_pitch, x_channel=x_h * x_w, x_image=channels * x_h * x_w,
                   y_h=y_h, y_w=y_w, y_pitch=y_pitch, y_channel=y_h * y_w, y_image=m * y_h * y_w)
     numbers, tail_words = _numbers(f, back, c.padding[2]), ()
@@ -544,7 +555,7 @@ def build(c: Conv, choice: str = "") -> Launch:
     entry_address, text = entry(len(c.operands))
     flops = 2 * points * c.n * strips * tiles * m * depth
     moved = T.size * (c.n * (channels * x_h * x_w + m * y_h * y_w) + m * channels * taps)
-    keeps = None if weight else Keeps(1, len(c.operands) + WORDS.index("kept"), packed * T.size + 64, ("winograd", f, back, c.padding[2] % 2, m, channels))
+    keeps = None if weight else Keeps(1, len(c.operands) + WORDS.index("kept"), packed * T.size + 64, ("winograd", f, back, c.padding[2] % 2, m, channels, group == 1))
     names = () if weight else tuple(name for name in CHANGES if _sums_alike(usual, _resized(usual[0], c.n * strips, name), c.n * strips, tiles, m, t))
     offered = choices.of_conv(c, names, build) if names and flops > choices.FLOPS else None
     return Launch(Code("winograd", entry_address, text), (*[values[x] for x in WORDS], *numbers, *tail_words), flops > PARALLEL_FLOPS,
@@ -581,13 +592,22 @@ def _numbers(f: Form, back: bool, padding: int) -> list[int]:
     return out
 
 
-def _blocks(strips: int, tiles: int, points: int, channels: int, m: int, weight: bool) -> tuple[int, int]:
-    """(strips per block, blocks): transformed images of a block stay in L2, unless reading the transformed weights again would cost more. The same for
-    any number of threads, and even, so that two can share them."""
-    l2, weights = isa.caches()[1], T.size * points * channels * m
-    kept = l2 * 3 // 8 // (T.size * points * (channels + m))
-    wanted = 128 if weight else max(kept, 14) if weights <= l2 // 2 else max(kept, min(channels * m // (channels + m), 128))
-    block = -(-strips // -(-strips // max(wanted // tiles, 1)))
-    if not weight and block == strips > 1 and weights <= l2 // 2: block = -(-strips // 2)
-    while not weight and strips > block > 1 and -(-strips // block) % 2: block -= 1
+def _blocks(strips: int, tiles: int, points: int, depth: int, m: int, weight: bool) -> tuple[int, int]:
+    """(strips per block, blocks) with the least traffic beyond L2: every block reads all weights; of images and results that don't stay there everything
+    passes twice. The same for any number of threads; many blocks are even in number, so that two can share them."""
+    if weight: block = -(-strips // -(-strips // max(128 // tiles, 1)))
+    else:
+        value, weights = T.size * points * strips * tiles, T.size * points * depth * m
+        again = weights // 4 if weights <= isa.caches()[1] // 2 else weights           # they stay in L2
+
+        def traffic(block): return -(-strips // block) * again + (0 if _stays(block, tiles, points, depth, m) else 2 * value * (depth + m))
+        block = min(range(1, strips + 1), key=lambda n: (traffic(n), n))
+        while block > 1 and -(-strips // block) > JOINT and -(-strips // block) % 2: block -= 1
     return block, -(-strips // block)
+
+
+def _stays(block: int, tiles: int, points: int, depth: int, m: int) -> bool:
+    """Does a block's image stay in L2, with the products of one panel of columns? Then one panel comes after the other, else all are multiplied point by point."""
+    l2, weights = isa.caches()[1], T.size * points * depth * m
+    room = min(l2 * 7 // 8 - weights, l2 * 3 // 8) if weights <= l2 // 2 else l2 * 2 // 3
+    return T.size * points * block * tiles * (depth + min(m, tile(T).columns)) <= room

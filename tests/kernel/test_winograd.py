@@ -54,7 +54,7 @@ def test_directions(case, threads):
 
 
 def test_same_bits_for_any_number_of_threads():
-    for case in [(6, 20, 40, (8, 8)), (2, 70, 70, (2, 2)), (4, 16, 40, (16, 16), (1, 1), 4, 2)]:
+    for case in [(6, 20, 40, (8, 8)), (2, 70, 70, (2, 2)), (4, 16, 40, (16, 16), (1, 1), 4, 2), (1, 70, 70, (28, 28))]:
         one, three = (list(results(winograd.build, *case, threads=threads)) for threads in (1, 3))
         assert all(torch.equal(a[0], b[0]) for a, b in zip(one, three))
 
