@@ -325,6 +325,7 @@ def image_driver(f: Form) -> str:
         (b0, b1), (j0, j1) = ([p.pick(joint, x, y) for x, y in zip(*ranges)] for ranges in zip(
             ((0, W["blocks"]), p.share(p.ceil_div(m, NR), nt, tid)), grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))[1:]))
         with p.if_(shared): meet(p, ctx)
+
         def group_of(first, count, panels, height, taller, g0, g1):
             """Products of a block with panels g0..g1 of columns, and what they make."""
             def product(v, u, out, j, deep, adding):
