@@ -47,8 +47,15 @@ def pays(c: Conv) -> bool:
     rows, planes = c.k // c.groups, c.c // c.groups
     if c.which == "input": rows, planes = planes, rows
     weight = c.which == "weight"
-    few = rows <= (16 if weight and planes <= 4 else 8) and planes <= 128 if c.groups == 1 else max(rows, planes) <= 32
-    return few and (weight or c.n * c.groups >= 4) and _lanes_in_use(c) >= (0.7 if rows <= (8 if weight else 4) else 0.8)
+    return _few(c, rows, planes) and (weight or c.n * c.groups >= 4) and _lanes_in_use(c) >= (0.7 if rows <= (8 if weight else 4) else 0.8)
+
+
+def _few(c: Conv, rows: int, planes: int) -> bool:
+    """Are there so few channels that panels would be half empty, or would cost more to fill than they save? Pixels that lie apart are left one by one there."""
+    most = max(rows, planes)
+    if c.groups > 1: return most <= 32
+    if rows <= 8 and planes <= 128 or planes <= 4 and rows <= 32: return True
+    return c.stride[1] > 1 and (most <= 32 or c.which == "input" and rows <= 64 and planes <= 128)
 
 
 def _lanes_in_use(c: Conv) -> float:

@@ -171,20 +171,26 @@ def matmul(v):
 
 
 def conv(v):
-    """A gradient from no images is zero. Where only one tap ever meets a pixel, it is the kernel; one tap with a stride reads pixels so far apart."""
+    """A gradient from no images is zero. Where only one tap ever meets a pixel, or the taps that do are as large as the image, they are the kernel; one tap with
+    a stride reads pixels so far apart."""
     if v.op.name != "conv" and any(0 in x.shape for x in v.ins): return constant(v, 0)
     forward, back, spec = v.op.name == "conv", v.op.name == "conv_weight", v.attr
     image, kernel, out = (v.ins[0], v.ins[1], v) if forward else (v.ins[1], v, v.ins[0]) if back else (v, v.ins[1], v.ins[0])
     size, taps, out = image.shape[2:], kernel.shape[2:], out.shape[2:]
     met = [meeting(*axis) for axis in zip(size, out, taps, spec.stride, spec.padding, spec.dilation)]
-    if math.prod(taps) > 1 and all([len(m) == 1 and m[0] * d == p for m, p, d in zip(met, spec.padding, spec.dilation)]):
-        strides, single = contiguous(kernel.shape), (1,) * len(taps)
-        fewer = spec._replace(padding=(0,) * len(taps), taps=single if back else ())
-        window = View((*kernel.shape[:2], *single), strides, sum([m[0] * s for m, s in zip(met, strides[2:])]))
-        if back: return make("put", constant(v, 0), make(v.op.name, *v.ins, attr=fewer, shape=window.shape), attr=window, shape=v.shape)
-        return make(v.op.name, v.ins[0], make("view", kernel, attr=window, shape=window.shape), *v.ins[2:], attr=fewer, shape=v.shape)
-    plain = spec.groups == 1 and size == taps and math.prod(out) == 1 and not any(spec.padding) and (max(spec.dilation) == 1 or math.prod(taps) == 1)
-    if plain and (len(v.ins) == 2 or v.dtype.opmath is v.dtype): return product(v)
+    inside = all([m and m[0] * d == p for m, p, d in zip(met, spec.padding, spec.dilation)])             # the first tap that is met reads the first pixel
+    counts = tuple([m[-1] + 1 - m[0] if m else 0 for m in met])
+    plain = spec.groups == 1 and size == counts and math.prod(out) == 1 and inside and (max(spec.dilation) == 1 or math.prod(counts) == 1)
+    plain = plain and (len(v.ins) == 2 or v.dtype.opmath is v.dtype)
+    if inside and counts != taps and (plain or math.prod(counts) == 1):
+        strides = contiguous(kernel.shape)
+        fewer = spec._replace(padding=(0,) * len(taps), taps=counts if back else ())
+        window = View((*kernel.shape[:2], *counts), strides, sum([m[0] * s for m, s in zip(met, strides[2:])]))
+        ins = v.ins if back else (v.ins[0], make("view", kernel, attr=window, shape=window.shape), *v.ins[2:])
+        small = Value(v.op, ins, fewer, v.dtype, window.shape if back else v.shape)
+        small = product(small, math.prod(counts) > 1) if plain else conv(small)
+        return make("put", constant(v, 0), small, attr=window, shape=v.shape) if back else small
+    if plain: return product(v)
     if math.prod(taps) == 1 and max(spec.stride) > 1 and not any(spec.padding) and (forward or back):
         strides = contiguous(image.shape)
         seen = View((*image.shape[:2], *out), (*strides[:2], *[s * step for s, step in zip(strides[2:], spec.stride)]), 0)
@@ -193,16 +199,27 @@ def conv(v):
     return v
 
 
-def product(v):
-    """A convolution whose taps are as large as the image, as the matrix product it is."""
-    def shape(x): return x.shape[0], math.prod(x.shape[1:])
-    def matrix(x): return make("view", x, attr=whole(shape(x)), shape=shape(x))
-    def turned(x): return make("view", x, attr=View(shape(x)[::-1], (1, shape(x)[1]), 0), shape=shape(x)[::-1])
+def product(v, turning=False):
+    """A convolution whose taps are as large as the image, as the matrix product it is. `turning`: sums run over pixels, then channels; for a window of a kernel
+    has few taps side by side, which are no line to copy, but many channels."""
+    def order(shape):
+        """Strides of (n, c, *size) as the matrix has it."""
+        if not turning: return contiguous(shape)
+        n, *pixels, c = contiguous((shape[0], *shape[2:], shape[1]))
+        return n, c, *pixels
+
+    def matrix(x):
+        line, strides = (x.shape[0], math.prod(x.shape[1:])), contiguous(x.shape)
+        if turning: x = make("view", x, attr=View((x.shape[0], *x.shape[2:], x.shape[1]), (strides[0], *strides[2:], strides[1]), 0),
+                             shape=(x.shape[0], *x.shape[2:], x.shape[1]))
+        return make("view", x, attr=whole(line), shape=line)
+
+    def turned(x): return make("view", x, attr=View(x.shape[::-1], (1, x.shape[1]), 0), shape=x.shape[::-1])
     a, b, *bias = v.ins
-    a, b = (matrix(a), turned(b)) if v.op.name == "conv" else (matrix(a), matrix(b)) if v.op.name == "conv_input" else (turned(a), matrix(b))
-    out = make("matmul", a, b, attr=None, shape=shape(v))
+    a, b = (matrix(a), turned(matrix(b))) if v.op.name == "conv" else (matrix(a), matrix(b)) if v.op.name == "conv_input" else (turned(matrix(a)), matrix(b))
+    out = make("matmul", a, b, attr=None, shape=(a.shape[0], b.shape[1]))
     if bias: out = make("add", out, bias[0], attr=None, shape=out.shape)
-    return make("view", out, attr=whole(v.shape), shape=v.shape)
+    return make("view", out, attr=View(v.shape, order(v.shape), 0), shape=v.shape)
 
 
 def meeting(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> list[int]:

@@ -46,6 +46,16 @@ def test_taps_as_large_as_the_image_are_a_matrix_product(spec):
     assert len(kernels(dilated, k.Conv)) == 3
 
 
+@pytest.mark.parametrize("t", (3, 4))
+def test_taps_that_meet_a_single_result_are_a_matrix_product(t):
+    """t × t taps with a stride of 2 on images of 2 × 2: the rest only meets padding. The kernel's window is copied once, channels side by side."""
+    plan = check(*three((4, 5, 2, 2), (6, 5, t, t), ConvSpec((2, 2), (1, 1), (1, 1))))
+    assert not kernels(plan, k.Conv) and len(kernels(plan, k.Gemm)) == 3
+    assert [n.axes for n in kernels(plan, k.Nest) if n.label == "copy" and n.axes[0] == 6] == [(6, 2, 2, 5)]
+    shifted = check(*three((4, 5, 2, 2), (6, 5, 4, 4), ConvSpec((4, 4), (2, 2), (1, 1))))
+    assert not kernels(shifted, k.Conv)
+
+
 def test_single_pixels_in_groups_stay_convolutions():
     plan = check(*three((4, 4, 1, 1), (6, 2, 3, 3), ConvSpec((1, 1), (1, 1), (1, 1), 2)))
     assert {c.taps for c in kernels(plan, k.Conv)} == {(1, 1, 1)}
