@@ -73,11 +73,11 @@ class Compiled(Transparent):
         before = None if world is None else differing(world)
         if before is not None: self.note(before)
         if before is not None or here.world is None: here.world, here.numbers, more, rates = None, {}, (), None
-        else: more, rates = tuple(world.tensors), world.rates()
+        else: more, rates = (*world.tensors, *world.state()), world.rates()
         flat = phrase.flattened((*args, *kw.values()))
         watching.add(threading.get_ident())
         try:
-            with Witness() as witness: call = phrase.Call(self.f, args, kw, run, more)
+            with Witness() as witness: call = phrase.Call(self.f, args, kw, run, more, world.carried if more else ())
         except Unrepeatable as error:          # before anything ran
             self.refuse(str(error))
             return self.f(*args, **kw)
@@ -99,6 +99,7 @@ class Compiled(Transparent):
         if before is None: return
         changed = differing(here.world) or (None if here.world.rates() == rates else "options of an optimizer")
         if changed is not None:
+            if here.world.rates() == rates and here.world.carries(): return
             here.world = None
             raise Unrepeatable(f"it changes what it can see: {changed}")
         p, reason = call.phrase()
@@ -145,7 +146,9 @@ def replayed(compiled, args, kw, run):
     if here is None: return MISS
     for world, p in here.said:
         if differing(world) is None:
-            r = again(p, args + tuple(world.tensors), kw, run)
+            more = tuple(world.tensors)
+            if world.carried: more = more + world.state()
+            r = again(p, args + more, kw, run)
             if r is not MISS: return r
     return MISS
 

@@ -29,8 +29,9 @@ class Effects:
     """Tensors are known by their positions among the arguments. `lines`: (line, how its node comes, which, what it replaces) each. `held`: tensors whose former
     nodes the window must keep. `draws`: (shape, dtype, fill). `leaves`: (tensor, had it a gradient). `takes`: leaves whose gradients are arguments, too.
     `written`: (tensor, slot, writes). `grads`: (leaf, slot or NOWHERE, writes). `counts`: (optimizer, its parameters and their counters), each set at one
-    step. `rates`: (optimizer, group, index in counts or NOWHERE, places of its numbers). `apart`: tensors must be different ones."""
-    __slots__ = ("lines", "held", "draws", "leaves", "takes", "written", "grads", "counts", "rates", "freed", "backward", "apart")
+    step. `rates`: (optimizer, group, index in counts or NOWHERE, places of its numbers). `apart`: tensors must be different ones. `carries`: (container, key,
+    recipe) of tensors that replace others."""
+    __slots__ = ("lines", "held", "draws", "leaves", "takes", "written", "grads", "counts", "rates", "freed", "backward", "apart", "carries")
 
 
 class Before:
@@ -80,7 +81,7 @@ class Account:
         """`flat`: arguments and all other tensors; gradients that were there and took part are appended to it."""
         self.call, self.run, self.flat, self.start = call, call.run, flat, call.place.nslots
         run, e = self.run, Effects()
-        self.effects = e
+        self.effects, e.carries = e, ()
         e.freed = tuple(run.freed[call.freed:])
         e.backward = bool(e.freed) or any([run.nodes[x.slot].past is HOLE for x in lines])
         self.took_part(e)

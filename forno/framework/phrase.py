@@ -131,7 +131,9 @@ def again(p, args, kw, run):
                 run.inputs[id(n)] = e.slot
             nodes.append(n)
         if p.numbers: run.scalars.extend(p.numbers)
-        if effects is not None: done(effects, run, args, numbers, first)
+        if effects is not None:
+            done(effects, run, args, numbers, first)
+            for container, key, r in effects.carries: container[key] = made(r, nodes, args, {})
         run.cur = p.end
     except BaseException:                      # an interrupt: all of the call's lines or none
         undo(run, before)
@@ -271,12 +273,13 @@ def first(f, args, kw, run: Run):
 class Call:
     """A call that is made now, and what must stay as it was for it to be said again."""
 
-    def __init__(self, f, args, kw, run: Run, more: tuple | None = None):
-        """`more`: tensors that f uses and that aren't arguments; a phrase is given them after the positional ones. Such a call may have effects, too."""
-        self.args, self.kw, self.run, self.place, self.more = args, kw, run, run.cur, more
+    def __init__(self, f, args, kw, run: Run, more: tuple | None = None, carried=()):
+        """`more`: tensors that f uses and that aren't arguments; a phrase is given them after the positional ones. Such a call may have effects, too.
+        `carried`: (container, key) of those that the call replaces."""
+        self.args, self.kw, self.run, self.place, self.more, self.carried = args, kw, run, run.cur, more, carried
         self.tensors = [a for a in flattened((*args, *kw.values()) if kw else args) if isinstance(a, Tensor)]
         self.nodes = [read(a) for a in self.tensors]
-        self.befores = None if more is None else befores((*self.tensors, *more))
+        self.befores = None if more is None else befores([*self.tensors, *[a for a in flattened(more) if isinstance(a, Tensor)]])
         self.moved = run.cur is not self.place
         outer, run.journal = run.journal, Journal()
         self.before, self.freed, self.held = self.state(), len(run.freed), len(run.held)
@@ -310,7 +313,7 @@ class Call:
         return p, "" if p is not None else "it uses values that nobody can see, or its arguments or its result are of kinds that can't be said again"
 
 
-REASONS = {"window": "it needs values at once", "lines": "it is a new program", "looks": "it looks at values of tensors (item, tolist, if, print)", "warnings": "it warns",
+REASONS = {"window": "it needs values before its end, or is longer than a window (FORNO_WINDOW)", "lines": "it is a new program", "looks": "it looks at values of tensors (item, tolist, if, print)", "warnings": "it warns",
            "modes": "it changes a mode (gradients, inference, autocast)", "freed": "it calls backward", "versions": "it writes to tensors"}
 
 
@@ -343,7 +346,7 @@ def described(call: Call, args, flat, lines) -> Phrase | None:
     else:
         account = Account(call, flat, [e for e in lines if e.slot >= 0])           # which adds to `flat`
         tensors, operands = account.tensors, account.operands
-        if not account.plain(): p.effects = account.effects
+        if not account.plain() or call.carried: p.effects = account.effects
     index: dict[int, int] = {}
     for j, n in enumerate(operands): index.setdefault(id(n), j)
     if p.effects is None:
@@ -355,10 +358,23 @@ def described(call: Call, args, flat, lines) -> Phrase | None:
     parts: dict[int, tuple] = {}
     p.result = recipe(call.result, flat, run, start, parts, p.effects is not None)
     if p.result is None or p.result[0] == PLAINLY and p.effects is None: return None
+    if call.carried: p.effects.carries = carries(call, flat, run, start)
     p.checks = tuple([(k, key, check) for t, key, check in call.journal.checks for k, a in tensors if a is t])
     p.parts, p.rare = tuple(parts.items()), (zeros, list(itertools.combinations(entering, 2)) if len(entering) <= FEW else (), entering if len(entering) > FEW else None) if zeros or len(entering) > 1 else None
     p.simple = p.result[1] if p.result[0] == NEW and not p.result[2] else None
     return p
+
+
+def carries(call: Call, flat, run: Run, start: int) -> tuple:
+    """(container, key, recipe) of what a call left for the next one."""
+    values = [container[key] for container, key in call.carried]
+    made_now = [t for t in flattened((call.result, *values)) if isinstance(t, Tensor) and all([t is not a for a in flat])]
+    recipes = [recipe(v, flat, run, start, {}, True) for v in values]
+    if len(set(map(id, made_now))) != len(made_now) or not all([r is not None and of_its_own(r) for r in recipes]): raise Unsaid("what it leaves for the next call shares its memory")
+    return tuple([(container, key, r) for (container, key), r in zip(call.carried, recipes)])
+
+
+def of_its_own(r) -> bool: return all(map(of_its_own, r[2])) if r[0] == MANY else r[0] in (NEW, ARGUMENT)
 
 
 def entries(run: Run, lines, index: dict) -> tuple | None:

@@ -12,10 +12,12 @@ import builtins
 import contextlib
 import dis
 import functools
+import itertools
 import os
 import sys
 import types
 from collections import OrderedDict, defaultdict, deque
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from .tensor import Tensor
 
 HOME, NUMPY, PYTHON = (os.path.dirname(f) + os.sep for f in (os.path.dirname(__file__), np.__file__, os.__file__))
 PACKAGES = os.path.join(PYTHON, "site-packages")
+OURS = NUMPY, os.path.dirname(find_spec("llvmlite").origin) + os.sep, "<frozen "
 PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, type(Ellipsis), dtype, device, layout, memory_format, range, slice, type(NotImplemented)))
 SEQUENCES = frozenset((list, tuple, Size, set, frozenset, deque))
 DICTIONARIES = frozenset((dict, OrderedDict, defaultdict))
@@ -70,14 +73,14 @@ class Witness:
 
 
 def ours(frame) -> bool:
-    """Is it forno that runs, Python's library or NumPy for it, or a method that Python made for a class of forno's?"""
+    """Is it forno that runs, Python's library, NumPy or LLVM for it, or a method that Python made for a class of forno's?"""
     while frame is not None and library(frame.f_code.co_filename): frame = frame.f_back
     if frame is None: return False
     file = frame.f_code.co_filename
     return file.startswith(HOME) or file == "<string>" and str(frame.f_globals.get("__name__")).startswith(("forno.", "namedtuple_"))
 
 
-def library(file: str) -> bool: return file.startswith(NUMPY) or file.startswith(PYTHON) and not file.startswith((PACKAGES, HOME))
+def library(file: str) -> bool: return file.startswith(OURS) or file.startswith(PYTHON) and not file.startswith((PACKAGES, HOME))
 
 
 def pure(f) -> bool:
@@ -93,15 +96,52 @@ def pure(f) -> bool:
 @know
 class World:
     """`dicts`: (dictionary, its keys, its values) each; `sequences`: (sequence, its members); `places`: (dictionary, key, value) of globals; `cells`: (cell,
-    value). `tensors`: all that were met. `kinds`: (dictionary, key, kind) of numbers that may be others next time."""
-    __slots__ = ("dicts", "sequences", "places", "cells", "tensors", "kinds")
+    value). `tensors`: all that were met. `kinds`: (dictionary, key, kind) of numbers that may be others next time. `carried`: (container, key) of tensors that
+    every call replaces, like the state of a recurrence: it takes what is there as it takes its arguments."""
+    __slots__ = ("dicts", "sequences", "places", "cells", "tensors", "kinds", "carried")
 
-    def __init__(self): self.dicts, self.sequences, self.places, self.cells, self.tensors, self.kinds = [], [], [], [], [], []
+    def __init__(self): self.dicts, self.sequences, self.places, self.cells, self.tensors, self.kinds, self.carried = [], [], [], [], [], [], []
 
     def rates(self) -> list: return [names[key] for names, key, _ in self.kinds]
+    def state(self) -> tuple: return tuple([container[key] for container, key in self.carried])
+
+    def carries(self) -> bool:
+        """Is everything that changed tensors in the place of tensors? From now on these places are carried."""
+        found = []
+        for i, (d, keys, values) in enumerate(self.dicts):
+            if len(d) != len(keys) or not all([a is b or a.__class__ is str and a == b for a, b in zip(d, keys)]): return False
+            found += [(self.dicts, i, d, k, j, d[k]) for j, (k, v) in enumerate(zip(keys, values)) if d[k] is not v and not same(d[k], v)]
+        for i, (x, members) in enumerate(self.sequences):
+            if len(x) != len(members): return False
+            found += [(self.sequences, i, x, j, j, m) for j, (m, v) in enumerate(zip(x, members)) if m is not v and not same(m, v)]
+        for i, (c, value) in enumerate(self.cells):
+            now = c.cell_contents
+            if now is not value and not same(now, value): found.append((self.cells, i, Variable(c) if isinstance(c, types.CellType) else None, None, None, now))
+        old = [e[i][-1] if j is None else e[i][-1][j] for e, i, _, _, j, _ in found]
+        if not found or not all([made_of_tensors(a) and made_of_tensors(b) for a, (*_, b) in zip(old, found)]): return False
+        if not all([isinstance(c, (dict, list, Variable)) for _, _, c, *_ in found]): return False
+        gone = set(map(id, itertools.chain(*map(members_of, old))))
+        self.tensors = [t for t in self.tensors if id(t) not in gone]
+        for entries, i, container, key, j, _ in found:
+            *head, values = entries[i]
+            entries[i] = (*head, VARIES if j is None else (*values[:j], VARIES, *values[j + 1:]))
+            self.carried.append((container, key))
+        return True
 
 
-ABSENT = object()
+class Variable:
+    """A variable of an enclosing function, as a container of one value."""
+
+    def __init__(self, cell): self.cell = cell
+    def __getitem__(self, key): return self.cell.cell_contents
+    def __setitem__(self, key, value): self.cell.cell_contents = value
+
+
+def made_of_tensors(x) -> bool: return isinstance(x, Tensor) or type(x) in (tuple, list) and len(x) > 0 and all(map(made_of_tensors, x))
+def members_of(x) -> list: return [x] if isinstance(x, Tensor) else [t for m in x for t in members_of(m)]
+
+
+ABSENT, VARIES = object(), object()            # nothing stands there; whatever stands there
 
 
 @functools.lru_cache(4096)
@@ -242,8 +282,8 @@ class Attribute:
 # ---------------------------------------------------------------- is it as it was?
 @hot
 def same(a, b):
-    """The very same object, or an equal plain value."""
-    if a is b: return True
+    """The very same object, an equal plain value, or where anything may be."""
+    if a is b or b is VARIES: return True
     return a.__class__ is b.__class__ and a.__class__ in PLAIN and a == b
 
 

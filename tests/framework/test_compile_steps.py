@@ -351,3 +351,59 @@ def test_arguments_that_are_written():
     memory = np.ones(3, np.float32)
     f(forno.from_numpy(memory), forno.ones(3))
     assert memory.tolist() == [2.0] * 3
+
+
+def stateful():
+    """Steps that keep tensors from call to call: (step, what they keep) each, by where they keep it."""
+    def in_a_list():
+        held = [(forno.zeros(3), forno.ones(3))]
+
+        def step(x):
+            a, b = held[0]
+            held[0] = (a.detach() + x, b * 0.5)
+            return (held[0][0] * held[0][1]).sum()
+        return step, lambda: held[0]
+
+    def in_an_attribute():
+        class Average:
+            def __init__(self): self.value = forno.zeros(3)
+
+            def step(self, x):
+                self.value = self.value * 0.9 + x.detach() * 0.1
+                return self.value.sum()
+        a = Average()
+        return a.step, lambda: [a.value]
+
+    def in_a_variable():
+        last = forno.zeros(3)
+
+        def step(x):
+            nonlocal last
+            y, last = x - last, x * 1.0
+            return y
+        return step, lambda: [last]
+
+    def given_back():
+        held = {"h": forno.zeros(3)}
+
+        def step(x):
+            held["h"] = held["h"] + x
+            return held["h"]
+        return step, lambda: [held["h"]]
+    return {f.__name__: f for f in (in_a_list, in_an_attribute, in_a_variable, given_back)}
+
+
+@pytest.mark.parametrize("where", stateful())
+def test_state_that_a_step_carries(where):
+    results = []
+    for compiled in (False, True):
+        forno.manual_seed(0)
+        step, state = stateful()[where]()
+        f, seen = forno.compile(step) if compiled else step, []
+        for k in range(14):
+            r = f(forno.randn(3))
+            seen.append((r.tolist(), [t.tolist() for t in state()]))
+            if k == 5: state()[0].add_(1)
+        results.append(seen)
+    assert results[0] == results[1], f.explain()
+    assert (f.said >= 3) is (where != "given_back"), f.explain()
