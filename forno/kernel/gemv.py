@@ -49,7 +49,9 @@ def driver(stored: dt.dtype, result: dt.dtype) -> tuple[int, str]:
         copied = p.offset(sums, PIECE + 64, T)
         a, b, c = (p.read_pointer(vals, p.read(words, i)) for i in (W["a_at"], W["b_at"], 2))
         by_item = W["batch"] >= nt
-        piece = p.min(p.max((n // p.pick(by_item, 1, nt) + 63) & -64, 512), PIECE)
+        each = p.pick(by_item, 1, nt)
+        rounds = p.max(p.ceil_div(n, each * PIECE), 1)       # pieces for every thread, all of one size: the longest decides
+        piece = p.max((p.ceil_div(n, each * rounds) + AT_ONCE - 1) & -AT_ONCE, 64)
         pieces = p.ceil_div(n, piece)
         lo, hi = p.share(W["batch"] * pieces, nt, tid)
         before = p.variable(p.int(-1))
