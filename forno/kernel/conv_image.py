@@ -88,7 +88,7 @@ def _write_pixels(p: Program, stored: dt.dtype, t: Tile):
         segments = p.offset(tile_at, tiles_room(t), T)
         plans = p.offset(segments, segment_words(t), dt.int64)
         columns = p.offset(plans, pn.plans * pn.words, dt.int64)
-        (b0, b1), (p0, p1), (j0, j1) = grid(p, ctx, W["groups"], panels, r["panels_total"])
+        (b0, b1), (p0, p1), (j0, j1) = grid(p, ctx, W["groups"], panels, r["panels_total"], 12)       # pixels come from far
         keeping = pn.plans >= pn.count
         pn.forget(plans)
 

@@ -125,8 +125,9 @@ def _write_main(p: Program, stored: dt.dtype, t: Tile):
                             p.run(tail, vals, words, src, p.pick(in_place, W["c_row"], NR), item, row, col, height, cols)
 
 
-def grid(p: Program, ctx, batch, panels, columns):
-    """This thread's ranges: of all ways to write nt = gb * gm * gn the one with the least work for the busiest thread, packing included."""
+def grid(p: Program, ctx, batch, panels, columns, column=6):
+    """This thread's ranges: of all ways to write nt = gb * gm * gn the one with the least work for the busiest thread, packing included: of tiles, panels and
+    columns, which cost 16 to 3 to `column`."""
     tid, nt = p.read(ctx, 0), p.read(ctx, 1)
     best, gb, gm = (p.variable(p.int(x)) for x in (1 << 62, 1, 1))
     with p.if_(nt > 1), p.loop(1, nt + 1) as tb:
@@ -134,7 +135,7 @@ def grid(p: Program, ctx, batch, panels, columns):
             rest = nt // tb
             with p.if_((rest % tm).eq(0)):
                 cm, cn = p.ceil_div(panels, tm), p.ceil_div(columns, rest // tm)
-                cost = p.ceil_div(batch, tb) * (cm * cn * 16 + cm * 3 + cn * 6)
+                cost = p.ceil_div(batch, tb) * (cm * cn * 16 + cm * 3 + cn * column)
                 with p.if_(cost < p.get(best)):
                     for place, x in ((best, cost), (gb, tb), (gm, tm)): p.set(place, x)
     gb, gm = p.int(p.get(gb)), p.int(p.get(gm))
