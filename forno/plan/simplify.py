@@ -171,8 +171,8 @@ def matmul(v):
 
 
 def conv(v):
-    """A gradient from no images is zero. Where only one tap ever meets a pixel, or the taps that do are as large as the image, they are the kernel; one tap with
-    a stride reads pixels so far apart."""
+    """A gradient from no images is zero. Where only one tap ever meets a pixel, or the taps that do are as large as the image, they are the kernel; taps that tile
+    the image multiply its patches; one tap with a stride reads pixels so far apart."""
     if v.op.name != "conv" and any(0 in x.shape for x in v.ins): return constant(v, 0)
     forward, back, spec = v.op.name == "conv", v.op.name == "conv_weight", v.attr
     image, kernel, out = (v.ins[0], v.ins[1], v) if forward else (v.ins[1], v, v.ins[0]) if back else (v, v.ins[1], v.ins[0])
@@ -191,6 +191,7 @@ def conv(v):
         small = product(small, math.prod(counts) > 1) if plain else conv(small)
         return make("put", constant(v, 0), small, attr=window, shape=v.shape) if back else small
     if plain: return product(v)
+    if v.op.name != "conv_input" and spec.stride == taps and tiles(v, spec, kernel, out): return patches(v, image, kernel, out)
     if math.prod(taps) == 1 and max(spec.stride) > 1 and not any(spec.padding) and (forward or back):
         strides = contiguous(image.shape)
         seen = View((*image.shape[:2], *out), (*strides[:2], *[s * step for s, step in zip(strides[2:], spec.stride)]), 0)
@@ -220,6 +221,29 @@ def product(v, turning=False):
     out = make("matmul", a, b, attr=None, shape=(a.shape[0], b.shape[1]))
     if bias: out = make("add", out, bias[0], attr=None, shape=out.shape)
     return make("view", out, attr=View(v.shape, order(v.shape), 0), shape=v.shape)
+
+
+def tiles(v, spec, kernel, out) -> bool:
+    """Is it worth copying the image in patches, as its taps cut it? They must be read by many channels."""
+    tight = math.prod(spec.stride) > 1 and not any(spec.padding) and max(spec.dilation) == spec.groups == 1
+    return tight and kernel.shape[0] >= 64 and math.prod(out) >= 32 and v.dtype.opmath is v.dtype
+
+
+def patches(v, image, kernel, out):
+    """A convolution whose taps lie side by side, as the product of its kernel and the image's patches, (n, c * taps, pixels)."""
+    (n, c), (k, *_), s = image.shape[:2], kernel.shape, contiguous(image.shape)
+    taps, pixels, depth = kernel.shape[2:], math.prod(out), math.prod(kernel.shape[1:])
+
+    def plain(x, *shape): return make("view", x, attr=whole(shape), shape=shape)
+    cut = View((n, c, *taps, *out), (*s, *[a * b for a, b in zip(s[2:], taps)]), 0)
+    p = plain(make("view", image, attr=cut, shape=cut.shape), n, depth, pixels)
+    if v.op.name == "conv_weight":
+        p = make("view", p, attr=View((n, pixels, depth), (depth * pixels, 1, pixels), 0), shape=(n, pixels, depth))
+        each = make("matmul", plain(v.ins[0], n, k, pixels), p, attr=None, shape=(n, k, depth))
+        return plain(make("sum", each, attr=(0,), shape=(1, k, depth)), *v.shape)
+    y = make("matmul", plain(kernel, k, depth), p, attr=None, shape=(n, k, pixels))
+    if len(v.ins) > 2: y = make("add", y, plain(v.ins[2], k, 1), attr=None, shape=y.shape)
+    return plain(y, *v.shape)
 
 
 def meeting(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> list[int]:

@@ -67,6 +67,16 @@ def test_one_tap_with_a_stride_reads_pixels_apart():
     assert strides == {"forward": (1, 1, 1), "weight": (1, 1, 1), "input": (1, 2, 3)}
 
 
+@pytest.mark.parametrize("x, w", (((2, 3, 28, 25), (64, 3, 4, 4)), ((1, 5, 14, 12), (70, 5, 2, 2)), ((3, 2, 70), (65, 2, 2)), ((2, 2, 6, 8, 6), (64, 2, 2, 2, 1))))
+def test_taps_that_tile_the_image_multiply_its_patches(x, w):
+    """Forward product and weight gradient share one copy; what is left of an image over is never read. Few channels stay a convolution."""
+    tight = ConvSpec(w[2:], (0,) * len(w[2:]), (1,) * len(w[2:]))
+    plan = check(*three(x, w, tight))
+    assert [c.which for c in kernels(plan, k.Conv)] == ["input"] and len(kernels(plan, k.Gemm)) == 2
+    assert len([n for n in kernels(plan, k.Nest) if n.label == "copy"]) == 1
+    assert len(kernels(check(*three(x, (12, *w[1:]), tight)), k.Conv)) == 3
+
+
 @pytest.mark.parametrize("spec, x, w", (
     (ConvSpec((2, 2), (1, 1), (1, 1)), (3, 4, 2, 2), (5, 4, 3, 3)),           # some taps meet nothing, several something
     (ConvSpec((1, 1), (2, 2), (2, 2)), (3, 4, 2, 1), (5, 4, 3, 3)),
@@ -97,3 +107,9 @@ def test_batch_norm_residual_and_relu_run_on_its_tiles(biased):
     assert len(check(graph(inputs, [out]), arrays, accepts=lambda kernel: False).steps) == 2
     assert len(check(graph(inputs, [out, y]), arrays, accepts=lambda kernel: True).steps) == 2, "the product itself is wanted, too"
     check(graph(inputs, [out, out.sum((0, 2, 3))]), arrays, accepts=lambda kernel: True, tolerance=1e-4)
+
+
+def test_bias_of_patches():
+    a, b, c = source(0, (2, 3, 12, 24)), source(1, (64, 3, 2, 4)), source(2, (64,))
+    plan = check(graph([a, b, c], [apply(TABLE["conv"], a, b, c, attr=ConvSpec((2, 4), (0, 0), (1, 1)))]), [rand(2, 3, 12, 24), rand(64, 3, 2, 4), rand(64)])
+    assert not kernels(plan, k.Conv)
