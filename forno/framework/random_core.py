@@ -30,7 +30,7 @@ _ADDRESSES = struct.pack(f"<{len(native.FUNCTIONS)}q", *(ctypes.cast(getattr(_LI
 
 @functools.cache
 def _kernel(kind: str, *spec):
-    address = code.load(native.text(kind, *spec), kind)
+    address = code.load(code.Text(functools.partial(native.text, kind, *spec), f"{native.__name__} {kind} {spec!r}"), kind)
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)(address)
 
 

@@ -9,6 +9,7 @@ import struct
 from contextlib import contextmanager
 
 from ..core import dtype as dt
+from ..core.kernels import Apply
 from .builder import Builder
 from .text import PTR, Val
 
@@ -73,3 +74,8 @@ class Kernel(Builder):
 
 
 def float_word(x: float) -> int: return struct.unpack("<q", struct.pack("<d", x))[0]
+
+
+def ours(v) -> bool:
+    """Is what a body's value becomes written in forno's own source, so that its row's name says it all?"""
+    return v.__class__ is not Apply or v.op.emit.__module__.startswith(__package__.partition(".")[0] + ".dnn.")

@@ -361,8 +361,8 @@ def _key_block(p: Program, f: Tools, scratch, x, k0, count):
                     f.times(tile_of, step, 1, panel, NR, p.offset(into, j, f.t.acc), pitch, rows, f.rows, p.min(width - j, NR), wide, 1)
 
 
-@functools.cache
-def driver(which: str, stored: dt.dtype, mask: dt.dtype | None) -> int:
+@code.program("main")
+def driver(which: str, stored: dt.dtype, mask: dt.dtype | None) -> str:
     """The address of main(ctx, vals, words, w): w are WORDS."""
     p, t = Program(), tile(accumulator(stored))
     f = Tools(p, stored, mask, t)
@@ -371,7 +371,7 @@ def driver(which: str, stored: dt.dtype, mask: dt.dtype | None) -> int:
     with p.define("main", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         f.read(which, vals, words, w)
         (_forward if which == "forward" else _backward)(p, f, ctx)
-    return code.load(p.module(), "main", 1)
+    return p.module()
 
 
 def build(n: Native) -> Launch:
@@ -408,7 +408,7 @@ def build(n: Native) -> Launch:
     for name in AREAS:
         values["at_" + name] = at
         at += -(-(areas[name] + t.lanes) // 16) * 16
-    values.update(driver=driver(which, stored, mask), micro=kernels.address, items=items, blocks=-(-panels // wide), wide=wide, block=block, rows=t.rows,
+    values.update(driver=driver(which, stored, mask)[0], micro=kernels.address, items=items, blocks=-(-panels // wide), wide=wide, block=block, rows=t.rows,
                   depth_rows=height(depth), width_rows=height(width), stage_k=staged("k"), stage_v=staged("v"), pitch_k=pitch["k"], pitch_v=pitch["v"],
                   pitch_dk=line(depth), pitch_dv=line(width))
     address, text = entry(len(n.operands))

@@ -8,7 +8,6 @@ pixels and columns channels, and tiles are turned back on their way to y. Weight
 """
 from __future__ import annotations
 
-import functools
 from contextlib import contextmanager
 
 from ..core import dtype as dt
@@ -236,8 +235,8 @@ def _write_row(p: Program, t: Tile):
         for v, s in enumerate(sums): p.store(p.get(s), p.offset(dst, v * L, T))
 
 
-@functools.cache
-def driver(stored: dt.dtype) -> tuple[int, str]:
+@code.program("image")
+def driver(stored: dt.dtype) -> str:
     t = tile(accumulator(stored))
     p = Program()
     pack.write(p, "pack_a", stored, t, False)
@@ -267,5 +266,4 @@ def driver(stored: dt.dtype) -> tuple[int, str]:
         with p.loop(0, W["parts"]):
             p.run("pixels", ctx, vals, words, w, p.get(part), source, weights, packed, y, bias)
             p.set(part, _next_part(p, p.get(part)))
-    text = p.module()
-    return code.load(text, "image", 1), text
+    return p.module()

@@ -9,7 +9,6 @@ when there are few channels; then their sums are added in the order of the threa
 """
 from __future__ import annotations
 
-import functools
 
 from ..core import dtype as dt
 from ..cpu import code
@@ -18,8 +17,8 @@ from .images import (HEAD, MOST_THREADS, PART, WORDS, Panels, Record, Runs, meet
 from .tile import Int, Program, Tile, accumulator, kernel_of, tile
 
 
-@functools.cache
-def driver(stored: dt.dtype) -> tuple[int, str]:
+@code.program("weight")
+def driver(stored: dt.dtype) -> str:
     t = tile(accumulator(stored))
     p = Program()
     pack.write(p, "pack", stored, t, True)
@@ -63,8 +62,7 @@ def driver(stored: dt.dtype) -> tuple[int, str]:
             meet(p, ctx)
             p.run("turn", w, part, first, dw, 0, channels, tid, nt)
         p.otherwise(by_channel, channel_split, pixel_split)
-    text = p.module()
-    return code.load(text, "weight", 1), text
+    return p.module()
 
 
 def _block_size(p: Program, t: Tile, W: Record) -> Int:

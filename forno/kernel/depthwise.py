@@ -10,7 +10,6 @@ A weight gradient is a product of two stages per tap, dw[tap] = sum over q of dy
 """
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 
@@ -127,8 +126,8 @@ def _write_line(p: Program, t: Tile):
         with p.if_((vectors & 1).ne(0)): some((vectors - 1) * L, 1)
 
 
-@functools.cache
-def image_driver(stored: dt.dtype) -> tuple[int, str]:
+@code.program("depthwise")
+def image_driver(stored: dt.dtype) -> str:
     t = tile(accumulator(stored))
     T, L, p = t.acc, t.lanes, Program()
     write_stage(p, stored, t)
@@ -160,8 +159,7 @@ def image_driver(stored: dt.dtype) -> tuple[int, str]:
                 mask, to = p.mask(p.min(y_w - q, L), L), p.offset(result, ((i0 + i) * W["y_h"] + row) * y_w + q, stored)
                 with p.loop(0, rows) as k:
                     p.store_masked(p.cast(p.load(p.offset(lines, i * W["line"] + k * pitch + q, T), T, L), stored), p.offset(to, k * y_w, stored), mask)
-    text = p.module()
-    return code.load(text, "depthwise", 1), text
+    return p.module()
 
 
 # ---- weight gradients
@@ -183,8 +181,8 @@ def _write_dots(p: Program, t: Tile):
         with p.loop(done, taps) as i: some(i, 1)
 
 
-@functools.cache
-def weight_driver(stored: dt.dtype) -> tuple[int, str]:
+@code.program("depthwise")
+def weight_driver(stored: dt.dtype) -> str:
     t = tile(accumulator(stored))
     T, L, p = t.acc, t.lanes, Program()
     write_stage(p, stored, t)
@@ -209,8 +207,7 @@ def weight_driver(stored: dt.dtype) -> tuple[int, str]:
                 p.run("dots", stage, W["stage"], p.offset(w, len(WORDS), dt.int64), taps, lines, W["line"], planes, (rows - 1) * pitch + y_w, sums)
             with p.loop(0, taps) as i:
                 p.store(p.cast(p.reduce(p.load(p.offset(sums, i * L, T), T, L), p.add), stored), p.offset(result, c * taps + i, stored))
-    text = p.module()
-    return code.load(text, "depthwise", 1), text
+    return p.module()
 
 
 # ---- a shape's numbers

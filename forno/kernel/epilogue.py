@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..core import dtype as dt
 from ..core.kernels import Apply, Cast, Const, Conv, Gemm, Load, Nest, Number, Store
 from ..cpu import code
-from .abi import Kernel
+from .abi import Kernel, ours
 from .text import Val
 from .tile import Program, Tile
 
@@ -44,10 +44,25 @@ def turned(nest: Nest) -> Nest:
 
 def build(g: Gemm | Conv, t: Tile, first_word: int) -> tuple[int, tuple[int, ...]]:
     """(address of tail, its words). `first_word`: how many of the Launch's words come before them, of which the last are four per batch axis."""
+    body, rank = g.epilogue.body, len(g.batch)
+    fixed = [(v.__class__, v.operand, getattr(v, "arg", None), v.dtype, _accesses(v) and _steps(v, rank)) if isinstance(v, (Load, Store)) else v for v in body]
+    structure = f"{__name__} {type(g).__name__} {t} {first_word} {rank} {g.operands} {fixed}"
+    words = [x for v in body if _accesses(v) for x in (v.offset, *v.strides)]
+    return code.load(code.Text(lambda: _text(g, t, first_word), structure if all(map(ours, body)) else None), "tail", 1), tuple(words)
+
+
+def _accesses(v) -> bool: return isinstance(v, Store) or isinstance(v, Load) and v.operand > 0
+
+
+def _steps(v: Load | Store, rank: int) -> tuple:
+    """Strides from row to row and from column to column that are part of the code; None: a word."""
+    return tuple([s if s in constant else None for s, constant in zip(v.strides[rank:], ((0,), (0, 1)))])
+
+
+def _text(g: Gemm | Conv, t: Tile, first_word: int) -> str:
     nest, rank = g.epilogue, len(g.batch)
     p, L = _Tail(g.operands), t.lanes
-    words: list[int] = []
-    at = len(g.operands) + first_word
+    at = place = len(g.operands) + first_word
     with p.define("tail", ARGS, internal=False) as (vals, w, src, ld, item, row, col, rows, cols):
         index, rest = [], item
         for r in reversed(range(rank)):
@@ -56,17 +71,16 @@ def build(g: Gemm | Conv, t: Tile, first_word: int) -> tuple[int, tuple[int, ...
             rest = rest // length if r else rest
 
         def address(v: Load | Store):
-            """(first element, row stride, column stride) of an access, which takes words for them; strides 0 and 1 are part of the code."""
-            place = at + len(words)
-            words.extend((v.offset, *v.strides))
+            """(first element, row stride, column stride) of an access, which takes words for them; some strides are part of the code."""
+            nonlocal place
             here = p.read(w, place)
             for r in range(rank): here = here + index[r] * p.read(w, place + 1 + r)
-            known = ((0,), (0, 1))
-            steps = [p.int(s) if s in known[i] else p.read(w, place + 1 + rank + i) for i, s in enumerate(v.strides[rank:])]
+            steps = [p.int(s) if s is not None else p.read(w, place + 1 + rank + i) for i, s in enumerate(_steps(v, rank))]
             here = here + row * steps[0] + col * steps[1]
+            place += 1 + len(v.strides)
             t = g.operands[v.operand + 1].dtype
             return p.offset(p.base(v.operand + 1), here, t), *steps
-        accesses = {i: address(v) for i, v in enumerate(nest.body) if isinstance(v, Store) or isinstance(v, Load) and v.operand > 0}
+        accesses = {i: address(v) for i, v in enumerate(nest.body) if _accesses(v)}
         numbers = {i: p.number(v.operand + 1, v.dtype) for i, v in enumerate(nest.body) if isinstance(v, Number)}
         tiles = [(accesses[i], v) for i, v in enumerate(nest.body) if i in accesses and accesses[i][2].const == 1 and accesses[i][1].const != 0
                  and (isinstance(v, Load) or isinstance(g, Conv))]
@@ -128,7 +142,7 @@ def build(g: Gemm | Conv, t: Tile, first_word: int) -> tuple[int, tuple[int, ...
         with p.if_(ld.ne(AHEAD)):
             if len(of_rows) > len(of_columns): by_rows()
             else: by_columns()
-    return code.load(p.module(), "tail", 1), tuple(words)
+    return p.module()
 
 
 def _store(p: Program, x: Val, access, line, q, at):

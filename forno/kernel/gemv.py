@@ -5,7 +5,6 @@ Along n: eight rows of b at a time are added to a piece of the result. Along k: 
 """
 from __future__ import annotations
 
-import functools
 import math
 
 from ..core import dtype as dt
@@ -35,8 +34,8 @@ def build(g: Gemm, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
     return (*(values[x] for x in WORDS), *axes, *tail_words), t.acc.size * (PIECE + 64 + (g.k if copy else 0))
 
 
-@functools.cache
-def driver(stored: dt.dtype, result: dt.dtype) -> tuple[int, str]:
+@code.program("main")
+def driver(stored: dt.dtype, result: dt.dtype) -> str:
     t = tile(accumulator(stored))
     p = Program()
     _write_rows(p, stored, t)
@@ -79,8 +78,7 @@ def driver(stored: dt.dtype, result: dt.dtype) -> tuple[int, str]:
                     with p.loop(0, cols) as j: p.store(p.cast(p.load(p.offset(sums, j, T), T), result), p.offset(out, j * W["c_col"], result))
                 p.otherwise(W["c_col"].eq(1), vectors, elements)
             p.otherwise(W["tail"].ne(0), lambda: p.run(tail, vals, words, sums, 0, item, 0, col, 1, cols), store)
-    text = p.module()
-    return code.load(text, "main", 1), text
+    return p.module()
 
 
 def batch_offsets(p: Program, axes, rank, item, starts):

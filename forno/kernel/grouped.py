@@ -67,7 +67,8 @@ def _lanes_in_use(c: Conv) -> float:
 
 
 # ---- micro-kernels
-def product_text(t: Tile, rows: int, vectors: int) -> str:
+@code.program("product")
+def product_kernel(t: Tile, rows: int, vectors: int) -> str:
     """out[i, v] = start[i] + sum over k of weights[k, i] * stage[v + distance[k]]."""
     p, T, L = Program(), t.acc, t.lanes
     with p.define("product", "ptr weights, ptr stage, ptr terms, i64 depth, ptr start, ptr out, i64 line", internal=False) as (weights, stage, terms, depth, start, out, line):
@@ -83,7 +84,8 @@ def product_text(t: Tile, rows: int, vectors: int) -> str:
     return p.module()
 
 
-def dots_text(t: Tile, rows: int, terms: int) -> str:
+@code.program("dots")
+def dots_kernel(t: Tile, rows: int, terms: int) -> str:
     """sums[i, k] += dy[i, q] * stage[q + distance[k]], lane by lane, over all q and `images` images."""
     p, T, L = Program(), t.acc, t.lanes
     with p.define("dots", "ptr dy, ptr stage, ptr terms, i64 line, i64 images, i64 apart, i64 count, ptr sums, i64 depth", internal=False) as (
@@ -106,7 +108,7 @@ class Kernels:
     """The table of one kind of micro-kernel: entry (rows - 1) * WIDEST + vectors - 1 is its kernel of that size, or null."""
 
     def __init__(self, t: Tile, weight: bool):
-        self.tile, self.name, self.text = t, *(("dots", dots_text) if weight else ("product", product_text))
+        self.tile, self.kernel = t, dots_kernel if weight else product_kernel
         self.table = (ctypes.c_void_p * (rows_of_tile(t) * WIDEST))()
 
     @property
@@ -114,7 +116,7 @@ class Kernels:
 
     def need(self, rows: int, vectors: int):
         i = (rows - 1) * WIDEST + vectors - 1
-        if self.table[i] is None: self.table[i] = code.load(self.text(self.tile, rows, vectors), self.name, 1)
+        if self.table[i] is None: self.table[i] = self.kernel(self.tile, rows, vectors)[0]
 
 
 @functools.cache
@@ -221,8 +223,8 @@ def _write_leave(p: Program, stored: dt.dtype, t: Tile):
         p.otherwise(weave.eq(1), straight, lambda: p.otherwise(weave.eq(2), pairs, elements))
 
 
-@functools.cache
-def image_driver(stored: dt.dtype) -> tuple[int, str]:
+@code.program("grouped")
+def image_driver(stored: dt.dtype) -> str:
     t = tile(accumulator(stored))
     T, L, p = t.acc, t.lanes, Program()
     write_stage(p, stored, t)
@@ -262,13 +264,12 @@ def image_driver(stored: dt.dtype) -> tuple[int, str]:
                 with p.if_(W["tail"].ne(0)):
                     first = row * W["y_w"]
                     p.run(tail, vals, words, p.offset(y, first, stored), pixels, image, group * m, first, m, rows * W["y_w"])
-    text = p.module()
-    return code.load(text, "grouped", 1), text
+    return p.module()
 
 
 # ---- weight gradients
-@functools.cache
-def weight_driver(stored: dt.dtype) -> tuple[int, str]:
+@code.program("grouped")
+def weight_driver(stored: dt.dtype) -> str:
     """Threads share out the planes that are read."""
     t = tile(accumulator(stored))
     T, L, p = t.acc, t.lanes, Program()
@@ -306,8 +307,7 @@ def weight_driver(stored: dt.dtype) -> tuple[int, str]:
                 lines = pack.square(p, [p.load(p.offset(sums, (i * depth + k + j) * L, T), T, L) for j in range(L)])
                 to = p.offset(result, (group * m + i) * all_terms + begin * taps + k, stored)
                 p.store_masked(p.cast(functools.reduce(p.add, lines), stored), to, p.mask(p.min(depth - k, L), L))
-    text = p.module()
-    return code.load(text, "grouped", 1), text
+    return p.module()
 
 
 # ---- a shape's numbers

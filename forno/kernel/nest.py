@@ -7,9 +7,9 @@ from __future__ import annotations
 import math
 
 from ..core import dtype as dt
-from ..core.kernels import Apply, Launch, Load, Nest, Program, Store
+from ..core.kernels import Launch, Load, Nest, Program, Store
 from ..cpu import code
-from .abi import float_word
+from .abi import float_word, ours
 from .lower import Lowering, affine_maps
 from .schedule import PARALLEL_WORK, Schedule, cost, schedule
 
@@ -43,14 +43,9 @@ def compile_all(nests, besides=()):
         _scheduled[id(nest)] = nest, s, key
         if key in _programs or key in new: continue
         lowering = Lowering(s)
-        new[key] = lowering, code.Text(lowering.kernel, repr(s.spec) if all(map(_ours, s.nest.body)) else None)
+        new[key] = lowering, code.Text(lowering.kernel, repr(s.spec) if all(map(ours, s.nest.body)) else None)
     addresses = code.precompile([(text, "nest", level) for (_, level), (_, text) in new.items()], besides=besides)
     for (key, (lowering, text)), address in zip(new.items(), addresses): _programs[key] = Program("nest", address, text), text.notes, lowering
-
-
-def _ours(v) -> bool:
-    """Is what a value becomes written in forno's own source, so that its row's name says it all?"""
-    return v.__class__ is not Apply or v.op.emit.__module__.startswith(__package__.partition(".")[0] + ".dnn.")
 
 
 def _bytes(s: Schedule) -> int:

@@ -194,7 +194,8 @@ def chains(rows: int, vectors: int) -> int:
     return min(max(8 // (rows * vectors), 1), 4)
 
 
-def micro_text(t: Tile, rows: int, vectors: int, direct: bool) -> str:
+@code.program("micro")
+def micro_kernel(t: Tile, rows: int, vectors: int, direct: bool) -> str:
     """C tile (+)= A B. Packed: A is [k][rows]. Direct: element (i, k) of A lies i*ra + k*ka elements on, unpacked; of pairs, (i, 2k) lies i*ra + 2k elements on."""
     p, T, L = Program(), t.acc, t.lanes
     word, stored, multiply = (dt.int32, dt.bfloat16, p.dot_pairs) if t.pairs else (T, T, p.mad)
@@ -248,7 +249,7 @@ class Micro:
 
     def need(self, rows: int, vectors: int, direct: bool = False):
         i = (direct * self.tile.vectors + vectors - 1) * self.tile.rows + rows - 1
-        if self.table[i] is None: self.table[i] = code.load(micro_text(self.tile, rows, vectors, direct), "micro", 1)
+        if self.table[i] is None: self.table[i] = micro_kernel(self.tile, rows, vectors, direct)[0]
 
 
 @functools.cache
@@ -260,11 +261,10 @@ def kernel_of(p: Program, t: Tile, table: Val, rows: Int, vectors: Int, direct: 
     return p.read_pointer(table, (vectors + (direct * t.vectors - 1)) * t.rows + (rows - 1))
 
 
-@functools.cache
-def entry(operands: int) -> tuple[int, str]:
+@code.program("tile")
+def entry(operands: int) -> str:
     """tile(ctx, vals, words): calls the driver whose address is the first word behind the operands' positions, with the words from there on."""
     p = Program()
     with p.define("tile", "ptr ctx, ptr vals, ptr words", internal=False) as (ctx, vals, words):
         p.run(p.read_pointer(words, operands), ctx, vals, words, p.offset(words, operands, dt.int64))
-    text = p.module()
-    return code.load(text, "tile", 1), text
+    return p.module()

@@ -58,7 +58,7 @@ def test_the_instruction():
     assert t.pairs == (isa.level == "avx512" and isa.has("avx512bf16")) and not tile.product_tile(dt.float16).pairs
     if not t.pairs: pytest.skip("this processor converts to float32")
     for direct in (False, True):
-        text = code.assembly(tile.micro_text(t, t.rows, t.vectors, direct), "micro")
+        text = code.assembly(tile.micro_kernel(t, t.rows, t.vectors, direct)[1], "micro")
         assert text.count("vdpbf16ps") >= t.rows * t.vectors and "vcvt" not in text
 
 

@@ -31,9 +31,11 @@ _RAW = {1: dt.uint8, 2: dt.uint16, 4: dt.uint32, 8: dt.uint64}
 @functools.cache
 def program(name: str, write, *structure) -> Program:
     """`write(c, *structure)` fills the body of a kernel."""
-    c = Code()
-    with c.kernel(name): write(c, *structure)
-    text = c.text()
+    def body() -> str:
+        c = Code()
+        with c.kernel(name): write(c, *structure)
+        return c.text()
+    text = code.Text(body, f"{write.__module__}.{write.__qualname__}{(name, *structure)!r}")
     return Program(name, code.load(text, name), text)
 
 
