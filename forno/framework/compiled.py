@@ -96,7 +96,10 @@ class Compiled(Transparent):
         if here.world is None: here.world = Walk(witness).all(self.f)
         before = here.numbers.get(kind)
         here.numbers[kind] = call.numbers()
-        if before is None: return
+        if before is None:
+            if len(here.numbers) <= 2 * RECORDINGS: return
+            here.numbers.clear()
+            raise Unrepeatable("its arguments that are no tensors change from call to call")
         changed = differing(here.world) or (None if here.world.rates() == rates else "options of an optimizer")
         if changed is not None:
             if here.world.rates() == rates and here.world.carries(): return

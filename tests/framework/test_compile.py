@@ -189,6 +189,13 @@ def test_training():
     assert said(model) >= 5 and sorted(model.state_dict()) == sorted("_orig_mod." + k for k in model._orig_mod.state_dict())
 
 
+def test_arguments_that_are_always_others():
+    """They are watched ever less, and nothing piles up."""
+    f, x = forno.compile(lambda x, k: x * k), forno.ones(2)
+    for k in range(300): assert f(x, k).tolist() == [k, k]
+    assert said(f) == 0 and "change from call to call" in f.explain() and f.watch_from > 300
+
+
 def test_results_are_the_callers():
     """What a caller does to a result doesn't come back, and views of arguments see them."""
     @forno.compile
