@@ -17,7 +17,7 @@ from ..core.errors import unsupported
 from ..core.kernels import Choices, Gemm, Launch, Matrix
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
-from . import choices, epilogue, gemv, pack
+from . import choices, epilogue, few, gemv, pack
 from .epilogue import accepts
 from .gemv import batch_offsets
 from .tile import Program, Tile, chains, entry, kernel_of, micro, product_tile
@@ -156,13 +156,16 @@ def build(g: Gemm) -> Launch:
     batch = math.prod(g.batch)
     flops, moved = 2 * batch * g.m * g.n * g.k, batch * stored.size * (g.m * g.k + g.k * g.n + g.m * g.n)
     return Launch(Code("gemm", address, text), words, flops > PARALLEL_FLOPS, scratch=scratch, bytes=moved, flops=flops,
-                  choices=_choices(g, t) if flops > choices.FLOPS and min(g.m, g.n) > 1 else None)
+                  choices=_choices(g, t) if flops > choices.FLOPS else None)
 
 
 def _words(g: Gemm, t: Tile, choice: str = "") -> tuple[tuple[int, ...], int]:
     """The driver's words, if the usual ones aren't wanted with a change, and the bytes of scratch it needs for them."""
     g, a_at, b_at = (g, 0, 1) if _better_turned(g, t) == (choice == "turned") else (_turned(g), 1, 0)
-    return gemv.build(g, a_at, b_at) if gemv.accepts(g) else _numbers(g, t, a_at, b_at, _changed(_blocking(g, t), g, t, choice))
+    return _numbers(g, t, a_at, b_at, _changed(_blocking(g, t), g, t, choice)) if (other := _other_driver(g)) is None else other.build(g, a_at, b_at)
+
+
+def _other_driver(g: Gemm): return gemv if gemv.accepts(g) else few if few.accepts(g) else None
 
 
 def _turned(g: Gemm) -> Gemm:
@@ -247,12 +250,12 @@ def _choices(g: Gemm, t: Tile) -> Choices:
 
 
 def _names(g: Gemm, t: Tile) -> tuple[str, ...]:
-    other = _turned(g)
-    usual, turned = (other, g) if _better_turned(g, t) else (g, other)
+    usual, turned = (_turned(g), g) if _better_turned(g, t) else (g, _turned(g))
+    if _other_driver(usual): return ()
     cut, across = _blocking(usual, t), _blocking(turned, t)
     out = [name for name in CHANGES if (new := _changed(cut, usual, t, name)) != cut and _sums_alike(usual, cut, usual, new, t)]
-    fits = usual is other or _steps_saved(g.m, g.n, g.k, t) > 0
-    return (*out, "turned") if fits and _real_parts(g) == 1 and _sums_alike(usual, cut, turned, across, t) else tuple(out)
+    fits = turned is g or _steps_saved(g.m, g.n, g.k, t) > 0
+    return (*out, "turned") if fits and not _other_driver(turned) and _real_parts(g) == 1 and _sums_alike(usual, cut, turned, across, t) else tuple(out)
 
 
 CHANGES = "order", "pack a", "pack b", "fewer rows", "fewer columns", "lower tiles"
