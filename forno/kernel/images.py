@@ -40,6 +40,7 @@ def period(t: Tile, pixels: int, images: int) -> int:
 
 MOST_THREADS = 1024
 AHEAD = 16                                     # channels between fetching pixels and copying them: they lie too far apart for a prefetcher
+NEXT_PAGE = 4096                               # bytes between fetching rows and staging them: a prefetcher stops at every page
 
 
 class Record:
@@ -314,6 +315,7 @@ def write_stage(p: Program, stored: dt.dtype, t: Tile):
         width, phases, pitch, step = (r[x] for x in STAGE)
         with p.loop(lo, hi) as row:
             s, d = p.offset(src, row * width, stored), p.offset(dst, row * step, T)
+            with p.loop(0, width * stored.size, 64) as at: p.prefetch(p.offset(p.offset(s, NEXT_PAGE // stored.size, stored), at, dt.uint8))
 
             def converted():
                 with p.loop(0, p.ceil_div(width, L)) as q:

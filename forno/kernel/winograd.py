@@ -144,6 +144,8 @@ def pays(c: Conv) -> bool:
     """Can it be done, and are transforms cheaper than the products they save?"""
     if not flags.WINOGRAD or min(c.c, c.k) < 12 or not accepts(c): return False
     (down, across), f, stride = axes(c), form_of(c), c.stride[2]
+    # three taps with a stride save a third; of more than 64 channels' phases transformed images leave L2, which costs more
+    if stride == 2 and c.taps[2] == 3 and c.which == "forward" and c.c > 64: return False
     tiles, weights = c.n * down.tiles * across.tiles, c.c * c.k * f.phases * f.points
     direct = c.n * math.prod(c.size if c.which == "input" and stride == 1 else c.out) * c.taps[2] ** 2 * c.c * c.k
     if T.size * weights > 1 << 28: return False
