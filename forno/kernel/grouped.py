@@ -35,6 +35,7 @@ PART = "depth at packed".split()               # how many terms a sum has, where
 TERM = "weight distance".split()               # of one term: where its weight lies in a row's, and where its pixels in the stage
 WIDEST = 6                                     # vectors of a tile: more hide nothing
 BAND, TURN = 4, 2                              # how many times L1 a band takes, staged and summed, and the images of a weight gradient's turn
+SHARES = 16                                    # into which a result is cut at least, where that leaves bands of 8 rows: for threads
 PAD = 64                                       # elements behind the last panel that packing may overwrite
 
 
@@ -47,15 +48,15 @@ def pays(c: Conv) -> bool:
     rows, planes = c.k // c.groups, c.c // c.groups
     if c.which == "input": rows, planes = planes, rows
     weight = c.which == "weight"
-    return _few(c, rows, planes) and (weight or c.n * c.groups >= 4) and _lanes_in_use(c) >= (0.7 if rows <= (8 if weight else 4) else 0.8)
+    return _few(c, rows, planes) and _lanes_in_use(c) >= (0.7 if rows <= (8 if weight else 4) else 0.8)
 
 
 def _few(c: Conv, rows: int, planes: int) -> bool:
     """Are there so few channels that panels would be half empty, or would cost more to fill than they save? Pixels that lie apart are left one by one there."""
     most = max(rows, planes)
     if c.groups > 1: return most <= 32
-    if rows <= 8 and planes <= 128 or planes <= 4 and rows <= 32: return True
-    return c.stride[1] > 1 and (most <= 32 or c.which == "input" and rows <= 64 and planes <= 128)
+    if most <= 32 and math.prod(c.taps) > 1: return True
+    return planes <= 128 and rows <= (64 if c.which == "input" and c.stride[1] > 1 else 8)
 
 
 def _lanes_in_use(c: Conv) -> float:
@@ -239,31 +240,30 @@ def image_driver(stored: dt.dtype) -> str:
         lines, start, packed = (p.offset(block, W[at], T) for at in ("lines_at", "start_at", "packed_at"))
         m, line, pixels, there = W["rows"], W["line"], W["y_h"] * W["y_w"], p.variable(p.int(-1))
         clear(p, t, block, W["packed_at"])
-        lo, hi = p.share(W["images"] * W["groups"], p.read(ctx, 1), p.read(ctx, 0))
+        lo, hi = p.share(W["groups"] * W["images"] * W["bands"], p.read(ctx, 1), p.read(ctx, 0))
         with p.loop(lo, hi) as unit:
-            group, image = unit // W["images"], unit % W["images"]
+            number, image, group = unit % W["bands"], unit // W["bands"] % W["images"], unit // (W["bands"] * W["images"])
             with p.if_(p.int(p.get(there)).ne(group)):
                 p.run("pack", w, p.offset(weights, group * W["w_group"], stored), packed)
                 with p.if_(W["bias"].ne(0)), p.loop(0, m) as i:
                     p.store(p.cast(p.load(p.offset(bias, group * m + i, stored), stored), T), p.offset(start, i, T))
                 p.set(there, group)
             y = p.offset(result, (image * W["groups"] + group) * (m * pixels), stored)
-            with p.loop(0, W["bands"]) as number:
-                row, rows = _begin_band(p, t, W, block, number)
-                _stage_planes(p, stored, t, W, images, image, group, block, row, p.int(0), W["planes"])
-                vectors = p.ceil_div((rows - 1) * W["pitch"] + W["grid_w"], L)
-                with p.loop(0, W["parts"]) as i:
-                    part = record_at(p, parts, i, PART)
-                    depth, terms, matrix, sums = part["depth"], p.offset(w, part["at"], dt.int64), p.offset(packed, part["packed"], T), p.offset(lines, i * m * line, T)
+            row, rows = _begin_band(p, t, W, block, number)
+            _stage_planes(p, stored, t, W, images, image, group, block, row, p.int(0), W["planes"])
+            vectors = p.ceil_div((rows - 1) * W["pitch"] + W["grid_w"], L)
+            with p.loop(0, W["parts"]) as i:
+                part = record_at(p, parts, i, PART)
+                depth, terms, matrix, sums = part["depth"], p.offset(w, part["at"], dt.int64), p.offset(packed, part["packed"], T), p.offset(lines, i * m * line, T)
 
-                    def multiply(kernel, first, height, column, _):
-                        p.run(kernel, p.offset(matrix, first * depth, T), p.offset(block, column * L, T), terms, depth, p.offset(start, first, T),
-                              p.offset(sums, first * line + column * L, T), line)
-                    _tiles(p, w, W, vectors, multiply)
-                with p.loop(0, m) as i: p.run("leave", w, p.offset(lines, i * line, T), m * line, p.offset(y, i * pixels, stored), row, rows)
-                with p.if_(W["tail"].ne(0)):
-                    first = row * W["y_w"]
-                    p.run(tail, vals, words, p.offset(y, first, stored), pixels, image, group * m, first, m, rows * W["y_w"])
+                def multiply(kernel, first, height, column, _):
+                    p.run(kernel, p.offset(matrix, first * depth, T), p.offset(block, column * L, T), terms, depth, p.offset(start, first, T),
+                          p.offset(sums, first * line + column * L, T), line)
+                _tiles(p, w, W, vectors, multiply)
+            with p.loop(0, m) as i: p.run("leave", w, p.offset(lines, i * line, T), m * line, p.offset(y, i * pixels, stored), row, rows)
+            with p.if_(W["tail"].ne(0)):
+                first = row * W["y_w"]
+                p.run(tail, vals, words, p.offset(y, first, stored), pixels, image, group * m, first, m, rows * W["y_w"])
     return p.module()
 
 
@@ -325,7 +325,7 @@ def build(c: Conv) -> Launch:
     pitch, slack = grid_w + span_w // stride, 3 * t.lanes
     fixed, per_row = planes * stride ** 2 * (span_h // stride * pitch + slack) + len(parts) * m * slack, (planes * stride ** 2 + len(parts) * m) * pitch
     l1 = isa.caches()[0] // t.acc.size
-    bands = -(-grid_h // max(min((BAND * l1 - fixed) // per_row, grid_h), 1))
+    bands = max(-(-grid_h // max(min((BAND * l1 - fixed) // per_row, grid_h), 1)), 1 if weight else min(-(-SHARES // (c.n * c.groups)), grid_h // 8))
     band = -(-grid_h // bands)
     bands = -(-grid_h // band)
     reach = (band - 1) * stride + span_h + 1
