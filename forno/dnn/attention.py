@@ -41,8 +41,10 @@ def group(q, k): return q.shape[HEADS] // max(k.shape[HEADS], 1) if len(q.shape)
 
 
 def fused(spec, q, k) -> bool:
-    """One kernel, or ordinary rows? Those are quicker for few queries, which leave most lanes empty, and in training while the scores are few."""
+    """One kernel, or ordinary rows? Those are quicker for few queries, which leave most lanes empty, and in training while the scores are few. A single query
+    has a kernel of its own."""
     queries, keys = q.shape[-2], k.shape[-2]
+    if queries == 1 and not spec.lse and not spec.causal: return True
     if queries < 8 or queries <= 16 and keys > 8 * queries: return False
     return not spec.lse or _rows(q) * keys > TRAINED_SCORES
 

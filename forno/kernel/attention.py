@@ -21,7 +21,7 @@ from ..core.errors import unsupported
 from ..core.kernels import Launch, Native
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
-from . import pack
+from . import one_query, pack
 from .gemm import PARALLEL_FLOPS, even_split
 from .gemv import batch_offsets
 from .tile import Program, Tile, accumulator, entry, kernel_of, micro, tile
@@ -382,6 +382,7 @@ def build(n: Native) -> Launch:
     where = {name: rest[3 * i:3 * i + 3] for i, name in enumerate(names)}
     axes = rest[3 * len(names):]
     items = math.prod(axes[::len(names) + 1])
+    if one_query.accepts(which, given, where): return one_query.build(n, given, where, axes)
     queries, keys, depth, width = (given[x] for x in ("queries", "keys", "depth", "width"))
     NR, back = t.columns, which == "backward"
 

@@ -38,8 +38,8 @@ def build(g: Gemm, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
 def driver(stored: dt.dtype, result: dt.dtype) -> str:
     t = tile(accumulator(stored))
     p = Program()
-    _write_rows(p, stored, t)
-    _write_columns(p, stored, t)
+    write_rows(p, stored, t)
+    write_columns(p, stored, t)
     T, L = t.acc, t.lanes
     with p.define("main", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W = {name: p.read(w, i) for i, name in enumerate(WORDS)}
@@ -93,7 +93,7 @@ def batch_offsets(p: Program, axes, rank, item, starts):
     return [p.int(p.get(s)) for s in sums]
 
 
-def _write_rows(p: Program, stored: dt.dtype, t: Tile):
+def write_rows(p: Program, stored: dt.dtype, t: Tile):
     """rows: sums[j] = sum over k of x[k] * b[k * step + j]."""
     T, L = t.acc, t.lanes
     with p.define("rows", "ptr x, ptr b, i64 step, ptr sums, i64 cols, i64 k") as (x, b, step, sums, cols, k):
@@ -114,7 +114,7 @@ def _write_rows(p: Program, stored: dt.dtype, t: Tile):
         with p.loop(k // AT_ONCE * AT_ONCE, k) as i: add(i, 1)
 
 
-def _write_columns(p: Program, stored: dt.dtype, t: Tile):
+def write_columns(p: Program, stored: dt.dtype, t: Tile):
     """columns: sums[j] = sum over k of x[k] * b[j * step + k]."""
     T, L = t.acc, t.lanes
     with p.define("columns", "ptr x, ptr b, i64 step, ptr sums, i64 cols, i64 k") as (x, b, step, sums, cols, k):

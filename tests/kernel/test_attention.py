@@ -45,9 +45,9 @@ class Case:
         if self.m is not None and self.L > 2: self.m[1] = False if mask is dt.bool else -np.inf
         self.mask = mask
 
-    def launch(self, which, canonical, operands, out):
+    def launch(self, which, canonical, operands, out, saved=1):
         """Runs one direction; the result's elements, behind which there is a fence."""
-        words = [self.L, self.S, self.E, self.V, self.group, int(self.causal), 1, bits(SCALE), 3]
+        words = [self.L, self.S, self.E, self.V, self.group, int(self.causal), saved, bits(SCALE), 3]
         lines, named = [[self.B], [self.H // self.group], [self.group]], {**canonical, **({"m": self.m} if self.m is not None else {})}
         for name, x in named.items():
             s = [n // x.itemsize for n in x.strides]
@@ -62,8 +62,21 @@ class Case:
         assert (result[out:] == 7).all()
         return result[:out]
 
+    def unit(self): return {dt.float64: 1e-12, dt.float32: 2e-5}.get(self.t, 2e-2)
+
+    def check_result(self):
+        """Forward alone, nothing saved."""
+        q, k, v = (widen(x, self.t) for x in (self.q, self.k, self.v))
+        k, v = (np.repeat(x, self.group, 1) for x in (k, v))
+        s = q @ k.swapaxes(-1, -2) * SCALE
+        if self.m is not None: s = np.where(self.m, s, -np.inf) if self.mask is dt.bool else s + self.m
+        want = softmax(s)[0] @ v
+        got = self.launch("forward", dict(q=self.q, k=self.k, v=self.v), [self.q, self.k, self.v], want.size, saved=0)
+        near(got.reshape(want.shape), want, self.unit())
+        return got
+
     def check(self, unit=None):
-        rows, unit = self.B * self.H * self.L, unit or {dt.float64: 1e-12, dt.float32: 2e-5}.get(self.t, 2e-2)
+        rows, unit = self.B * self.H * self.L, unit or self.unit()
         q, k, v, g = (widen(x, self.t) for x in (self.q, self.k, self.v, self.g))
         k, v = (np.repeat(x, self.group, 1) for x in (k, v))
         s = q @ k.swapaxes(-1, -2) * SCALE
@@ -114,6 +127,21 @@ def test_strides(layout, t):
 
 @pytest.mark.parametrize("group", [2, 4])
 def test_shared_heads(group): Case((2, 4, 50, 160, 16, 24), group=group, mask=dt.bool).check()
+
+
+@pytest.mark.parametrize("mask", [None, dt.bool, dt.float32], ids=str)
+@pytest.mark.parametrize("sizes", [(2, 4, 1, 50, 8, 8), (1, 4, 1, 131, 64, 64), (1, 12, 1, 300, 64, 48), (1, 2, 1, 1, 3, 5), (1, 2, 1, 9, 80, 33), (1, 2, 1, 0, 4, 4)], ids=str)
+def test_a_single_query(sizes, mask):
+    for layout in (dict(), dict(turned=True), dict(columns=True), dict(threads=3), dict(group=2)):
+        case = Case(sizes, mask=mask, **layout)
+        case.check_result()
+        if mask is not None and sizes[3]:
+            case.m[:] = False if mask is dt.bool else -np.inf
+            assert not case.check_result().any(), "every key is masked"
+
+
+@pytest.mark.parametrize("t", [dt.float64, dt.bfloat16, dt.float16], ids=str)
+def test_a_single_query_of_other_types(t): Case((2, 4, 1, 77, 24, 32), t, mask=dt.bool, group=2).check_result()
 
 
 def test_any_number_of_threads_gives_the_same_bits():
