@@ -137,9 +137,9 @@ def kernels(monkeypatch, run):
     """The labels of all steps that `run` plans."""
     seen, make = [], native.Runner.__init__
 
-    def spy(self, graph, plan, lines):
+    def spy(self, graph, plan, *rest):
         seen.extend([s.kernel.label for s in plan.steps])
-        make(self, graph, plan, lines)
+        make(self, graph, plan, *rest)
     monkeypatch.setattr(native.Runner, "__init__", spy)
     run()
     return seen
