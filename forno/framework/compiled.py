@@ -87,7 +87,10 @@ class Compiled(Transparent):
             if witness.reason: raise Unrepeatable(witness.reason)
             if not unchanged(phrase.flattened((*args, *kw.values())), flat): raise Unrepeatable("it changes its arguments")
             if any([vars(t) for t in call.tensors]): raise Unrepeatable("a tensor it is given has attributes of its own")
-            self.keep(here, witness, call, rates, (run.cur, *[a for a in flat if not isinstance(a, Tensor)]))
+            plain = [a for a in flat if not isinstance(a, Tensor)]
+            odd = [type(a).__name__ for a in plain if a.__class__ not in phrase.PLAIN]
+            if odd: raise Unrepeatable(f"an argument is a {odd[0]}")
+            self.keep(here, witness, call, rates, (run.cur, *plain))
         except Unrepeatable as error: self.refuse(str(error))
         return call.result
 

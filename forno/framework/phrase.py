@@ -25,7 +25,7 @@ from .layouts import OTHERS
 from .size import Size, device, layout, memory_format
 from .tensor import Alias, Storage, Tensor, read, settle_alone, share, version
 
-SEQUENCES = frozenset((tuple, list, Size, slice))
+SEQUENCES = frozenset((tuple, list, Size, slice, dict))
 PLAIN = frozenset((type(None), bool, int, float, complex, str, type, type(Ellipsis), dtype, device, layout, memory_format))
 FEW = 8                                        # tensors that are compared two by two
 TRIES = 4                                      # a place where the arguments keep changing is left alone after so many phrases
@@ -61,13 +61,14 @@ def remembered(f):
 
 
 def flattened(args) -> list:
-    """Arguments with the members of sequences and slices in their place, after a length or the word slice."""
+    """Arguments with the members of sequences, dictionaries and slices in their place, after a length or the word slice."""
     out: list = []
     for a in args:
         c = a.__class__
         if c is slice: out.extend((slice, a.start, a.stop, a.step))
         elif c in SEQUENCES:
             out.append(len(a))
+            if c is dict: a = [x for pair in a.items() for x in pair]
             out.extend(a if SEQUENCES.isdisjoint(map(type, a)) else flattened(a))
         else: out.append(a)
     return out
