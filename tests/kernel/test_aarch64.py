@@ -18,7 +18,7 @@ objects = []
 def precompile(jobs, extra=(), besides=()):
     for build in besides: build()
     for text, name, opt in jobs:
-        module = llvm.parse_assembly(text)
+        module = llvm.parse_assembly(str(text))
         module.triple, module.data_layout = "aarch64-unknown-linux-gnu", str(machine.target_data)
         module.verify()
         objects.append(machine.emit_object(module))
