@@ -173,8 +173,9 @@ def bernoulli_mask(shape, p, like: Tensor) -> Tensor:
 
 def bernoulli(input, p=None, *, generator=None):
     if is_meta(input): return without_data(input.dtype, shape_of(input)) if p is not None else constant_of(without_data(input.dtype, shape_of(input)), input)
-    if p is not None: return drawn(shape_of(input), input.dtype, lambda a, n: engine(generator).bernoulli(a, n, input.dtype, float(p)))
-    with no_grad(): out = probable(shape_of(input), input.dtype, input, generator)
+    dtype = input.dtype
+    if p is not None: return drawn(shape_of(input), dtype, lambda a, n: engine(generator).bernoulli(a, n, dtype, float(p)))
+    with no_grad(): out = probable(shape_of(input), dtype, input, generator)
     return constant_of(out, input)
 
 
@@ -235,9 +236,8 @@ def filled(self, draw):
 def inplace(draw):
     """A method that fills self; `draw(engine, address, n, dtype, contiguous, *args)`."""
     def method(self, *args, generator=None, **kw):
-        whole_memory = straight(self)
-        return filled(self, lambda shape, _: drawn(shape, self.dtype, lambda a, n: draw(engine(generator), a, n, self.dtype, whole_memory, *args, **kw),
-                                                   room=data.spare(self)))
+        whole_memory, dtype = straight(self), self.dtype       # a draw that is remembered keeps no tensor
+        return filled(self, lambda shape, _: drawn(shape, dtype, lambda a, n: draw(engine(generator), a, n, dtype, whole_memory, *args, **kw), room=data.spare(self)))
     return method
 
 
@@ -258,9 +258,10 @@ def _random(e, a, n, d, c, from_=None, to=None, **kw):
 
 
 def bernoulli_(self, p=0.5, *, generator=None):
-    if not isinstance(p, Tensor): return filled(self, lambda shape, _: drawn(shape, self.dtype, lambda a, n: engine(generator).bernoulli(a, n, self.dtype, float(p))))
+    dtype = self.dtype
+    if not isinstance(p, Tensor): return filled(self, lambda shape, _: drawn(shape, dtype, lambda a, n: engine(generator).bernoulli(a, n, dtype, float(p))))
     each = views.expand(p, shape_of(self))
-    return filled(self, lambda shape, order: probable(shape, self.dtype, views.permute(each, order), generator))
+    return filled(self, lambda shape, order: probable(shape, dtype, views.permute(each, order), generator))
 
 
 uniform_, normal_, exponential_, geometric_ = inplace(_uniform), inplace(_normal), inplace(_exponential), inplace(_geometric)
