@@ -294,7 +294,8 @@ def load(text: str | Text, name: str, opt: int = 1, extra: tuple[str, ...] = ())
 def precompile(jobs, extra: tuple[str, ...] = (), besides=()) -> list[int]:
     """Addresses of many (text, name, opt) at once; what has to be compiled is shared among threads, and so are the callables `besides`, which come first.
     What another thread makes already is waited for."""
-    keyed = [(_key(t, n, _level(o), extra), t, n, _level(o)) for t, n, o in jobs]
+    keys = {(t, n, o): _key(t, n, _level(o), extra) for t, n, o in dict.fromkeys(jobs)}
+    keyed = [(keys[job], job[0], job[1], _level(job[2])) for job in jobs]
     missing = {key: (t, n, _symbol(n, key), o, extra) for key, t, n, o in keyed if key not in _addresses}
     stats.reused += len(keyed) - len(missing)
     if not missing: together(besides)

@@ -30,6 +30,7 @@ void PyErr_SetString(ptr, ptr); void PyErr_Fetch(ptr, ptr, ptr); void PyErr_Rest
 void _Py_Dealloc(ptr); void Py_IncRef(ptr); void Py_DecRef(ptr)"""
 DECLARED = [f"ptr {s.strip()}" for s in OBJECT_FUNCTIONS.split(";")] + [s.strip() for s in OTHER_FUNCTIONS.split(";")]
 RESULT = {s.split()[1].split("(")[0]: s.split()[0] for s in DECLARED}
+KINDS = {s.split()[1].split("(")[0]: s.split("(")[1].rstrip(")").split(", ") for s in DECLARED}
 BEHIND = 1 << 63                               # PY_VECTORCALL_ARGUMENTS_OFFSET: the word before the arguments is free
 COMPARE = {ast.Lt: 0, ast.LtE: 1, ast.Eq: 2, ast.NotEq: 3, ast.Gt: 4, ast.GtE: 5}
 WORDS = {ast.Lt: "slt", ast.LtE: "sle", ast.Eq: "eq", ast.NotEq: "ne", ast.Gt: "sgt", ast.GtE: "sge"}
@@ -76,10 +77,11 @@ class Expressions:
         if a.kwonlyargs or a.posonlyargs: raise self.unsupported(self.tree)
         self.parameters = [x.arg for x in a.args]
         self.rest, self.keywords = a.vararg and a.vararg.arg, a.kwarg and a.kwarg.arg
-        stored = {n.id for n in ast.walk(self.tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        self.integers = {n.target.id for n in ast.walk(self.tree) if isinstance(n, ast.AnnAssign) and getattr(n.annotation, "id", None) == "int"}
-        self.integers |= {n.target.id for n in ast.walk(self.tree) if isinstance(n, ast.For) and self.counts(n.iter)}
-        stored |= {n.name for n in ast.walk(self.tree) if isinstance(n, ast.ExceptHandler) and n.name}
+        nodes = list(ast.walk(self.tree))
+        stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        self.integers = {n.target.id for n in nodes if isinstance(n, ast.AnnAssign) and getattr(n.annotation, "id", None) == "int"}
+        self.integers |= {n.target.id for n in nodes if isinstance(n, ast.For) and self.counts(n.iter)}
+        stored |= {n.name for n in nodes if isinstance(n, ast.ExceptHandler) and n.name}
         self.locals = sorted({*self.parameters, *stored, *filter(None, (self.rest, self.keywords))})
 
     @staticmethod
@@ -116,8 +118,7 @@ class Expressions:
     def same(self, a: str, b: str) -> str: return self.new(f"icmp eq ptr {a}, {b}")
 
     def call(self, name: str, *args: str) -> str:
-        kinds = [s for s in DECLARED if s.split()[1].startswith(name + "(")][0].split("(")[1].rstrip(")").split(", ")
-        text = f"call {RESULT[name]} @{name}({', '.join(f'{k} {a}' for k, a in zip(kinds, args))})"
+        text = f"call {RESULT[name]} @{name}({', '.join(f'{k} {a}' for k, a in zip(KINDS[name], args))})"
         if RESULT[name] == "void": return self.do(text)
         return self.new(text)
 

@@ -336,7 +336,8 @@ class Function(Expressions):
         allocas += [f"  %{v}.var = alloca i64\n  store i64 0, ptr %{v}.var" for v in sorted(self.integers)]
         allocas += [f"  %arguments = alloca [{self.width} x ptr]", "  %result = alloca ptr"]
         counters = [line for line in out if line.endswith(("= alloca i64", "= alloca ptr"))]     # in the entry block, once, wherever they are used
-        out = [line for line in out if line not in set(counters)]
+        apart = set(counters)
+        out = [line for line in out if line not in apart]
         leave = [line for v in objects for line in (f"  %last.{v} = load ptr, ptr %{v}.var", f"  call void @let_go(ptr %last.{v})")]
         lines = [out[0], *allocas, *counters, *out[1:], "fail:", *self.released([]), "  store ptr null, ptr %result", "  br label %leave", "leave:", *leave,
                  "  %last = load ptr, ptr %result", "  ret ptr %last"]
