@@ -65,7 +65,7 @@ def build(c: Conv, choice: str = "") -> Launch:
         if alone: at_once = 64
         elif weight: at_once = max(256 // t.columns, 1)
         elif m * channels * n * t.acc.size <= isa.caches()[1] // 2: at_once = 1              # the weights stay in L2
-        else: at_once = max(isa.caches()[1] * 3 // 8 // (t.acc.size * max(block * n, 1) * t.columns), 1)
+        else: at_once = max(isa.caches()[1] // 2 // (t.acc.size * max(block * n, 1) * t.columns), 1)
         at_once = max(int(at_once * CHANGES.get(choice, 1)), 1)
         pixels = shape["g0"] * shape["g1"] * shape["g2"]
         g = period(t, pixels, c.n)
