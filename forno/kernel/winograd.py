@@ -41,6 +41,9 @@ x_table y_table x_stage y_stage v_at m_at u_at packed_at ld_v ld_m point_v point
 x_h x_w x_top x_first x_pitch x_channel x_image y_h y_w y_pitch y_channel y_image""".split()
 
 
+AHEAD = 4, 128                                 # between fetching weights and transforming them: channels that lie apart, elements of a row
+
+
 class Rule(NamedTuple):
     """One axis: `points` products make `outputs` pixels from `inputs` pixels. image = B' (points × inputs), weight = G (points × taps), result = A' (outputs × points)."""
     image: tuple
@@ -275,6 +278,8 @@ def _write_weights(p: Program, t: Tile, f: Form):
         with p.loop(lo, hi) as i:
             b, c = i // channels, i % channels
             lines = [p.offset(weights, p.min(column + b * L + k, m - 1) * w_m + (channel + c) * w_channel, T) for k in range(L)]
+            ahead = p.pick(w_m < w_channel, w_channel * AHEAD[0], AHEAD[1])          # input gradients go down a column of weights, forward products along 16 rows
+            for line in lines: p.prefetch(p.offset(line, ahead, T))
             for first in range(0, taps, L):
                 mask = p.mask(p.int(min(taps - first, L)), L)
                 for k, x in enumerate(pack.square(p, [p.load_masked(p.offset(line, first, T), T, mask) for line in lines])[:taps - first]):
