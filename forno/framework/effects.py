@@ -177,6 +177,7 @@ class Account:
     def steps(self, e: Effects):
         """Optimizers' counters and numbers: the very objects that went into the window tell where they stand."""
         journal = self.call.journal
+        if len({(id(o), id(p)) for o, p, *_ in journal.ticks}) != len(journal.ticks): raise Unsaid("an optimizer makes several steps")
         counts: dict[tuple, list] = {}
         for optimizer, p, tensor, n in journal.ticks: counts.setdefault((id(optimizer), n), [optimizer]).append((p, tensor))
         order, e.counts = {key: j for j, key in enumerate(counts)}, tuple([(o, tuple(members)) for o, *members in counts.values()])
@@ -184,6 +185,8 @@ class Account:
         for optimizer, group, n, values in journal.rates:
             index = {id(v): j for j, v in enumerate(values)}
             places = tuple([(k, index[id(x)]) for k, x in enumerate(numbers) if id(x) in index])
+            lost = set(range(len(values))) - {j for _, j in places}
+            if any([values[j] not in (0.0, 1.0) for j in lost]): raise Unsaid(f"numbers of {type(optimizer).__name__} enter the program as others")
             rates.append((optimizer, group, NOWHERE if n is None else order[id(optimizer), n], places))
         e.rates = tuple(rates)
 

@@ -264,6 +264,46 @@ def test_random_stories(seed):
     assert stories[0] == stories[1]
 
 
+@pytest.mark.parametrize("name", ["SGD", "momentum", "nesterov", "Adam", "decay", "amsgrad", "AdamW", "capturable"])
+def test_rates_of_other_types(name):
+    """Weights of every type in one optimizer: all of its options that vary reach all of them."""
+    states = []
+    for compiled in (False, True):
+        forno.manual_seed(0)
+        weights = [forno.randn(3, dtype=t).requires_grad_() for t in (forno.float32, forno.float64, forno.complex64, forno.bfloat16, forno.float16)]
+        opt = optimizer(forno, name, weights)
+
+        def step(x):
+            opt.zero_grad()
+            sum(((w * x).abs() ** 2).sum().float() for w in weights).backward()
+            opt.step()
+        f, seen = forno.compile(step) if compiled else step, []
+        for k in range(12):
+            for group in opt.param_groups:
+                group["lr"] *= 0.9
+                if "betas" in group: group["betas"] = (group["betas"][0] * 0.99, group["betas"][1] * 0.99)
+                elif group["momentum"]: group["momentum"] *= 0.95
+            f(forno.randn(3))
+            seen.append([w.tolist() for w in weights])
+        states.append(seen)
+    assert states[0] == states[1] and (f.said >= 4 or name == "capturable"), f.explain()
+
+
+def test_several_steps_in_one():
+    """Of one optimizer."""
+    losses = []
+    for compiled in (False, True):
+        t = Training(forno)
+        inner = t.step
+
+        def twice(x, y):
+            inner(x, y)
+            return inner(x, y)
+        t.step = forno.compile(twice) if compiled else twice
+        losses.append(t.run(8).state())
+    assert losses[0] == losses[1]
+
+
 def test_the_optimizer_alone():
     """torch.compile(optimizer.step), and of a function around it."""
     states = []
