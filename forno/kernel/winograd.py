@@ -609,7 +609,8 @@ def _blocks(strips: int, tiles: int, points: int, depth: int, m: int, weight: bo
         again = weights // 4 if weights <= isa.caches()[1] // 2 else weights           # they stay in L2
 
         def traffic(block): return -(-strips // block) * again + (0 if _stays(block, tiles, points, depth, m) else 2 * value * (depth + m))
-        block = min(range(1, strips + 1), key=lambda n: (traffic(n), n))
+        # all in one block, if that is as good: then transformed weights never leave L2
+        block = min(range(1, strips + 1), key=lambda n: (traffic(n) + (n < strips) * weights // 16, n))
         while block > 1 and -(-strips // block) > JOINT and -(-strips // block) % 2: block -= 1
     return block, -(-strips // block)
 
