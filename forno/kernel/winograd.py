@@ -352,7 +352,8 @@ def image_driver(f: Form) -> str:
                 some = W["passing"]
                 with p.loop(0, f.points) as point, p.loop(g0, g1) as j, p.loop(0, channels, some) as c0, p.loop(0, f.phases) as phase:
                     adding = p.pick(p.or_(c0 > 0, p.both(phase > 0, W["phase_m"].eq(0))), 1, 0)
-                    product(p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(packed, j * W["panel_u"] + phase * W["phase_u"] + point * point_u + c0 * NR, T),
+                    u_at = j * W["panel_u"] + phase * W["phase_u"] + point * point_u + c0 * NR
+                    product(p.offset(v_at, phase * W["phase_v"] + point * point_v + c0, T), p.offset(packed, u_at, T),
                             p.offset(m_at, phase * W["phase_m"] + point * point_m, T), j, p.min(channels - c0, some), adding)
 
             def on_the_way():
@@ -550,8 +551,8 @@ def build(c: Conv, choice: str = "") -> Launch:
     for height, vectors in _products(multiplied, m, t): kernels.need(height, vectors, direct=True)
     address, _ = (weight_driver if weight else image_driver)(f)
     values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, depth=depth, images=c.n, points=points, blocks=blocks, block=block,
-                  strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1, passing=passing, joint=int(joint), group=group, tail=0,
-                  ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u, apart=c.padding[2] % 2 if f.woven else 1,
+                  strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1, passing=passing,
+                  joint=int(joint), group=group, tail=0, ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u, apart=c.padding[2] % 2 if f.woven else 1,
                   phase_v=f.points * point_v if f.woven else channels, phase_m=f.points * point_m if f.woven else 0,
                   phase_u=f.points * point_u if f.woven else channels * t.columns, panel_u=t.columns * depth * (points if group == 1 else 1),
                   x_h=x_h, x_w=x_w, x_top=down.shift, x_first=-across.shift, x_pitch=x_pitch, x_channel=x_h * x_w, x_image=channels * x_h * x_w,
