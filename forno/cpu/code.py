@@ -315,9 +315,25 @@ def precompile(jobs, extra: tuple[str, ...] = (), besides=()) -> list[int]:
     return [_addresses[key] for key, *_ in keyed]
 
 
+class Unmade(Exception):
+    """Machine code that isn't there yet, asked for by somebody who can do without."""
+
+
+_modest: set[int] = set()                      # threads inside `modestly`
+
+
+@contextlib.contextmanager
+def modestly():
+    """Inside, machine code that isn't in the folder is `Unmade`, unless LLVM was at work in this process already: that alone takes 25 MB."""
+    _modest.add(threading.get_ident())
+    try: yield
+    finally: _modest.discard(threading.get_ident())
+
+
 def _make(jobs: dict, besides) -> None:
     start, me = time.perf_counter(), threading.get_ident()
     found, makers = {key: cache.read(key) for key in jobs}, []
+    if me in _modest and not stats.compiled and None in found.values(): raise Unmade(", ".join(name for _, name, *_ in jobs.values()))
     compiling = time.perf_counter()
 
     def compile(key):

@@ -202,12 +202,14 @@ class Look:
         self.ahead, self.open = [], []
 
     def begin(self, c: Contest):
-        """Make the words of every choice, and machine code for them, if this kernel is worth it."""
+        """Make the words of every choice, and machine code for them, if this kernel is worth it and LLVM need not be woken."""
         usual = [self.usual[i] for i in c.steps]
         if not MATTERS * self.total < sum(usual) < float("inf"): return
         before = c.choices.make(USUAL)[0]
         for name in (USUAL, *c.choices.names()):
-            words, scratch, shared = c.choices.make(name)
+            try:
+                with code.modestly(): words, scratch, shared = c.choices.make(name)
+            except code.Unmade: return
             self.table.enlarge(scratch, shared)
             c.words[name], c.times[name] = [changed(self.table.steps[i].words, before, words) for i in c.steps], Time()
         c.times[USUAL].add(min(usual))

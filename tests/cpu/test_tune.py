@@ -300,3 +300,22 @@ print(len(plan.others), value())
 """
     assert script(source, FORNO_TUNE="0").stdout.split() == ["0", "900"]
     assert script(source).stdout.split() == ["1", "900"]
+
+
+def test_llvm_is_not_woken(monkeypatch):
+    """Machine code that nobody made yet is no choice in a process that found all of its own; nothing is kept of that kernel then."""
+    monkeypatch.setattr(code.stats, "compiled", 0)
+    text = f"define i64 @f() {{\n  ret i64 {random.getrandbits(60)}\n}}\n"
+    with code.modestly(), pytest.raises(code.Unmade): code.load(text, "f")
+    plan = Plan(FAST)
+    made = plan.make
+
+    def make(name):
+        if name == "better": code.load(text, "f")
+        return made(name)
+    plan.make = make
+    plan.steps = [SimpleNamespace(words=(5, i, 0, 0), choices=Choices("k", lambda: tuple(plan.names[1:]), make)) for i in range(3)]
+    plan.walks(2000)
+    assert plan.over and set(plan.tried) == {""} and tune.answers().found == {}
+    code.load(text, "f")
+    with code.modestly(): assert code.load(text, "f") == code.load(text, "f")
