@@ -43,16 +43,17 @@ def tensors(state): return {k: v for k, v in state.items() if hasattr(v, "shape"
 def compare(info, sample, dtype, training):
     make, call = sample.constructor_input, sample.forward_input
     torch.manual_seed(3)
+    given, named = walk.apart(call.args), walk.apart(call.kwargs)
     theirs = info.module_cls(*make.args, **make.kwargs).to(dtype).train(training)
-    if info.is_lazy: theirs(*call.args, **call.kwargs)
+    if info.is_lazy: theirs(*given, **named)
     start = {k: v.detach().clone() for k, v in tensors(theirs.state_dict()).items()}
-    want = run(theirs, call.args, call.kwargs, torch)
+    want = run(theirs, given, named, torch)
     theirs.load_state_dict(start, strict=False)
-    again = run(theirs, call.args, call.kwargs, torch, 2)[0]
+    again = run(theirs, given, named, torch, 2)[0]
     values = all(np.array_equal(walk.array(a), walk.array(b), equal_nan=True) for a, b in zip(want[0], again))
 
     mine = getattr(forno.nn, info.module_cls.__name__)(*walk.given(make.args), **walk.given(make.kwargs)).to(walk.given(dtype)).train(training)
-    args, kwargs = walk.given(call.args), walk.given(call.kwargs)
+    args, kwargs = walk.given(given), walk.given(named)
     if info.is_lazy: mine(*args, **kwargs)
     assert sorted(tensors(mine.state_dict())) == sorted(start)
     mine.load_state_dict({k: walk.given(v) for k, v in start.items()}, strict=False)

@@ -30,10 +30,17 @@ def given(x):
         return out.requires_grad_() if x.requires_grad else out
     if isinstance(x, (torch.dtype, torch.layout, torch.memory_format)): return getattr(forno, str(x).split(".")[1])
     if isinstance(x, torch.device): return str(x)
+    if isinstance(x, torch.nn.TransformerEncoderLayer): return encoder_layer(x)
     if isinstance(x, torch.nn.Module): return getattr(forno.nn, type(x).__name__)()
-    if callable(x) and getattr(x, "__module__", "") == "torch.nn.functional": return twin(x, f"nn.functional.{x.__name__}")
+    if callable(x) and getattr(torch.nn.functional, getattr(x, "__name__", ""), None) is x: return twin(x, f"nn.functional.{x.__name__}")
     if isinstance(x, (list, tuple)): return type(x)(map(given, x)) if type(x) in (list, tuple) else tuple(map(given, x))
     return {k: given(v) for k, v in x.items()} if isinstance(x, dict) else x
+
+
+def encoder_layer(x):
+    """A layer like it; its weights come later."""
+    return forno.nn.TransformerEncoderLayer(x.self_attn.embed_dim, x.self_attn.num_heads, x.linear1.out_features, x.dropout.p, given(x.activation), x.norm1.eps,
+                                            x.self_attn.batch_first, x.norm_first, x.linear1.bias is not None)
 
 
 def array(x):
@@ -80,6 +87,13 @@ def seeded(f, *args, **kw):
     """The database's wrapper_set_seed."""
     forno.manual_seed(42)
     return f(*args, **kw)
+
+
+def apart(x):
+    """PyTorch's arguments as leaves that owe nothing to each other."""
+    if isinstance(x, torch.Tensor): return x.detach().clone().requires_grad_(x.requires_grad)
+    if type(x) in (list, tuple): return type(x)(map(apart, x))
+    return {k: apart(v) for k, v in x.items()} if type(x) is dict else x
 
 
 def twin(f, path):
