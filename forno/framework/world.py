@@ -191,7 +191,7 @@ class Walk:
             if t is not tuple and t is not Size and t is not frozenset: self.world.sequences.append((x, members))
             for m in members: self.see(m)
         elif isinstance(x, (Source, Transparent)): self.see(x.f)
-        elif isinstance(x, Shown) and x.shown(self): return
+        elif isinstance(x, Shown): x.shown(self)
         elif t is types.FunctionType: self.function(x)
         elif t is types.MethodType:
             self.see(x.__func__)

@@ -68,7 +68,7 @@ def _with_hooks(step):
     return hooked
 
 
-class Optimizer(Shown):
+class Optimizer:
     """Holds `param_groups` (dicts of parameters and options), `defaults` and `state` (one dict per parameter)."""
 
     _older: dict = {}          # options a checkpoint from before they existed lacks, with the value that meant
@@ -116,8 +116,6 @@ class Optimizer(Shown):
     def step(self, closure=None):
         """One update of every parameter that has a gradient; `closure` evaluates the model again and returns the loss."""
         raise NotImplementedError
-
-    def shown(self, walk) -> bool: return False
 
     def zero_grad(self, set_to_none: bool = True):
         for group in self.param_groups:
@@ -228,7 +226,7 @@ def _fit(value, p, group, key=None):
     return value
 
 
-class Rule(Optimizer):
+class Rule(Optimizer, Shown):
     """An optimizer that is one loop over a group: subclasses define `_update(group)`."""
 
     def step(self, closure=None):
@@ -259,7 +257,7 @@ class Rule(Optimizer):
         """Which options `rates` alone reads in this group; none in rules of other people, which may do anything with them."""
         return self.varying if type(self).__module__.startswith(__package__) else ()
 
-    def shown(self, walk) -> bool:
+    def shown(self, walk):
         walk.dictionary(_global_pre_hooks)
         walk.dictionary(_global_post_hooks)
         walk.cls(type(self))
@@ -269,7 +267,6 @@ class Rule(Optimizer):
         for group in self.param_groups:
             varying = () if "param_groups" in walk.attributes else self._varying(group)
             for key in group: walk.entry(group, key, key in varying)
-        return True
 
     def _begin(self, p, group: dict, state: dict):
         """Fills the state of a parameter before its first step."""

@@ -90,8 +90,8 @@ def seeded(f, *args, **kw):
 
 
 def apart(x):
-    """PyTorch's arguments as leaves that owe nothing to each other."""
-    if isinstance(x, torch.Tensor): return x.detach().clone().requires_grad_(x.requires_grad)
+    """Arguments of either library as leaves with memory of their own, that owe nothing to each other."""
+    if isinstance(x, (torch.Tensor, forno.Tensor)): return x.detach().clone().requires_grad_(x.requires_grad)
     if type(x) in (list, tuple): return type(x)(map(apart, x))
     return {k: apart(v) for k, v in x.items()} if type(x) is dict else x
 

@@ -17,20 +17,13 @@ import forno
 from forno.framework.engine import flush
 from forno.graph.line import LOCAL, drop_trie
 
-from ..conformance.walk import INFOS, array, flat, given, spread, twin
+from ..conformance.walk import INFOS, apart, array, flat, given, spread, twin
 
 CALLS, SAMPLES = 6, 3
 HERE = Path(__file__).parent.parent / "conformance"
 MEMORY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "resize_as_"}       # whose values are whatever lay there
 
 NAMES = [n for tier in ("t0", "t1", "t2") for n in (HERE / f"{tier}.txt").read_text().split() if n in INFOS and n not in MEMORY]
-
-
-def fresh(x):
-    """forno's argument with memory of its own."""
-    if isinstance(x, forno.Tensor): return x.detach().clone().requires_grad_(x.requires_grad)
-    if type(x) in (list, tuple): return type(x)(map(fresh, x))
-    return {n: fresh(y) for n, y in x.items()} if type(x) is dict else x
 
 
 def varied(x, k):
@@ -67,7 +60,7 @@ def story(body, f, sample, compiled: bool):
     def step(x, args, kw): return body(f, x, args, kw)
     call, seen = forno.compile(step) if compiled else step, []
     for k in range(CALLS):
-        x, args, kw = (fresh(given(varied(v, k))) for v in (sample.input, sample.args, sample.kwargs))
+        x, args, kw = (apart(given(varied(v, k))) for v in (sample.input, sample.args, sample.kwargs))
         try: seen += [looked_at(t) for t in flat([call(x, args, kw), x, args, list(kw.values())], forno.Tensor)]
         except (RuntimeError, ValueError, IndexError) as error: seen.append(str(error))            # some values are outside of an operation's domain
         seen.append(forno.get_rng_state().numpy().tobytes())
