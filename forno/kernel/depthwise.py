@@ -47,7 +47,9 @@ def write_stage(p: Program, stored: dt.dtype, t: Tile):
         def place(i, stride):
             """Of row i; a known stride spares divisions."""
             k = i * insert + at
-            return p.offset(dst, k * pitch if stride == 1 else (k & 1) * (2 * plane) + (k >> 1) * pitch if stride == 2 else k % stride * stride * plane + k // stride * pitch, T)
+            if stride == 1: return p.offset(dst, k * pitch, T)
+            if stride.__class__ is int: return p.offset(dst, (k & stride - 1) * (stride * plane) + (k >> stride.bit_length() - 1) * pitch, T)
+            return p.offset(dst, k % stride * stride * plane + k // stride * pitch, T)
 
         def read(i, column, mask):
             at = p.offset(src, i * row + column, stored)
@@ -64,11 +66,16 @@ def write_stage(p: Program, stored: dt.dtype, t: Tile):
 
         def copied(i, column, masks): p.store(read(i, column, masks[0]), p.offset(place(i, 1), pad + column, T))
 
+        def residues(xs):
+            """One vector per residue modulo len(xs)."""
+            if len(xs) == 1: return xs
+            even, odd = (residues([p.shuffle(x, y, range(i, 2 * L, 2)) for x, y in zip(xs[::2], xs[1::2])]) for i in (0, 1))
+            return [x for pair in zip(even, odd) for x in pair]
+
         def sorted_(i, column, masks):
-            first, second, to = pad % 2, (pad + 1) % 2, place(i, 2)
-            x, y = (read(i, column + k * L, mask) for k, mask in enumerate(masks))
-            p.store(p.shuffle(x, y, range(0, 2 * L, 2)), p.offset(to, first * plane + pad // 2 + column // 2, T))
-            p.store(p.shuffle(x, y, range(1, 2 * L, 2)), p.offset(to, second * plane + (pad + 1) // 2 + column // 2, T))
+            size, to = len(masks), place(i, len(masks))
+            for k, x in enumerate(residues([read(i, column + k * L, mask) for k, mask in enumerate(masks)])):
+                p.store(x, p.offset(to, (pad + k) % size * plane + (pad + k) // size + column // size, T))
 
         def spread(i, column, masks):
             x, to, zero = read(i, column, masks[0]), p.offset(place(i, 1), pad + column * 2, T), p.const(0, T, L)
@@ -80,7 +87,8 @@ def write_stage(p: Program, stored: dt.dtype, t: Tile):
                 p.store(p.cast(p.load(p.offset(src, i * row + j, stored), stored), T), p.offset(place(i, stride), k % stride * plane + k // stride, T))
         whole = p.both(stride.eq(1), insert.eq(1))
         p.otherwise(whole, lambda: by_rows(1, copied), lambda: p.otherwise(p.both(stride.eq(2), insert.eq(1)), lambda: by_rows(2, sorted_),
-                    lambda: p.otherwise(p.both(stride.eq(1), insert.eq(2)), lambda: by_rows(1, spread), elements)))
+                    lambda: p.otherwise(p.both(stride.eq(4), insert.eq(1)), lambda: by_rows(4, sorted_),
+                    lambda: p.otherwise(p.both(stride.eq(1), insert.eq(2)), lambda: by_rows(1, spread), elements))))
 
 
 def clear(p: Program, t: Tile, at: Val, count: Int):

@@ -30,9 +30,11 @@ from .tile import Int, Program, Tile, accumulator, entry, tile
 # the driver's run-time words; behind them the PARTs, then their TERMs. x_: the images that are read, y_: what is left; rows: a group's channels
 # that are left, planes: those that are read; grid_: pixels of a part (y's, but for a stride's input gradient)
 WORDS = """driver table tail images groups planes rows panels height taller most bands band reach pitch plane stride insert pad_h pad_w bias
-x_h x_w x_used y_h y_w weave grid_h grid_w stage line lines_at start_at packed_at apart at_once w_group w_row ordered parts""".split()
+x_h x_w x_used y_h y_w weave grid_h grid_w across out_w stage line lines_at start_at places_at packed_at apart at_once w_group w_row ordered parts""".split()
 PART = "depth at packed".split()               # how many terms a sum has, where they begin, where its weights are packed
 TERM = "weight distance".split()               # of one term: where its weight lies in a row's, and where its pixels in the stage
+PLACE = "stage whole segments count".split()   # of one vector of pixels: where it begins in the stage, whether it is stored whole, its SEGMENTs
+SEGMENT = "out mask".split()                   # lanes that are side by side in the result
 WIDEST = 6                                     # vectors of a tile: more hide nothing
 BAND, TURN = 4, 2                              # how many times L1 a band takes, staged and summed, and the images of a weight gradient's turn
 SHARES = 16                                    # into which a result is cut at least, where that leaves bands of 8 rows: for threads
@@ -55,7 +57,7 @@ def _few(c: Conv, rows: int, planes: int) -> bool:
     """Are there so few channels that panels would be half empty, or would cost more to fill than they save? Pixels that lie apart are left one by one there."""
     most = max(rows, planes)
     if c.groups > 1: return most <= 32
-    if most <= 32 and math.prod(c.taps) > 1: return True
+    if (most <= 32 or c.which != "input" and planes <= 4 and rows <= 128) and math.prod(c.taps) > 1: return True
     return planes <= 128 and rows <= (64 if c.which == "input" and c.stride[1] > 1 else 8)
 
 
@@ -69,19 +71,31 @@ def _lanes_in_use(c: Conv) -> float:
 
 # ---- micro-kernels
 @code.program("product")
-def product_kernel(t: Tile, rows: int, vectors: int) -> str:
-    """out[i, v] = start[i] + sum over k of weights[k, i] * stage[v + distance[k]]."""
+def product_kernel(t: Tile, rows: int, vectors: int, stored: dt.dtype) -> str:
+    """out[i, pixel] = start[i] + sum over k of weights[k, i] * stage[pixel + distance[k]], for the pixels of the vectors at `places`; rows lie `apart`."""
     p, T, L = Program(), t.acc, t.lanes
-    with p.define("product", "ptr weights, ptr stage, ptr terms, i64 depth, ptr start, ptr out, i64 line", internal=False) as (weights, stage, terms, depth, start, out, line):
+    with p.define("product", "ptr weights, ptr stage, ptr terms, i64 depth, ptr start, ptr places, ptr segments, ptr out, i64 apart", internal=False) as (
+            weights, stage, terms, depth, start, places, segments, out, apart):
+        to = [record_at(p, places, v, PLACE) for v in range(vectors)]
+        pixels = [p.offset(stage, place["stage"], T) for place in to]
         sums = [[p.variable(p.splat(p.load(p.offset(start, i, T), T), L)) for _ in range(vectors)] for i in range(rows)]
         with p.loop(0, depth) as k:
-            here, column = p.offset(stage, record_at(p, terms, k, TERM)["distance"], T), p.offset(weights, k * rows, T)
-            xs = [p.load(p.offset(here, v * L, T), T, L) for v in range(vectors)]
+            distance, column = record_at(p, terms, k, TERM)["distance"], p.offset(weights, k * rows, T)
+            xs = [p.load(p.offset(at, distance, T), T, L) for at in pixels]
             for i, row in enumerate(sums):
                 w = p.load(p.offset(column, i, T), T)
                 for s, x in zip(row, xs): p.set(s, p.mad(w, x, p.get(s)))
-        for i, row in enumerate(sums):
-            for v, s in enumerate(row): p.store(p.get(s), p.offset(out, line * i + v * L, T))
+        for v, place in enumerate(to):
+            results, first = [p.cast(p.get(row[v]), stored) for row in sums], place["segments"]
+
+            def leave(number, store):
+                segment = record_at(p, segments, number, SEGMENT)
+                for i, x in enumerate(results): store(x, p.offset(out, apart * i + segment["out"], stored), segment)
+
+            def piecewise():
+                with p.loop(first, first + place["count"]) as number:
+                    leave(number, lambda x, at, segment: p.store_masked(x, at, p.mask_of(segment["mask"], L)))
+            p.otherwise(place["whole"].ne(0), lambda: leave(first, lambda x, at, _: p.store(x, at)), piecewise)
     return p.module()
 
 
@@ -108,26 +122,29 @@ def dots_kernel(t: Tile, rows: int, terms: int) -> str:
 class Kernels:
     """The table of one kind of micro-kernel: entry (rows - 1) * WIDEST + vectors - 1 is its kernel of that size, or null."""
 
-    def __init__(self, t: Tile, weight: bool):
-        self.tile, self.kernel = t, dots_kernel if weight else product_kernel
+    def __init__(self, t: Tile, stored: dt.dtype | None):
+        self.tile, self.stored = t, stored
         self.table = (ctypes.c_void_p * (rows_of_tile(t) * WIDEST))()
 
     @property
     def address(self) -> int: return ctypes.addressof(self.table)
 
     def need(self, rows: int, vectors: int):
-        i = (rows - 1) * WIDEST + vectors - 1
-        if self.table[i] is None: self.table[i] = self.kernel(self.tile, rows, vectors)[0]
+        i, size = (rows - 1) * WIDEST + vectors - 1, (self.tile, rows, vectors)
+        if self.table[i] is None: self.table[i] = (dots_kernel(*size) if self.stored is None else product_kernel(*size, self.stored))[0]
 
 
 @functools.cache
-def kernels(acc: dt.dtype, weight: bool) -> Kernels: return Kernels(tile(acc), weight)
+def kernels(acc: dt.dtype, stored: dt.dtype | None) -> Kernels:
+    """Products that leave results as `stored`, or dots."""
+    return Kernels(tile(acc), stored)
 
 
-def _tiles(p: Program, w: Val, W: Record, total: Int, write):
-    """write(kernel, first row, rows, first column, columns) for a group's rows and `total` columns (vectors, or terms of a weight gradient), cut evenly."""
+def _tiles(p: Program, w: Val, W: Record, panels: tuple, total: Int, write):
+    """write(kernel, first row, rows, first column, columns) for the rows of `panels` (first, end) and `total` columns (vectors, or terms of a weight gradient),
+    cut evenly."""
     pieces, table = p.ceil_div(total, W["most"]), p.read_pointer(w, WORDS.index("table"))
-    with p.loop(0, W["panels"]) as q, p.loop(0, pieces) as i:
+    with p.loop(*panels) as q, p.loop(0, pieces) as i:
         row, rows = _panel(p, W, q)
         lo, hi = p.share(total, pieces, i)
         write(p.read_pointer(table, (rows - 1) * WIDEST + (hi - lo - 1)), row, rows, lo, hi - lo)
@@ -188,20 +205,42 @@ def _write_pack(p: Program, stored: dt.dtype, t: Tile):
             p.otherwise(W["ordered"].ne(0), lambda: p.run("pack_rows", src, W["w_row"], p.int(1), to, rows, rows, depth), elements)
 
 
-def _write_leave(p: Program, stored: dt.dtype, t: Tile):
-    """leave: one row's lines (part after part `apart` elements further on) to the result's pixels from row `row` of parts on."""
+def _write_places(p: Program, t: Tile):
+    """places: of the vectors of `rows` rows of pixels, and behind them their segments. Rows that end in a vector of their own are `across` vectors each; if that
+    would leave too many lanes empty, vectors go on in the next row."""
+    L = t.lanes
+    with p.define("places", "ptr w, ptr places, ptr segments, i64 rows, i64 vectors") as (w, places, segments, rows, vectors):
+        W, next_ = Record(p, w, WORDS), p.variable(p.int(0))
+        pitch, across, out_w = W["pitch"], W["across"], W["out_w"]
+        with p.loop(0, vectors) as v:
+            row = v // p.max(across, 1)
+            q, begin = p.pick(across.eq(0), v * L, row * pitch + (v - row * across) * L), p.int(p.get(next_))
+            end = p.pick(across.eq(0), rows * pitch, (row + 1) * pitch)
+            lane = p.variable(p.int(0))
+            with p.loop_while() as again:
+                here, first = p.int(p.get(next_)), p.int(p.get(lane))
+                row, column = (q + first) // pitch, (q + first) % pitch
+                n = p.max(p.min(p.min(out_w - column, L - first), end - q - first), 0)
+                with p.if_(n > 0):
+                    out, last = row * out_w + column - first, p.max(here - 1, begin)
+                    same = p.both(here > begin, record_at(p, segments, last, SEGMENT)["out"].eq(out))
+                    segment = record_at(p, segments, p.pick(same, last, here), SEGMENT)
+                    segment["mask"] = p.pick(same, segment["mask"], 0) | ((p.int(1) << n) - 1) << first
+                    segment["out"] = out
+                    p.set(next_, p.pick(same, here, here + 1))
+                p.set(lane, first + p.pick(n > 0, n, pitch - column))
+                again(p.both(p.int(p.get(lane)) < L, q + p.get(lane) < end))
+            place, count = record_at(p, places, v, PLACE), p.int(p.get(next_)) - begin
+            place["stage"], place["segments"], place["count"] = q, begin, count
+            place["whole"] = p.pick(p.both(count.eq(1), record_at(p, segments, begin, SEGMENT)["mask"].eq((1 << L) - 1)), 1, 0)
+
+
+def _write_weave(p: Program, stored: dt.dtype, t: Tile):
+    """weave: one row's lines (part after part `apart` elements further on) to the result's pixels from row `row` of parts on."""
     T, L = t.acc, t.lanes
-    with p.define("leave", "ptr w, ptr lines, i64 apart, ptr y, i64 row, i64 rows") as (w, lines, apart, y, row, rows):
+    with p.define("weave", "ptr w, ptr lines, i64 apart, ptr y, i64 row, i64 rows") as (w, lines, apart, y, row, rows):
         W = Record(p, w, WORDS)
         pitch, y_w, weave, grid_w = W["pitch"], W["y_w"], W["weave"], W["grid_w"]
-
-        def straight():
-            whole = y_w // L * L
-            mask = p.mask(y_w - whole, L)
-            with p.loop(0, rows) as j:
-                src, to = p.offset(lines, j * pitch, T), p.offset(y, (row + j) * y_w, stored)
-                with p.loop(0, whole, L) as q: p.store(p.cast(p.load(p.offset(src, q, T), T, L), stored), p.offset(to, q, stored))
-                with p.if_(y_w > whole): p.store_masked(p.cast(p.load(p.offset(src, whole, T), T, L), stored), p.offset(to, whole, stored), mask)
 
         def lines_of(a, j):
             """(first line of the parts of residue a's row j, where it goes)"""
@@ -221,7 +260,7 @@ def _write_leave(p: Program, stored: dt.dtype, t: Tile):
         def elements():
             for src, to in each_row():
                 with p.loop(0, y_w) as i: p.store(p.cast(p.load(p.offset(src, i % weave * apart + i // weave, T), T), stored), p.offset(to, i, stored))
-        p.otherwise(weave.eq(1), straight, lambda: p.otherwise(weave.eq(2), pairs, elements))
+        p.otherwise(weave.eq(2), pairs, elements)
 
 
 @code.program("grouped")
@@ -232,14 +271,16 @@ def image_driver(stored: dt.dtype) -> str:
     _write_fetch(p)
     pack.write(p, "pack_rows", stored, t, False)
     _write_pack(p, stored, t)
-    _write_leave(p, stored, t)
+    _write_places(p, t)
+    _write_weave(p, stored, t)
     with p.define("grouped", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W, block, parts = Record(p, w, WORDS), p.read_pointer(ctx, 2), p.offset(w, len(WORDS), dt.int64)
         images, weights, result = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
         bias, tail = p.read_pointer(vals, p.read(words, p.pick(W["bias"].ne(0), 3, 0))), p.read_pointer(w, WORDS.index("tail"))
-        lines, start, packed = (p.offset(block, W[at], T) for at in ("lines_at", "start_at", "packed_at"))
-        m, line, pixels, there = W["rows"], W["line"], W["y_h"] * W["y_w"], p.variable(p.int(-1))
-        clear(p, t, block, W["packed_at"])
+        lines, start, places, packed = (p.offset(block, W[at], T) for at in ("lines_at", "start_at", "places_at", "packed_at"))
+        m, line, pixels, there, planned = W["rows"], W["line"], W["y_h"] * W["y_w"], p.variable(p.int(-1)), p.variable(p.int(0))
+        direct, across = W["weave"].eq(1), W["across"]
+        clear(p, t, block, W["places_at"])
         lo, hi = p.share(W["groups"] * W["images"] * W["bands"], p.read(ctx, 1), p.read(ctx, 0))
         with p.loop(lo, hi) as unit:
             number, image, group = unit % W["bands"], unit // W["bands"] % W["images"], unit // (W["bands"] * W["images"])
@@ -251,16 +292,22 @@ def image_driver(stored: dt.dtype) -> str:
             y = p.offset(result, (image * W["groups"] + group) * (m * pixels), stored)
             row, rows = _begin_band(p, t, W, block, number)
             _stage_planes(p, stored, t, W, images, image, group, block, row, p.int(0), W["planes"])
-            vectors = p.ceil_div((rows - 1) * W["pitch"] + W["grid_w"], L)
+            vectors = p.pick(across.eq(0), p.ceil_div((rows - 1) * W["pitch"] + W["grid_w"], L), rows * across)
+            segments = p.offset(places, vectors * len(PLACE), dt.int64)
+            with p.if_(p.int(p.get(planned)).ne(rows)):
+                p.run("places", w, places, segments, rows, vectors)
+                p.set(planned, rows)
             with p.loop(0, W["parts"]) as i:
                 part = record_at(p, parts, i, PART)
-                depth, terms, matrix, sums = part["depth"], p.offset(w, part["at"], dt.int64), p.offset(packed, part["packed"], T), p.offset(lines, i * m * line, T)
+                depth, terms, matrix = part["depth"], p.offset(w, part["at"], dt.int64), p.offset(packed, part["packed"], T)
 
                 def multiply(kernel, first, height, column, _):
-                    p.run(kernel, p.offset(matrix, first * depth, T), p.offset(block, column * L, T), terms, depth, p.offset(start, first, T),
-                          p.offset(sums, first * line + column * L, T), line)
-                _tiles(p, w, W, vectors, multiply)
-            with p.loop(0, m) as i: p.run("leave", w, p.offset(lines, i * line, T), m * line, p.offset(y, i * pixels, stored), row, rows)
+                    out = p.choose_pointer(direct, p.offset(y, first * pixels + row * W["y_w"], stored), p.offset(lines, (i * m + first) * line, T))
+                    p.run(kernel, p.offset(matrix, first * depth, T), block, terms, depth, p.offset(start, first, T),
+                          p.offset(places, column * len(PLACE), dt.int64), segments, out, p.pick(direct, pixels, line))
+                _tiles(p, w, W, (0, W["panels"]), vectors, multiply)
+            with p.if_(p.not_(direct)), p.loop(0, m) as i:
+                p.run("weave", w, p.offset(lines, i * line, T), m * line, p.offset(y, i * pixels, stored), row, rows)
             with p.if_(W["tail"].ne(0)):
                 first = row * W["y_w"]
                 p.run(tail, vals, words, p.offset(y, first, stored), pixels, image, group * m, first, m, rows * W["y_w"])
@@ -270,7 +317,7 @@ def image_driver(stored: dt.dtype) -> str:
 # ---- weight gradients
 @code.program("grouped")
 def weight_driver(stored: dt.dtype) -> str:
-    """Threads share out the planes that are read."""
+    """Threads share out the planes that are read, or the panels of rows of dy if there are more of those."""
     t = tile(accumulator(stored))
     T, L, p = t.acc, t.lanes, Program()
     write_stage(p, stored, t)
@@ -279,31 +326,36 @@ def weight_driver(stored: dt.dtype) -> str:
         W, blocks = Record(p, w, WORDS), p.read_pointer(ctx, 2)
         dy, images, result = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
         part, sums = record_at(p, p.offset(w, len(WORDS), dt.int64), p.int(0), PART), p.offset(blocks, W["packed_at"], T)
-        m, line, planes, all_terms, terms = W["rows"], W["line"], W["planes"], part["depth"], p.offset(w, part["at"], dt.int64)
+        m, line, planes, panels, all_terms, terms = W["rows"], W["line"], W["planes"], W["panels"], part["depth"], p.offset(w, part["at"], dt.int64)
         taps, pixels = all_terms // planes, W["y_h"] * W["y_w"]
         clear(p, t, blocks, W["packed_at"])
-        lo, hi = p.share(W["groups"] * planes, p.read(ctx, 1), p.read(ctx, 0))
-        with p.loop(lo // planes, p.ceil_div(hi, planes)) as group:
-            begin, end = p.max(lo - group * planes, 0), p.min(hi - group * planes, planes)
+        by_planes = planes >= panels
+        shares = p.pick(by_planes, planes, panels)
+        lo, hi = p.share(W["groups"] * shares, p.read(ctx, 1), p.read(ctx, 0))
+        with p.loop(lo // shares, p.ceil_div(hi, shares)) as group:
+            first, last = p.max(lo - group * shares, 0), p.min(hi - group * shares, shares)
+            begin, end = p.pick(by_planes, first, 0), p.pick(by_planes, last, planes)
+            first, last = p.pick(by_planes, 0, first), p.pick(by_planes, panels, last)
+            rows_lo, rows_hi = _panel(p, W, first)[0], _panel(p, W, last)[0]
             depth = (end - begin) * taps
-            clear(p, t, sums, m * depth * L)
+            clear(p, t, p.offset(sums, rows_lo * depth * L, T), (rows_hi - rows_lo) * depth * L)
             with p.loop(0, W["images"], W["at_once"]) as n0, p.loop(0, W["bands"]) as number:
                 row, rows = _begin_band(p, t, W, blocks, number)
                 count = p.min(W["images"] - n0, W["at_once"])
                 with p.loop(0, count) as n:
                     block = p.offset(blocks, n * W["apart"], T)
                     _stage_planes(p, stored, t, W, images, n0 + n, group, block, row, begin, end)
-                    first, later = ((n0 + n) * W["groups"] + group) * m, _next_image(p, W, n0 + n, m) * pixels
-                    with p.loop(0, m) as i:
-                        at = (first + i) * pixels + row * W["y_w"]
+                    channel, later = ((n0 + n) * W["groups"] + group) * m, _next_image(p, W, n0 + n, m) * pixels
+                    with p.loop(rows_lo, rows_hi) as i:
+                        at = (channel + i) * pixels + row * W["y_w"]
                         p.run("fetch", p.offset(dy, at + later, stored), rows * (W["y_w"] * stored.size))
                         p.run("stage", p.offset(dy, at, stored), p.offset(block, W["lines_at"] + i * line, T), 0, rows, 0, W["y_w"], W["y_w"], W["pitch"], 0, 1, 1, 0)
 
-                def multiply(kernel, first, height, k, _):
-                    p.run(kernel, p.offset(blocks, W["lines_at"] + first * line, T), blocks, p.offset(terms, k * len(TERM), dt.int64), line, count, W["apart"],
-                          (rows - 1) * W["pitch"] + W["y_w"], p.offset(sums, (first * depth + k) * L, T), depth)
-                _tiles(p, w, W, depth, multiply)
-            with p.loop(0, m) as i, p.loop(0, depth, L) as k:                                  # lanes' sums, a square at a time
+                def multiply(kernel, at, height, k, _):
+                    p.run(kernel, p.offset(blocks, W["lines_at"] + at * line, T), blocks, p.offset(terms, k * len(TERM), dt.int64), line, count, W["apart"],
+                          (rows - 1) * W["pitch"] + W["y_w"], p.offset(sums, (at * depth + k) * L, T), depth)
+                _tiles(p, w, W, (first, last), depth, multiply)
+            with p.loop(rows_lo, rows_hi) as i, p.loop(0, depth, L) as k:                      # lanes' sums, a square at a time
                 lines = pack.square(p, [p.load(p.offset(sums, (i * depth + k + j) * L, T), T, L) for j in range(L)])
                 to = p.offset(result, (group * m + i) * all_terms + begin * taps + k, stored)
                 p.store_masked(p.cast(functools.reduce(p.add, lines), stored), to, p.mask(p.min(depth - k, L), L))
@@ -322,8 +374,10 @@ def build(c: Conv) -> Launch:
     (pad_h, pad_w), parts = _residues(c) if back else (c.padding[1:], [[(a * c.dilation[1], b * c.dilation[2], a * c.taps[2] + b)
                                                                        for a in range(c.taps[1]) for b in range(c.taps[2])]])
     span_h, span_w = (max([tap[i] for tap_list in parts for tap in tap_list]) for i in (0, 1))
-    pitch, slack = grid_w + span_w // stride, 3 * t.lanes
-    fixed, per_row = planes * stride ** 2 * (span_h // stride * pitch + slack) + len(parts) * m * slack, (planes * stride ** 2 + len(parts) * m) * pitch
+    pitch, slack = _pitch(grid_w, span_w, stride, pad_w, x_w), 3 * t.lanes
+    direct = weave == 1 and not weight
+    kept = 0 if direct else len(parts) * m                           # lines of sums (or of dy) beside the planes
+    fixed, per_row = planes * stride ** 2 * (span_h // stride * pitch + slack) + kept * slack, (planes * stride ** 2 + kept) * pitch
     l1 = isa.caches()[0] // t.acc.size
     bands = max(-(-grid_h // max(min((BAND * l1 - fixed) // per_row, grid_h), 1)), 1 if weight else min(-(-SHARES // (c.n * c.groups)), grid_h // 8))
     band = -(-grid_h // bands)
@@ -332,13 +386,19 @@ def build(c: Conv) -> Launch:
     plane = -(-reach // stride) * pitch + slack
     stage, line = (-(-size // 16) * 16 for size in (stride * stride * plane, band * pitch + slack))
     lines_at = planes * stage
-    apart = lines_at + len(parts) * m * line
+    apart = lines_at + kept * line
     at_once = max(min(TURN * l1 // apart, c.n), 1) if weight and bands == 1 else 1
     start_at = at_once * apart
-    packed_at = start_at + -(-m // 16) * 16
+    places_at = start_at + -(-m // 16) * 16
+    heights = {band, grid_h - (bands - 1) * band}
+    across = -(-y_w // t.lanes) if direct else 0
+    def by_line(rows): return -(-((rows - 1) * pitch + grid_w) // t.lanes)
+    if band * across > by_line(band): across = 0
+    vectors = [rows * across or by_line(rows) for rows in heights]
+    packed_at = places_at if weight else -(-(places_at + 8 // t.acc.size * max(vectors) * (len(PLACE) + len(SEGMENT) * (t.lanes // pitch + 2))) // 16) * 16
     height, taller, most = _shares(m, t)
-    micro = kernels(t.acc, weight)
-    totals = {n * taps for n in range(1, planes + 1)} if weight else {-(-((rows - 1) * pitch + grid_w) // t.lanes) for rows in (band, grid_h - (bands - 1) * band)}
+    micro = kernels(t.acc, None if weight else c.dtype if direct else t.acc)
+    totals = {n * taps for n in range(1, planes + 1)} if weight else vectors
     for rows, total in itertools.product({height, height + 1} if taller else {height}, totals):
         pieces = -(-total // most)
         for size in {total // pieces, -(-total // pieces)}: micro.need(rows, size)
@@ -352,7 +412,8 @@ def build(c: Conv) -> Launch:
     values = dict(driver=(weight_driver if weight else image_driver)(c.dtype)[0], table=micro.address, tail=0, images=c.n, groups=c.groups, planes=planes, rows=m,
                   panels=-(-m // rows_of_tile(t)), height=height, taller=taller, most=most, bands=bands, band=band, reach=reach, pitch=pitch, plane=plane, stride=stride,
                   insert=1, pad_h=pad_h, pad_w=pad_w, bias=int(c.bias), x_h=x_h, x_w=x_w, x_used=min(x_w, stride * pitch - pad_w), y_h=y_h, y_w=y_w, weave=weave,
-                  grid_h=grid_h, grid_w=grid_w, stage=stage, line=line, lines_at=lines_at, start_at=start_at, packed_at=packed_at, apart=apart, at_once=at_once,
+                  grid_h=grid_h, grid_w=grid_w, across=across, out_w=y_w if direct else pitch, stage=stage, line=line, lines_at=lines_at, start_at=start_at,
+                  places_at=places_at, packed_at=packed_at, apart=apart, at_once=at_once,
                   w_group=w_group, w_row=w_row, ordered=int(not back), parts=len(parts))
     after = records + terms
     if c.epilogue is not None:
@@ -365,6 +426,12 @@ def build(c: Conv) -> Launch:
     scratch = (packed_at + ((w_group + t.lanes) * t.lanes if weight else packed) + PAD) * t.acc.size
     words = (*(values[x] for x in WORDS), *after)
     return Launch(Code("grouped", address, text), words, flops > PARALLEL_FLOPS, scratch=scratch + 64, bytes=moved, flops=flops)
+
+
+def _pitch(grid_w: int, span_w: int, stride: int, pad_w: int, x_w: int) -> int:
+    """The length of a stage's rows: what is read behind one is the next one's padding, where there is any."""
+    read = (grid_w - 1) * stride + span_w + 1
+    return max(-(-max(read - pad_w, min(read, pad_w + x_w)) // stride), grid_w)
 
 
 def _shares(m: int, t: Tile) -> tuple[int, int, int]:
