@@ -37,10 +37,10 @@ NEW, ARGUMENT, PART, OWN, PLAINLY, MANY, GRADIENT = "new", "argument", "part", "
 
 @know
 class Phrase:
-    """`types`, `plain`: what the arguments must be. `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
+    """`types`, `plain`: what the arguments must be. `exact`: the very objects that all but tensors were, where that says enough (see `unmoved`). `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
     that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `checks`: (position, key, check of known values). `rare`: see `differs`. `result`: a recipe, see `made`. `before`: an earlier phrase of the same
     function at the same place, for other arguments; MISS: none. `effects`: what it does besides (framework.effects), or None."""
-    __slots__ = ("names", "nested", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "before", "tries", "effects")
+    __slots__ = ("names", "nested", "exact", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "before", "tries", "effects")
 
 
 def remembered(f):
@@ -86,12 +86,13 @@ def again(p, args, kw, run):
         args = args + tuple(kw.values())
     elif p.names: return MISS
     if different(args, p.types): return MISS
-    if p.nested is not None:
-        args = flattened(args)
-        if different(args, p.nested): return MISS
-    for k, value in p.plain:
-        a = args[k]
-        if a is not value and a != value: return MISS
+    if p.exact is None or not identical(args, p.exact):
+        if p.nested is not None:
+            args = flattened(args)
+            if different(args, p.nested): return MISS
+        for k, value in p.plain:
+            a = args[k]
+            if a is not value and a != value: return MISS
     before, nodes, found, effects = run.cur, run.nodes, [], p.effects
     if effects is not None:
         args = taken(effects, args)
@@ -154,6 +155,15 @@ def different(values, types):
     for i in range(len(types)):
         if values[i].__class__ is not types[i]: return True
     return False
+
+
+@hot
+def identical(values, members):
+    """Are the values these very objects? `members`: (position, object) each."""
+    k: int
+    for k, a in members:
+        if values[k] is not a: return False
+    return True
 
 
 @hot
@@ -340,6 +350,7 @@ def described(call: Call, args, flat, lines) -> Phrase | None:
     zeros = [k for k in plain if flat[k].__class__ is float and flat[k] == 0]
     if any([copysign(1.0, flat[k]) < 0 for k in zeros]): return None
     p.effects, p.lines = None, ()
+    p.exact = unmoved((*args, *call.kw.values())) if p.nested is not None and call.more is None and not zeros else None
     if call.more is None:
         tensors = [(k, a) for k, a in enumerate(flat) if isinstance(a, Tensor)]
         known = {id(a): n for a, n in zip(call.tensors, call.nodes)}
@@ -364,6 +375,15 @@ def described(call: Call, args, flat, lines) -> Phrase | None:
     p.parts, p.rare = tuple(parts.items()), (zeros, list(itertools.combinations(entering, 2)) if len(entering) <= FEW else (), entering if len(entering) > FEW else None) if zeros or len(entering) > 1 else None
     p.simple = p.result[1] if p.result[0] == NEW and not p.result[2] else None
     return p
+
+
+def unmoved(args) -> tuple | None:
+    """(position, object) of the arguments that are no tensors, if tuples of plain values are the only sequences among them, and stand behind the tensors:
+    the same objects say the same then, and tensors have the same places before and after `flattened`. (A convolution's strides: a module hands out the same tuple.)"""
+    others = [(k, a) for k, a in enumerate(args) if not isinstance(a, Tensor)]
+    first = next(k for k, a in others if a.__class__ in SEQUENCES)
+    if any([isinstance(a, Tensor) for a in args[first:]]): return None
+    return tuple(others) if all([a.__class__ in PLAIN or a.__class__ is tuple and all([m.__class__ in PLAIN for m in a]) for _, a in others]) else None
 
 
 def carries(call: Call, flat, run: Run, start: int) -> tuple:

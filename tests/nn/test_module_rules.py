@@ -85,6 +85,27 @@ def registering_errors(torch, nn):
 
 
 @scenario
+def weights_that_are_properties(torch, nn):
+    """Layers' weights and buffers are read as Python reads attributes: properties of subclasses, parametrizations and plain attributes come first."""
+    class Doubled(nn.Conv2d): pass
+    class Shifted(nn.BatchNorm2d): pass
+
+    class Two(nn.Module):
+        def forward(self, w): return 2 * w
+    x = torch.arange(32.0).view(1, 2, 4, 4)
+    plain, parametrized, attribute, deleted = (nn.Linear(4, 2) for _ in range(4))
+    conv, norm = Doubled(2, 1, 2), Shifted(2).eval()
+    Doubled.weight = property(lambda self: self._parameters["weight"] * 2)
+    Shifted.running_mean = property(lambda self: self._buffers["running_mean"] + 1)
+    for m in (plain, parametrized, attribute, deleted, conv):
+        for p in m.parameters(): torch.nn.init.constant_(p, 0.5)
+    nn.utils.parametrize.register_parametrization(parametrized, "weight", Two())
+    del attribute.weight, deleted.weight
+    attribute.weight = torch.ones(2, 4)
+    return [m(x).tolist() for m in (conv, norm, plain, parametrized, attribute)], outcome(lambda: deleted(x)), outcome(lambda: plain.nothing)
+
+
+@scenario
 def attributes_move_between_tables(torch, nn):
     m, told = nn.Module(), []
     def tell(): told.append((sorted(m._parameters), sorted(m._buffers), sorted(m._modules), "v" in m.__dict__, sorted(m._non_persistent_buffers_set)))

@@ -6,7 +6,7 @@ from .. import functional as F
 from .. import init
 from ..parameter import Parameter, UninitializedBuffer, UninitializedParameter
 from .lazy import LazyModuleMixin
-from .module import Module
+from .module import Module, held, usual
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d", "SyncBatchNorm"]
 
@@ -72,10 +72,10 @@ class _BatchNorm(_NormBase):
             self.num_batches_tracked.add_(1)
             if self.momentum is None:                                        # cumulative average
                 factor = 1.0 / float(self.num_batches_tracked)
-        use_batch = self.training or (self.running_mean is None and self.running_var is None)
-        keep = not self.training or self.track_running_stats                 # statistics take part: updated in training, used in evaluation
-        return F.batch_norm(input, self.running_mean if keep else None, self.running_var if keep else None, self.weight, self.bias, use_batch, factor,
-                            self.eps)
+        mean, var = held(self, "_buffers", "running_mean"), held(self, "_buffers", "running_var")
+        use_batch = self.training or (mean is None and var is None)
+        if self.training and not self.track_running_stats: mean = var = None # statistics take part: updated in training, used in evaluation
+        return F.batch_norm(input, mean, var, held(self, "_parameters", "weight"), held(self, "_parameters", "bias"), use_batch, factor, self.eps)
 
 
 def _expect(input, *dims):
@@ -83,16 +83,19 @@ def _expect(input, *dims):
         raise ValueError(f"expected {' or '.join(f'{d}D' for d in dims)} input (got {input.dim()}D input)")
 
 
+@usual
 class BatchNorm1d(_BatchNorm):
     """(N, C) or (N, C, L)."""
     def _check_input_dim(self, input): _expect(input, 2, 3)
 
 
+@usual
 class BatchNorm2d(_BatchNorm):
     """(N, C, H, W)."""
     def _check_input_dim(self, input): _expect(input, 4)
 
 
+@usual
 class BatchNorm3d(_BatchNorm):
     """(N, C, D, H, W)."""
     def _check_input_dim(self, input): _expect(input, 5)

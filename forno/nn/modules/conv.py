@@ -6,7 +6,7 @@ from .. import functional as F
 from ..parameter import Parameter, UninitializedParameter
 from .lazy import LazyModuleMixin
 from .linear import _bias, _reset_like_linear
-from .module import Module
+from .module import Module, held, usual
 from .utils import _ntuple, _reverse_repeat_tuple, _single
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "LazyConv1d", "LazyConv2d", "LazyConv3d",
@@ -60,7 +60,7 @@ class _ConvNd(Module):
         padded = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
         return self._conv(padded, weight, bias, self.stride, 0, self.dilation, self.groups)
 
-    def forward(self, input): return self._conv_forward(input, self.weight, self.bias)
+    def forward(self, input): return self._conv_forward(input, held(self, "_parameters", "weight"), held(self, "_parameters", "bias"))
 
     def extra_repr(self):
         s = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
@@ -92,16 +92,19 @@ class _Conv(_ConvNd):
                          each(dilation), False, each(0), groups, bias, padding_mode, device=device, dtype=dtype)
 
 
+@usual
 class Conv1d(_Conv):
     """(N, C, L) or (C, L) -> (N, out, L')."""
     _conv, _n = staticmethod(F.conv1d), 1
 
 
+@usual
 class Conv2d(_Conv):
     """(N, C, H, W) or (C, H, W) -> (N, out, H', W')."""
     _conv, _n = staticmethod(F.conv2d), 2
 
 
+@usual
 class Conv3d(_Conv):
     """(N, C, D, H, W) or (C, D, H, W) -> (N, out, D', H', W')."""
     _conv, _n = staticmethod(F.conv3d), 3

@@ -8,7 +8,7 @@ from .. import functional as F
 from .. import init
 from ..parameter import Parameter, UninitializedParameter
 from .lazy import LazyModuleMixin
-from .module import Module
+from .module import Module, held, usual
 
 __all__ = ["Bilinear", "Identity", "LazyLinear", "Linear"]
 
@@ -34,6 +34,7 @@ def _reset_like_linear(weight, bias):
         init.uniform_(bias, -bound, bound)
 
 
+@usual
 class Linear(Module):
     """(*, in_features) -> (*, out_features): x Wᵀ + b."""
     __constants__ = ["in_features", "out_features"]
@@ -46,7 +47,7 @@ class Linear(Module):
         self.reset_parameters()
 
     def reset_parameters(self): _reset_like_linear(self.weight, self.bias)
-    def forward(self, input): return F.linear(input, self.weight, self.bias)
+    def forward(self, input): return F.linear(input, held(self, "_parameters", "weight"), held(self, "_parameters", "bias"))
     def extra_repr(self): return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 

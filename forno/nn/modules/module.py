@@ -6,6 +6,7 @@ import warnings
 from collections import OrderedDict
 
 from ...compiler import compile
+from ...core.hot import hot
 from ...framework import api as torch
 from ..parameter import Buffer, Parameter
 from . import hooks
@@ -25,12 +26,34 @@ __all__ = ["Module", "register_module_forward_pre_hook", "register_module_forwar
 _TABLES = ("_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
            "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks",
            "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+_USUAL: set[type] = set()
+_NONE: dict = {}
+_ABSENT = object()
+
+
+def usual(cls):
+    """A class (a decorator) whose own objects have no properties named like their parameters and buffers, so that `held` may look for them in the tables
+    at once. Subclasses may have some, and parametrized modules are of such."""
+    _USUAL.add(cls)
+    return cls
+
+
+@hot
+def held(module, table, name):
+    """The parameter or buffer module.name, which `table` holds: an attribute that isn't found where Python looks first takes longer than recording a line."""
+    if module.__class__ in _USUAL:
+        found = module.__dict__[table].get(name, _ABSENT)
+        if found is not _ABSENT: return found
+    return getattr(module, name)
 
 
 def _addindent(text, n):
     """Indent every line but the first."""
     first, *rest = text.split("\n")
     return "\n".join([first] + [" " * n + line if line.strip() else "" for line in rest])
+
+
+def _no_attribute(module, name): return AttributeError(f"'{type(module).__name__}' object has no attribute '{name}'")
 
 
 class Module(hooks.Hooks, StateDict):
@@ -59,12 +82,14 @@ class Module(hooks.Hooks, StateDict):
         """The computation of every call; subclasses define it."""
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
+    @hot
     def _call_impl(self, *args, **kwargs):
         if not (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks or _global_forward_hooks
                 or _global_forward_pre_hooks or _global_backward_hooks or _global_backward_pre_hooks):
             return self.forward(*args, **kwargs)
         return hooks.call(self, args, kwargs)
 
+    @hot
     def __call__(self, *args, **kwargs):
         compiled = self._compiled_call_impl
         return self._call_impl(*args, **kwargs) if compiled is None else compiled(*args, **kwargs)
@@ -119,12 +144,14 @@ class Module(hooks.Hooks, StateDict):
 
     def register_module(self, name, module): self.add_module(name, module)
 
+    @hot
     def __getattr__(self, name):
         own = self.__dict__
-        for table in ("_parameters", "_buffers", "_modules"):
-            if table in own and name in own[table]:
-                return own[table][name]
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        for table in ("_modules", "_parameters", "_buffers"):
+            found = own.get(table, _NONE).get(name, _ABSENT)
+            if found is not _ABSENT:
+                return found
+        raise _no_attribute(self, name)
 
     def _forget(self, name, *tables):
         for table in tables:
