@@ -14,6 +14,8 @@ _SPEC = {
     "SHOW": _flag(0, "debug ladder: 1 timings, 2 plan, 3 fusion and placement reasons, 4 loops, 5 LLVM IR, 6 assembly", range(7)),
     "STOP_AFTER": _flag("", "stop the pipeline after the pass of this name and print what it made"),
     "CPU": _flag("native", "instruction set to generate for: native, or a narrower one to test it", ("native", "avx512", "avx2", "baseline")),
+    "GPU": _flag("auto", "auto: NVIDIA's driver if it is there; none: no GPU; sim, sim:2 …: so many simulated ones (a test tool)",
+                 ("auto", "none", "sim", *(f"sim:{n}" for n in range(1, 9)))),
     "NUM_THREADS": _flag(0, "threads of the CPU pool; 0: OMP_NUM_THREADS if set, else one per core this process may use"),
     "CACHE_DIR": _flag("", "where compiled code is kept; empty: the user's cache folder"),
     "CACHE_SIZE": _flag(512, "bound of the compiled-code cache, MiB; 0 turns it off"),
@@ -33,6 +35,7 @@ class Flags:
     SHOW: int
     STOP_AFTER: str
     CPU: str
+    GPU: str
     NUM_THREADS: int
     CACHE_DIR: str
     CACHE_SIZE: int
