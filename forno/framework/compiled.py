@@ -2,7 +2,8 @@
 
 The first call at a place of a program runs as always. The second is watched (`world`), and what its Python could see is written down; the third is watched,
 too, and must leave all of that as it was. From then on a call whose world and arguments are the same says its lines from memory (`phrase`), and no Python
-of the function runs. A call that can't be said again runs as always, fused and cached as everything is; `explain` says why.
+of the function runs. A call that looks at numbers is said in parts (`parts`). A call that can't be said again runs as always, fused and cached as everything
+is; `explain` says why.
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import weakref
 
 from ..core.hot import hot, know
 from ..graph.line import LOCAL
-from . import phrase
+from . import parts, phrase
 from .phrase import MISS, again
 from .tensor import Tensor
 from .world import Transparent, Unrepeatable, Walk, Witness, differing
@@ -25,10 +26,11 @@ watching: set[int] = set()                     # threads in which one is watched
 @know
 class Place:
     """What one function does at one place of a program. `said`: (world, phrase) each. `world`: what the Python of the calls that were watched last could see;
-    `numbers`: what they computed with, by the program that they became and by their arguments."""
-    __slots__ = ("said", "world", "numbers")
+    `numbers`: what they computed with, by the program that they became and by their arguments. `learn`: so many calls are to be watched, because one
+    looked at a value that nobody knew."""
+    __slots__ = ("said", "world", "numbers", "learn")
 
-    def __init__(self): self.said, self.world, self.numbers = [], None, {}
+    def __init__(self): self.said, self.world, self.numbers, self.learn = [], None, {}, 0
 
 
 class Compiled(Transparent):
@@ -36,6 +38,7 @@ class Compiled(Transparent):
 
     def __init__(self, f, fullgraph: bool = False):
         self.f, self.fullgraph, self.reasons, self.said, self.run = f, fullgraph, [], 0, 0
+        self.forked: list[Place] = []          # where calls look at values
         self.refusals, self.watch_from = 0, 0  # a call that is watched takes longer: who is refused again and again is watched ever less
         self.bound: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
         functools.update_wrapper(self, f, updated=())
@@ -77,7 +80,7 @@ class Compiled(Transparent):
         flat = phrase.flattened((*args, *kw.values()))
         watching.add(threading.get_ident())
         try:
-            with Witness() as witness: call = phrase.Call(self.f, args, kw, run, more, world.carried if more else ())
+            with Witness() as witness: call = parts.Watched(self.f, args, kw, run, more, world.carried if more else (), not self.fullgraph)
         except Unrepeatable as error:          # before anything ran
             self.refuse(str(error))
             return self.f(*args, **kw)
@@ -90,28 +93,31 @@ class Compiled(Transparent):
             plain = [a for a in flat if not isinstance(a, Tensor)]
             odd = [type(a).__name__ for a in plain if a.__class__ not in phrase.PLAIN]
             if odd: raise Unrepeatable(f"an argument is a {odd[0]}")
-            self.keep(here, witness, call, rates, (run.cur, *plain))
+            self.keep(here, witness, call, rates, (*call.course(), *plain))
         except Unrepeatable as error: self.refuse(str(error))
         return call.result
 
-    def keep(self, here: Place, witness: Witness, call: phrase.Call, rates: list | None, kind: tuple):
-        """Write down the call's world; the second time, its phrase. `rates`: optimizers' options before the call."""
+    def keep(self, here: Place, witness: Witness, call: parts.Watched, rates: list | None, kind: tuple):
+        """Write down the call's world; the second time, its phrases. `rates`: optimizers' options before the call."""
+        if here.world is not None and not witness.codes.keys() <= here.world.codes.keys():       # other arguments or values, another way through the code
+            witness.codes.update(here.world.codes)
+            here.world, here.numbers = None, {}
         if here.world is None: here.world = Walk(witness).all(self.f)
         before = here.numbers.get(kind)
         here.numbers[kind] = call.numbers()
         if before is None:
             if len(here.numbers) <= 2 * RECORDINGS: return
             here.numbers.clear()
-            raise Unrepeatable("its arguments that are no tensors change from call to call")
+            raise Unrepeatable("its arguments that are no tensors change from call to call" if not call.steps else "it looks at values that change from call to call")
         changed = differing(here.world) or (None if here.world.rates() == rates else "options of an optimizer")
         if changed is not None:
             if here.world.rates() == rates and here.world.carries(): return
             here.world = None
             raise Unrepeatable(f"it changes what it can see: {changed}")
-        p, reason = call.phrase()
-        if p is None: raise Unrepeatable(reason)
-        if not same_numbers(before, p): raise Unrepeatable("it computes with numbers that change from call to call")
-        here.said.append((here.world, p))
+        steps = call.finish()
+        if not all([same_numbers(b, s.phrase) for b, s in zip(before, steps)]): raise Unrepeatable("it computes with numbers that change from call to call")
+        parts.grown(here.said, here.world, steps)
+        if len(steps) > 1 and here not in self.forked: self.forked.append(here)
         self.refusals = 0
         if len(here.said) > RECORDINGS:
             del here.said[0]
@@ -129,7 +135,8 @@ class Compiled(Transparent):
     def explain(self) -> str:
         """How calls went, and why some can't be said again."""
         lines = [f"{getattr(self.f, '__qualname__', self.f)}: {self.said} calls from memory, {self.run} run"]
-        return "\n".join([*lines, *(f"  {r}" for r in self.reasons)])
+        looks = [line for here in self.forked for _, p in here.said for line in parts.story(p)]
+        return "\n".join([*lines, *(f"  {r}" for r in self.reasons), *looks])
 
 
 def same_numbers(before: list, p: phrase.Phrase) -> bool:
@@ -150,12 +157,19 @@ def replayed(compiled, args, kw, run):
     if phrases is None: return MISS
     here = phrases.get(compiled, None)
     if here is None: return MISS
+    if here.learn:
+        here.learn -= 1
+        return MISS
+    place = run.cur
     for world, p in here.said:
         if differing(world) is None:
-            more = tuple(world.tensors)
-            if world.carried: more = more + world.state()
-            r = again(p, args + more, kw, run)
+            if p.fork is not None: r = parts.said(here, p, world, args, kw, run)
+            else:
+                more = tuple(world.tensors)
+                if world.carried: more = more + world.state()
+                r = again(p, args + more, kw, run)
             if r is not MISS: return r
+            if run.cur is not place: return MISS           # a tensor was read anew, or a part was said that goes on as nobody knows
     return MISS
 
 

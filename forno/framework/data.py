@@ -256,6 +256,12 @@ def values(t: Tensor) -> np.ndarray:
 
 def item(t: Tensor):
     """Tensor.item()."""
+    journal = LOCAL.run.journal
+    return number_in(t) if journal is None or journal.look is None else journal.look(t)
+
+
+def number_in(t: Tensor):
+    """The number in a tensor of one element."""
     n = read(t)
     line = n.line
     if math.prod(line.shape) != 1: raise RuntimeError(f"a Tensor with {math.prod(line.shape)} elements cannot be converted to Scalar")

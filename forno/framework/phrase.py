@@ -39,8 +39,9 @@ NEW, ARGUMENT, PART, OWN, PLAINLY, MANY, GRADIENT = "new", "argument", "part", "
 class Phrase:
     """`types`, `plain`: what the arguments must be. `exact`: the very objects that all but tensors were, where that says enough (see `unmoved`). `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
     that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `checks`: (position, key, check of known values). `rare`: see `differs`. `result`: a recipe, see `made`. `before`: an earlier phrase of the same
-    function at the same place, for other arguments; MISS: none. `effects`: what it does besides (framework.effects), or None."""
-    __slots__ = ("names", "nested", "exact", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "before", "tries", "effects")
+    function at the same place, for other arguments; MISS: none. `effects`: what it does besides (framework.effects), or None. `fork`: how calls go on that look
+    at a value here (framework.parts), or None."""
+    __slots__ = ("names", "nested", "exact", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "before", "tries", "effects", "fork")
 
 
 def remembered(f):
@@ -281,29 +282,24 @@ def first(f, args, kw, run: Run):
     return call.result
 
 
-class Call:
-    """A call that is made now, and what must stay as it was for it to be said again."""
+class Part:
+    """A call, or what it does before or after a look at a value, from its beginning on; and what must stay as it was for it to be said again. `ends`: a look ends it.
+    `flat`: what its phrase is given."""
 
-    def __init__(self, f, args, kw, run: Run, more: tuple | None = None, carried=()):
-        """`more`: tensors that f uses and that aren't arguments; a phrase is given them after the positional ones. Such a call may have effects, too.
+    def __init__(self, args, kw, run: Run, more: tuple | None = None, carried=()):
+        """`more`: tensors that are used and aren't arguments; a phrase is given them after the positional ones. Such a call may have effects, too.
         `carried`: (container, key) of those that the call replaces."""
         self.args, self.kw, self.run, self.place, self.more, self.carried = args, kw, run, run.cur, more, carried
         self.tensors = [a for a in flattened((*args, *kw.values()) if kw else args) if isinstance(a, Tensor)]
         self.nodes = [read(a) for a in self.tensors]
         self.befores = None if more is None else befores([*self.tensors, *[a for a in flattened(more) if isinstance(a, Tensor)]])
-        self.moved = run.cur is not self.place
-        outer, run.journal = run.journal, Journal()
+        self.journal, self.result, self.ends, self.flat = Journal(), None, False, []
         self.before, self.freed, self.held = self.state(), len(run.freed), len(run.held)
-        try: self.result = f(*args, **kw)
-        finally:
-            self.journal, run.journal = run.journal, outer
-            if outer is not None: outer.told(self.journal)
-        self.new = run.stats.lines != self.before["lines"]
 
     def state(self) -> dict:
         run, s = self.run, self.run.stats
-        modes = run.grad, run.inference, run.autocast, state.default_dtype, state.deterministic, state.rounding
-        what = {"looks": s.looks, "window": run.id, "lines": s.lines, "warnings": errors.warned[0], "modes": modes}
+        what = {"looks": s.looks, "window": run.id, "lines": s.lines, "warnings": errors.warned[0], "defaults": (state.default_dtype, state.deterministic, state.rounding)}
+        if not self.ends: what["modes"] = run.grad, run.inference, run.autocast
         return what if self.more is not None else what | {"freed": len(run.freed), "versions": [version(a) for a in self.tensors]}
 
     def numbers(self) -> list: return self.run.scalars[self.place.nscal:]
@@ -316,7 +312,7 @@ class Call:
         different = [REASONS[k] for k, v in after.items() if v != self.before[k]]
         if different or self.journal.refusal: return None, self.journal.refusal or different[0]
         args = self.args if self.more is None else (*self.args, *self.more)
-        flat = flattened((*args, *self.kw.values()) if self.kw else args)
+        self.flat = flat = flattened((*args, *self.kw.values()) if self.kw else args)
         count, cur = run.stats.lines, run.cur
         try: p = described(self, args, flat, since(cur, self.place))
         except Unsaid as error: return None, str(error)
@@ -324,8 +320,21 @@ class Call:
         return p, "" if p is not None else "it uses values that nobody can see, or its arguments or its result are of kinds that can't be said again"
 
 
+class Call(Part):
+    """A call that is made now."""
+
+    def __init__(self, f, args, kw, run: Run):
+        super().__init__(args, kw, run)
+        outer, run.journal = run.journal, self.journal
+        try: self.result = f(*args, **kw)
+        finally:
+            run.journal = outer
+            if outer is not None: outer.told(self.journal)
+        self.new = run.stats.lines != self.before["lines"]
+
+
 REASONS = {"window": "it needs values before its end, or is longer than a window (FORNO_WINDOW)", "lines": "it is a new program", "looks": "it looks at values of tensors (item, tolist, if, print)", "warnings": "it warns",
-           "modes": "it changes a mode (gradients, inference, autocast)", "freed": "it calls backward", "versions": "it writes to tensors"}
+           "modes": "it changes a mode (gradients, inference, autocast)", "defaults": "it changes the default type or a mode of computing", "freed": "it calls backward", "versions": "it writes to tensors"}
 
 
 def since(e: Line | None, place: Line) -> list[Line]:
@@ -338,7 +347,7 @@ def since(e: Line | None, place: Line) -> list[Line]:
     return lines[::-1]
 
 
-def described(call: Call, args, flat, lines) -> Phrase | None:
+def described(call: Part, args, flat, lines) -> Phrase | None:
     """What a call recorded; None if it can't be said again."""
     run, start = call.run, call.place.nslots
     p = Phrase()
@@ -349,7 +358,7 @@ def described(call: Call, args, flat, lines) -> Phrase | None:
     p.plain = tuple([(k, flat[k]) for k in plain if flat[k] is not None])          # None is its type
     zeros = [k for k in plain if flat[k].__class__ is float and flat[k] == 0]
     if any([copysign(1.0, flat[k]) < 0 for k in zeros]): return None
-    p.effects, p.lines = None, ()
+    p.effects, p.fork, p.lines = None, None, ()
     p.exact = unmoved((*args, *call.kw.values())) if p.nested is not None and call.more is None and not zeros else None
     if call.more is None:
         tensors = [(k, a) for k, a in enumerate(flat) if isinstance(a, Tensor)]
@@ -358,7 +367,8 @@ def described(call: Call, args, flat, lines) -> Phrase | None:
     else:
         account = Account(call, flat, [e for e in lines if e.slot >= 0])           # which adds to `flat`
         tensors, operands = account.tensors, account.operands
-        if not account.plain() or call.carried: p.effects = account.effects
+        if not account.plain() or call.carried and not call.ends: p.effects = account.effects
+        if p.effects is not None and call.ends: raise Unsaid("it does something that can't be taken back before it looks at a value")
     index: dict[int, int] = {}
     for j, n in enumerate(operands): index.setdefault(id(n), j)
     if p.effects is None:
@@ -369,8 +379,8 @@ def described(call: Call, args, flat, lines) -> Phrase | None:
     p.numbers, p.end = call.numbers(), run.cur
     parts: dict[int, tuple] = {}
     p.result = recipe(call.result, flat, run, start, parts, p.effects is not None)
-    if p.result is None or p.result[0] == PLAINLY and p.effects is None: return None
-    if call.carried: p.effects.carries = carries(call, flat, run, start)
+    if p.result is None or p.result[0] == PLAINLY and p.effects is None and not call.ends: return None
+    if call.carried and not call.ends: p.effects.carries = carries(call, flat, run, start)
     p.checks = tuple([(k, key, check) for t, key, check in call.journal.checks for k, a in tensors if a is t])
     p.parts, p.rare = tuple(parts.items()), (zeros, list(itertools.combinations(entering, 2)) if len(entering) <= FEW else (), entering if len(entering) > FEW else None) if zeros or len(entering) > 1 else None
     p.simple = p.result[1] if p.result[0] == NEW and not p.result[2] else None
@@ -386,7 +396,7 @@ def unmoved(args) -> tuple | None:
     return tuple(others) if all([a.__class__ in PLAIN or a.__class__ is tuple and all([m.__class__ in PLAIN for m in a]) for _, a in others]) else None
 
 
-def carries(call: Call, flat, run: Run, start: int) -> tuple:
+def carries(call: Part, flat, run: Run, start: int) -> tuple:
     """(container, key, recipe) of what a call left for the next one."""
     values = [container[key] for container, key in call.carried]
     made_now = [t for t in flattened((call.result, *values)) if isinstance(t, Tensor) and all([t is not a for a in flat])]

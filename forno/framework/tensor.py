@@ -318,11 +318,13 @@ def shown(n: Node, mem: View, rel: View) -> Node | None:
 
 
 def element(t: Tensor, index: tuple) -> Tensor | None:
-    """t[3, 4], a number for every axis, of a value that lies ready and has no history: a value of its own that is no part of the program. None of any other."""
-    n = read(t)
+    """t[3, 4], a number for every axis, of a value that lies ready and has no history: a value of its own that is no part of the program. None of any other,
+    and in a call that is to be said again."""
+    n, run = read(t), LOCAL.run
     buf, line, a = n.buf, n.line, t.alias
     shape = line.shape
-    if buf is None or len(index) != len(shape) or n.past is not None or line.grad or buf.__class__ is Poison or buf.exposed or LOCAL.run.level is not None: return None
+    if buf is None or len(index) != len(shape) or n.past is not None or line.grad or buf.__class__ is Poison or buf.exposed or run.level is not None: return None
+    if run.journal is not None and run.journal.look is not None: return None
     rows = contiguous(shape)
     seen = rows if a is None or a.view is None else a.view.strides
     lies = buf.view.strides if buf.__class__ is Slice else line.strides or rows

@@ -96,11 +96,13 @@ def pure(f) -> bool:
 @know
 class World:
     """`dicts`: (dictionary, its keys, its values) each; `sequences`: (sequence, its members); `places`: (dictionary, key, value) of globals; `cells`: (cell,
-    value). `tensors`: all that were met. `kinds`: (dictionary, key, kind) of numbers that may be others next time. `carried`: (container, key) of tensors that
+    value). `tensors`: all that were met. `codes`: what ran. `kinds`: (dictionary, key, kind) of numbers that may be others next time. `carried`: (container, key) of tensors that
     every call replaces, like the state of a recurrence: it takes what is there as it takes its arguments."""
-    __slots__ = ("dicts", "sequences", "places", "cells", "tensors", "kinds", "carried")
+    __slots__ = ("dicts", "sequences", "places", "cells", "tensors", "kinds", "carried", "codes")
 
-    def __init__(self): self.dicts, self.sequences, self.places, self.cells, self.tensors, self.kinds, self.carried = [], [], [], [], [], [], []
+    def __init__(self, codes: dict):
+        self.codes = codes
+        self.dicts, self.sequences, self.places, self.cells, self.tensors, self.kinds, self.carried = [], [], [], [], [], [], []
 
     def rates(self) -> list: return [names[key] for names, key, _ in self.kinds]
     def state(self) -> tuple: return tuple([container[key] for container, key in self.carried])
@@ -156,7 +158,7 @@ class Walk:
     """Collects a World from the functions that ran and what they were called on."""
 
     def __init__(self, witness: Witness):
-        self.world, self.met, self.functions, self.witness = World(), {}, set(), witness
+        self.world, self.met, self.functions, self.witness = World(witness.codes), {}, set(), witness
         self.attributes = frozenset().union(*[names_of(c)[1] for c in witness.codes])
         if self.attributes & STATEFUL: raise Unrepeatable(f"it reads {', '.join(sorted(self.attributes & STATEFUL))} of tensors")
         self.dynamic = bool(self.attributes & DYNAMIC)

@@ -152,10 +152,10 @@ class Run:
 class Journal:
     """What a call that may be said again does besides recording lines. `checks`: (tensor, key, check) of values. `drawn`: (node, shape, dtype, count, fill) of
     random numbers. `gradients`: it looks at them. `rates`: (optimizer, group, step, numbers) of updates; `ticks`: (optimizer, parameter, counter, step).
-    `refusal`: why it can't be said again."""
-    __slots__ = ("checks", "drawn", "gradients", "rates", "ticks", "refusal")
+    `refusal`: why it can't be said again. `look`: who is asked for a tensor's value, where that isn't just the value."""
+    __slots__ = ("checks", "drawn", "gradients", "rates", "ticks", "refusal", "look")
 
-    def __init__(self): self.checks, self.drawn, self.gradients, self.rates, self.ticks, self.refusal = [], [], False, [], [], None
+    def __init__(self): self.checks, self.drawn, self.gradients, self.rates, self.ticks, self.refusal, self.look = [], [], False, [], [], None, None
 
     def told(self, other: Journal):
         """A call inside this one did that."""
