@@ -16,7 +16,7 @@ from .text import Val
 from .tile import Program, Tile, accumulator, tile
 
 WORDS = "driver tail a_at b_at batch rank m n k a_off a_row b_off b_col c_off c_row c_col panels height taller".split()
-MOST = 24                                      # with more rows packing b pays
+MOST, FAR = 24, 10                             # with more rows packing b pays; of a b that doesn't stay in L2, making them lanes does (kernel/skinny.py)
 SHORTEST = 8                                   # vectors in k: in shorter ones the sums of lanes cost too much
 PIECE, ROOM = 512, 16                          # columns whose sums wait in scratch, and what the last store may write behind them
 DEPTH = 4096                                   # bytes of a row or column at once, so that some of both stay in L1
@@ -25,8 +25,13 @@ DEPTH = 4096                                   # bytes of a row or column at onc
 def accepts(g: Gemm) -> bool:
     """Of a product that isn't turned any more."""
     stored = g.a.dtype
-    return (2 <= g.m <= MOST and stored.category == dt.FLOAT and stored is accumulator(stored) and not g.rounding and g.a.cols == 1 and g.b.rows == 1
+    return (2 <= g.m <= (FAR if far(g) else MOST) and stored.category == dt.FLOAT and stored is accumulator(stored) and not g.rounding and g.a.cols == 1 and g.b.rows == 1
             and g.k >= SHORTEST * tile(stored).lanes)
+
+
+def far(g: Gemm) -> bool:
+    """Does b come from beyond L2? Then it is asked for ahead, which costs a sixth where it wasn't necessary."""
+    return g.b.dtype.size * g.n * g.k > isa.caches()[1]
 
 
 def build(g: Gemm, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
@@ -34,7 +39,7 @@ def build(g: Gemm, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
     t, (panels, columns) = tile(g.a.dtype), register_block(g.m)
     height, taller = divmod(g.m, panels)
     heights = (height, height + 1) if taller else (height,)
-    values = dict(driver=driver(g.a.dtype, g.c.dtype, heights, columns)[0], tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch), m=g.m, n=g.n, k=g.k,
+    values = dict(driver=driver(g.a.dtype, g.c.dtype, heights, columns, far(g))[0], tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch), m=g.m, n=g.n, k=g.k,
                   a_off=g.a.offset, a_row=g.a.rows, b_off=g.b.offset, b_col=g.b.cols, c_off=g.c.offset, c_row=g.c.rows, c_col=g.c.cols,
                   panels=panels, height=height, taller=taller)
     axes = tuple(x for axis in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in axis)
@@ -51,9 +56,9 @@ def register_block(m: int) -> tuple[int, int]:
 
 
 @code.program("main")
-def driver(stored: dt.dtype, result: dt.dtype, heights: tuple[int, ...], columns: int) -> str:
+def driver(stored: dt.dtype, result: dt.dtype, heights: tuple[int, ...], columns: int, ahead: bool) -> str:
     t, p = tile(stored), Program()
-    for height in heights: _write_dots(p, t, height, columns)
+    for height in heights: _write_dots(p, t, height, columns, ahead)
     T, L, pitch, depth = t.acc, t.lanes, PIECE + ROOM, DEPTH // t.acc.size
     with p.define("main", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W = {name: p.read(w, i) for i, name in enumerate(WORDS)}
@@ -89,9 +94,9 @@ def driver(stored: dt.dtype, result: dt.dtype, heights: tuple[int, ...], columns
     return p.module()
 
 
-def _write_dots(p: Program, t: Tile, height: int, columns: int):
+def _write_dots(p: Program, t: Tile, height: int, columns: int, ahead: bool):
     """dots of `height` rows and `columns` columns: sums[i * pitch + j] = sum over k of a[i * a_row + k] * b[j * b_col + k], and what was there if `adding`.
-    Beyond the last column it is computed again."""
+    Beyond the last column it is computed again. `ahead`: the next columns are asked for."""
     T, L = t.acc, t.lanes
     with p.define(f"dots{height}", "ptr a, i64 a_row, ptr b, i64 b_col, ptr sums, i64 cols, i64 k, i64 adding") as (a, a_row, b, b_col, sums, cols, k, adding):
         whole, rest = k // L, p.mask(k % L, L)
@@ -103,7 +108,9 @@ def _write_dots(p: Program, t: Tile, height: int, columns: int):
             for row, of_row in zip(rows, totals):
                 x = load(p.offset(row, at, T))
                 for y, total in zip(ys, of_row): p.set(total, p.mad(x, y, p.get(total)))
-        with p.loop(0, whole) as q: vector(q * L, lambda at: p.load(at, T, L))
+        with p.loop(0, whole) as q:
+            for line in lines if ahead else (): p.prefetch(p.offset(line, b_col * columns + q * L, T), locality=2)
+            vector(q * L, lambda at: p.load(at, T, L))
         with p.if_((k % L).ne(0)): vector(whole * L, lambda at: p.load_masked(at, T, rest))
         for i, of_row in enumerate(totals):
             for v, x in enumerate(lane_sums(p, [p.get(total) for total in of_row])):

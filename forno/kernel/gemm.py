@@ -17,10 +17,10 @@ from ..core.errors import unsupported
 from ..core.kernels import Choices, Gemm, Launch, Matrix
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
-from . import choices, epilogue, few, gemv, pack
+from . import choices, epilogue, few, gemv, pack, skinny
 from .epilogue import accepts
 from .gemv import batch_offsets
-from .tile import Program, Tile, chains, entry, kernel_of, micro, product_tile
+from .tile import Program, Tile, chains, entry, even_split, kernel_of, micro, product_tile
 
 PARALLEL_FLOPS = 400_000                       # below this waking other threads costs more than they save
 
@@ -165,7 +165,7 @@ def _words(g: Gemm, t: Tile, choice: str = "") -> tuple[tuple[int, ...], int]:
     return _numbers(g, t, a_at, b_at, _changed(_blocking(g, t), g, t, choice)) if (other := _other_driver(g)) is None else other.build(g, a_at, b_at)
 
 
-def _other_driver(g: Gemm): return gemv if gemv.accepts(g) else few if few.accepts(g) else None
+def _other_driver(g: Gemm): return next((d for d in (gemv, few, skinny) if d.accepts(g)), None)
 
 
 def _turned(g: Gemm) -> Gemm:
@@ -278,10 +278,3 @@ def _changed(cut: dict[str, int], g: Gemm, t: Tile, choice: str) -> dict[str, in
 def _sums_alike(g: Gemm, cut: dict[str, int], h: Gemm, other: dict[str, int], t: Tile) -> bool:
     """Are all elements' sums made in the same order?"""
     return cut["kc"] == other["kc"] and len({chains(*size) for size in _tiles(g, t, cut) | _tiles(h, t, other)}) == 1
-
-
-def even_split(total: int, most: int, multiple: int) -> int:
-    """The size of equal pieces of `total`, each at most `most`, rounded up to a multiple."""
-    if total == 0: return 1
-    size = -(-total // -(-total // most))
-    return -(-size // multiple) * multiple

@@ -48,6 +48,13 @@ class Tile:
         return (k + 1) // 2 if self.pairs else k
 
 
+def even_split(total: int, most: int, multiple: int) -> int:
+    """The size of equal pieces of `total`, each at most `most`, rounded up to a multiple."""
+    if total == 0: return 1
+    size = -(-total // -(-total // most))
+    return -(-size // multiple) * multiple
+
+
 @functools.cache
 def tile(acc: dt.dtype, pairs: bool = False) -> Tile:
     """28 of 32 registers on AVX-512 (2 hold B, 1 a broadcast of A), 12 of 16 on AVX2, 24 of 32 on NEON,

@@ -1,0 +1,162 @@
+"""Products of some rows with a matrix b that lies along k (the weights of a linear layer): computed as their transposes, so that b is never packed.
+
+Comes in: a `Gemm` that `accepts` takes. Goes out: the address of a driver, its words and its scratch. Each row of a, packed once, is a lane; b's columns, which
+lie in memory as rows, are read as they lie, one number at a time, and memory is asked for the next block of them while this one is multiplied. Sums of a block
+wait in scratch, are transposed there in registers, and leave through the epilogue or into C.
+"""
+from __future__ import annotations
+
+import math
+
+from ..core import dtype as dt
+from ..core.kernels import Gemm
+from ..cpu import code, isa
+from . import epilogue, pack
+from .gemv import batch_offsets
+from .text import Val
+from .tile import Program, Tile, accumulator, even_split, tile
+
+WORDS = "driver tail a_at b_at batch rank m n k a_off a_row a_col b_off b_col c_off c_row c_col panels height taller at_once kc sides width".split()
+LEAST, MOST = 11, 128                          # rows of a: fewer leave too many lanes empty, with more packing b costs little
+SHORTEST = 256                                 # steps of k
+BLOCK = 96                                     # columns of b that are multiplied before the next ones, at most
+DEPTH = 512                                    # steps of k after which sums wait in scratch, at most
+
+
+def accepts(g: Gemm) -> bool:
+    """Of a product that few.py doesn't take."""
+    stored = g.a.dtype
+    return LEAST <= g.m <= MOST and stored.category == dt.FLOAT and stored is accumulator(stored) and not g.rounding and g.b.rows == 1 and g.n >= 64 and g.k >= SHORTEST
+
+
+def build(g: Gemm, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
+    """(words, scratch); the driver's address is the first word."""
+    t, sides = register_tile(g.a.dtype, g.m)
+    panels = -(-g.n // t.rows)
+    height, taller = divmod(g.n, panels)
+    heights, at_once = ((height, height + 1) if taller else (height,)), BLOCK // t.rows
+    pitch, width = sides * t.columns, -(-at_once * heights[-1] // t.lanes) * t.lanes
+    values = dict(driver=driver(g.a.dtype, g.c.dtype, t, heights, last_vectors(g.m, t))[0], tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch),
+                  m=g.m, n=g.n, k=g.k, a_off=g.a.offset, a_row=g.a.rows, a_col=g.a.cols, b_off=g.b.offset, b_col=g.b.cols, c_off=g.c.offset, c_row=g.c.rows, c_col=g.c.cols,
+                  panels=panels, height=height, taller=taller, at_once=at_once, kc=even_split(g.k, DEPTH, 16), sides=sides, width=width)
+    axes = tuple(x for axis in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in axis)
+    tail_words = ()
+    if g.epilogue is not None: values["tail"], tail_words = epilogue.build(g, t, len(WORDS) + len(axes))
+    return (*(values[x] for x in WORDS), *axes, *tail_words), t.acc.size * (pitch * (2 * width + g.k) + 64)
+
+
+def register_tile(stored: dt.dtype, m: int) -> tuple[Tile, int]:
+    """(tile, how many of them hold m lanes): all as wide as they can alike, then as high as registers allow."""
+    usual = tile(stored)
+    vectors = -(-m // usual.lanes)
+    sides = -(-vectors // (4 if isa.level in ("avx512", "neon") else usual.vectors))
+    wide = -(-vectors // sides)
+    rows = {1: 12, 2: 12, 3: 9, 4: 6}[wide] if isa.level in ("avx512", "neon") else usual.rows
+    return Tile(stored, rows, wide, usual.lanes), sides
+
+
+def last_vectors(m: int, t: Tile) -> int:
+    """The last tile may have fewer vectors."""
+    return -(-((m - 1) % t.columns + 1) // t.lanes)
+
+
+@code.program("main")
+def driver(stored: dt.dtype, result: dt.dtype, t: Tile, heights: tuple[int, ...], last: int) -> str:
+    p = Program()
+    pack.write(p, "pack", stored, t, True)
+    for height in heights:
+        for count in {t.vectors, last}: _write_tile(p, t, height, count)
+    _write_turn(p, t)
+    T, L, NR = t.acc, t.lanes, t.columns
+    with p.define("main", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
+        W = {name: p.read(w, i) for i, name in enumerate(WORDS)}
+        m, k, kc, panels, sides, width = (W[x] for x in ("m", "k", "kc", "panels", "sides", "width"))
+        tail, pitch = p.read_pointer(w, WORDS.index("tail")), sides * NR
+        tid, nt, sums = p.read(ctx, 0), p.read(ctx, 1), p.read_pointer(ctx, 2)
+        turned = p.offset(sums, pitch * width, T)
+        packed = p.offset(turned, pitch * width, T)
+        a, b, c = (p.read_pointer(vals, p.read(words, i)) for i in (W["a_at"], W["b_at"], 2))
+        lo, hi = p.share(W["batch"] * panels, nt, tid)
+
+        def first_row(q): return q * W["height"] + p.min(q, W["taller"])
+
+        with p.loop(lo // panels, p.ceil_div(hi, panels)) as item:
+            a_off, b_off, c_off = batch_offsets(p, p.offset(w, len(WORDS), dt.int64), W["rank"], item, [W[x] for x in ("a_off", "b_off", "c_off")])
+            with p.loop(0, k, kc) as k0, p.loop(0, sides) as j:
+                depth = p.min(kc, k - k0)
+                p.run("pack", p.offset(a, a_off + j * NR * W["a_row"] + k0 * W["a_col"], stored), W["a_row"], W["a_col"],
+                      p.offset(packed, (k0 * sides + j * depth) * NR, T), p.int(NR), p.min(m - j * NR, NR), depth)
+            q1 = p.min(hi - item * panels, panels)
+            with p.loop(p.max(lo - item * panels, 0), q1, W["at_once"]) as q0:
+                qe, col = p.min(q0 + W["at_once"], q1), first_row(q0)
+                cols = first_row(qe) - col
+                out = p.offset(c, c_off + col * W["c_col"], result)
+                p.otherwise(W["tail"].ne(0), lambda: p.run(tail, vals, words, sums, p.int(epilogue.AHEAD), item, 0, col, m, cols),
+                            lambda: _ask(p, out, m, cols, W["c_row"], W["c_col"], result))
+                with p.loop(0, k, kc) as k0:
+                    depth = p.min(kc, k - k0)
+                    with p.loop(0, sides) as j, p.loop(q0, qe) as q:
+                        row = first_row(q)
+                        at = p.offset(b, b_off + row * W["b_col"] + k0, stored)
+                        ahead = p.offset(at, p.pick(k0 + kc >= k, cols * W["b_col"] - k0, kc), stored)
+                        args = (at, W["b_col"], p.offset(packed, (k0 * sides + j * depth) * NR, T), p.offset(sums, (row - col) * pitch + j * NR, T), pitch, depth, k0, ahead)
+
+                        def run(vectors): p.otherwise(q < W["taller"], lambda: p.run(f"tile{heights[-1]}x{vectors}", *args), lambda: p.run(f"tile{heights[0]}x{vectors}", *args))
+                        p.otherwise(j < sides - 1, lambda: run(t.vectors), lambda: run(last))
+                p.run("turn", sums, turned, pitch, width, m, cols)
+
+                def store():
+                    def rows():
+                        with p.loop(0, m) as i, p.loop(0, p.ceil_div(cols, L)) as q:
+                            x = p.cast(p.load(p.offset(turned, i * width + q * L, T), T, L), result)
+                            p.store_masked(x, p.offset(out, i * W["c_row"] + q * L, result), p.mask(cols - q * L, L))
+
+                    def elements():
+                        with p.loop(0, cols) as j, p.loop(0, m) as i:
+                            p.store(p.cast(p.load(p.offset(turned, i * width + j, T), T), result), p.offset(out, i * W["c_row"] + j * W["c_col"], result))
+                    p.otherwise(W["c_col"].eq(1), rows, elements)
+                p.otherwise(W["tail"].ne(0), lambda: p.run(tail, vals, words, turned, width, item, 0, col, m, cols), store)
+    return p.module()
+
+
+def _ask(p: Program, out: Val, m, cols, row, col, t: dt.dtype):
+    """Ask for the part of C that will be written."""
+    with p.if_(col.eq(1)), p.loop(0, m) as i, p.loop(0, cols, 64 // t.size) as j: p.prefetch(p.offset(out, i * row + j, t), write=True, locality=2)
+
+
+def _write_tile(p: Program, t: Tile, height: int, vectors: int):
+    """sums[i * pitch + j] (+)= sum over k of b[i * step + k] * x[k * columns + j]; lines `ahead` are asked for where b's are read."""
+    T, L = t.acc, t.lanes
+    line = 64 // T.size
+    with p.define(f"tile{height}x{vectors}", "ptr b, i64 step, ptr x, ptr sums, i64 pitch, i64 k, i64 adding, ptr ahead") as (b, step, x, sums, pitch, k, adding, ahead):
+        totals = [[p.variable(p.const(0, T, L)) for _ in range(vectors)] for _ in range(height)]
+
+        def one_step(at):
+            ys = [p.load(p.offset(x, at * t.columns + v * L, T), T, L) for v in range(vectors)]
+            row = p.offset(b, at, T)
+            for of_row in totals:
+                one = p.load(row, T)
+                for y, total in zip(ys, of_row): p.set(total, p.mad(one, y, p.get(total)))
+                row = p.offset(row, step, T)                          # a running address: LLVM folds it into few registers
+        whole = k & -line
+        with p.loop(0, whole, line) as start:
+            far = p.offset(ahead, start, T)
+            for i in range(height): p.prefetch(p.offset(far, step * i, T), locality=2)
+            with p.loop(start, start + line) as at: one_step(at)
+        with p.loop(whole, k) as at: one_step(at)
+
+        def put(adding):
+            for i, of_row in enumerate(totals):
+                for v, total in enumerate(of_row):
+                    at = p.offset(sums, pitch * i + v * L, T)
+                    p.store(p.add(p.load(at, T, L), p.get(total)) if adding else p.get(total), at)
+        p.otherwise(adding.ne(0), lambda: put(True), lambda: put(False))
+
+
+def _write_turn(p: Program, t: Tile):
+    """to[i * width + j] = sums[j * pitch + i], squares of vectors at a time; what stands beyond m and cols is moved, too."""
+    T, L = t.acc, t.lanes
+    with p.define("turn", "ptr sums, ptr to, i64 pitch, i64 width, i64 m, i64 cols") as (sums, to, pitch, width, m, cols):
+        with p.loop(0, cols, L) as j, p.loop(0, m, L) as i:
+            lines = pack.square(p, [p.load(p.offset(sums, (j + s) * pitch + i, T), T, L) for s in range(L)])
+            for s, x in enumerate(lines): p.store(x, p.offset(to, (i + s) * width + j, T))
