@@ -19,7 +19,7 @@ import time
 import warnings
 
 from ..core.flags import flags
-from . import code, isa, memory
+from . import balance, code, isa, memory
 
 STACK = 4 << 20                                # bytes per worker; kernels keep up to 64 KiB of tiles on it
 # Gears: how often to spin and then yield, and for how long each time; after that, sleep. Without a yield every few microseconds a spinner can keep the
@@ -28,8 +28,8 @@ STACK = 4 << 20                                # bytes per worker; kernels keep 
 GEARS = {"idle": (250, 4e-6), "join": (25, 4e-6), "polite": (0, 0)}
 _WORD, _LINE = 8, 128                          # two cache lines: the prefetcher fetches pairs
 
-# A context is the first argument of every kernel: 7 words of the kernel ABI, then the pool's own.
-TID, NT, SCRATCH, SHARED, BARRIER, ERROR, STEP, POOL = range(8)
+# A context is the first argument of every kernel: 10 words of the kernel ABI, then the pool's own.
+TID, NT, SCRATCH, SHARED, BARRIER, ERROR, STEP, FROM, TO, DONE, POOL, WAITED, BUSY, WEIGHT = range(14)
 CONTEXT = _LINE
 
 # Byte offsets in the pool's memory. What the caller writes for one job lies together; what different threads write lies apart.
@@ -37,7 +37,7 @@ AT = {
     "epoch": 0, "kernel": 8, "vals": 16, "words": 24, "step": 32, "nt": 40, "stop": 48,
     "left": _LINE, "finished": 2 * _LINE, "sleepers": 3 * _LINE, "waiters": 4 * _LINE,
     "count": 5 * _LINE, "round": 6 * _LINE, "resting": 7 * _LINE,
-    "idle": 8 * _LINE, "join": 8 * _LINE + 16, "polite": 8 * _LINE + 32, "dispatch": 8 * _LINE + 48,
+    "idle": 8 * _LINE, "join": 8 * _LINE + 16, "polite": 8 * _LINE + 32, "dispatch": 8 * _LINE + 48, "worth": 8 * _LINE + 56,
     "error": 9 * _LINE, "mutex": 10 * _LINE, "cond": 11 * _LINE, "serial": 12 * _LINE, "contexts": 13 * _LINE,
 }
 
@@ -167,7 +167,8 @@ work:
   %words = load ptr, ptr %words.p
   %step = load i64, ptr %step.p
   store i64 %step, ptr %mystep
-  call void %kernel(ptr %ctx, ptr %vals, ptr %words)
+  %begin = call i64 @now()
+  call void @work(ptr %ctx, ptr %kernel, ptr %vals, ptr %words, i64 %begin)
   %n = atomicrmw sub ptr %left, i32 1 acq_rel
   %final = icmp eq i32 %n, 1
   br i1 %final, label %tell, label %next
@@ -211,9 +212,20 @@ all:
   %old = load atomic i32, ptr %finished acquire, align 4
   %sleepers = getelementptr i8, ptr %pool, i64 $sleepers
   call void @notify(ptr %pool, ptr %pool, ptr %sleepers)
-  call void %kernel(ptr %ctx, ptr %vals, ptr %words)
+  %begin = call i64 @now()
+  call void @work(ptr %ctx, ptr %kernel, ptr %vals, ptr %words, i64 %begin)
   %waiters = getelementptr i8, ptr %pool, i64 $waiters
   call void @wait(ptr %pool, ptr %finished, i32 %old, ptr %waiters, i64 $join)
+  %busy.p = getelementptr i64, ptr %ctx, i64 $BUSY
+  %busy = load i64, ptr %busy.p
+  %worth.p = getelementptr i8, ptr %pool, i64 $worth
+  %worth = load i64, ptr %worth.p
+  %long = icmp sgt i64 %busy, %worth
+  br i1 %long, label %learn, label %done
+learn:
+  call void @balance(ptr %pool, i64 %nt, i64 %busy)
+  br label %done
+done:
   ret void
 }
 
@@ -241,7 +253,14 @@ open:
   call void @notify(ptr %pool, ptr %round, ptr %resting)
   ret void
 stay:
+  %come = call i64 @now()
   call void @wait(ptr %pool, ptr %round, i32 %old, ptr %resting, i64 $join)
+  %go = call i64 @now()
+  %time = sub i64 %go, %come
+  %waited.p = getelementptr i64, ptr %ctx, i64 $WAITED
+  %waited = load i64, ptr %waited.p
+  %longer = add i64 %waited, %time
+  store i64 %longer, ptr %waited.p
   ret void
 out:
   ret void
@@ -289,11 +308,13 @@ def text(futex: bool) -> str:
     """The pool's IR for this machine: sleeping by Linux's futex, or by a POSIX condition variable."""
     arm = isa.level == "neon"
     pause, pausing = ("llvm.aarch64.hint(i32)", "llvm.aarch64.hint(i32 1)") if arm else ("llvm.x86.sse2.pause()",) * 2
-    names = dict(AT, pause=pause, pausing=pausing, futex=98 if arm else 202, NT=NT, STEP=STEP, POOL=POOL, attributes=isa.attributes)
-    return string.Template((_FUTEX if futex else _PTHREAD) + _TEXT).substitute(names)
+    context = dict(NT=NT, STEP=STEP, POOL=POOL, FROM=FROM, TO=TO, DONE=DONE, WAITED=WAITED, BUSY=BUSY, WEIGHT=WEIGHT, CONTEXT=CONTEXT)
+    weights = dict(clock=time.CLOCK_MONOTONIC, time=balance.TIME, most=balance.MOST, least=balance.LEAST, whole=balance.WHOLE)
+    names = dict(AT, **context, **weights, pause=pause, pausing=pausing, futex=98 if arm else 202, attributes=isa.attributes)
+    return string.Template((_FUTEX if futex else _PTHREAD) + balance.TEXT + _TEXT).substitute(names)
 
 
-_OUTSIDE = ("syscall", "sched_yield", "pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast")
+_OUTSIDE = ("clock_gettime", "syscall", "sched_yield", "pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast")
 _libc = ctypes.CDLL(None)
 _address = ctypes.c_void_p
 _of_pool = ctypes.CFUNCTYPE(None, _address)
@@ -317,14 +338,17 @@ class Pool:
         _libc.pthread_cond_init(_address(self.address + AT["cond"]), None)
         rate = 0 if nt > isa.cores() else _rate(pauses)
         for gear, (rounds, seconds) in GEARS.items(): self._put(AT[gear], rounds, int(rate * seconds))
-        self._put(AT["dispatch"], dispatch)
+        self._put(AT["dispatch"], dispatch, balance.WORTH * nt)
         for tid in range(-1, nt):              # -1: the caller alone, for serial steps
-            self._put(_context(tid), max(tid, 0), nt if tid >= 0 else 1, 0, 0, barrier, self.address + AT["error"], 0, self.address)
+            self._put(_context(tid), max(tid, 0), nt if tid >= 0 else 1, 0, 0, barrier, self.address + AT["error"], 0, 0, balance.WHOLE, 0, self.address)
         self._handles = self._start(worker, nt)
         self.nt = len(self._handles) + 1
         if self.nt < nt:
             warnings.warn(f"forno: only {self.nt} of {nt} threads could be started", RuntimeWarning, stacklevel=2)
             for tid in range(self.nt): self._put(_context(tid) + NT * _WORD, self.nt)
+        for tid in range(self.nt):
+            self._put(_context(tid) + FROM * _WORD, balance.even(tid, self.nt), balance.even(tid + 1, self.nt))
+            struct.pack_into("d", self._view, _context(tid) + WEIGHT * _WORD, 1 / self.nt)
         self._put(AT["nt"], self.nt)
 
     def _put(self, offset: int, *words: int) -> None: struct.pack_into(f"{len(words)}q", self._view, offset, *words)

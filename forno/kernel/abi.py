@@ -1,6 +1,7 @@
 """How a CPU kernel is called: `void name(ptr ctx, ptr vals, ptr words)`, and a builder that has read its arguments.
 
-ctx, 8-byte words of one thread: thread number, threads taking part, private scratch, scratch shared by all, barrier function, error record, step.
+ctx, 8-byte words of one thread: thread number, threads taking part, private scratch, scratch shared by all, barrier function, error record, step; where its
+part of the work begins and ends (of 2^WHOLE), and how much it had of the work that this is about, in the same measure (written, 0: it doesn't say).
 vals: the plan's value table, addresses of buffers and numbers. words: positions in vals of the operands, then the kernel's own numbers.
 """
 from __future__ import annotations
@@ -13,7 +14,8 @@ from ..core.kernels import Apply
 from .builder import Builder
 from .text import PTR, Val
 
-TID, THREADS, PRIVATE, SHARED, BARRIER, ERROR, STEP = range(7)
+TID, THREADS, PRIVATE, SHARED, BARRIER, ERROR, STEP, FROM, TO, DONE = range(10)
+WHOLE = 20                                     # as in cpu/balance.py
 INDEX_ERROR, CHECK_ERROR = 1, 2                # codes of the error record
 
 
@@ -58,10 +60,7 @@ class Kernel(Builder):
         with self.if_(self.gt(self.context(THREADS), 1)):
             self.put(f"call void {self.context(BARRIER, PTR).text}({self.ctx})")
 
-    def share(self, total, tid: Val, threads: Val) -> tuple[Val, Val]:
-        """This thread's part [lo, hi) of range(total), balanced."""
-        def bound(t): return self.truncdiv_small(self.mul(t, total), threads)
-        return bound(tid), bound(self.add(tid, 1))
+    def share(self, total, tell: bool = True) -> tuple[Val, Val]: return share(self, self.ctx, total, tell)
 
     def truncdiv_small(self, x: Val, y: Val) -> Val:
         """x // y for x >= 0 and y > 0: one instruction."""
@@ -71,6 +70,21 @@ class Kernel(Builder):
         """Write an error; the run goes on. Of a check: its row's position in the nest's body instead of an index."""
         record = self.context(ERROR, PTR)
         for i, x in enumerate((self.index(code), index, size, self.context(STEP))): self.store(x, self.offset(record, 8 * i))
+
+
+def share(b: Builder, ctx: Val, total, tell: bool = True) -> tuple[Val, Val]:
+    """This thread's part [lo, hi) of range(total). Parts differ by how quick threads are, and from run to run: no result may depend on them. Unless this
+    is the smaller part of the kernel's work, `tell` says how much it is."""
+    def bound(i): return b.emit(f"ashr i64 {b.add(b.mul(b.load(b.offset(ctx, 8 * i), dt.int64), total), 1 << WHOLE - 1).text}, {WHOLE}", dt.int64)
+    lo, hi = bound(FROM), bound(TO)
+    if tell: had(b, ctx, b.sub(hi, lo), total)
+    return lo, hi
+
+
+def had(b: Builder, ctx: Val, part: Val, total):
+    """This thread has `part` of the `total` work, by which its speed is judged."""
+    done = b.emit(f"udiv i64 {b.mul(part, 1 << WHOLE).text}, {b.intrinsic('umax', b.index(total), b.index(1)).text}", dt.int64)
+    b.store(done, b.offset(ctx, 8 * DONE))
 
 
 def float_word(x: float) -> int: return struct.unpack("<q", struct.pack("<d", x))[0]

@@ -250,7 +250,7 @@ def _forward(p: Program, f: Tools, ctx):
     T, L, NR = t.acc, t.lanes, t.columns
     scratch = p.read_pointer(ctx, 2)
     scores, factors = f.area(scratch, "scores"), f.area(scratch, "factors")
-    lo, hi = p.share(f.items * f.blocks, p.read(ctx, 1), p.read(ctx, 0))
+    lo, hi = p.mine(ctx, f.items * f.blocks)
     with p.loop(lo, hi) as unit:
         item, first = unit // f.blocks, unit % f.blocks * w * NR
         x, last = f.of(item), p.min(f.queries, first + w * NR)
@@ -292,7 +292,7 @@ def _forward(p: Program, f: Tools, ctx):
 # ---- backward
 def _backward(p: Program, f: Tools, ctx):
     scratch = p.read_pointer(ctx, 2)
-    lo, hi = p.share(f.items // f.group, p.read(ctx, 1), p.read(ctx, 0))
+    lo, hi = p.mine(ctx, f.items // f.group)
     with p.loop(lo, hi) as unit, p.loop(0, f.group) as member:
         item = unit * f.group + member
         x = f.of(item)

@@ -43,7 +43,7 @@ def _write_weights(p: Program, stored: dt.dtype, t: Tile):
         width = -(-t.rows // L) * L
         turned, ordered = W["turned"].ne(0), r["ordered"].ne(0)
         slot = channels * taps * p.pick(turned, t.columns, t.rows) + PAD
-        lo, hi = p.share(W["groups"] * panels, p.read(ctx, 1), p.read(ctx, 0))
+        lo, hi = p.mine(ctx, W["groups"] * panels, tell=False)
         with p.loop(lo, hi) as i:
             row, height = _height(p, W, i % panels)
             src = p.offset(weights, i // panels * W["w_group"] + row * w_m, stored)

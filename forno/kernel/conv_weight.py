@@ -44,7 +44,7 @@ def driver(stored: dt.dtype) -> str:
                         lambda: p.run("sums", ctx, w, part, dy, source, own, c_lo, c_hi, j_lo, j_hi))
 
         def channel_split():
-            lo, hi = p.share(channels, nt, tid)
+            lo, hi = p.mine(ctx, channels)
             sums(lo, hi, 0, panels)
             p.run("turn", w, part, own, dw, lo, hi, 0, 1)
 
@@ -54,7 +54,7 @@ def driver(stored: dt.dtype) -> str:
             p.store(own, p.offset(shared, tid, dt.int64))
             meet(p, ctx)
             total, first = W["groups"] * p.ceil_div(W["channels"], r["block"]) * _block_size(p, t, W), p.read_pointer(shared, 0)
-            lo, hi = p.share(p.ceil_div(p.pick(alone, channels * r["taps"], total), L), nt, tid)
+            lo, hi = p.mine(ctx, p.ceil_div(p.pick(alone, channels * r["taps"], total), L), tell=False)
             with p.loop(lo, hi) as i:
                 x = p.variable(p.load(p.offset(first, i * L, T), T, L))
                 with p.loop(1, nt) as other: p.set(x, p.add(p.get(x), p.load(p.offset(p.read_pointer(shared, other), i * L, T), T, L)))

@@ -148,7 +148,7 @@ def image_driver(stored: dt.dtype) -> str:
         lines, own, y_w, channels = p.offset(stage, W["at_once"] * W["stage"], T), p.offset(stage, W["w_at"], T), W["y_w"], W["channels"]
         first = p.alloca(T)
         clear(p, t, stage, W["w_at"])
-        lo, hi = p.share(W["images"] * channels, p.read(ctx, 1), p.read(ctx, 0))
+        lo, hi = p.mine(ctx, W["images"] * channels)
         with p.loop(lo, hi, W["at_once"]) as i0, p.loop(0, W["bands"]) as number:
             row, planes = number * W["band"], p.min(hi - i0, W["at_once"])
             rows = p.min(W["y_h"] - row, W["band"])
@@ -201,7 +201,7 @@ def weight_driver(stored: dt.dtype) -> str:
         taps, pitch, channels, y_w = W["taps"], W["pitch"], W["channels"], W["y_w"]
         lines, sums = p.offset(stage, W["at_once"] * W["stage"], T), p.offset(stage, W["w_at"], T)
         clear(p, t, stage, W["w_at"])
-        lo, hi = p.share(channels, p.read(ctx, 1), p.read(ctx, 0))
+        lo, hi = p.mine(ctx, channels)
         with p.loop(lo, hi) as c:
             clear(p, t, sums, taps * L)
             with p.loop(0, W["images"], W["at_once"]) as n0, p.loop(0, W["bands"]) as number:

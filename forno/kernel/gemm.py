@@ -18,6 +18,7 @@ from ..core.kernels import Choices, Gemm, Launch, Matrix
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
 from . import choices, epilogue, few, gemv, pack, skinny
+from .abi import had
 from .epilogue import accepts
 from .gemv import batch_offsets
 from .tile import Program, Tile, chains, entry, even_split, kernel_of, micro, product_tile
@@ -140,7 +141,13 @@ def grid(p: Program, ctx, batch, panels, columns, column=6):
                     for place, x in ((best, cost), (gb, tb), (gm, tm)): p.set(place, x)
     gb, gm = p.int(p.get(gb)), p.int(p.get(gm))
     gn = nt // (gb * gm)
-    return p.share(batch, gb, tid // (gm * gn)), p.share(panels, gm, tid // gn % gm), p.share(columns, gn, tid % gn)
+
+    def cut(total, parts, part):
+        """By weight, where only this axis is cut."""
+        return [p.pick(parts.eq(nt), x, y) for x, y in zip(p.mine(ctx, total, tell=False), p.share(total, parts, part))]
+    ranges = cut(batch, gb, tid // (gm * gn)), cut(panels, gm, tid // gn % gm), cut(columns, gn, tid % gn)
+    had(p, ctx, math.prod(hi - lo for lo, hi in ranges), batch * panels * columns)
+    return ranges
 
 
 # ---- a shape's numbers

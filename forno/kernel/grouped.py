@@ -281,7 +281,7 @@ def image_driver(stored: dt.dtype) -> str:
         m, line, pixels, there, planned = W["rows"], W["line"], W["y_h"] * W["y_w"], p.variable(p.int(-1)), p.variable(p.int(0))
         direct, across = W["weave"].eq(1), W["across"]
         clear(p, t, block, W["places_at"])
-        lo, hi = p.share(W["groups"] * W["images"] * W["bands"], p.read(ctx, 1), p.read(ctx, 0))
+        lo, hi = p.mine(ctx, W["groups"] * W["images"] * W["bands"])
         with p.loop(lo, hi) as unit:
             number, image, group = unit % W["bands"], unit // W["bands"] % W["images"], unit // (W["bands"] * W["images"])
             with p.if_(p.int(p.get(there)).ne(group)):
@@ -331,7 +331,7 @@ def weight_driver(stored: dt.dtype) -> str:
         clear(p, t, blocks, W["packed_at"])
         by_planes = planes >= panels
         shares = p.pick(by_planes, planes, panels)
-        lo, hi = p.share(W["groups"] * shares, p.read(ctx, 1), p.read(ctx, 0))
+        lo, hi = p.mine(ctx, W["groups"] * shares)
         with p.loop(lo // shares, p.ceil_div(hi, shares)) as group:
             first, last = p.max(lo - group * shares, 0), p.min(hi - group * shares, shares)
             begin, end = p.pick(by_planes, first, 0), p.pick(by_planes, last, planes)

@@ -375,6 +375,6 @@ def staged(p: Program, ctx: Val, w: Val, W: Record, x: Val, shared: Val) -> Val:
     """The images to read: x itself, or its staged copy, of which this thread makes its share."""
     staging = W["stage"].ne(0)
     with p.if_(staging):
-        lo, hi = p.share(W["stage_rows"], p.read(ctx, 1), p.read(ctx, 0))
+        lo, hi = p.mine(ctx, W["stage_rows"], tell=False)
         p.run("stage", p.offset(w, WORDS.index(STAGE[0]), dt.int64), x, shared, lo, hi)
     return p.choose_pointer(staging, shared, x)

@@ -14,7 +14,7 @@ import math
 from ..core import dtype as dt
 from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Store
 from ..cpu import isa
-from .abi import CHECK_ERROR, PRIVATE, SHARED, THREADS, TID, Kernel
+from .abi import CHECK_ERROR, PRIVATE, SHARED, Kernel
 from .combine import ARG, combine, identity
 from .schedule import BLOCK, TILE, TILE_LANES, Schedule, alike, arguments, fixed, sequence, value_type
 from .text import PTR, Val
@@ -465,11 +465,11 @@ class Lowering(Kernel):
         return places
 
     # ---- units of work
-    def units(self, chunked: bool, body):
+    def units(self, chunked: bool, body, tell: bool = True):
         """body(scope, result number, chunk) for this thread's units."""
         s = self.s
         total = self.word("units") if chunked and s.split >= 0 else self.word("results")
-        lo, hi = self.share(total, self.tid, self.threads)
+        lo, hi = self.share(total, tell)
         with self.loop(lo, hi) as u:
             chunk = None
             if chunked and s.split >= 0: u, chunk = self._divmod(u, self.word("chunks"))
@@ -498,7 +498,6 @@ class Lowering(Kernel):
         s = self.s
         with self.body("nest"):
             self.prologue = self.entry
-            self.tid, self.threads = self.hoisted(lambda: (self.context(TID), self.context(THREADS)))
             if s.form == "map": self.units(False, self._map_unit)
             elif s.split < 0: self.units(False, self._whole_unit)
             else: self._split()
@@ -574,7 +573,7 @@ class Lowering(Kernel):
         def finish(scope, number, block, _):
             scope = self._resume(self.columns_of(scope, block), number, self.passes)
             for i in self.outer_stores: self.write(scope, i)
-        self.units(False, finish)
+        self.units(False, finish, tell=False)
 
     def _resume(self, scope: Scope, number: Val, finished: int) -> Scope:
         """The scope with the results of finished walks, combined from all chunks' parts in order."""

@@ -51,7 +51,7 @@ def driver(stored: dt.dtype, mask: dt.dtype | None) -> str:
         result = p.read_pointer(vals, p.read(words, len(names)))
         query = p.read_pointer(ctx, 2)
         scores, sums = (p.offset(query, W[x], T) for x in ("at_scores", "at_sums"))
-        lo, hi = p.share(W["items"], p.read(ctx, 1), p.read(ctx, 0))
+        lo, hi = p.mine(ctx, W["items"])
         with p.loop(lo, hi) as item:
             places = batch_offsets(p, p.offset(w, len(WORDS) + 3 * len(names), dt.int64), W["rank"], item, list(start.values()))
             x = {name: p.offset(base[name], at, mask if name == "m" else stored) for name, at in zip(names, places)}

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from ..core import dtype as dt
 from ..cpu import code, isa
+from .abi import share
 from .builder import Builder
 from .text import PTR, Val
 
@@ -172,8 +173,13 @@ class Program(Builder):
     def choose_pointer(self, cond: Val, x: Val, y: Val) -> Val: return self.emit(f"select {cond}, {x}, {y}", PTR)
 
     def share(self, total, parts, part):
-        """The contiguous range of `total` things that `part` of `parts` does."""
+        """The contiguous range of `total` things that `part` of `parts` does, all alike."""
         return total * part // parts, total * (part + 1) // parts
+
+    def mine(self, ctx: Val, total, tell: bool = True) -> tuple[Int, Int]:
+        """This thread's part of `total` things: see `abi.share`."""
+        lo, hi = share(self, ctx, total, tell)
+        return Int(self, lo), Int(self, hi)
 
     def ceil_div(self, x, y): return (x + (y - 1)) // y
 

@@ -27,6 +27,7 @@ from ..core.kernels import Conv, Keeps, Launch
 from ..core.kernels import Program as Code
 from ..cpu import code, isa
 from . import choices, epilogue, pack
+from .abi import had
 from .gemm import PARALLEL_FLOPS, grid
 from .images import Record, meet
 from .text import Val
@@ -323,14 +324,15 @@ def image_driver(f: Form) -> str:
         passing = p.both(W["passing"].ne(0), p.not_(kept.given))
         shared = p.both(kept.empty, p.not_(passing))
         with p.if_(shared):
-            lo, hi = p.share(p.ceil_div(m, L) * channels, p.read(ctx, 1), p.read(ctx, 0))
+            lo, hi = p.mine(ctx, p.ceil_div(m, L) * channels, tell=False)
             p.run("weights", w, weights, packed, lo, hi, channels, 0, 0, W["panel_u"], W["phase_u"], point_u)
         x_table, y_table, x_stage, y_stage = _prepare(p, W, private, f, t)
-        joint, nt, tid = W["joint"].ne(0), p.read(ctx, 1), p.read(ctx, 0)
+        joint = W["joint"].ne(0)
         v_at = p.offset(p.choose_pointer(joint, p.read_pointer(ctx, 3), private), W["v_at"], T)
         m_at = p.offset(private, W["m_at"], T)
         (b0, b1), (j0, j1) = ([p.pick(joint, x, y) for x, y in zip(*ranges)] for ranges in zip(
-            ((0, W["blocks"]), p.share(p.ceil_div(m, NR), nt, tid)), grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))[1:]))
+            ((0, W["blocks"]), p.mine(ctx, p.ceil_div(m, NR), tell=False)), grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))[1:]))
+        with p.if_(joint): had(p, ctx, j1 - j0, p.ceil_div(m, NR))
         with p.if_(shared): meet(p, ctx)
 
         def group_of(first, count, panels, height, taller, g0, g1):
@@ -381,7 +383,7 @@ def image_driver(f: Form) -> str:
             first = number * block
             count = p.min(block, W["images"] * strips - first)
             of_x = p.ceil_div(channels, L)
-            lo, hi = p.share(count * of_x, p.pick(joint, nt, 1), p.pick(joint, tid, 0))
+            lo, hi = (p.pick(joint, x, y) for x, y in zip(p.mine(ctx, count * of_x, tell=False), (0, count * of_x)))
             with p.loop(lo, hi) as i:
                 s, b = i // of_x, i % of_x
                 image, row = (first + s) // strips, (first + s) % strips
@@ -430,7 +432,7 @@ def weight_driver(f: Form) -> str:
         W, table = Record(p, w, WORDS), p.read_pointer(w, WORDS.index("micro"))
         m, channels, depth, strips, tiles, block = (W[x] for x in ("m", "channels", "depth", "strips", "tiles", "block"))
         ld_v, ld_m, point_v, point_m, point_u = (W[x] for x in ("ld_v", "ld_m", "point_v", "point_m", "point_u"))
-        tid, nt, shared, private = p.read(ctx, 0), p.read(ctx, 1), p.read_pointer(ctx, 3), p.read_pointer(ctx, 2)
+        shared, private = p.read_pointer(ctx, 3), p.read_pointer(ctx, 2)
         dy, x, dw = (p.read_pointer(vals, p.read(words, i)) for i in range(3))
         x_table, y_table, x_stage, y_stage = _prepare(p, W, private, f, t)
         v_at, y_at, sums = p.offset(shared, W["v_at"], T), p.offset(shared, W["m_at"], T), shared
@@ -449,7 +451,7 @@ def weight_driver(f: Form) -> str:
         with p.loop(0, W["blocks"]) as number:
             first = number * block
             count = p.min(block, W["images"] * strips - first)
-            lo, hi = p.share(count * (of_x + of_y), nt, tid)
+            lo, hi = p.mine(ctx, count * (of_x + of_y), tell=False)
             with p.loop(lo, hi) as i:
                 s, b = i // (of_x + of_y), i % (of_x + of_y)
                 image, row = (first + s) // strips, (first + s) % strips
@@ -467,7 +469,7 @@ def weight_driver(f: Form) -> str:
                 p.otherwise(b < of_x, take_x, take_y)
             meet(p, ctx)
             with p.if_(W["passing"].eq(0)):
-                lo, hi = p.share(W["points"] * panels, nt, tid)
+                lo, hi = p.mine(ctx, W["points"] * panels)
                 with p.loop(lo, hi) as i, p.loop(0, p.ceil_div(m, NR)) as j:
                     point = i // panels
                     product(i % panels, height, taller, j, p.offset(v_at, point * point_v, T), p.offset(y_at, point * point_m, T),
@@ -478,7 +480,7 @@ def weight_driver(f: Form) -> str:
             """All tiles are one block: sums of a few channels are made, transformed and left before they leave L2."""
             some, own, point_some = together(t), p.offset(private, W["u_at"], T), together(t) * NR + 16
             of_c, of_k = p.ceil_div(channels, some), p.ceil_div(m, NR)
-            lo, hi = p.share(of_c * of_k, nt, tid)
+            lo, hi = p.mine(ctx, of_c * of_k)
             with p.loop(lo, hi) as i:
                 c0, j = i % of_c * some, i // of_c
                 count = p.min(channels - c0, some)
@@ -490,7 +492,7 @@ def weight_driver(f: Form) -> str:
                     finish(c0 + c, j * NR + k, p.offset(own, c * NR + k, T), NR, point_some, point_some * f.points)
 
         def from_sums():
-            lo, hi = p.share(of_x * of_y, nt, tid)
+            lo, hi = p.mine(ctx, of_x * of_y, tell=False)
             with p.loop(lo, hi) as i:
                 c0, k0 = i % of_x * L, i // of_x * L
                 finish(c0, k0, p.offset(sums, c0 * ld_m + k0, T), ld_m, point_u, channels * ld_m)

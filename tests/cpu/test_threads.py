@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from forno.cpu import code, isa, launch, threads
+from forno.cpu import balance, code, isa, launch, threads
 
 from .handmade import bump, kernel
 
@@ -77,6 +77,60 @@ def test_oversubscribed_and_asleep(futex):
             rounds(8, 2, dispatch, pool)
             if i % 50 == 0: time.sleep(0.02)
         assert time.perf_counter() - start < 20
+    finally: pool.stop()
+
+
+# counts to 200 times its part of WHOLE / 1024, thread words[0] five times as far; says how large its part is
+SLOW = kernel("""  %from.p = getelementptr i64, ptr %ctx, i64 7
+  %to.p = getelementptr i64, ptr %ctx, i64 8
+  %done.p = getelementptr i64, ptr %ctx, i64 9
+  %from = load i64, ptr %from.p
+  %to = load i64, ptr %to.p
+  %part = sub i64 %to, %from
+  store i64 %part, ptr %done.p
+  %tid = load i64, ptr %ctx
+  %slow = load i64, ptr %words
+  %is = icmp eq i64 %tid, %slow
+  %times = select i1 %is, i64 1000, i64 200
+  %scaled = lshr i64 %part, 10
+  %n = mul i64 %scaled, %times
+  %place = alloca i64
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %0 ], [ %i1, %loop ]
+  store volatile i64 %i, ptr %place
+  %i1 = add i64 %i, 1
+  %more = icmp ult i64 %i1, %n
+  br i1 %more, label %loop, label %out
+out:""")
+
+
+def parts(pool): return [struct.unpack_from("2q", pool._view, threads._context(tid) + threads.FROM * 8) for tid in range(pool.nt)]
+
+
+def test_quicker_threads_get_more():
+    pool = threads.Pool(2)
+    try:
+        dispatch, slow_kernel = dispatcher(pool), code.load(SLOW, "k")
+        assert parts(pool) == [(0, balance.WHOLE // 2), (balance.WHOLE // 2, balance.WHOLE)]
+        for slow in (1, 0):
+            words, until = np.array([slow]), time.perf_counter() + 5
+            while time.perf_counter() < until:
+                dispatch(pool.address, slow_kernel, words.ctypes.data, words.ctypes.data, 0)
+                (zero, cut), (also, whole) = parts(pool)
+                assert (zero, also, whole) == (0, cut, balance.WHOLE)
+                if (cut if slow else whole - cut) > 0.65 * balance.WHOLE: break
+            else: raise AssertionError(f"after five seconds thread {slow}, a fifth as quick, still has its part of {parts(pool)}")
+    finally: pool.stop()
+
+
+@pytest.mark.parametrize("nt", [1, 3, 7])
+def test_parts_are_equal_at_first_and_cover_everything(nt):
+    pool = threads.Pool(nt)
+    try:
+        edges = parts(pool)
+        assert edges[0][0] == 0 and edges[-1][1] == balance.WHOLE and all(a[1] == b[0] for a, b in zip(edges, edges[1:]))
+        assert all(abs(b - a - balance.WHOLE / nt) <= 1 for a, b in edges)
     finally: pool.stop()
 
 

@@ -7,6 +7,7 @@ import pytest
 from forno.core import dtype as dt
 from forno.core.kernels import Apply, Load, Nest, Operand, Store
 from forno.core.op import TABLE
+from forno.cpu import balance
 from forno.dnn import activation, elementwise, functions, oracle, special  # noqa: F401
 from forno.kernel.nest import build
 
@@ -57,7 +58,7 @@ def run(op, arrays, types, result):
     wait = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
     error = np.zeros(4, np.int64)
     private, shared = np.zeros(launch.scratch + 64, np.uint8), np.zeros(launch.shared + 64, np.uint8)
-    ctx = np.array([0, 1, private.ctypes.data, shared.ctypes.data, ctypes.cast(wait, ctypes.c_void_p).value, error.ctypes.data, 0], np.int64)
+    ctx = np.array([0, 1, private.ctypes.data, shared.ctypes.data, ctypes.cast(wait, ctypes.c_void_p).value, error.ctypes.data, 0, 0, balance.WHOLE, 0], np.int64)
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(launch.program.address)(ctx.ctypes.data, vals.ctypes.data,
                                                                                                       words.ctypes.data)
     return oracle.unbits(out) if result is dt.bfloat16 else out

@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 
+from forno.cpu import balance
+
 _BARRIER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -18,6 +20,11 @@ def aligned(nbytes: int) -> np.ndarray:
     return out
 
 
+def cuts(threads: int) -> list[int]:
+    """Where the threads' parts of the work begin and end: they are of different sizes, because no result may depend on them."""
+    return [round((t / threads) ** 0.7 * balance.WHOLE) for t in range(threads + 1)]
+
+
 def run(launch, arrays, threads: int = 1, values=None):
     """Calls launch's kernel on `arrays` (buffers of its operands, in order; `values` replaces some by the bits of numbers)."""
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(launch.program.address)
@@ -28,7 +35,8 @@ def run(launch, arrays, threads: int = 1, values=None):
     barrier = _BARRIER(lambda ctx: gate.wait() and None)
     private = [aligned(launch.scratch) for _ in range(threads)]
     meet = ctypes.cast(barrier, ctypes.c_void_p).value
-    ctxs = [np.array([t, threads, private[t].ctypes.data, shared.ctypes.data, meet, error.ctypes.data, 0], np.int64) for t in range(threads)]
+    ctxs = [np.array([t, threads, private[t].ctypes.data, shared.ctypes.data, meet, error.ctypes.data, 0,
+                      *cuts(threads)[t:t + 2], 0], np.int64) for t in range(threads)]
 
     def call(ctx): function(ctx.ctypes.data, vals.ctypes.data, words.ctypes.data)
     if threads == 1: call(ctxs[0])

@@ -9,6 +9,8 @@ from forno.core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, 
 from forno.core.op import TABLE, Elementwise
 from forno.kernel.nest import build
 
+from .harness import cuts
+
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 BARRIER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -38,7 +40,7 @@ def run(nest, values, threads=1):
     def thread(tid):
         private = aligned(launch.scratch)
         meeting = ctypes.cast(wait, ctypes.c_void_p).value
-        ctx = np.array([tid, threads, private.ctypes.data, shared.ctypes.data, meeting, error.ctypes.data, 7], np.int64)
+        ctx = np.array([tid, threads, private.ctypes.data, shared.ctypes.data, meeting, error.ctypes.data, 7, *cuts(threads)[tid:tid + 2], 0], np.int64)
         entry(ctx.ctypes.data, vals.ctypes.data, words.ctypes.data)
     crew = [threading.Thread(target=thread, args=(t,)) for t in range(1, threads)]
     for t in crew: t.start()

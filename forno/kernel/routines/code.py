@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from ...core import dtype as dt
+from ..abi import share
 from ..builder import Builder
 from ..text import PTR, Val
 
@@ -152,8 +153,8 @@ class Code:
 
     def share(self, n: X) -> tuple[X, X]:
         """This thread's part [lo, hi) of n pieces of work."""
-        tid, nt = self.tid, self.nt
-        return n * tid // nt, n * (tid + 1) // nt
+        lo, hi = share(self.b, self.ctx.v, n.v)
+        return X(self, lo), X(self, hi)
 
     def barrier(self):
         """All threads have come here and see each other's writes."""
