@@ -1,5 +1,5 @@
-"""Kernels with loops of their own: reading and writing through indices, padding, sorting, scanning, random numbers, alignments of labels. Attention joins
-them from a tile program.
+"""Kernels with loops of their own: reading and writing through indices, padding, sorting, scanning, random numbers, alignments of labels. Attention and
+recurrences join them from tile programs.
 
 Comes in: a core.kernels.Native. Goes out: a core.kernels.Launch. `dnn/{gather,pad,sort,scan,random}.py` say what the words of each mean.
 
@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from ...core.errors import unsupported
 from ...core.kernels import Launch, Native
-from .. import attention
+from .. import attention, recurrence
 from . import ctc, index, pad, scan, sort
 
-ROUTINES = {"attention": attention.build, **ctc.ROUTINES, **index.ROUTINES, **pad.ROUTINES, **scan.ROUTINES, **sort.ROUTINES}
+ROUTINES = {"attention": attention.build, "recurrence": recurrence.build, **ctc.ROUTINES, **index.ROUTINES, **pad.ROUTINES, **scan.ROUTINES, **sort.ROUTINES}
 
 
 def build(n: Native) -> Launch:
