@@ -25,7 +25,7 @@ class Driver:
     """One table of functions. `version` is the newest CUDA version that it speaks (12020 is 12.2)."""
 
     def __init__(self, table: dict[str, int], version: int | None = None):
-        self.table, self.version = table, 0
+        self.table, self.version, self.machine = table, 0, None
         for name, prototype in PROTOTYPES.items(): setattr(self, name, _method(prototype, table.get(name, 0), self))
         self.version = version or self.DriverGetVersion()
 

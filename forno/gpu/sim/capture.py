@@ -1,0 +1,224 @@
+"""Graphs, and streams that are being captured: works as nodes instead of effects, with the driver's rules and error codes.
+
+Comes in: works, in the order in which a program submits them. Goes out: a `Graph` of nodes, which an `Exec` replays through the scheduler: the nodes of a
+graph know only the order that their edges say, so a missing edge shows as a race.
+"""
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from .code import CodeCalls
+from .machine import Context, Event, Op, Stream
+from .order import lanes_of
+from .work import Kernel, Marker, Refuse, Work
+
+GLOBAL, THREAD, RELAXED = 0, 1, 2              # modes of a capture, and of a thread
+NONE, ACTIVE, SPOILED = 0, 1, 2                # states of a stream
+
+
+@dataclass(eq=False)
+class Node:
+    graph: Graph
+    work: Work
+    before: list[Node]
+    handle: int = 0
+    kept: tuple = ()                           # C arrays that GraphKernelNodeGetParams pointed into
+
+
+@dataclass(eq=False)
+class Graph:
+    nodes: list[Node] = field(default_factory=list)
+    handle: int = 0
+
+    def sorted(self) -> list[Node]:
+        """Each node after those before it; edges may have been added in any order."""
+        out, done = [], set()
+
+        def visit(n):
+            if n in done: return
+            done.add(n)
+            for b in n.before: visit(b)
+            out.append(n)
+        for n in self.nodes: visit(n)
+        return out
+
+    def reaches(self, a: Node, b: Node) -> bool:
+        """Does b come after a, or is it a?"""
+        todo, seen = [b], set()
+        while todo:
+            n = todo.pop()
+            if n is a: return True
+            if n not in seen:
+                seen.add(n)
+                todo += n.before
+        return False
+
+
+@dataclass(eq=False)
+class Capture:
+    graph: Graph
+    origin: Stream
+    mode: int
+    thread: int
+    number: int
+    tips: dict[Stream, list[Node]]             # by stream: what its next node follows
+    spoiled: bool = False
+    ended: bool = False
+
+
+@dataclass(eq=False)
+class Exec:
+    """An instantiated graph: a copy of its works and edges."""
+    context: Context
+    works: list[Work]
+    edges: list[list[int]]
+    lanes: list[int]
+    nodes: dict[Node, int]                     # the graph's nodes -> positions
+    handle: int = 0
+    tail: Op | None = None                     # launches of one graph follow each other
+
+
+class CaptureCalls(CodeCalls):
+    # ---- what is allowed while something is captured
+    @property
+    def mode(self) -> int: return getattr(self.local, "mode", GLOBAL)
+
+    def unsafe(self) -> None:
+        """A call that could disturb a capture: refused while this thread captures, or any thread does in global mode."""
+        if self.mode == RELAXED: return
+        me = threading.get_ident()
+        hit = [c for c in self.captures if (c.thread == me and c.mode != RELAXED) or (self.mode == GLOBAL and c.mode == GLOBAL)]
+        for c in hit: c.spoiled = True
+        if hit: raise Refuse("STREAM_CAPTURE_UNSUPPORTED")
+
+    def spoil(self, capture: Capture, code: str) -> str:
+        capture.spoiled = True
+        return code
+
+    def no_capture(self, s: Stream) -> None:
+        """Nobody can wait for a stream that only writes down what it is told."""
+        if s.capture is not None: raise Refuse(self.spoil(s.capture, "STREAM_CAPTURE_UNSUPPORTED"))
+        self.no_implicit(s)
+
+    def no_capture_in(self, context: Context) -> None:
+        hit = [c for c in self.captures if c.origin.context is context]
+        for c in hit: c.spoiled = True
+        if hit: raise Refuse("STREAM_CAPTURE_UNSUPPORTED")
+
+    def no_implicit(self, s: Stream) -> None:
+        """The default stream would have to wait for what is being captured."""
+        if s is not s.context.legacy: return
+        hit = [t.capture for t in s.context.streams if t.blocking and t.capture is not None]
+        for c in hit: c.spoiled = True
+        if hit: raise Refuse("STREAM_CAPTURE_IMPLICIT")
+
+    # ---- nodes instead of operations
+    def captured(self, s: Stream, work: Work) -> None:
+        c = s.capture
+        if c.spoiled: raise Refuse("STREAM_CAPTURE_INVALIDATED")
+        c.tips[s] = [self.node(c.graph, work, c.tips[s])]
+
+    def node(self, graph: Graph, work: Work, before) -> Node:
+        n = Node(graph, work, list(dict.fromkeys(before)))
+        n.handle = self.put(n)
+        graph.nodes.append(n)
+        return n
+
+    def record_captured(self, event: Event, s: Stream) -> None:
+        if s.capture.spoiled: raise Refuse("STREAM_CAPTURE_INVALIDATED")
+        event.op, event.captured = None, (s.capture, tuple(s.capture.tips[s]))
+
+    def wait_captured(self, event: Event, s: Stream) -> None:
+        """Where one of the two, the event and the stream, belongs to a capture: the stream joins it, or the dependence would cross its border."""
+        c = s.capture
+        if c is not None and c.spoiled: raise Refuse("STREAM_CAPTURE_INVALIDATED")
+        if event.captured is None:
+            if event.op is None: return                                  # never recorded: nothing to wait for
+            raise Refuse(self.spoil(c, "STREAM_CAPTURE_ISOLATION"))
+        other, tips = event.captured
+        if other.ended: raise Refuse("CAPTURED_EVENT")
+        if other.spoiled: raise Refuse("STREAM_CAPTURE_INVALIDATED")
+        if c is None:
+            if s is s.context.legacy: raise Refuse(self.spoil(other, "STREAM_CAPTURE_IMPLICIT"))
+            s.capture, other.tips[s] = other, list(tips)
+        elif c is other: c.tips[s] = list(dict.fromkeys([*c.tips[s], *tips]))
+        else:
+            other.spoiled = True
+            raise Refuse(self.spoil(c, "STREAM_CAPTURE_MERGE"))
+
+    # ---- captures
+    def StreamBeginCapture(self, handle, mode):
+        s = self.stream(handle)
+        if mode not in (GLOBAL, THREAD, RELAXED): raise Refuse("INVALID_VALUE")
+        if s is s.context.legacy: raise Refuse("STREAM_CAPTURE_UNSUPPORTED")
+        if s.capture is not None: raise Refuse("ILLEGAL_STATE")
+        self.capture_count += 1
+        s.capture = Capture(Graph(), s, mode, threading.get_ident(), self.capture_count, {s: []})
+        self.captures.append(s.capture)
+
+    def StreamEndCapture(self, handle):
+        s = self.stream(handle)
+        c = s.capture
+        if c is None: raise Refuse("ILLEGAL_STATE")
+        if c.origin is not s: raise Refuse(self.spoil(c, "STREAM_CAPTURE_UNMATCHED"))
+        if c.mode != RELAXED and c.thread != threading.get_ident(): raise Refuse(self.spoil(c, "STREAM_CAPTURE_WRONG_THREAD"))
+        self.captures.remove(c)
+        c.ended = True
+        for t in c.tips: t.capture = None
+        if c.spoiled: raise Refuse("STREAM_CAPTURE_INVALIDATED")
+        if any(not any(c.graph.reaches(n, end) for end in c.tips[s]) for tips in c.tips.values() for n in tips): raise Refuse("STREAM_CAPTURE_UNJOINED")
+        c.graph.handle = self.put(c.graph)
+        return c.graph.handle
+
+    def StreamIsCapturing(self, handle):
+        s = self.stream(handle)
+        self.no_implicit(s)
+        return self.state_of(s)
+
+    @staticmethod
+    def state_of(s: Stream) -> int: return NONE if s.capture is None else SPOILED if s.capture.spoiled else ACTIVE
+
+    def StreamGetCaptureInfo(self, handle):
+        s = self.stream(handle)
+        self.no_implicit(s)
+        c = s.capture
+        if c is None: return NONE, 0, 0, 0, 0
+        if not c.graph.handle: c.graph.handle = self.put(c.graph)
+        return self.state_of(s), c.number, c.graph.handle, self.array([n.handle for n in c.tips[s]]), len(c.tips[s])
+
+    def exchange(self, mode: int) -> int:
+        old = self.mode
+        if mode not in (GLOBAL, THREAD, RELAXED): raise Refuse("INVALID_VALUE")
+        self.local.mode = mode
+        return old
+
+    # ---- launches
+    def instantiate(self, graph: Graph, context: Context) -> Exec:
+        nodes = graph.sorted()
+        place = {n: k for k, n in enumerate(nodes)}
+        edges = [[place[b] for b in n.before] for n in nodes]
+        local = lanes_of(edges)
+        numbers = {lane: self.lane() for lane in dict.fromkeys(local)}
+        return Exec(context, [n.work for n in nodes], edges, [numbers[k] for k in local], place)
+
+    def launch(self, exec_: Exec, s: Stream) -> None:
+        """Its nodes run between two instants of the stream, ordered by their edges alone."""
+        if s.capture is not None:
+            made = []
+            for work, before in zip(exec_.works, exec_.edges):
+                self.captured_after(s, work, [made[k] for k in before] or s.capture.tips[s], made)
+            inner = {k for before in exec_.edges for k in before}
+            if made: s.capture.tips[s] = [n for k, n in enumerate(made) if k not in inner]
+            return
+        self.no_implicit(s)
+        begin = self.post(Marker("start of a graph"), s, [exec_.tail])
+        ops = []
+        for work, before, lane in zip(exec_.works, exec_.edges, exec_.lanes):
+            context = work.function.context if isinstance(work, Kernel) else s.context
+            ops.append(self.line_up(Op(work, context, None, lane, self.calls, self.host_clock, self.now), [ops[k] for k in before] or [begin]))
+        exec_.tail = self.post(Marker("end of a graph"), s, ops)
+
+    def captured_after(self, s: Stream, work: Work, before, made: list) -> None:
+        if s.capture.spoiled: raise Refuse("STREAM_CAPTURE_INVALIDATED")
+        made.append(self.node(s.capture.graph, work, before))
