@@ -65,8 +65,8 @@ def pack(negative, exponent, significand, form, rounding):
     if exponent < 1 - bias:
         drop += 1 - bias - exponent
         base = 0
-        if drop > 62:                                            # less than half of the smallest: only the rounding matters
-            significand = 1
+        if drop > 62:                                            # less than the smallest number: at least half of it, or only something
+            significand = shift_right(significand, 1) | significand & 1 if drop == 63 else 1
             drop = 62
     kept = shift_right(significand, drop)
     rest = significand & ((1 << drop) - 1)
