@@ -6,6 +6,8 @@ wait in scratch, are transposed there in registers, and leave through the epilog
 """
 from __future__ import annotations
 
+import ctypes
+import functools
 import math
 
 from ..core import dtype as dt
@@ -16,11 +18,12 @@ from .gemv import batch_offsets
 from .text import Val
 from .tile import Program, Tile, accumulator, even_split, tile
 
-WORDS = "driver tail a_at b_at batch rank m n k a_off a_row a_col b_off b_col c_off c_row c_col panels height taller at_once kc sides width".split()
+WORDS = "driver tiles tail a_at b_at batch rank m n k a_off a_row a_col b_off b_col c_off c_row c_col panels height taller at_once kc vectors wide width".split()
 LEAST, MOST = 11, 128                          # rows of a: fewer leave too many lanes empty, with more packing b costs little
 SHORTEST = 256                                 # steps of k
 BLOCK = 96                                     # columns of b that are multiplied before the next ones, at most
 DEPTH = 512                                    # steps of k after which sums wait in scratch, at most
+HIGHEST, WIDEST = 12, 4                        # columns of b and vectors of rows of a in a tile of registers
 
 
 def accepts(g: Gemm) -> bool:
@@ -31,50 +34,55 @@ def accepts(g: Gemm) -> bool:
 
 def build(g: Gemm, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
     """(words, scratch); the driver's address is the first word."""
-    t, sides = register_tile(g.a.dtype, g.m)
-    panels = -(-g.n // t.rows)
+    t = tile(g.a.dtype)
+    vectors = -(-g.m // t.lanes)
+    rows, wide = register_tile(vectors)
+    panels, at_once = -(-g.n // rows), BLOCK // rows
     height, taller = divmod(g.n, panels)
-    heights, at_once = ((height, height + 1) if taller else (height,)), BLOCK // t.rows
-    pitch, width = sides * t.columns, -(-at_once * heights[-1] // t.lanes) * t.lanes
-    values = dict(driver=driver(g.a.dtype, g.c.dtype, t, heights, last_vectors(g.m, t))[0], tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch),
+    heights = (height, height + 1) if taller else (height,)
+    width = -(-at_once * heights[-1] // t.lanes) * t.lanes
+    for high in heights:
+        for count in {wide, (vectors - 1) % wide + 1}: need(g.a.dtype, high, count)
+    values = dict(driver=driver(g.a.dtype, g.c.dtype)[0], tiles=ctypes.addressof(tiles(g.a.dtype)), tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch),
                   m=g.m, n=g.n, k=g.k, a_off=g.a.offset, a_row=g.a.rows, a_col=g.a.cols, b_off=g.b.offset, b_col=g.b.cols, c_off=g.c.offset, c_row=g.c.rows, c_col=g.c.cols,
-                  panels=panels, height=height, taller=taller, at_once=at_once, kc=even_split(g.k, DEPTH, 16), sides=sides, width=width)
+                  panels=panels, height=height, taller=taller, at_once=at_once, kc=even_split(g.k, DEPTH, 16), vectors=vectors, wide=wide, width=width)
     axes = tuple(x for axis in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in axis)
     tail_words = ()
     if g.epilogue is not None: values["tail"], tail_words = epilogue.build(g, t, len(WORDS) + len(axes))
-    return (*(values[x] for x in WORDS), *axes, *tail_words), t.acc.size * (pitch * (2 * width + g.k) + 64)
+    return (*(values[x] for x in WORDS), *axes, *tail_words), t.acc.size * (vectors * t.lanes * (2 * width + g.k) + 64)
 
 
-def register_tile(stored: dt.dtype, m: int) -> tuple[Tile, int]:
-    """(tile, how many of them hold m lanes): all as wide as they can alike, then as high as registers allow."""
-    usual = tile(stored)
-    vectors = -(-m // usual.lanes)
-    sides = -(-vectors // (4 if isa.level in ("avx512", "neon") else usual.vectors))
-    wide = -(-vectors // sides)
-    rows = {1: 12, 2: 12, 3: 9, 4: 6}[wide] if isa.level in ("avx512", "neon") else usual.rows
-    return Tile(stored, rows, wide, usual.lanes), sides
+def register_tile(vectors: int) -> tuple[int, int]:
+    """(rows, vectors): as many tiles as are needed side by side, all as wide as they can alike; then as high as registers allow."""
+    many = isa.level in ("avx512", "neon")
+    wide = -(-vectors // -(-vectors // (WIDEST if many else 2)))
+    return {1: HIGHEST, 2: HIGHEST, 3: 9, 4: 6}[wide] if many else tile(dt.float32).rows, wide
 
 
-def last_vectors(m: int, t: Tile) -> int:
-    """The last tile may have fewer vectors."""
-    return -(-((m - 1) % t.columns + 1) // t.lanes)
+@functools.cache
+def tiles(stored: dt.dtype):
+    """The table of one type: entry ((vectors - 1) * HIGHEST + rows - 1) is the kernel of that size, or null."""
+    return (ctypes.c_void_p * (WIDEST * HIGHEST))()
+
+
+def need(stored: dt.dtype, rows: int, vectors: int):
+    table, i = tiles(stored), (vectors - 1) * HIGHEST + rows - 1
+    if table[i] is None: table[i] = tile_kernel(tile(stored), rows, vectors)[0]
 
 
 @code.program("main")
-def driver(stored: dt.dtype, result: dt.dtype, t: Tile, heights: tuple[int, ...], last: int) -> str:
-    p = Program()
-    pack.write(p, "pack", stored, t, True)
-    for height in heights:
-        for count in {t.vectors, last}: _write_tile(p, t, height, count)
+def driver(stored: dt.dtype, result: dt.dtype) -> str:
+    p, t = Program(), tile(stored)
+    T, L = t.acc, t.lanes
+    pack.write(p, "pack", stored, Tile(T, 1, 1, L), True)
     _write_turn(p, t)
-    T, L, NR = t.acc, t.lanes, t.columns
     with p.define("main", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W = {name: p.read(w, i) for i, name in enumerate(WORDS)}
-        m, k, kc, panels, sides, width = (W[x] for x in ("m", "k", "kc", "panels", "sides", "width"))
-        tail, pitch = p.read_pointer(w, WORDS.index("tail")), sides * NR
+        m, k, kc, panels, vectors, width = (W[x] for x in ("m", "k", "kc", "panels", "vectors", "width"))
+        table, tail, pitch = p.read_pointer(w, WORDS.index("tiles")), p.read_pointer(w, WORDS.index("tail")), vectors * L
         tid, nt, sums = p.read(ctx, 0), p.read(ctx, 1), p.read_pointer(ctx, 2)
         turned = p.offset(sums, pitch * width, T)
-        packed = p.offset(turned, pitch * width, T)
+        packed = p.offset(turned, pitch * width, T)                                            # (pieces of k, vectors, steps, L)
         a, b, c = (p.read_pointer(vals, p.read(words, i)) for i in (W["a_at"], W["b_at"], 2))
         lo, hi = p.share(W["batch"] * panels, nt, tid)
 
@@ -82,27 +90,26 @@ def driver(stored: dt.dtype, result: dt.dtype, t: Tile, heights: tuple[int, ...]
 
         with p.loop(lo // panels, p.ceil_div(hi, panels)) as item:
             a_off, b_off, c_off = batch_offsets(p, p.offset(w, len(WORDS), dt.int64), W["rank"], item, [W[x] for x in ("a_off", "b_off", "c_off")])
-            with p.loop(0, k, kc) as k0, p.loop(0, sides) as j:
+            with p.loop(0, k, kc) as k0, p.loop(0, vectors) as v:
                 depth = p.min(kc, k - k0)
-                p.run("pack", p.offset(a, a_off + j * NR * W["a_row"] + k0 * W["a_col"], stored), W["a_row"], W["a_col"],
-                      p.offset(packed, (k0 * sides + j * depth) * NR, T), p.int(NR), p.min(m - j * NR, NR), depth)
-            q1 = p.min(hi - item * panels, panels)
-            with p.loop(p.max(lo - item * panels, 0), q1, W["at_once"]) as q0:
-                qe, col = p.min(q0 + W["at_once"], q1), first_row(q0)
-                cols = first_row(qe) - col
+                p.run("pack", p.offset(a, a_off + v * L * W["a_row"] + k0 * W["a_col"], stored), W["a_row"], W["a_col"],
+                      p.offset(packed, (k0 * vectors + v * depth) * L, T), p.int(L), p.min(m - v * L, L), depth)
+            end = p.min(hi - item * panels, panels)
+            with p.loop(p.max(lo - item * panels, 0), end, W["at_once"]) as first:
+                behind, col = p.min(first + W["at_once"], end), first_row(first)
+                cols = first_row(behind) - col
                 out = p.offset(c, c_off + col * W["c_col"], result)
                 p.otherwise(W["tail"].ne(0), lambda: p.run(tail, vals, words, sums, p.int(epilogue.AHEAD), item, 0, col, m, cols),
                             lambda: _ask(p, out, m, cols, W["c_row"], W["c_col"], result))
                 with p.loop(0, k, kc) as k0:
                     depth = p.min(kc, k - k0)
-                    with p.loop(0, sides) as j, p.loop(q0, qe) as q:
-                        row = first_row(q)
+                    further = p.pick(k0 + kc >= k, cols * W["b_col"] - k0, kc)                 # to the next block
+                    with p.loop(0, vectors, W["wide"]) as v, p.loop(first, behind) as q:
+                        row, height = first_row(q), W["height"] + p.pick(q < W["taller"], 1, 0)
                         at = p.offset(b, b_off + row * W["b_col"] + k0, stored)
-                        ahead = p.offset(at, p.pick(k0 + kc >= k, cols * W["b_col"] - k0, kc), stored)
-                        args = (at, W["b_col"], p.offset(packed, (k0 * sides + j * depth) * NR, T), p.offset(sums, (row - col) * pitch + j * NR, T), pitch, depth, k0, ahead)
-
-                        def run(vectors): p.otherwise(q < W["taller"], lambda: p.run(f"tile{heights[-1]}x{vectors}", *args), lambda: p.run(f"tile{heights[0]}x{vectors}", *args))
-                        p.otherwise(j < sides - 1, lambda: run(t.vectors), lambda: run(last))
+                        kernel = p.read_pointer(table, (p.min(vectors - v, W["wide"]) - 1) * HIGHEST + height - 1)
+                        p.run(kernel, at, W["b_col"], p.offset(packed, (k0 * vectors + v * depth) * L, T), p.offset(sums, (row - col) * pitch + v * L, T), pitch, depth, k0,
+                              p.offset(at, further, stored))
                 p.run("turn", sums, turned, pitch, width, m, cols)
 
                 def store():
@@ -124,15 +131,17 @@ def _ask(p: Program, out: Val, m, cols, row, col, t: dt.dtype):
     with p.if_(col.eq(1)), p.loop(0, m) as i, p.loop(0, cols, 64 // t.size) as j: p.prefetch(p.offset(out, i * row + j, t), write=True, locality=2)
 
 
-def _write_tile(p: Program, t: Tile, height: int, vectors: int):
-    """sums[i * pitch + j] (+)= sum over k of b[i * step + k] * x[k * columns + j]; lines `ahead` are asked for where b's are read."""
-    T, L = t.acc, t.lanes
+@code.program("tile")
+def tile_kernel(t: Tile, height: int, vectors: int) -> str:
+    """sums[i * pitch + v * L + lane] (+)= sum over q of b[i * step + q] * x[(v * k + q) * L + lane]; the lines that lie like b's from `ahead` on are asked for."""
+    p, T, L = Program(), t.acc, t.lanes
     line = 64 // T.size
-    with p.define(f"tile{height}x{vectors}", "ptr b, i64 step, ptr x, ptr sums, i64 pitch, i64 k, i64 adding, ptr ahead") as (b, step, x, sums, pitch, k, adding, ahead):
+    with p.define("tile", "ptr b, i64 step, ptr x, ptr sums, i64 pitch, i64 k, i64 adding, ptr ahead", internal=False) as (b, step, x, sums, pitch, k, adding, ahead):
+        panels = [p.offset(x, k * (v * L), T) for v in range(vectors)]
         totals = [[p.variable(p.const(0, T, L)) for _ in range(vectors)] for _ in range(height)]
 
         def one_step(at):
-            ys = [p.load(p.offset(x, at * t.columns + v * L, T), T, L) for v in range(vectors)]
+            ys = [p.load(p.offset(panel, at * L, T), T, L) for panel in panels]
             row = p.offset(b, at, T)
             for of_row in totals:
                 one = p.load(row, T)
@@ -151,6 +160,7 @@ def _write_tile(p: Program, t: Tile, height: int, vectors: int):
                     at = p.offset(sums, pitch * i + v * L, T)
                     p.store(p.add(p.load(at, T, L), p.get(total)) if adding else p.get(total), at)
         p.otherwise(adding.ne(0), lambda: put(True), lambda: put(False))
+    return p.module()
 
 
 def _write_turn(p: Program, t: Tile):
