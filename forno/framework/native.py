@@ -123,6 +123,8 @@ def elements(buffer, dtype) -> np.ndarray:
 
 
 NOTHING = [], []
+UNSEEN = object()
+FORMS: dict[tuple, int] = {}                   # of what kernels keep, numbered: a number is found sooner than a tuple
 
 
 @hot
@@ -143,7 +145,7 @@ def carry_out(runner, buffers, scalars):
     if runner.table is not None:
         words = words + address + [scalars[k] for k in runner.numbers]
         if runner.complex: words = halved(words)
-        kept, fresh = runner.lend(buffers) if runner.keeps else NOTHING
+        kept, fresh = lent(runner.keeps, buffers) if runner.keeps else NOTHING
         words = words + kept
         try: vals = runner.pack(*words)
         except StructError: vals = runner.pack(*wrapped(words))
@@ -159,6 +161,27 @@ def carry_out(runner, buffers, scalars):
         for known, form, made in fresh: known[form] = made
     if runner.seen or runner.alias: return shown(runner, buffers, result)
     return result
+
+
+@hot
+def lent(keeps, buffers):
+    """(addresses of what kernels kept of inputs, 0: nothing; what they fill in this run). Nothing is kept of values seen for the first time: in training
+    it is the last time, too."""
+    i: int
+    addresses, new = [], []
+    for i, form, nbytes in keeps:
+        b, address = buffers[i], 0
+        if b.__class__ is memory.Block and b.kept is not False:
+            if b.kept is None: b.kept = {}
+            made = b.kept.get(form, UNSEEN)
+            if made is UNSEEN: b.kept[form] = None
+            elif made is None:
+                made = memory.empty(nbytes)
+                new.append((b.kept, form, made))
+                address = made.address + 1
+            else: address = made.address
+        addresses.append(address)
+    return addresses, new
 
 
 @hot
@@ -203,14 +226,14 @@ class Runner:
             where[k] = at
             at += 2 if types[k] is complex else 1
         self.numbers = used
-        self.keeps = []                        # (input, form, bytes): what kernels may keep of inputs that the plan only reads
+        self.keeps = []                        # (input, number of the form, bytes): what kernels may keep of inputs that the plan only reads
         lent = {}                              # step -> position of that memory's address
         written = {o.source.index for o in plan.outs if o.kind == "donated"}
         for n, (s, k) in enumerate(zip(plan.steps, self.launches)):
             place = s.places[k.keeps.operand] if k is not None and k.keeps else None
             if place is None or place.kind != "in" or place.index in written: continue
             lent[n] = at + len(self.keeps)
-            self.keeps.append((place.index, k.keeps.form, k.keeps.nbytes))
+            self.keeps.append((place.index, FORMS.setdefault(k.keeps.form, len(FORMS)), k.keeps.nbytes))
         at += len(self.keeps)
         self.complex = any(types[k] is complex for k in used)
         self.pack = struct.Struct(f"{self.nins + outs}q" + "".join(_FORMAT[types[k]] for k in used) + "q" * len(self.keeps)).pack
@@ -259,23 +282,6 @@ class Runner:
         error = self.table.error()
         if error is not None: self.refuse(error, buffers, result)
         interrupt.buffers = shown(self, buffers, result)
-
-    def lend(self, buffers):
-        """(addresses of what kernels kept of inputs, 0: nothing; what they fill in this run). Nothing is kept of values seen for the first time: in training
-        it is the last time, too."""
-        addresses, new = [], []
-        for i, form, nbytes in self.keeps:
-            b = buffers[i]
-            if b.__class__ is not memory.Block or b.kept is False: addresses.append(0); continue
-            if b.kept is None: b.kept = {}
-            if form not in b.kept: b.kept[form] = None; addresses.append(0); continue
-            made = b.kept[form]
-            if made is None:
-                made = memory.empty(nbytes)
-                new.append((b.kept, form, made))
-                addresses.append(made.address + 1)
-            else: addresses.append(made.address)
-        return addresses, new
 
     def stop_and_go(self, vals, buffers, result):
         """Native parts and host steps in turn. An interrupt waits for the end: inputs may have been written over by then."""
