@@ -419,7 +419,7 @@ def test_integer_to_integer(kind):
                                                      ("f16", "f64", ""), ("bf16", "f32", ""), ("f16", "bf16", "rn"), ("bf16", "f16", "rn")])
 def test_float_to_float(source, to, modes):
     rng, edge = random.Random(13), {source: float_edges(source)}
-    near = [v for v in (0x33000000, 0x33000001, 0x33800000, 0x477FE000, 0x477FEFFF, 0x477FF000, 0x387FC000, 0x387FE000, 0x3F808000, 0x3F818000, 0x7F7FFFFF, 0x7F7F8000)] if source == "f32" else []
+    near = [0x33000000, 0x33000001, 0x33800000, 0x477FE000, 0x477FEFFF, 0x477FF000, 0x387FC000, 0x387FE000, 0x3F808000, 0x3F818000, 0x7F7FFFFF, 0x7F7F8000] if source == "f32" else []
     operands = draw(rng, (source,), {source: edge[source] + near})
     cases = [(f"cvt{'.' + m if m else ''}.{to}.{source} {{d}}, {{a}};", (source,), to) for m in modes.split() or [""]]
     for (text, *_), mode, row in zip(cases, modes.split() or ["rn"], compute(cases, operands)):

@@ -116,7 +116,7 @@ class Code:
         self.uses.add(name)
         if name in self.undefined and name not in self.defs:
             flag = self.op(f"load i8, ptr {self.flag(name)}")
-            self.fault_if(self.op(f"icmp eq i8 {flag}, 0"), UNDEFINED)
+            self.fault_if(self.op(f"icmp eq i8 {flag}, 0"), UNDEFINED, str(self.undefined[name]))
         return self.op(f"load i{bits}, ptr %{quoted(name)}"), bits
 
     def store(self, name: str, value: str):

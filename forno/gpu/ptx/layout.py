@@ -50,7 +50,7 @@ FAULTS = {
     8: ("deadlock", "no thread can go on"),
     9: ("divergent", "lanes of one warp came to different places, or with different masks, where all must come to the same"),
     10: ("trap", "the kernel executed trap"),
-    11: ("undefined", "a register is read that nothing has written"),
+    11: ("undefined", "the register {register} is read, and nothing has written it"),
     12: ("out of bounds", "{access} of {size} bytes at local offset {address:#x}"),
     13: ("read-only", "{access} at {address:#x}, which is constant memory"),
     14: ("mask", "the executing lane is not in its own membermask {address:#x}"),

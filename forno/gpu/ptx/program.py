@@ -233,7 +233,8 @@ class _Launch:
         name, sentence = FAULTS[kind]
         access = "an atomic" if info & ATOMIC else "a write" if info & WRITES else "a read"
         address = int(words.view(np.uint64)[FAULT_ADDRESS])
-        why = sentence.format(access=access, size=info & 255, address=address, other=int(words[FAULT_OTHER]), shared=self.shared_bytes)
+        register = self.program.made.undefined[address] if kind == UNDEFINED else ""
+        why = sentence.format(register=register, access=access, size=info & 255, address=address, other=int(words[FAULT_OTHER]), shared=self.shared_bytes)
         if kind == OUT_OF_BOUNDS: why += self.nearest(address)
         if kind in (DEADLOCK, DIVERGENT): why += self.waiting()
         text = entry.module.source.lines[line - 1].strip() if line else ""
