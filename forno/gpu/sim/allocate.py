@@ -15,7 +15,7 @@ from .work import Allocate, Copy, Fill, Free, Refuse, ends_of
 _HOST, _DEVICE, _ARRAY, _UNIFIED = 1, 2, 3, 4
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Pool:
     device: Device
     attributes: dict = field(default_factory=lambda: {POOL["reuse_event"]: 1, POOL["reuse_opportunistic"]: 1, POOL["reuse_dependencies"]: 1, POOL["release_threshold"]: 0})
@@ -25,7 +25,7 @@ class Pool:
     handle: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Physical:
     """Memory without an address: an anonymous file, so that it can be mapped at several places and handed to another process."""
     device: int
@@ -34,7 +34,7 @@ class Physical:
     held: int = 1                              # its handle, and each mapping
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Reserved:
     at: int
     nbytes: int
@@ -73,7 +73,7 @@ class MemoryCalls(StreamCalls):
         self.unsafe()
         context = self.context()
         a = self.freeable(at, ("memory", "pool"))
-        self.wait([s.tail for s in (context.legacy, *context.streams)])
+        self.finish(context)
         self.free_now(a, f"MemFree, call {self.calls}")
 
     def freeable(self, at: int, kinds) -> Allocation:
@@ -195,7 +195,8 @@ class MemoryCalls(StreamCalls):
     def MemFreeHost(self, at):
         self.unsafe()
         a = self.freeable(at + DELTA, ("host",))
-        self.wait([s.tail for d in self.devices if d.context for s in (d.context.legacy, *d.context.streams)])
+        for d in self.devices:
+            if d.context: self.finish(d.context)
         self.space.remove(a, f"MemFreeHost, call {self.calls}")
         ctypes.memset(at, memory.POISON, a.nbytes)
         del self.pinned[at]
@@ -212,7 +213,8 @@ class MemoryCalls(StreamCalls):
         self.unsafe()
         a = self.space.at(at + DELTA)
         if a is None or a.kind != "registered" or a.start != at + DELTA: raise Refuse("HOST_MEMORY_NOT_REGISTERED")
-        self.wait([s.tail for d in self.devices if d.context for s in (d.context.legacy, *d.context.streams)])
+        for d in self.devices:
+            if d.context: self.finish(d.context)
         self.space.remove(a, f"MemHostUnregister, call {self.calls}")
 
     def MemHostGetDevicePointer(self, at, flags):
@@ -237,7 +239,8 @@ class MemoryCalls(StreamCalls):
         """A device address with so much behind it, or one of the pinned host memory."""
         a = self.space.at(at) if at >= DELTA else None
         if a is None or at + nbytes > a.end:
-            if at >= DELTA: self.find("bad address", f"call {self.calls} names {self.describe(at, nbytes)}", once=(at, nbytes))
+            kind = "use after free" if a is None and self.space.was(at) else "bad address"
+            if at >= DELTA: self.find(kind, f"call {self.calls} names {self.describe(at, nbytes)}", once=(at, nbytes))
             raise Refuse("INVALID_VALUE")
 
     def is_pinned(self, at: int, nbytes: int) -> bool:
@@ -369,7 +372,7 @@ class MemoryCalls(StreamCalls):
         a = self.space.at(at)
         if a is None or a.kind != "mapped" or (a.start, a.nbytes) != (at, nbytes): raise Refuse("INVALID_VALUE")
         context = self.context()
-        self.wait([s.tail for s in (context.legacy, *context.streams)])
+        self.finish(context)
         self.unmap(a, f"MemUnmap, call {self.calls}")
 
     def unmap(self, a: Allocation, by: str) -> None:

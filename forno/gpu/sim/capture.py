@@ -5,7 +5,6 @@ graph know only the order that their edges say, so a missing edge shows as a rac
 """
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 
 from .code import CodeCalls
@@ -17,7 +16,7 @@ GLOBAL, THREAD, RELAXED = 0, 1, 2              # modes of a capture, and of a th
 NONE, ACTIVE, SPOILED = 0, 1, 2                # states of a stream
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Node:
     graph: Graph
     work: Work
@@ -26,7 +25,7 @@ class Node:
     kept: tuple = ()                           # C arrays that GraphKernelNodeGetParams pointed into
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Graph:
     nodes: list[Node] = field(default_factory=list)
     handle: int = 0
@@ -55,7 +54,7 @@ class Graph:
         return False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Capture:
     graph: Graph
     origin: Stream
@@ -67,7 +66,7 @@ class Capture:
     ended: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Exec:
     """An instantiated graph: a copy of its works and edges."""
     context: Context
@@ -87,8 +86,7 @@ class CaptureCalls(CodeCalls):
     def unsafe(self) -> None:
         """A call that could disturb a capture: refused while this thread captures, or any thread does in global mode."""
         if self.mode == RELAXED: return
-        me = threading.get_ident()
-        hit = [c for c in self.captures if (c.thread == me and c.mode != RELAXED) or (self.mode == GLOBAL and c.mode == GLOBAL)]
+        hit = [c for c in self.captures if (c.thread == self.thread and c.mode != RELAXED) or (self.mode == GLOBAL and c.mode == GLOBAL)]
         for c in hit: c.spoiled = True
         if hit: raise Refuse("STREAM_CAPTURE_UNSUPPORTED")
 
@@ -154,7 +152,7 @@ class CaptureCalls(CodeCalls):
         if s is s.context.legacy: raise Refuse("STREAM_CAPTURE_UNSUPPORTED")
         if s.capture is not None: raise Refuse("ILLEGAL_STATE")
         self.capture_count += 1
-        s.capture = Capture(Graph(), s, mode, threading.get_ident(), self.capture_count, {s: []})
+        s.capture = Capture(Graph(), s, mode, self.thread, self.capture_count, {s: []})
         self.captures.append(s.capture)
 
     def StreamEndCapture(self, handle):
@@ -162,14 +160,22 @@ class CaptureCalls(CodeCalls):
         c = s.capture
         if c is None: raise Refuse("ILLEGAL_STATE")
         if c.origin is not s: raise Refuse(self.spoil(c, "STREAM_CAPTURE_UNMATCHED"))
-        if c.mode != RELAXED and c.thread != threading.get_ident(): raise Refuse(self.spoil(c, "STREAM_CAPTURE_WRONG_THREAD"))
+        if c.mode != RELAXED and c.thread != self.thread: raise Refuse(self.spoil(c, "STREAM_CAPTURE_WRONG_THREAD"))
         self.captures.remove(c)
         c.ended = True
         for t in c.tips: t.capture = None
-        if c.spoiled: raise Refuse("STREAM_CAPTURE_INVALIDATED")
-        if any(not any(c.graph.reaches(n, end) for end in c.tips[s]) for tips in c.tips.values() for n in tips): raise Refuse("STREAM_CAPTURE_UNJOINED")
-        c.graph.handle = self.put(c.graph)
-        return c.graph.handle
+        joined = all(any(c.graph.reaches(n, end) for end in c.tips[s]) for tips in c.tips.values() for n in tips)
+        if c.spoiled or not joined:
+            self.forget(c.graph)
+            raise Refuse("STREAM_CAPTURE_INVALIDATED" if c.spoiled else "STREAM_CAPTURE_UNJOINED")
+        return self.handle_of(c.graph)
+
+    def handle_of(self, graph: Graph) -> int:
+        if not graph.handle: graph.handle = self.put(graph)
+        return graph.handle
+
+    def forget(self, graph: Graph) -> None:
+        for thing in (graph, *graph.nodes): self.handles.pop(thing.handle, None)
 
     def StreamIsCapturing(self, handle):
         s = self.stream(handle)
@@ -184,8 +190,7 @@ class CaptureCalls(CodeCalls):
         self.no_implicit(s)
         c = s.capture
         if c is None: return NONE, 0, 0, 0, 0
-        if not c.graph.handle: c.graph.handle = self.put(c.graph)
-        return self.state_of(s), c.number, c.graph.handle, self.array([n.handle for n in c.tips[s]]), len(c.tips[s])
+        return self.state_of(s), c.number, self.handle_of(c.graph), self.array([n.handle for n in c.tips[s]]), len(c.tips[s])
 
     def exchange(self, mode: int) -> int:
         old = self.mode

@@ -19,7 +19,7 @@ _BROKEN = {"misaligned": "MISALIGNED_ADDRESS", "out of bounds": "ILLEGAL_ADDRESS
 _REGISTERS = 32                                # PTX's registers say nothing of the machine's
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Module:
     """Code in a context. A library's modules are made when a context first wants one."""
     context: Context
@@ -29,20 +29,20 @@ class Module:
     globals: dict = field(default_factory=dict)          # name -> Allocation
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Library:
     source: object                             # ptx.Module
     modules: dict = field(default_factory=dict)          # Context -> Module
     kernels: dict = field(default_factory=dict)          # name -> handle
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LibraryKernel:
     library: Library
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Link:
     context: Context
     target: str
@@ -51,7 +51,7 @@ class Link:
     cubin: object = None                       # the buffer that LinkComplete returned
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Function:
     """A kernel in a context."""
     module: Module
@@ -182,7 +182,7 @@ class CodeCalls(MemoryCalls):
     def ModuleUnload(self, handle):
         self.unsafe()
         m = self.get(handle, Module)
-        self.wait([s.tail for s in (m.context.legacy, *m.context.streams)])
+        self.finish(m.context)
         del self.handles[handle]
         self.unload(m)
 
@@ -208,7 +208,7 @@ class CodeCalls(MemoryCalls):
         self.unsafe()
         lib = self.get(handle, Library)
         for m in lib.modules.values():
-            self.wait([s.tail for s in (m.context.legacy, *m.context.streams)])
+            self.finish(m.context)
             self.unload(m)
         for k in lib.kernels.values(): del self.handles[k]
         del self.handles[handle]

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import threading
 
 from .. import chips, errors
 from ..prototypes import DEVICE, PROTOTYPES
@@ -86,7 +85,7 @@ class DeviceCalls(Core):
     def stream(self, handle: int) -> Stream:
         """0 and 1: the default stream; 2: this thread's own."""
         if handle in (0, 1): return self.context().legacy
-        if handle == 2: return self.context().stream_of(threading.get_ident(), self)
+        if handle == 2: return self.context().stream_of(self.thread, self)
         s = self.get(handle, Stream)
         self.check(s.context)
         return s
@@ -113,7 +112,7 @@ class DeviceCalls(Core):
 
     def end_context(self, c: Context) -> None:
         """Everything in it ends: memory is freed, handles are stale. A sticky error ends, too."""
-        if not c.error: self.wait([s.tail for s in (c.legacy, *c.streams)])
+        if not c.error: self.finish(c)
         for a in [a for a in self.space.items if a.device == c.device.ordinal]: self.drop(a, "the end of the context")
         for handle, thing in list(self.handles.items()):
             if thing is c or getattr(thing, "context", None) is c: del self.handles[handle]
@@ -136,7 +135,7 @@ class DeviceCalls(Core):
     def CtxSynchronize(self):
         c = self.context()
         self.no_capture_in(c)
-        self.wait([s.tail for s in (c.legacy, *c.streams)])
+        self.finish(c)
 
     def CtxEnablePeerAccess(self, handle, flags):
         c, peer = self.context(), self.get(handle, Context, "INVALID_CONTEXT")

@@ -12,17 +12,11 @@ _TOPOLOGY, _TYPE, _PARAMETERS = 2, 3, 5        # CU_GRAPH_EXEC_UPDATE_ERROR_…
 
 
 class GraphCalls(CaptureCalls):
-    def GraphCreate(self, flags):
-        graph = Graph()
-        graph.handle = self.put(graph)
-        return graph.handle
+    def GraphCreate(self, flags): return self.handle_of(Graph())
 
     def graph(self, handle: int) -> Graph: return self.get(handle, Graph, "INVALID_VALUE")
 
-    def GraphDestroy(self, handle):
-        graph = self.graph(handle)
-        for n in graph.nodes: self.handles.pop(n.handle, None)
-        del self.handles[handle]
+    def GraphDestroy(self, handle): self.forget(self.graph(handle))
 
     # ---- nodes
     def nodes(self, at: int, count: int) -> list[Node]:

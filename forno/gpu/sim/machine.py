@@ -7,6 +7,7 @@ device itself.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import threading
 import time
@@ -34,7 +35,7 @@ class Spec:
     l2: int = 50 << 20
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Device:
     ordinal: int
     spec: Spec
@@ -50,7 +51,7 @@ class Device:
         self.capability, self.sms, self.hertz, self.bandwidth = self.spec.capability, self.spec.sms, self.spec.hertz, self.spec.bandwidth
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Context:
     """A device's primary context."""
     device: Device
@@ -69,7 +70,7 @@ class Context:
         return self.threads[thread]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Stream:
     context: Context
     number: int                                # also its lane among the clocks
@@ -83,7 +84,7 @@ class Stream:
     def __str__(self): return "the default stream" if self is self.context.legacy else f"stream {self.number}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Event:
     context: Context
     timing: bool
@@ -113,6 +114,7 @@ class Core:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.local = threading.local()                   # context: current; callback: a host function of a stream runs here
+        self.threads = itertools.count()
         self.space, self.values = Space(), {}
         everyone = range(len(specs))
         reach = peers if peers is not None else [[i != j for j in everyone] for i in everyone]
@@ -131,6 +133,12 @@ class Core:
         # how this seed goes about it: how often calls let something run, and whether streams are picked evenly or by whim
         self.eager = self.random.choice((0.0, 0.1, 0.5, 1.0))
         self.whims: dict[int, float] | None = {} if self.random.random() < 0.5 else None
+
+    @property
+    def thread(self) -> int:
+        """This thread's number; Python gives the identity of an ended one to the next."""
+        if not hasattr(self.local, "number"): self.local.number = next(self.threads)
+        return self.local.number
 
     # ---- handles
     def put(self, thing) -> int:
@@ -243,6 +251,11 @@ class Core:
             self.host_clock = join(self.host_clock, op.clock)
             self.now = max(self.now, op.finish)
         for context in {op.context for op in ops}: self.check(context)
+
+    def finish(self, context: Context) -> None:
+        """Waits for all of a device's streams. Destroyed ones are forgotten now: until then, the default stream has to follow their work."""
+        self.wait([s.tail for s in (context.legacy, *context.streams)])
+        context.streams = [s for s in context.streams if s.handle in self.handles]
 
     @staticmethod
     def _ancestors(op: Op) -> set[Op]:

@@ -27,7 +27,7 @@ class StreamCalls(DeviceCalls):
         s = self.stream(handle)
         if s.capture is not None: self.spoil(s.capture, "STREAM_CAPTURE_UNSUPPORTED")
         del self.handles[s.handle]
-        if s.tail is None or s.tail.done: s.context.streams.remove(s)
+        if s.tail is None: s.context.streams.remove(s)
 
     def StreamSynchronize(self, handle):
         s = self.stream(handle)
