@@ -79,12 +79,11 @@ def driver(stored: dt.dtype, result: dt.dtype) -> str:
     with p.define("main", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W = {name: p.read(w, i) for i, name in enumerate(WORDS)}
         m, k, kc, panels, vectors, width = (W[x] for x in ("m", "k", "kc", "panels", "vectors", "width"))
-        table, tail, pitch = p.read_pointer(w, WORDS.index("tiles")), p.read_pointer(w, WORDS.index("tail")), vectors * L
-        tid, nt, sums = p.read(ctx, 0), p.read(ctx, 1), p.read_pointer(ctx, 2)
+        table, tail, pitch, sums = p.read_pointer(w, WORDS.index("tiles")), p.read_pointer(w, WORDS.index("tail")), vectors * L, p.read_pointer(ctx, 2)
         turned = p.offset(sums, pitch * width, T)
         packed = p.offset(turned, pitch * width, T)                                            # (pieces of k, vectors, steps, L)
         a, b, c = (p.read_pointer(vals, p.read(words, i)) for i in (W["a_at"], W["b_at"], 2))
-        lo, hi = p.share(W["batch"] * panels, nt, tid)
+        lo, hi = p.mine(ctx, W["batch"] * panels)
 
         def first_row(q): return q * W["height"] + p.min(q, W["taller"])
 
