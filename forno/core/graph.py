@@ -17,12 +17,13 @@ class Value:
     """op(ins; attr): a tensor value. Its buffer, if it ever gets one, is dense with `strides` (None: row-major).
 
     An input has op None; `view` says how its elements lie in the buffer it was given (None: dense row-major), `number` which input it is.
+    `device`: where it is to be; the planner is given values of one device only.
     """
-    __slots__ = ("op", "ins", "attr", "dtype", "shape", "strides", "view", "number")
+    __slots__ = ("op", "ins", "attr", "dtype", "shape", "strides", "view", "number", "device")
 
-    def __init__(self, op, ins, attr, dtype: dtype, shape: tuple[int, ...], strides=None, view: View | None = None, number: int = -1):
+    def __init__(self, op, ins, attr, dtype: dtype, shape: tuple[int, ...], strides=None, view: View | None = None, number: int = -1, device: str = "cpu"):
         self.op, self.ins, self.attr, self.dtype, self.shape = op, ins, attr, dtype, shape
-        self.strides, self.view, self.number = strides, view, number
+        self.strides, self.view, self.number, self.device = strides, view, number, device
 
     def __repr__(self):
         name = f"input{self.number}" if self.op is None else self.op.name

@@ -216,6 +216,24 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceLaunch:
+    """A kernel of a GPU with one kernel's numbers. Its parameters are 8-byte words: operands (addresses; numbers, complex ones as two), then `words`.
+
+    `late`: which of `words` whoever launches fills in: (position, "error": where failures are reported, "step": this step's number, "scratch": memory).
+    """
+    name: str
+    ptx: str = field(repr=False)
+    words: tuple[int, ...]
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared: int = 0                            # bytes of dynamic shared memory
+    late: tuple[tuple[int, str], ...] = ()
+    scratch: int = 0                           # bytes of global memory of its own
+    bytes: int = 0
+    flops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Keeps:
     """What a kernel makes of an operand's values alone (packed weights), in memory that may be given again as long as they are the same. words[word] is -1, or
     the position in the value table of that memory's address: 0 is none, an odd one (the address + 1) is to be filled, any other is filled.

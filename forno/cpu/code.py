@@ -188,6 +188,11 @@ class _Gate:
 _gate = _Gate()
 
 
+def exclusively(make):
+    """make(), a call of LLVM that no interrupt and no fork may cut in two."""
+    with _uninterrupted(), _gate: return make()
+
+
 def _compile(text, name, symbol, opt, extra) -> bytes:
     if (team := getattr(_local, "team", None)) is not None: team.call()
     with _uninterrupted(), _gate:

@@ -56,12 +56,12 @@ class Compiler:
 
     def compile(self, text: str, name: str, symbol: str, opt: int, extra=()) -> bytes:
         """Object code of function `name`, called `symbol` there. `extra`: symbols it may call besides ALLOWED."""
-        with _parsed(text, name) as module: code = _object(self._optimise(module, text, name, symbol, opt, extra), module)
+        with parsed(text, name) as module: code = _object(self._optimise(module, text, name, symbol, opt, extra), module)
         _check_symbols(code, name, symbol, ALLOWED.union(extra))
         return code
 
     def assembly(self, text: str, name: str, opt: int) -> str:
-        with _parsed(text, name) as module: return self._optimise(module, text, name, name, opt, None).emit_assembly(module)
+        with parsed(text, name) as module: return self._optimise(module, text, name, name, opt, None).emit_assembly(module)
 
     def _optimise(self, module, text, name, symbol, opt, extra):
         """Makes the module ready for the target machine that is returned."""
@@ -73,7 +73,7 @@ class Compiler:
         wanted.linkage, wanted.name = "external", symbol
         module.triple, module.data_layout = self.target.triple, str(machine.target_data)
         if opt >= 2: _run_module(builder.getModulePassManager(), module, builder)
-        else: self._tidy(module, builder, opt)
+        else: tidy(module, builder, opt)
         return machine
 
     def _builder(self, opt):
@@ -83,23 +83,6 @@ class Compiler:
             tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = False
             self.builders[opt] = machine, llvm.create_pass_builder(machine, tuning)
         return self.builders[opt]
-
-    @staticmethod
-    def _tidy(module, builder, opt):
-        """Level 0: inlining alone. 1: what text from a builder needs (allocas to registers, arithmetic folded); LLVM's own O1 gives the same object
-        for our kernels at five times the time. 2 and 3 are LLVM's O1 and O3, for long scalar code. Never LLVM's vectorisers: our vectors are explicit.
-        Pass managers are made anew for each module: llvmlite's don't survive a second run."""
-        inline = llvm.create_new_module_pass_manager()
-        inline.add_always_inliner_pass()
-        _run_module(inline, module, builder)
-        if not opt: return
-        for f in module.functions:
-            if f.is_declaration: continue
-            clean = llvm.create_new_function_pass_manager()
-            clean.add_sroa_pass()
-            clean.add_instruction_combine_pass()
-            clean.add_simplify_cfg_pass()
-            _run_function(clean, f, builder)
 
     def _check(self, module, text, name, extra):
         """Everything that would end the process later, as an exception now."""
@@ -115,8 +98,25 @@ class Compiler:
             if needs and needs not in self.on: raise BadCode(f"{name}: {value.name} needs {needs}, which this target has not")
 
 
+def tidy(module, builder, opt: int = 1):
+    """Level 0: inlining alone. 1: what text from a builder needs (allocas to registers, arithmetic folded); LLVM's own O1 gives the same object
+    for our kernels at five times the time. 2 and 3 are LLVM's O1 and O3, for long scalar code. Never LLVM's vectorisers: our vectors are explicit.
+    Pass managers are made anew for each module: llvmlite's don't survive a second run."""
+    inline = llvm.create_new_module_pass_manager()
+    inline.add_always_inliner_pass()
+    _run_module(inline, module, builder)
+    if not opt: return
+    for f in module.functions:
+        if f.is_declaration: continue
+        clean = llvm.create_new_function_pass_manager()
+        clean.add_sroa_pass()
+        clean.add_instruction_combine_pass()
+        clean.add_simplify_cfg_pass()
+        _run_function(clean, f, builder)
+
+
 @contextlib.contextmanager
-def _parsed(text: str, name: str):
+def parsed(text: str, name: str):
     """The module of a text. It is closed before its context: an exception's frames would be collected in any order, and a module without its context ends
     the process."""
     if "\0" in text: raise BadCode(f"{name}: IR text with a zero character")

@@ -63,6 +63,7 @@ def nobody():
 class Buffer:
     """`nbytes` of memory at `address`, valid as long as this object lives. `owner` keeps foreign memory alive."""
     __slots__ = ("address", "nbytes", "owner", "kept", "_writable", "_readable", "__weakref__")
+    device = "cpu"
 
     def __init__(self, address: int, nbytes: int, owner=None):
         self.address, self.nbytes, self.owner = address, nbytes, owner

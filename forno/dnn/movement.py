@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import dtype as dt
 from ..core.op import Elementwise, Movement
-from ..core.shape import View, as_numpy_strided, contiguous, follows, overlaps, whole
+from ..core.shape import View, as_numpy_strided, contiguous, dense_layout, exactly, follows, overlaps, whole
 
 
 def same(attr, a, *rest): return a.dtype, a.shape
@@ -150,6 +150,10 @@ cat = _Cat("cat", _cat_infer, grads=(_cat_rule(0),), oracle=lambda attr, *xs: np
 # ---------------------------------------------------------------- history
 copy = Movement("copy", same, grads=(lambda g, o, a, attr: g,), oracle=lambda attr, a: a, history="copy")
 """The same value as a new vertex of the graph: the result of copy_, clone, alias-making operations. attr: how it lies ("dense" or strides), None for as before."""
+
+transfer = Movement("transfer", same, grads=(lambda g, o, a, attr: g,), oracle=lambda attr, a: a,
+                    layout=lambda attr, shape, a: None if a.memory is None else exactly(shape, dense_layout(shape, a.memory)))
+"""attr = the device that the value goes to ("cpu", "cuda:0", "meta"). Gradients are taken to their operands' devices by whoever walks (graph/derive.py)."""
 
 detach = Movement("detach", same, oracle=lambda attr, a: a, history="cut")
 gradleaf = Movement("gradleaf", same, oracle=lambda attr, a: a, history="leaf")

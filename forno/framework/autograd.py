@@ -101,7 +101,7 @@ def root_gradient(t: Tensor, n: Node, gradient):
     if gradient is None:
         if math.prod(shape) != 1: raise RuntimeError("grad can be implicitly created only for scalar outputs")
         if n.line.dtype.category == 3: raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {n.line.dtype!r}")
-        return without_data(n.line.dtype, shape) if n.line.meta else apply(mv.full, attr=(shape, n.line.dtype, 1))
+        return without_data(n.line.dtype, shape) if n.line.device == "meta" else apply(mv.full, attr=(shape, n.line.dtype, 1))
     if not isinstance(gradient, Tensor): raise TypeError(f"gradients can be either Tensors or None, but got {type(gradient).__name__}")
     if tuple(gradient.shape) != shape:
         raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of {gradient.shape} and output[0] has a shape of {t.shape}.")

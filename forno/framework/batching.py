@@ -57,7 +57,7 @@ class Level:
 
     def stood(self, whole: Node) -> Node:
         line = whole.line
-        n = given(Poison(RuntimeError(NO_VALUE)), line.dtype, line.shape[1:], None, None, line.grad)
+        n = given(Poison(RuntimeError(NO_VALUE)), line.dtype, line.shape[1:], None, None, line.grad, None, line.device)
         self.outside[id(n)] = whole
         self.enter(n)
         return n
@@ -66,7 +66,7 @@ class Level:
         """graph.line.enter for this window: nothing needs a value here."""
         line = n.line
         kind = PLAIN if not line.grad else LEAF if n.past.__class__ is Leaf else HISTORY
-        e = advance(self.run, INPUT, (), (line.dtype, line.shape, kind, line.strides, None, line.memory))
+        e = advance(self.run, INPUT, (), (line.dtype, line.shape, kind, line.strides, None, line.memory, line.device))
         s = self.run.inputs[id(n)] = e.slot
         self.run.nodes.append(n)
         return s
@@ -195,7 +195,7 @@ class _Around:
         LOCAL.run = self.level.run
 
 
-def blank_like(n: Node): return given(None, n.line.dtype, n.line.shape).line
+def blank_like(n: Node): return given(None, n.line.dtype, n.line.shape, device=n.line.device).line
 
 
 def batched(job: rules.Job, randomness: str) -> Tensor:

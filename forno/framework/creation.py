@@ -8,6 +8,7 @@ import numpy as np
 from ..core import dtype as dt
 from ..core.state import state
 from ..cpu import memory as mem
+from ..cudart import memory as device_memory
 from ..dnn import movement as mv, recipes as rc
 from ..dnn.elementwise import TITLES
 from ..graph.line import ambient, record
@@ -15,14 +16,14 @@ from . import data, functions as fn, views
 from .data import from_data, from_numpy
 from .bind import apply, element_type, held, number
 from .layouts import elsewhere
-from .size import no_data, strided
-from .tensor import Tensor, alone, is_meta, on_meta, owned, without_data, wrap
+from .size import place, strided
+from .tensor import Tensor, alone, is_meta, on_device, owned, without_data, wrap
 from .views import ints, shape_of
 
 
-def finish(t: Tensor, requires_grad, absent=False) -> Tensor:
-    """`absent`: on device "meta"."""
-    if absent: t = on_meta(t)
+def finish(t: Tensor, requires_grad, where: str = "cpu") -> Tensor:
+    """`where`: the device that it is to be on."""
+    if where != "cpu": t = on_device(t, where)
     if requires_grad: t.requires_grad_()
     return t
 
@@ -30,7 +31,7 @@ def finish(t: Tensor, requires_grad, absent=False) -> Tensor:
 def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """A tensor with its own copy of the data."""
     if isinstance(data, Tensor) and is_meta(data): return finish(without_data(element_type(dtype) or data.dtype, shape_of(data)), requires_grad)
-    return finish(from_data(data, element_type(dtype)), requires_grad, no_data(device))
+    return finish(from_data(data, element_type(dtype)), requires_grad, place(device))
 
 
 def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
@@ -42,7 +43,7 @@ def as_tensor(data, dtype=None, device=None):
     """The data as a tensor, sharing memory where it can."""
     dtype = element_type(dtype)
     if isinstance(data, Tensor): return data if dtype is None and device is None else data.to(device=device, dtype=dtype)
-    if no_data(device): return on_meta(from_data(data, dtype))
+    if (where := place(device)) != "cpu": return on_device(from_data(data, dtype), where)
     if isinstance(data, np.ndarray):
         t = from_numpy(data)
         return t if dtype is None else fn.to(t, dtype)
@@ -63,8 +64,8 @@ def constant(value):
     def make(*args, size=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None, names=None):
         dtype = element_type(dtype)
         if layout is not None and layout is not strided: return elsewhere("zeros" if value == 0 else "ones", layout, size_of(args, size), dtype, requires_grad)
-        if no_data(device): return finish(without_data(dtype or state.default_dtype, size_of(args, size, True)), requires_grad)
-        return finish(apply(mv.full, attr=(size_of(args, size), dtype or state.default_dtype, value)), requires_grad)
+        if (where := place(device)) == "meta": return finish(without_data(dtype or state.default_dtype, size_of(args, size, True)), requires_grad)
+        return finish(apply(mv.full, attr=(size_of(args, size), dtype or state.default_dtype, value)), requires_grad, where)
     return make
 
 
@@ -73,22 +74,27 @@ zeros, ones = constant(0), constant(1)
 
 def empty(*args, size=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, memory_format=None):
     """Uninitialised memory (its values are whatever was there)."""
-    absent = no_data(device)
-    shape, dtype = size_of(args, size, absent), element_type(dtype) or state.default_dtype
-    if absent: return finish(without_data(dtype, shape), requires_grad)
+    where = place(device)
+    shape, dtype = size_of(args, size, where == "meta"), element_type(dtype) or state.default_dtype
+    if where == "meta": return finish(without_data(dtype, shape), requires_grad)
     if layout is not None and layout is not strided: return elsewhere("zeros", layout, shape, dtype, requires_grad)
-    return finish(wrap(data.node_of(mem.empty(math.prod(shape) * dtype.size), dtype, shape)), requires_grad)
+    return finish(wrap(data.node_of(room(math.prod(shape) * dtype.size, where), dtype, shape)), requires_grad)
+
+
+def room(nbytes: int, where: str):
+    """Fresh memory of a device."""
+    return mem.empty(nbytes) if where == "cpu" else device_memory.empty(nbytes, where)
 
 
 def full(size, fill_value, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
-    absent = no_data(device)
+    where = place(device)
     if isinstance(fill_value, Tensor): fill_value = data.item(fill_value)
     v = number(fill_value)
     if v is None: raise TypeError(f"full(): argument 'fill_value' (position 2) must be Number, not {type(fill_value).__name__}")
     dtype = element_type(dtype) or dt.default_for(dt.SCALAR_CATEGORY[type(v)], state.default_dtype)
     held(v, dtype)
-    if absent: return finish(without_data(dtype, size_of((size,), None, True)), requires_grad)
-    return finish(owned(record(mv.full, (v,), (size_of((size,), None), dtype, None))), requires_grad)
+    if where == "meta": return finish(without_data(dtype, size_of((size,), None, True)), requires_grad)
+    return finish(owned(record(mv.full, (v,), (size_of((size,), None), dtype, None))), requires_grad, where)
 
 
 def like(make):
@@ -106,7 +112,7 @@ zeros_like, ones_like, empty_like, full_like = like(zeros), like(ones), like(emp
 
 
 def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):
-    absent = no_data(device)
+    where = place(device)
     if end is None: start, end = 0, start
     start, end, step = (data.item(x) if isinstance(x, Tensor) else number(x) for x in (start, end, step))
     dtype = element_type(dtype)
@@ -122,8 +128,8 @@ def arange(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, r
     n = math.ceil((end - start) / step) if not all(isinstance(x, int) for x in (start, end, step)) else -(-(end - start) // step)
     if n >= 1 << 63: raise RuntimeError("invalid size, possible overflow?")
     if dtype.category == dt.INT: start, step = int(start), int(step)               # small integers count as PyTorch does: the length in floats, the steps in integers
-    if n == 1 and dtype is dt.int64 and not absent: return full((1,), start, dtype=dtype, requires_grad=requires_grad)       # a position that counts on is a number, not a new program
-    return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad, absent)
+    if n == 1 and dtype is dt.int64 and where == "cpu": return full((1,), start, dtype=dtype, requires_grad=requires_grad)       # a position that counts on is a number, not a new program
+    return finish(apply(mv.iota, attr=(n, dtype, start, step)), requires_grad, where)
 
 
 def eye(n, m=None, *, dtype=None, layout=None, device=None, requires_grad=False):
@@ -135,7 +141,7 @@ def eye(n, m=None, *, dtype=None, layout=None, device=None, requires_grad=False)
 
 def linspace(start, end, steps, *, dtype=None, layout=None, device=None, requires_grad=False):
     """`steps` points from start to end, mirrored from both ends as PyTorch does."""
-    absent = no_data(device)
+    where = place(device)
     if isinstance(steps, (float, bool)): raise TypeError(f"linspace() received an invalid combination of arguments - got steps of type {type(steps).__name__}, but expected int")
     for x in (start, end):
         if isinstance(x, Tensor) and shape_of(x): raise RuntimeError(f"linspace only supports 0-dimensional start and end tensors, but got a tensor with {len(shape_of(x))} dimension(s).")
@@ -144,12 +150,12 @@ def linspace(start, end, steps, *, dtype=None, layout=None, device=None, require
     if steps < 0: raise RuntimeError("number of steps must be non-negative")
     start, end = held(start, dtype), held(end, dtype)
     if dtype.category == dt.INT: start, end = int(start), int(end)
-    if absent: return finish(without_data(dtype, (steps,)), requires_grad)
-    if steps == 0: return finish(empty(0, dtype=dtype), requires_grad)
-    if steps == 1: return finish(full((1,), start, dtype=dtype), requires_grad)
+    if where == "meta": return finish(without_data(dtype, (steps,)), requires_grad)
+    if steps == 0: return finish(empty(0, dtype=dtype), requires_grad, where)
+    if steps == 1: return finish(full((1,), start, dtype=dtype), requires_grad, where)
     within = complex if dtype.is_complex else float
     ends = within(start), within(end), within((end - start) / (steps - 1))
-    return finish(owned(record(rc.linspace, (record(mv.iota, (), (steps, dt.int64, 0, 1)), *ends), dtype)), requires_grad)
+    return finish(owned(record(rc.linspace, (record(mv.iota, (), (steps, dt.int64, 0, 1)), *ends), dtype)), requires_grad, where)
 
 
 def logspace(start, end, steps, base=10.0, *, dtype=None, **kw):

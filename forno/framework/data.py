@@ -16,9 +16,10 @@ from ..core import dtype as dt
 from ..core.shape import View, contiguous, is_contiguous, whole
 from ..core.state import state
 from ..cpu import memory as mem
+from ..cudart import memory as device_memory
 from ..graph.line import LOCAL, Leaf, Node, Poison, Slice, given, new, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
-from .tensor import Storage, Tensor, is_meta, memory, read, root, share, wrap
+from .tensor import Storage, Tensor, detached, is_meta, memory, on_device, read, root, share, wrap
 
 
 class Foreign(mem.Buffer):
@@ -77,11 +78,22 @@ def place(n: Node) -> tuple:
 
 
 def array_of(n: Node) -> np.ndarray:
-    """A private look at a realized value: valid while the node lives, not to be written."""
+    """A private look at a realized value: valid while the node lives, not to be written. A device's is a copy."""
     buffer, v = place(n)
+    if buffer.device != "cpu": return from_device(buffer, v, n.line.dtype)
     code, size = n.line.dtype.code, n.line.dtype.size
     if 0 in v.shape: return np.empty(v.shape, code)
     return np.ndarray(v.shape, code, (ctypes.c_char * buffer.nbytes).from_address(buffer.address), v.offset * size, [s * size for s in v.strides])
+
+
+def from_device(buffer, v: View, dtype) -> np.ndarray:
+    """The values of a view of a device's buffer."""
+    if 0 in v.shape: return np.empty(v.shape, dtype.code)
+    first = v.offset + sum((n - 1) * s for n, s in zip(v.shape, v.strides) if s < 0)
+    count = 1 + sum((n - 1) * abs(s) for n, s in zip(v.shape, v.strides))
+    raw = np.empty(count, dtype.code)
+    device_memory.fetch_from(buffer.device, buffer.address + first * dtype.size, raw.nbytes, raw.ctypes.data)
+    return np.lib.stride_tricks.as_strided(raw[v.offset - first:], v.shape, [s * dtype.size for s in v.strides])
 
 
 KNOWN = 1 << 16                                # elements up to which looking at them is cheap
@@ -90,7 +102,7 @@ KNOWN = 1 << 16                                # elements up to which looking at
 def known(t: Tensor):
     """The values of a small tensor that was computed already, or None."""
     n = read(t)
-    if n.buf is None or n.buf.__class__ is Poison or not 0 < math.prod(n.line.shape) <= KNOWN: return None
+    if n.buf is None or n.line.device != "cpu" or n.buf.__class__ is Poison or not 0 < math.prod(n.line.shape) <= KNOWN: return None
     return array_of(n)
 
 
@@ -193,6 +205,9 @@ def to_numpy(t: Tensor, force=False) -> np.ndarray:
     if is_meta(t): raise TypeError("can't convert meta device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
     if not force and read(t).line.grad:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+    if read(t).line.device != "cpu":
+        if not force: raise TypeError(f"can't convert {t.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+        t = on_device(detached(t), "cpu")
     dtype = t.dtype
     if dtype is dt.bfloat16: raise TypeError("Got unsupported ScalarType BFloat16")
     buffer, v = shown(t)
@@ -265,9 +280,10 @@ def number_in(t: Tensor):
     n = read(t)
     line = n.line
     if math.prod(line.shape) != 1: raise RuntimeError(f"a Tensor with {math.prod(line.shape)} elements cannot be converted to Scalar")
-    if line.meta: raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+    if line.device == "meta": raise RuntimeError("Tensor.item() cannot be called on meta tensors")
     n = realize(t)
     buffer, v = place(n)
+    if buffer.device != "cpu": return values(t).reshape(-1)[0].item()
     address, kind = buffer.address + v.offset * line.dtype.size, _C_TYPES.get(line.dtype)
     if kind is not None: return kind.from_address(address).value
     if line.dtype is dt.bfloat16: return float(values(t).reshape(())[()])
@@ -284,7 +300,7 @@ def tolist(t: Tensor): return values(t).tolist()
 def total(counts: Tensor) -> int:
     """The sum of a few int64 in memory of their own."""
     n = realize(counts)
-    return ctypes.c_int64.from_address(n.buf.address).value if n.line.shape == (1,) else sum(tolist(counts))
+    return ctypes.c_int64.from_address(n.buf.address).value if n.line.shape == (1,) and n.buf.device == "cpu" else sum(tolist(counts))
 
 
 # ---------------------------------------------------------------- from Python data

@@ -30,7 +30,7 @@ from ..graph import spec
 from ..graph.derive import at, packed_values
 from ..graph.line import (INPUT, LOCAL, META, History, Leaf, Node, Poison, Run, Slice, blank, drop_trie, flush_hook, hand_over_hook, lines_alive, new, runs,
                           runs_lock)
-from . import native, oracle
+from . import apart, device, native, oracle
 
 EXECUTOR = oracle if flags.EXECUTOR == "oracle" else native
 HOLE = object()                                # `past` of a placeholder: a node of a remembered backward that nobody can hold
@@ -150,10 +150,10 @@ def prepare(run: Run, counts, own) -> Prepared:
     keep = kept(run, lines, nodes, outs)
     outs |= saved(run, lines, keep)
     if keep: outs |= {s for s, l in lines.items() if l.op.history == "leaf" and nodes[s].past.__class__ is Leaf and s in keep[1]}
-    checked = {s for s, l in lines.items() if l.op.checks(l.dtype, l.ins, int) and nodes[s].past is not HOLE and not l.meta}
+    checked = {s for s, l in lines.items() if l.op.checks(l.dtype, l.ins, int) and nodes[s].past is not HOLE and l.device != "meta"}
     if checked: outs |= checked - needed(lines, outs)      # PyTorch raises though nobody wants the result
     todo.keep = sorted(remade(run, lines, keep[0], outs)) if keep else []
-    absent = [s for s in outs if lines[s].meta]            # never run
+    absent = [s for s in outs if lines[s].device == "meta"]            # never run
     there = sorted(outs.difference(absent))
     todo.outs = there + absent
     held = {c for s in todo.keep for c in lines[s].ins if c.__class__ is int}      # a later backward reads these: nobody may write over them
@@ -167,10 +167,24 @@ def prepare(run: Run, counts, own) -> Prepared:
     run.stats.plans += 1
     trace.counts["plans_made"] += 1
     trace.add("plan", t)
-    todo.plan, todo.execute = EXECUTOR.prepare(todo.graph, [lines[s] for s in there])
+    todo.plan, todo.execute = (prepare_parts if elsewhere(lines) else EXECUTOR.prepare)(todo.graph, [lines[s] for s in there])
     if absent: todo.execute = followed(todo.execute, [META] * len(absent))
     run.cur.plans[bits] = todo
     return todo
+
+
+def elsewhere(lines) -> bool:
+    """Is any of a window on another device than the CPU?"""
+    return any([l.device != "cpu" for l in lines.values()])
+
+
+def prepare_parts(graph: Graph, lines):
+    """What carries out a graph of several devices, part by part."""
+    parts = apart.parts_of(graph)
+    for p in parts:
+        mine = apart.lines_of(p, graph, lines)
+        _, p.execute = EXECUTOR.prepare(p.graph, mine) if p.device == "cpu" else device.prepare(p.graph, mine, p.device)
+    return None, apart.Relay(graph, parts, device.carried)
 
 
 def followed(execute, more):
@@ -240,7 +254,7 @@ def graph_of(run, lines, outs, counts, own, held):
         l = lines[s]
         if l.op is INPUT:
             seen = l.attr[4] if l.attr[4] is not None or l.strides is None else View(l.shape, l.strides, 0)
-            values[s] = Value(None, (), None, l.dtype, l.shape, l.strides, seen, len(inputs))
+            values[s] = Value(None, (), None, l.dtype, l.shape, l.strides, seen, len(inputs), l.device)
             inputs.append(s)
             continue
         ins, k = [], l.scal
@@ -248,7 +262,7 @@ def graph_of(run, lines, outs, counts, own, held):
             if c.__class__ is int: ins.append(values[c])
             elif c.__class__ is type: ins.append(Scalar(k, c)); k += 1
             else: ins.append(Scalar(c[1], c[0]))
-        values[s] = Value(l.op, tuple(ins), l.attr, l.dtype, l.shape, l.strides)
+        values[s] = Value(l.op, tuple(ins), l.attr, l.dtype, l.shape, l.strides, device=l.device)
     alone = dict(zip(run.inputs.values(), own))
     donated = frozenset(k for k, s in enumerate(inputs) if counts[s] == BASE and alone.get(s) and s not in held and values[s].view is None)
     leaves = {id(run.nodes[s].past): k for k, s in enumerate(inputs) if run.nodes[s].past.__class__ is Leaf and k in donated}
@@ -269,13 +283,13 @@ def failed(run: Run, todo: Prepared, error: Exception):
     for s, b in made.items(): nodes[s].buf = b
     culprit, error = blame(run, lines, error, spoiled)
     for s in todo.outs:
-        if s not in made: nodes[s].buf = META if lines[s].meta else rescued(run, lines, s, error, culprit, spoiled)
+        if s not in made: nodes[s].buf = META if lines[s].device == "meta" else rescued(run, lines, s, error, culprit, spoiled)
     slots = {id(n): s for s, n in enumerate(nodes)}
-    lost = [s for s in todo.outs if nodes[s].buf.__class__ is Poison and not lines[s].meta]
+    lost = [s for s in todo.outs if nodes[s].buf.__class__ is Poison and lines[s].device != "meta"]
     for s, buf in [(s, former(run, lines, slots, s, error, culprit, spoiled)) for s in lost]:
         if buf is not None: nodes[s].buf = buf
     for n in nodes:                            # a gradient that is lost was never accumulated
-        if n.past.__class__ is Leaf and n.past.grad is not None and gradient(n.past).buf.__class__ is Poison and not n.line.meta: n.past.grad = None
+        if n.past.__class__ is Leaf and n.past.grad is not None and gradient(n.past).buf.__class__ is Poison and n.line.device != "meta": n.past.grad = None
     close(run, todo, nodes, [nodes[s].buf for s in todo.outs])
     raise error
 
@@ -333,7 +347,7 @@ def alone(run, lines, s):
     """The buffer of one value, computed apart from the window's plan; its inputs are left alone."""
     if lines[s].op is INPUT: return run.nodes[s].buf
     graph, inputs = graph_of(run, lines, [s], (0,) * len(run.nodes), (False,) * len(run.inputs), ())
-    _, execute = EXECUTOR.prepare(graph, [lines[s]])
+    _, execute = (prepare_parts if elsewhere(lines) else EXECUTOR.prepare)(graph, [lines[s]])
     return execute([run.nodes[i].buf for i in inputs], run.scalars)[0]
 
 

@@ -17,14 +17,14 @@ from . import creation, data, methods, views
 from .bind import element_type, number
 from .layouts import OTHERS
 from .sharing import TypedStorage, UntypedStorage
-from .size import Size, no_data, on_cpu
-from .tensor import Tensor, detached, is_inference, on_meta
+from .size import Size, on_cpu, place
+from .tensor import Tensor, detached, is_inference, on_device
 
 
 # ---------------------------------------------------------------- torch.Tensor(…)
 def built(args, dtype: dt.dtype, device=None) -> Tensor:
     """The constructors from before torch.tensor: sizes make uninitialised memory, a sequence or array is copied, a tensor is shared."""
-    if no_data(device): return on_meta(built(args, dtype, "cpu"))
+    if (where := place(device)) != "cpu": return on_device(built(args, dtype, "cpu"), where)
     if not args: return creation.empty(0, dtype=dtype)
     x = args[0]
     if len(args) == 1:
@@ -127,7 +127,7 @@ def nonzero_number(t: Tensor) -> bool:
 
 QUESTIONS = {name: question(name, ask) for name, ask in dict(
     numel=methods.numel, is_floating_point=lambda t: t.dtype.category == dt.FLOAT, is_complex=lambda t: t.dtype.category == dt.COMPLEX, is_signed=lambda t: t.dtype.signed,
-    is_nonzero=nonzero_number, is_conj=lambda t: False, is_neg=lambda t: False, is_inference=is_inference, get_device=lambda t: -1,
+    is_nonzero=nonzero_number, is_conj=lambda t: False, is_neg=lambda t: False, is_inference=is_inference, get_device=lambda t: t.get_device(),
     resolve_conj=lambda t: t, resolve_neg=lambda t: t, detach=detached).items()}
 
 
@@ -231,7 +231,7 @@ def set_num_interop_threads(n: int):
     _Interop.threads = n
 
 
-def cuda(t, device=None, non_blocking=False, memory_format=None): on_cpu("cuda")
+def cuda(t, device=None, non_blocking=False, memory_format=None): return t.to("cuda" if device is None else device, memory_format=memory_format)
 def xpu(t, device=None, non_blocking=False, memory_format=None): on_cpu("xpu")
 
 

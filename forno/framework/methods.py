@@ -10,8 +10,8 @@ from ..graph.line import LOCAL, Leaf, Node, record
 from . import autograd, data, functions as fn, gradfn, views
 from .bind import apply, constant, element_type, number, unary
 from .layouts import FUNCTIONS, OTHERS
-from .size import CPU, META, Size, no_data, on_cpu, strided
-from .tensor import Lens, Tensor, check_write, data_of, detached, is_meta, leaf_on, memory, on_meta, owned, read, require_grad, version, whole_write, write
+from .size import CPU, DEVICES, Size, on_cpu, place, strided
+from .tensor import Lens, Tensor, check_write, data_of, detached, device_name, is_meta, leaf_on, memory, on_device, owned, read, require_grad, version, whole_write, write
 from .views import shape_of
 
 
@@ -238,8 +238,8 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
     dtype = element_type(dtype)
     t = fn.to(self, dtype or self.dtype, copy)
     if device is not None:
-        if no_data(device): t = on_meta(t)
-        elif is_meta(t): raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+        where = place(device)
+        if device_name(t) != where: t = on_device(t, where)
     return t if memory_format is None or memory_format.name == "preserve_format" else views.converted(t, memory_format)
 
 
@@ -330,11 +330,11 @@ def ramp(self, n, start=0, step=1, dtype=dt.int64): return apply(mv.iota, attr=(
 def hang(cls):
     """Every name of this file on the class."""
     for name, f in dict(shape=lambda s: Size(shape_of(s)), ndim=dim, dtype=dtype_of, requires_grad=None, is_leaf=is_leaf, grad_fn=grad_fn, grad=None,
-                        device=lambda s: META if is_meta(s) else CPU, layout=lambda s: strided, _version=counted, is_cuda=lambda s: False, is_sparse=lambda s: False,
+                        device=lambda s: DEVICES[device_name(s)], layout=lambda s: strided, _version=counted, is_cuda=lambda s: device_name(s).startswith("cuda"), is_sparse=lambda s: False,
                         is_quantized=lambda s: False, is_meta=is_meta, is_mkldnn=lambda s: False, itemsize=element_size,
                         nbytes=lambda s: numel(s) * s.dtype.size, T=lambda s: views.permute(s, tuple(range(dim(s)))[::-1]), mT=lambda s: views.transpose(s, -2, -1),
                         _base=base, output_nr=output_nr, retains_grad=lambda s: getattr(s, "kept", None) is not None, is_nested=lambda s: False,
-                        is_cpu=lambda s: not is_meta(s), is_xpu=lambda s: False, is_mps=lambda s: False).items():
+                        is_cpu=lambda s: device_name(s) == "cpu", is_xpu=lambda s: False, is_mps=lambda s: False).items():
         if f is not None: setattr(cls, name, property(f))
     cls._make_subclass = staticmethod(make_subclass)
     cls.requires_grad = property(requires_grad, set_requires_grad)
@@ -346,7 +346,7 @@ def hang(cls):
                         to=to, type=type_, item=data.item, tolist=data.tolist, __bool__=to_bool, __index__=to_index, __len__=length, __contains__=contains, __reversed__=reverse,
                         __iter__=iterate, __array__=to_array, row=row, filled=filled, ramp=ramp, type_as=lambda s, o: fn.to(s, o.dtype), contiguous=views.contiguous_,
                         is_floating_point=lambda s: s.dtype.category == dt.FLOAT, is_complex=lambda s: s.dtype.category == dt.COMPLEX, is_signed=lambda s: s.dtype.signed,
-                        cpu=lambda s, memory_format=None: to(s, device=CPU), data_ptr=data_ptr, is_shared=lambda s: False, get_device=lambda s: -1,
+                        cpu=lambda s, memory_format=None: to(s, device=CPU), data_ptr=data_ptr, is_shared=lambda s: False, get_device=lambda s: -1 if DEVICES[device_name(s)].index is None else DEVICES[device_name(s)].index,
                         pin_memory=pin_memory, is_pinned=lambda s, device=None: False, numpy=lambda s, *, force=False: data.to_numpy(s, force),
                         __float__=scalar(float), __int__=scalar(int), __complex__=scalar(complex),
                         __hash__=object.__hash__).items():

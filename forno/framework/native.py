@@ -38,6 +38,17 @@ def prepare(graph: Graph, lines):
 
 
 def prepared(graph: Graph, lines):
+    plan, t = planned(graph)
+    kernels = [s.kernel for s in plan.steps]
+    built = iter(build_all([k for k in kernels if not isinstance(k, Host)]))
+    run = Runner(graph, plan, lines, [None if isinstance(k, Host) else next(built) for k in kernels])
+    trace.add("compile", t)
+    if flags.SHOW >= 2: ladder.planned(plan, run.launches)
+    return plan, functools.partial(carry_out, run)
+
+
+def planned(graph: Graph, accepts=accepts):
+    """A plan that no failing step can lose an input by, and the time it was ready."""
     t = time.perf_counter()
     plan = make(graph, accepts)
     for last in (False, True):                 # what an output can't take over it may take from another input, so the second time it gets none
@@ -45,13 +56,7 @@ def prepared(graph: Graph, lines):
         if not lost: break
         kept = frozenset() if last else graph.donated - lost
         plan = make(graph._replace(donated=kept, prefer={j: k for j, k in graph.prefer.items() if k in kept}), accepts)
-    t = trace.add("plan", t)
-    kernels = [s.kernel for s in plan.steps]
-    built = iter(build_all([k for k in kernels if not isinstance(k, Host)]))
-    run = Runner(graph, plan, lines, [None if isinstance(k, Host) else next(built) for k in kernels])
-    trace.add("compile", t)
-    if flags.SHOW >= 2: ladder.planned(plan, run.launches)
-    return plan, functools.partial(carry_out, run)
+    return plan, trace.add("plan", t)
 
 
 def fails(kernel) -> bool:
@@ -250,13 +255,11 @@ class Runner:
                 self.parts.append(("host", s, [position(p) for p in s.places]))
                 continue
             trace.counts["kernels_built"] += 1
-            words = [*(position(p) for p in s.places), *k.words]
-            if n in lent: words[k.keeps.word] = lent[n]
-            steps.append((k.program.address, tuple(words), k.parallel, k.scratch, k.shared, k.choices))
+            steps.append(self.step(s, k, [position(p) for p in s.places], lent.get(n)))
             if self.parts and self.parts[-1][0] == "native": self.parts[-1] = ("native", self.parts[-1][1], len(steps))
             else: self.parts.append(("native", len(steps) - 1, len(steps)))
         self.stops = any(p[0] == "host" for p in self.parts)
-        self.table = launch.Table(steps, at, plan.arena, tuple(offsets)) if steps or self.stops else None
+        self.table = self.table_of(steps, at, plan.arena, tuple(offsets)) if steps or self.stops else None
         self.made = [(j, o.nbytes) for j, o in enumerate(plan.outs) if o.kind == "fresh"]
         self.seen = [(j, o.view) for j, o in enumerate(plan.outs) if o.kind != "alias" and o.view is not None]
         self.taken = [(j, o.source.index) for j, o in enumerate(plan.outs) if o.kind == "donated"]
@@ -264,6 +267,14 @@ class Runner:
         self.copies = {j for j, given, *_ in self.alias if given and copied(lines[j])}
         self.outs = outs
         self.nbytes = [math.prod(l.shape) * l.dtype.size for l in lines]
+
+    def step(self, s, k, positions: list, lent: int | None) -> tuple:
+        """What the table is told of one step."""
+        words = [*positions, *k.words]
+        if lent is not None: words[k.keeps.word] = lent
+        return k.program.address, tuple(words), k.parallel, k.scratch, k.shared, k.choices
+
+    def table_of(self, steps, nvals, arena, offsets): return launch.Table(steps, nvals, arena, offsets)
 
     def dense(self, j, out) -> bool:
         """Is an aliased output all of a buffer that lies as its line says?"""

@@ -16,7 +16,7 @@ from . import creation, data, functions as fn, gathering, random_core, views
 from .modes import no_grad
 from .bind import apply
 from .effects import refused
-from .size import CPU, no_data, on_cpu
+from .size import CPU, on_cpu, place
 from .tensor import Tensor, check_write, is_meta, memory, read, touched, whole_write, without_data, wrap, write
 from .views import shape_of
 
@@ -100,7 +100,7 @@ def drawn(shape, dtype, fill, each: bool = False, room=None) -> Tensor:
 # ---------------------------------------------------------------- new tensors
 def maker(fill):
     def make(*size, generator=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, memory_format=None):
-        absent = no_data(device)
+        absent = (where := place(device)) == "meta"
         shape, dtype = creation.size_of(size, None, absent), dtype or state.default_dtype
         if dtype.category < dt.FLOAT: raise NotImplementedError(f"\"{fill.__name__}\" not implemented for '{fn.ew.TITLES[dtype.name]}'")
         if absent: return creation.finish(without_data(dtype, shape), requires_grad)
@@ -127,7 +127,7 @@ def randn_like(input, *, requires_grad=False, **kw):
 
 
 def randint(low, high=None, size=None, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
-    absent = no_data(device)
+    absent = (where := place(device)) == "meta"
     if size is None: low, high, size = 0, low, high
     shape = creation.size_of((size,), None, absent)
     dtype = dtype or dt.int64
@@ -140,7 +140,7 @@ def randint_like(input, low, high=None, *, requires_grad=False, **kw):
 
 
 def randperm(n, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
-    absent = no_data(device)
+    absent = (where := place(device)) == "meta"
     if n < 0: raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
     if absent: return creation.finish(without_data(dtype, (n,)), requires_grad)
     return creation.finish(drawn((n,), dtype, lambda a, _: engine(generator).permutation(a, n, dtype), each=True), requires_grad)

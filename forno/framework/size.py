@@ -6,6 +6,9 @@ import math
 import re
 import threading
 
+from .. import cudart
+from ..gpu.names import NAMES
+
 
 class Size(tuple):
     """A shape: a tuple that prints as PyTorch's and knows numel()."""
@@ -60,6 +63,7 @@ class device:
 
 
 CPU, META = device("cpu"), device("meta")
+DEVICES = {"cpu": CPU, "meta": META} | {name: device(name) for name in NAMES}            # by the names that lines know them by
 
 
 class _Default(threading.local):
@@ -89,12 +93,19 @@ def placed(f):
     return call
 
 
+def place(where) -> str:
+    """The name of the device that an argument names: "cpu", "meta", "cuda:0" … An error for devices that aren't there."""
+    if where is None: return "cpu"             # forno's own: the default device is for what users call
+    d = device(where)
+    if d.type == "meta": return "meta"
+    if d.type == "cuda": return cudart.place(d.index)
+    on_cpu(where)
+    return "cpu"
+
+
 def no_data(where) -> bool:
     """Is a tensor to be made on device "meta"? An error for devices that this build lacks."""
-    if where is None: return False             # forno's own: the default device is for what users call
-    if device(where).type == "meta": return True
-    on_cpu(where)
-    return False
+    return place(where) == "meta"
 
 
 def on_cpu(where) -> device:

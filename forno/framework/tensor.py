@@ -153,15 +153,25 @@ def without_data(dtype, shape, strides=None) -> Tensor:
     return owned(given(META, dtype, tuple(shape), strides))
 
 
+def on_device(t: Tensor, name: str) -> Tensor:
+    """t, or its values on another device."""
+    l = read(t).line
+    if l.device == name: return t
+    if l.device == "meta": raise META.error
+    if name == "meta": return on_meta(t)
+    return owned(record(mv.transfer, (read(t),), name))
+
+
 def on_meta(t: Tensor) -> Tensor:
     """t's like without its values."""
     l = read(t).line
-    if l.meta: return t
-    if l.grad: return owned(record(mv.copy, (read(t),), "meta"))
+    if l.device == "meta": return t
+    if l.grad: return owned(record(mv.transfer, (read(t),), "meta"))
     return without_data(l.dtype, l.shape, None if l.memory is None else exactly(l.shape, dense_layout(l.shape, l.memory)))
 
 
-def is_meta(t: Tensor) -> bool: return (root(t.alias.store).node if t.node is None else t.node).line.meta
+def device_name(t: Tensor) -> str: return (root(t.alias.store).node if t.node is None else t.node).line.device
+def is_meta(t: Tensor) -> bool: return device_name(t) == "meta"
 
 
 def in_memory_order(n: Node, view: View) -> Node:
@@ -411,15 +421,15 @@ def write(t: Tensor, v: Node, tracked: bool | None = None):
 @hot
 def write_node(t, v, tracked):
     old = read(t) if t.alias is None else root(t.alias.store).node
-    if v.line.meta is not old.line.meta: v = taken_along(v, old)
+    if v.line.device is not old.line.device: v = taken_along(v, old)
     record_write(t, v, tracked)
     if outside(old): land(old, t)
 
 
 def taken_along(v: Node, old: Node) -> Node:
-    """A value for a tensor on another device: only "meta" takes it."""
-    if v.line.meta: raise META.error
-    return record(mv.copy, (v,), "meta")
+    """A value for a tensor on another device."""
+    if v.line.device == "meta": raise META.error
+    return record(mv.transfer, (v,), old.line.device)
 
 
 def land(old: Node, t: Tensor):

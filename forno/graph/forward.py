@@ -15,7 +15,7 @@ from ..core.op import keeps
 from .derive import Derivation, to_dtype, vertex
 from .line import History, Leaf, Node
 
-LINEAR = frozenset(("view", "put", "addput", "cat", "copy", "sum", "bitcast"))
+LINEAR = frozenset(("view", "put", "addput", "cat", "copy", "transfer", "sum", "bitcast"))
 PRODUCTS = frozenset(("matmul",))
 
 

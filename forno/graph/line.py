@@ -30,7 +30,7 @@ new = object.__new__
 class Line:
     """`ins` codes operands: a slot (int), a fresh number (its type) or an earlier number of this run ((type, position))."""
     __slots__ = ("op", "key", "ins", "i", "j", "attr", "dtype", "shape", "strides", "grad", "slot", "nslots", "nscal", "scal", "prev", "next", "alts",
-                 "plans", "memo", "source", "phrases", "where", "memory", "bytes", "loose", "crowded", "ends", "inference", "title", "meta", "free")
+                 "plans", "memo", "source", "phrases", "where", "memory", "bytes", "loose", "crowded", "ends", "inference", "title", "device", "free")
 
     def __repr__(self):
         args = ", ".join(f"%{c}" if c.__class__ is int else c.__name__ if isinstance(c, type) else f"{c[0].__name__}#{c[1]}" for c in self.ins or ())
@@ -71,6 +71,9 @@ class Slice:
     def exposed(self): return self.buffer.exposed
 
     @property
+    def device(self): return self.buffer.device
+
+    @property
     def address(self): return self.buffer.address + self.start
 
 
@@ -103,6 +106,9 @@ class Poison:
     @property
     def error(self): return NotImplementedError("Cannot copy out of meta tensor; no data!") if self.kept is None else self.kept
 
+    @property
+    def device(self): return "meta" if self.kept is None else "cpu"
+
 
 META = Poison(None)                            # the one buffer of all tensors on device "meta"; their lines are recorded and never run
 
@@ -117,7 +123,6 @@ def _marker(name): m = object.__new__(Marker); object.__setattr__(m, "name", nam
 INPUT, MODE, BACKWARD, ROOT = map(_marker, ("input", "mode", "backward", "root"))
 LEAF, HISTORY, PLAIN = 2, 1, 0                 # what an input line says of its node's gradient
 INFERENCE = 4                                  # … and that its node was made in inference mode
-NO_DATA = 8                                    # … and that it is on device "meta"
 
 
 @know
@@ -184,7 +189,7 @@ def blank(op) -> Line:
     e.i = e.j = e.scal = e.where = e.prev = e.memo = e.source = e.phrases = e.memory = e.title = None
     e.nslots = e.nscal = e.bytes = 0
     e.next, e.alts, e.plans, e.loose, e.crowded, e.ends, e.inference = END, {}, {}, False, False, False, False
-    e.meta = e.free = False                    # it will never have a value; it is a constant that goes along to any device
+    e.device, e.free = "cpu", False            # "cpu", "meta" (it will never have a value) or "cuda:0" …; a constant that goes along to any device
     return e
 
 
@@ -257,9 +262,8 @@ def enter(run: Run, n: Node) -> int:
     line = n.line
     kind = PLAIN if not line.grad else LEAF if n.past.__class__ is Leaf else HISTORY
     if line.inference: kind |= INFERENCE
-    if line.meta: kind |= NO_DATA
     key = id(n)
-    e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.shape if buf.__class__ is Slice else None, line.memory))
+    e = advance(run, INPUT, (), (line.dtype, line.shape, kind, line.strides, buf.shape if buf.__class__ is Slice else None, line.memory, line.device))
     e.source = line
     s = run.inputs[key] = e.slot               # no call from here on: an interrupt finds the input entered, or not at all
     run.nodes.append(n)
@@ -290,16 +294,17 @@ def buf_bytes(n: Node) -> int: return math.prod(n.line.shape) * n.line.dtype.siz
 _given: dict = {}
 
 
-def given(buf, dtype, shape, strides=None, memory=None, grad=False, inference: bool | None = None) -> Node:
-    """A node for memory that exists already; it owes nothing to any window. `inference` None: as the mode is."""
+def given(buf, dtype, shape, strides=None, memory=None, grad=False, inference: bool | None = None, device: str | None = None) -> Node:
+    """A node for memory that exists already; it owes nothing to any window. `inference` None: as the mode is. `device` None: the memory's."""
     if inference is None: inference = LOCAL.run.inference
-    key = dtype, shape, strides, memory, grad, inference, buf is META
+    if device is None: device = buf.device
+    key = dtype, shape, strides, memory, grad, inference, device
     line = _given.get(key)
     if line is None:
         if len(_given) > 10000: _given.clear()
         line = _given[key] = blank(INPUT)
         line.dtype, line.shape, line.strides, line.memory, line.grad = dtype, shape, strides, memory if memory is not None else strides, grad
-        line.inference, line.meta = inference, buf is META
+        line.inference, line.device = inference, device
     n = new(Node)
     n.line, n.buf, n.past = line, buf, None
     return n
@@ -345,20 +350,20 @@ def _make(run, cur, op, ins, attr, key) -> Line:
     e.scal = cur.nscal                         # where this line's first fresh number stands
     e.nscal += sum([c.__class__ is type for c in ins])
     if op is INPUT:
-        e.dtype, e.shape, kind, e.strides, _, e.memory = attr
-        e.grad, e.inference, e.meta, e.bytes = kind & (LEAF | HISTORY) != PLAIN, kind & INFERENCE != 0, kind & NO_DATA != 0, cur.bytes
+        e.dtype, e.shape, kind, e.strides, _, e.memory, e.device = attr
+        e.grad, e.inference, e.bytes = kind & (LEAF | HISTORY) != PLAIN, kind & INFERENCE != 0, cur.bytes
     elif op is MODE or op is BACKWARD:
         e.slot, e.bytes = -1, cur.bytes
     else:
         nodes = run.nodes
         lines = [nodes[c].line if c.__class__ is int else c if c.__class__ is type else c[0] for c in ins]
         e.dtype, e.shape = op.infer(attr, *lines)
-        e.meta, e.free = attr == "meta" and op.name == "copy", True
+        e.free = here = True
         for l in lines:
             if l.__class__ is Line:
-                if l.meta: e.meta = True
+                if l.device != "cpu": here = False
                 if not l.free: e.free = False
-        if e.meta and run.hold == 0: refuse_devices(op, lines)
+        if not here or op.name == "transfer": e.device, e.free = where_made(run, op, attr, lines), False
         e.strides, e.memory = layout(op, attr, e.shape, lines)
         if op.history == "leaf": e.grad = True
         elif op.history == "keep": e.grad = lines[0].grad
@@ -366,7 +371,7 @@ def _make(run, cur, op, ins, attr, key) -> Line:
             e.grad = any([l.grad for l, g in zip(lines, op.rules(len(lines))) if g is not None and l.__class__ is Line])
             if e.grad and run.hold == 0: refuse_inference(op, lines)
         e.inference = run.inference if op.history not in OWN and op.name not in ("view", "put") else attr != "normal" and lines[0].inference
-        if op.history is None and op.name != "view" and not e.meta:
+        if op.history is None and op.name != "view" and e.device == "cpu":
             size = math.prod(e.shape) * e.dtype.size
             if size > state.memory: raise too_large(op, e, size)
             e.bytes = cur.bytes + size
@@ -389,12 +394,25 @@ def crowds(cur: Line, op, ins, attr: View, where) -> bool:
     return True
 
 
-def refuse_devices(op, lines):
-    """Rows take operands of one device, and 0-d tensors and constants of forno's own from any. Those that look up places take indices from any, too."""
-    there = [l.meta for l in lines if l.__class__ is Line and (l.meta or l.shape and not l.free)]
-    if all(there) or op.kind not in ("elementwise", "contract", "composite") and op.name != "cat": return
-    found, expected = ("cpu", "meta") if there[0] else ("meta", "cpu")
-    raise RuntimeError(f"Tensor on device {found} is not on the expected device {expected}!")
+def where_made(run, op, attr, lines) -> str:
+    """The device of a row's result, where not all is on the CPU. Constants of forno's own and 0-d tensors on the CPU go along; "meta" takes 0-d tensors from anywhere."""
+    if op.name == "transfer": return attr
+    fixed = [l for l in lines if l.__class__ is Line and not l.free]
+    device = next((l.device for l in fixed if l.shape or l.device != "cpu"), "cpu") if not any([l.device == "meta" for l in fixed]) else "meta"
+    if run.hold == 0:
+        for l in fixed:
+            if l.device != device and (l.shape or device != "meta" and l.device != "cpu"): refuse_devices(op, fixed, device)
+    return device
+
+
+def refuse_devices(op, lines, device: str):
+    """Rows take operands of one device. Those that look up places on "meta" take indices from any."""
+    if device == "meta":
+        if op.kind not in ("elementwise", "contract", "composite") and op.name != "cat": return
+        found, expected = ("cpu", "meta") if lines[0].device == "meta" else ("meta", "cpu")
+        raise RuntimeError(f"Tensor on device {found} is not on the expected device {expected}!")
+    others = dict.fromkeys(l.device for l in lines)
+    raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, {', '.join(sorted(others, reverse=True))}!")
 
 
 OWN = ("leaf", "keep", "cut")                  # rows whose result is the tensor that their operand was
@@ -419,7 +437,7 @@ def layout(op, attr, shape, lines):
     """(strides of the line's own dense buffer, strides a user sees), None for row-major: elementwise rows keep their operands' axis order."""
     if op.layout is not None: strides = op.layout(attr, shape, *lines)
     elif op.pointwise: strides = None if all([l.__class__ is type or l.memory is None for l in lines]) else elementwise_layout(op, shape, lines)
-    elif op.name == "copy" and attr is not None: strides = None if attr in ("dense", "meta") else attr
+    elif op.name == "copy" and attr is not None: strides = None if attr == "dense" else attr
     elif op.history is not None: return lines[-1].strides, lines[-1].memory
     else: strides = None
     return strides, strides

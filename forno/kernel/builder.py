@@ -11,7 +11,6 @@ from math import pi
 
 from ..core import dtype as dt
 from ..core.errors import unsupported
-from ..cpu import isa
 from . import circular, cmath, math, special
 from .text import PTR, SUFFIX, TYPES, Val, Writer, llvm_type, memory_type, vector_type
 
@@ -24,8 +23,8 @@ HALVES = (dt.float16, dt.bfloat16)
 class Builder(Writer):
     def __init__(self):
         super().__init__()
-        self.fma_native = isa.level == "neon" or isa.has("fma")
-        self.round_native = isa.level == "neon" or isa.has("sse4.1")
+        self.fma_native = self.isa.level == "neon" or self.isa.has("fma")
+        self.round_native = self.isa.level == "neon" or self.isa.has("sse4.1")
         self.narrowed: set[str] = set()        # float32 values that were float64: LLVM would round them to half in one step, which is a call
 
     # ---- memory
@@ -106,7 +105,7 @@ class Builder(Writer):
             twice = self.mul(index, 2)
             return self.pair(self.gather(p, twice, t.real), self.gather(p, self.add(twice, 1), t.real))
         n, m = index.n, dt.uint8 if t is dt.bool else t
-        if t.size >= 4 and isa.has("avx2"):
+        if t.size >= 4 and self.isa.has("avx2"):
             at = self.emit(f"getelementptr {memory_type(t)}, ptr {p.text}, {index}", PTR, n)
             s = TYPES[t]
             return self.call(f"llvm.masked.gather.v{n}{SUFFIX.get(s, s)}.v{n}p0", t, at, Val(str(t.size), dt.int32),
@@ -380,7 +379,7 @@ class Builder(Writer):
     def _from_half(self, x: Val) -> Val:
         """float32 of the 16 bits."""
         if x.dtype is dt.bfloat16: return self.from_bits(self.shl(self.cast(self._as(x, dt.uint16), dt.int32), 16))
-        if isa.has("f16c") or isa.level == "neon":
+        if self.isa.has("f16c") or self.isa.level == "neon":
             half = vector_type("half", x.n)
             h = self.emit(f"bitcast {x} to {half}", x.dtype, x.n)
             return self.emit(f"fpext {half} {h.text} to {llvm_type(dt.float32, x.n)}", dt.float32, x.n)
@@ -393,7 +392,7 @@ class Builder(Writer):
             i = self.bitcast(x, dt.uint32)
             up = self.add(i, self.add(self.and_(self.shr(i, 16), 1), 0x7FFF))
             return self._as(self.cast(self.shr(self.select(self.isnan(x), self.const(0x7FC00000, i), up), 16), dt.int16), t)
-        if (isa.has("f16c") or isa.level == "neon") and not rounded and x.text not in self.narrowed:
+        if (self.isa.has("f16c") or self.isa.level == "neon") and not rounded and x.text not in self.narrowed:
             h = self.emit(f"fptrunc {x} to {vector_type('half', x.n)}", t, x.n)
             return self.emit(f"bitcast {vector_type('half', x.n)} {h.text} to {vector_type('i16', x.n)}", t, x.n)
         return self._as(self.cast(math.to_half_soft(self, x), dt.int16), t)

@@ -13,7 +13,6 @@ import math
 
 from ..core import dtype as dt
 from ..core.kernels import Apply, Cast, Const, Index, Load, Number, Reduce, Store
-from ..cpu import isa
 from .abi import CHECK_ERROR, PRIVATE, SHARED, Kernel
 from .combine import ARG, combine, identity
 from .schedule import BLOCK, TILE, TILE_LANES, Schedule, alike, arguments, fixed, sequence, value_type
@@ -229,13 +228,13 @@ class Lowering(Kernel):
             for ok in both: inside = ok if inside is True else inside if inside is False else self.and_(inside, ok)
         if inside is True: return whole()
         if bounds: partial = lambda: self._load_gather(scope, i, v, [], bounds, at)
-        elif step.const == 1 and _maskable(v.dtype): partial = lambda: self.load_masked(p, v.dtype, self.active(scope))
-        elif step.const == -1 and _maskable(v.dtype):
+        elif step.const == 1 and _maskable(self.isa, v.dtype): partial = lambda: self.load_masked(p, v.dtype, self.active(scope))
+        elif step.const == -1 and _maskable(self.isa, v.dtype):
             partial = lambda: self.reversed(self.load_masked(self.offset(p, 1 - self.s.n, v.dtype), v.dtype, self.reversed(self.active(scope))))
-        elif _maskable(v.dtype): partial = lambda: self._load_stride(p, v.dtype, step.const, scope.count)
+        elif _maskable(self.isa, v.dtype): partial = lambda: self._load_stride(p, v.dtype, step.const, scope.count)
         else: partial = lambda: self._load_gather(scope, i, v, [], bounds, at)
         def masked():
-            if _maskable(v.dtype) and step.const: self.ahead(i, p, self.s.n * abs(step.const) * v.dtype.size)
+            if _maskable(self.isa, v.dtype) and step.const: self.ahead(i, p, self.s.n * abs(step.const) * v.dtype.size)
             return partial()
         return masked() if inside is False else self.choose(inside, whole, masked)
 
@@ -327,7 +326,7 @@ class Lowering(Kernel):
 
         def whole(): self.store(ordered(x), first)
         def partial():
-            if _maskable(x.dtype):
+            if _maskable(self.isa, x.dtype):
                 self.ahead(i, first, n * x.dtype.size)
                 self.store_masked(ordered(x), first, ordered(self.active(scope)))
             else: self._store_lanes(scope, x, p, step)
@@ -356,7 +355,7 @@ class Lowering(Kernel):
 
             def partial(x=x, p=p):
                 count = self.mul(scope.count, few)
-                if _maskable(x.dtype): return self.store_masked(x, p, self.mask(count, x.n))
+                if _maskable(self.isa, x.dtype): return self.store_masked(x, p, self.mask(count, x.n))
                 place = self.alloca(x.dtype, x.n)
                 self.store(x, place)
                 with self.loop(0, count) as k: self.store(self.load(self.offset(place, k, x.dtype), x.dtype), self.offset(p, k, x.dtype))
@@ -461,16 +460,22 @@ class Lowering(Kernel):
                 for j in sums: self.reset(j, inner[j])
                 run(block, self.intrinsic("smin", self.add(block, step), hi))
                 for j in sums: self.set(places[j][0], self.add(self.get(places[j][0]), self.get(inner[j][0])))
-        nest(scope, 0)
+        if not self.divided(scope, order, innermost): nest(scope, 0)
         return places
 
+    def divided(self, scope: Scope, order, body) -> bool:
+        """Did several threads divide the window among themselves, each calling body(scope) for its positions?"""
+        return False
+
     # ---- units of work
+    def turns(self, total: Val, tell: bool):
+        """A loop over this thread's part of range(total)."""
+        return self.loop(*self.share(total, tell))
+
     def units(self, chunked: bool, body, tell: bool = True):
         """body(scope, result number, chunk) for this thread's units."""
         s = self.s
-        total = self.word("units") if chunked and s.split >= 0 else self.word("results")
-        lo, hi = self.share(total, tell)
-        with self.loop(lo, hi) as u:
+        with self.turns(self.word("units") if chunked and s.split >= 0 else self.word("results"), tell) as u:
             chunk = None
             if chunked and s.split >= 0: u, chunk = self._divmod(u, self.word("chunks"))
             rest, block = self._divmod(u, self.word("blocks")) if s.form != "rows" and s.lane >= 0 else (u, None)
@@ -527,7 +532,7 @@ class Lowering(Kernel):
         """Transpose one tile of load i into scratch, where lanes are contiguous."""
         v: Load = self.body_values[i]
         t = dt.uint8 if v.dtype is dt.bool else v.dtype
-        side, step = min(16, isa.vector_bytes // t.size), self.coefficient(("at", i), self.s.lane)
+        side, step = min(16, self.isa.vector_bytes // t.size), self.coefficient(("at", i), self.s.lane)
         start = self.affine(scope, ("at", i))
         with self.loop(lo, hi, side) as lane, self.loop(first, last, side) as at:
             source = self.offset(self.origin(i), self.add(self.add(start, self.mul(lane, step)), at), t)
@@ -622,7 +627,7 @@ class Lowering(Kernel):
         return out
 
 
-def _maskable(t) -> bool:
+def _maskable(isa, t) -> bool:
     """Has the processor masked loads and stores of this type?"""
     if t.category == dt.COMPLEX: return False
     return isa.level == "avx512" or (isa.level == "avx2" and t.size >= 4)

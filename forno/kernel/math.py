@@ -9,7 +9,6 @@ from __future__ import annotations
 import math as m
 
 from ..core import dtype as dt
-from ..cpu import isa
 
 FUNCTIONS = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid", "pow", "rsqrt", "hypot")
 INF, NAN = float("inf"), float("nan")
@@ -86,7 +85,7 @@ def to_half_soft(b, x):
 
 def scale(b, x, n):
     """x · 2^n for a whole n held as a float, right down to denormals and up to infinity."""
-    if isa.level == "avx512": return _scalef(b, x, n)
+    if b.isa.level == "avx512": return _scalef(b, x, n)
     bits, bias = (23, 127) if x.dtype is dt.float32 else (52, 1023)
     k = whole(b, n)
     half = b.shr(k, 1)

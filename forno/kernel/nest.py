@@ -26,7 +26,7 @@ def build(nest: Nest) -> Launch:
     places = lowering.scratch(s)
     work = math.prod(s.extents) * sum(cost(s.nest, v) for v in s.nest.body)
     return Launch(program, numbers(s, keys, places), work >= PARALLEL_WORK and s.results * s.chunks > 1, places["private"], places["shared"],
-                  _bytes(s), work)
+                  bytes_of(s), work)
 
 
 def _key(nest: Nest):
@@ -48,7 +48,7 @@ def compile_all(nests, besides=()):
     for (key, (lowering, text)), address in zip(new.items(), addresses): _programs[key] = Program("nest", address, text), text.notes, lowering
 
 
-def _bytes(s: Schedule) -> int:
+def bytes_of(s: Schedule) -> int:
     """Memory touched, each access counted over the loops it varies along."""
     return sum(math.prod(l.extent for l, step in zip(s.loops, v.strides) if step) * (v.dtype or s.nest.operands[v.operand].dtype).size
                for v in s.nest.body if isinstance(v, (Load, Store)))

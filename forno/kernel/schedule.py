@@ -268,23 +268,32 @@ def _lanes(nest: Nest, live_types, extent: int, wide: int) -> int:
     return max([m for m in few if 8 * filled[m] <= 9 * extent], default=min(few, key=lambda m: filled[m]))
 
 
-def schedule(nest: Nest) -> Schedule:
-    nest = canonical(nest)
-    loops = [Loop(n, False) for n in nest.axes] + [Loop(n, True) for n in nest.window]
-    deps, depth = dependences(nest), depths(nest)
-    reduces = [v for v in nest.body if isinstance(v, Reduce)]
+def form_and_lane(nest: Nest, deps, loops, vector_bytes: int) -> tuple[str, int]:
+    """(form, the loop whose neighbours are done side by side; -1: none)."""
     parallel, window = list(range(len(nest.axes))), list(range(len(nest.axes), len(loops)))
     best_parallel = max(parallel, key=lambda i: (_score(nest, deps, i, loops[i].extent), i), default=-1)
     best_window = max(window, key=lambda i: (_score(nest, deps, i, loops[i].extent), i), default=-1)
     inner = [v for v, d in zip(nest.body, deps) if isinstance(v, Store) and any(d >> i & 1 for i in window)]
-    if not reduces and not inner: form, lane = "map", best_parallel
-    elif best_window < 0: form, lane = "columns" if best_parallel >= 0 else "rows", best_parallel
-    else:
-        rows = _score(nest, deps, best_window, loops[best_window].extent)
-        columns = _score(nest, deps, best_parallel, loops[best_parallel].extent) if best_parallel >= 0 else -math.inf
-        if best_parallel >= 0 and loops[best_parallel].extent <= 4 and loops[best_window].extent >= 64: columns = -math.inf
-        short = loops[best_window].extent < isa.vector_bytes // 8 and best_parallel >= 0 and loops[best_parallel].extent >= isa.vector_bytes // 8
-        form, lane = ("columns", best_parallel) if columns > rows or short else ("rows", best_window)
+    if not inner and not any(isinstance(v, Reduce) for v in nest.body): return "map", best_parallel
+    if best_window < 0: return "columns" if best_parallel >= 0 else "rows", best_parallel
+    rows = _score(nest, deps, best_window, loops[best_window].extent)
+    columns = _score(nest, deps, best_parallel, loops[best_parallel].extent) if best_parallel >= 0 else -math.inf
+    if best_parallel >= 0 and loops[best_parallel].extent <= 4 and loops[best_window].extent >= 64: columns = -math.inf
+    short = loops[best_window].extent < vector_bytes // 8 and best_parallel >= 0 and loops[best_parallel].extent >= vector_bytes // 8
+    return ("columns", best_parallel) if columns > rows or short else ("rows", best_window)
+
+
+def constants_of(nest: Nest) -> dict:
+    """Numbers that are words, not part of the machine code."""
+    return {i: v.value for i, v in enumerate(nest.body) if isinstance(v, Const) and not _structural(v)}
+
+
+def schedule(nest: Nest) -> Schedule:
+    nest = canonical(nest)
+    loops = [Loop(n, False) for n in nest.axes] + [Loop(n, True) for n in nest.window]
+    deps, depth = dependences(nest), depths(nest)
+    reduces, window = [v for v in nest.body if isinstance(v, Reduce)], list(range(len(nest.axes), len(loops)))
+    form, lane = form_and_lane(nest, deps, loops, isa.vector_bytes)
     short = -1
     if form == "map": lane, short = _alternating(nest, lane)
     inside = -1 if form != "rows" else sum(1 << i for i in window)               # a row's results are made once
@@ -296,7 +305,7 @@ def schedule(nest: Nest) -> Schedule:
     wide = 4 if work <= limits[0] else 2 if work <= limits[1] and short < 0 else 1
     n = _lanes(nest, _types(nest), extent, wide) if lane >= 0 else 1
     if n == 1 and extent <= 1: lane = -1 if form != "rows" else lane
-    constants = {i: v.value for i, v in enumerate(nest.body) if isinstance(v, Const) and not _structural(v)}
+    constants = constants_of(nest)
     out = Schedule(nest, loops, form, lane, n, -1, False, work <= 16, -1, (), short=short, deps=deps, depth=depth, constants=constants)
     total = math.prod(l.extent for l in loops)
     if reduces and window and out.results < 16 and total >= 128 << 10 and not any(l.extent == 0 for l in loops):

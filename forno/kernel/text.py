@@ -59,7 +59,8 @@ def literal(value, t) -> str:
 
 
 class Writer:
-    """The text of one module as it grows: instructions, functions, blocks and loops, constants, lanes."""
+    """The text of one module as it grows: instructions, functions, blocks and loops, constants, lanes. `isa`: what it is written for."""
+    isa = isa.current
 
     def __init__(self):
         self.lines: list[str] = []
@@ -179,7 +180,7 @@ class Writer:
 
     def module(self) -> str:
         texts = [*(t for n, t in self.declared.items() if n not in self.shared), *filter(None, self.shared.values()), *self.functions]
-        return "\n".join(texts) + f"\nattributes #0 = {{ {isa.attributes} }}\n"
+        return "\n".join(texts) + f"\nattributes #0 = {{ {self.isa.attributes} }}\n"
 
     # ---- constants and lanes
     def const(self, value, like, n: int = 1) -> Val:

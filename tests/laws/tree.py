@@ -15,10 +15,11 @@ BELOW = {
     "gpu": ("core", "cpu"),
     "graph": ("core",),
     "plan": ("core",),
+    "cudart": ("core", "cpu", "gpu"),
     "kernel": ("core", "cpu"),
     "dnn": ("core",),
     "show": ("core", "cpu"),
-    "framework": ("core", "gpu", "cpu", "graph", "plan", "kernel", "dnn", "show"),
+    "framework": ("core", "gpu", "cpu", "cudart", "graph", "plan", "kernel", "dnn", "show"),
     "doctor": (),
 }
 # Everything else is a library under one of PyTorch's own names, written with the framework: it may import other libraries (never in a circle), and

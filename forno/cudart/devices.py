@@ -1,0 +1,83 @@
+"""Devices of this process and the one that a thread works on.
+
+A device is opened (its primary context retained) when it is first used. Driver calls speak of the calling thread's current context, so `use(index)` comes before them.
+"""
+from __future__ import annotations
+
+import functools
+import threading
+
+from .. import gpu
+from ..gpu import chips
+from ..gpu.names import NAMES
+
+ABSENT = "Torch not compiled with CUDA enabled"
+OLDEST_PTX = 63                                # shfl.sync and what else kernels take for granted
+
+
+class _Current(threading.local):
+    """`index`: the device that "cuda" means in this thread; `opened`: the device whose context the driver has here, None before the first use."""
+    index, opened = 0, None
+
+
+CURRENT = _Current()
+
+
+def count() -> int:
+    """How many devices this process may use; 0 where there is no driver."""
+    try: return gpu.driver().DeviceGetCount()
+    except gpu.Missing: return 0
+
+
+def place(index: int | None) -> str:
+    """The name of a device, which must be there; None is this thread's."""
+    n = count()
+    if n == 0: raise AssertionError(ABSENT)
+    if index is None: index = CURRENT.index
+    if not 0 <= index < n: raise RuntimeError(f"CUDA error: invalid device ordinal: cuda:{index} was asked for, and there {'is 1 device' if n == 1 else f'are {n} devices'}, from cuda:0 on")
+    return NAMES[index]
+
+
+def current() -> int: return CURRENT.index
+
+
+def select(index: int):
+    """From now on "cuda" means this device in this thread."""
+    place(index)
+    CURRENT.index = index
+
+
+@functools.cache
+def context(index: int):
+    """A device's primary context."""
+    driver = gpu.driver()
+    return driver.DevicePrimaryCtxRetain(driver.DeviceGet(index))
+
+
+def use(index: int):
+    """The driver, with this device's context current in this thread."""
+    driver = gpu.driver()
+    if CURRENT.opened != index:
+        driver.CtxSetCurrent(context(index))
+        CURRENT.opened = index
+    return driver
+
+
+@functools.cache
+def capability(index: int) -> tuple[int, int]:
+    """A device's compute capability."""
+    driver = gpu.driver()
+    return tuple([driver.DeviceGetAttribute(attribute, driver.DeviceGet(index)) for attribute in (75, 76)])
+
+
+@functools.cache
+def target(index: int) -> tuple[str, int]:
+    """(what PTX is generated for, its version): the newest chip not newer than this one, in the oldest PTX that knows it."""
+    name = next(t for t in chips.targets(capability(index), gpu.driver().version) if t[-1].isdigit())
+    digits = name.removeprefix("sm_")
+    return name, max(chips.CHIPS[int(digits[:-1]), int(digits[-1])].ptx, OLDEST_PTX)
+
+
+def number_of(name: str) -> int:
+    """"cuda:1" -> 1"""
+    return int(name[5:])

@@ -1,0 +1,160 @@
+"""A window on several devices, as parts that have one device each.
+
+Comes in: a graph whose values say where they are. Goes out: parts in order, each a graph of its own, and what is carried from one to another.
+
+A value's stage is the number of times its past changed devices; values of one stage and device are one part. Constants of forno's own have no device:
+whoever needs them makes them. What a part reads of another device arrives as one more input, row-major.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..core.errors import StepError
+from ..core.graph import Graph, Scalar, Value
+from ..dnn import movement as mv
+
+
+def all_values(graph: Graph) -> list[Value]:
+    """Operands first."""
+    out, seen, todo = [], set(), list(reversed(graph.outputs))
+    while todo:
+        v = todo[-1]
+        below = [x for x in v.ins if x.__class__ is Value and id(x) not in seen]
+        if below and id(v) not in seen: todo.extend(below); continue
+        todo.pop()
+        if id(v) not in seen: seen.add(id(v)); out.append(v)
+    return out
+
+
+class Line:
+    """What a runner asks of the line of a value that only goes from part to part."""
+    __slots__ = ("dtype", "shape", "strides", "op", "prev")
+
+    def __init__(self, v: Value): self.dtype, self.shape, self.strides, self.op, self.prev = v.dtype, v.shape, v.strides, mv.copy, None
+    def program(self): return []
+
+
+@dataclass(slots=True)
+class Part:
+    """One device's values of one stage. `inputs`: the values it is given, as the whole graph has them; `carried`: those of them that come from another device."""
+    device: str
+    made: dict = field(default_factory=dict)           # id of the whole graph's value -> this part's
+    inputs: list = field(default_factory=list)
+    outputs: list = field(default_factory=list)
+    carried: set = field(default_factory=set)
+    graph: Graph | None = None
+    execute: object = None
+
+
+class Parting:
+    """Cuts one graph."""
+
+    def __init__(self, graph: Graph):
+        self.graph, self.values = graph, all_values(graph)
+        self.free, self.stage, self.parts, self.home, self.dense = set(), {}, {}, {}, {}
+        for v in self.values:
+            ins = [x for x in v.ins if x.__class__ is Value]
+            if v.op is not None and v.op is not mv.transfer and all([id(x) in self.free for x in ins]): self.free.add(id(v))
+            else: self.stage[id(v)] = max([self.stage[id(x)] + (x.device != v.device) for x in ins if id(x) not in self.free], default=0)
+        outs = {id(v) for v in graph.outputs}
+        for v in self.values:
+            if v.op is not None and (id(v) not in self.free or id(v) in outs): self.place(v)
+        for v in graph.outputs:
+            if v.op is None: self.part(v.device, 0)        # an input that is given back
+
+    def part(self, device: str, stage: int) -> Part:
+        return self.parts.setdefault((stage, device), Part(device))
+
+    def place(self, v: Value):
+        part = self.part(v.device, self.stage.get(id(v), 0))
+        self.home[id(v)] = part
+        self.within(part, v)
+
+    def within(self, part: Part, v: Value) -> Value:
+        """A value as this part sees it: made here, or given."""
+        out = part.made.get(id(v))
+        if out is not None: return out
+        if v.op is not None and (id(v) in self.free or self.home.get(id(v)) is part):
+            if v.op is mv.transfer: out = relaid(self.within(part, v.ins[0]) if id(v.ins[0]) in self.free else self.given(part, v.ins[0]), v)
+            else: out = Value(v.op, tuple([x if x.__class__ is Scalar else self.within(part, x) for x in v.ins]), v.attr, v.dtype, v.shape, v.strides)
+            part.made[id(v)] = out
+            return out
+        return self.given(part, v)
+
+    def given(self, part: Part, v: Value) -> Value:
+        """What another part, or the caller, gives to this one."""
+        if v.device != part.device and v.op is None and v.view is not None: v = self.straightened(v)
+        out = part.made.get(id(v))
+        if out is None:
+            out = part.made[id(v)] = Value(None, (), None, v.dtype, v.shape, v.strides, v.view if v.op is None and v.device == part.device else None, len(part.inputs))
+            part.inputs.append(v)
+            if v.device != part.device: part.carried.add(len(part.inputs) - 1)
+            if v.op is not None: self.wanted(self.home[id(v)], v)
+        return out
+
+    def straightened(self, v: Value) -> Value:
+        """An input that lies scattered, in memory of its own: another device is sent bytes as they lie."""
+        if id(v) not in self.dense:
+            w = self.dense[id(v)] = Value(mv.copy, (v,), "dense", v.dtype, v.shape, None, device=v.device)
+            part = self.home[id(w)] = self.part(v.device, 0)
+            self.within(part, w)
+        return self.dense[id(v)]
+
+    def wanted(self, part: Part, v: Value):
+        if v not in part.outputs: part.outputs.append(v)
+
+
+def parts_of(graph: Graph) -> list[Part]:
+    """The parts in the order in which they run, each with its graph."""
+    cut = Parting(graph)
+    for v in graph.outputs:
+        part = cut.home.get(id(v)) or cut.part(v.device, 0)
+        cut.within(part, v)
+        cut.wanted(part, v)
+    ordered = [p for _, p in sorted(cut.parts.items(), key=lambda x: x[0][0]) if p.outputs]
+    uses: dict = {}
+    for p in ordered:
+        for v in p.inputs: uses[id(v)] = uses.get(id(v), 0) + 1
+    for p in ordered:
+        numbers = {v.number: k for k, v in enumerate(p.inputs) if v.op is None and v.device == p.device and uses[id(v)] == 1}
+        donated = frozenset(numbers[n] for n in graph.donated if n in numbers)
+        order = {id(v): j for j, v in enumerate(p.outputs)}
+        prefer = {order[id(graph.outputs[j])]: numbers[n] for j, n in graph.prefer.items() if n in numbers and numbers[n] in donated and id(graph.outputs[j]) in order}
+        p.graph = Graph(tuple(p.made[id(v)] for v in p.inputs), tuple(p.made[id(v)] for v in p.outputs), donated, prefer)
+    return ordered
+
+
+class Relay:
+    """Runs parts one after the other; what one device made for another is carried there by `carry(buffer, value, device)`."""
+
+    def __init__(self, graph: Graph, parts: list[Part], carry):
+        self.parts, self.carry, self.outs = parts, carry, len(graph.outputs)
+        self.inputs = {id(v): k for k, v in enumerate(graph.inputs)}
+        self.numbers = [[j for j, w in enumerate(graph.outputs) if w is v] for p in parts for v in p.outputs]
+        self.graph = graph
+
+    def __call__(self, buffers, scalars):
+        known = {id(v): buffers[k] for k, v in enumerate(self.graph.inputs)}
+        for p in self.parts:
+            given = [self.carry(known[id(v)], v, p.device) if k in p.carried else known[id(v)] for k, v in enumerate(p.inputs)]
+            try: out = p.execute(given, scalars)
+            except StepError as error: raise self.told(error, p, known) from error.__cause__
+            for v, b in zip(p.outputs, out): known[id(v)] = b
+        return [known[id(v)] for v in self.graph.outputs]
+
+    def told(self, error: StepError, part: Part, known: dict) -> StepError:
+        """A part's failure in the numbers of the whole graph."""
+        done = {id(part.outputs[j]): b for j, b in error.made.items()} | {id(v): known[id(v)] for v in self.graph.outputs if id(v) in known and v.op is not None}
+        made = {j: done[id(v)] for j, v in enumerate(self.graph.outputs) if id(v) in done}
+        return StepError(error.cause, made, {self.inputs[id(part.inputs[i])] for i in error.spoiled if id(part.inputs[i]) in self.inputs}, error.row)
+
+
+def relaid(made: Value, v: Value) -> Value:
+    """What arrived, laid out as v is to be."""
+    return made if made.strides == v.strides else Value(mv.copy, (made,), v.strides or "dense", v.dtype, v.shape, v.strides)
+
+
+def lines_of(part: Part, graph: Graph, lines) -> list:
+    """What the runner of a part is told of its outputs."""
+    known = {id(v): l for v, l in zip(graph.outputs, lines)}
+    return [known.get(id(v)) or Line(v) for v in part.outputs]

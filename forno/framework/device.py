@@ -1,0 +1,107 @@
+"""From a graph to launches on a GPU: planned as for the CPU, compiled for the device, queued in its stream.
+
+Opaque rows' steps are computed by their library on the host, between two launches: their operands are fetched and their result is sent.
+"""
+from __future__ import annotations
+
+import functools
+import math
+import struct
+
+from .. import cudart
+from ..core import collector
+from ..core.flags import flags
+from ..core.graph import Graph, Value
+from ..core.kernels import Host
+from ..core.trace import trace
+from ..cpu import memory, nvptx
+from ..cudart import launch
+from ..cudart import memory as device_memory
+from ..graph.line import Slice
+from ..kernel.nvptx import build
+from ..show import ladder
+from . import host
+from .native import Runner, halved, planned, shown, wrapped
+
+
+@functools.cache
+def isa_of(device: str):
+    """What is generated for a device."""
+    return nvptx.isa_of(*cudart.target(cudart.number_of(device)))
+
+
+def prepare(graph: Graph, lines, device: str):
+    with collector.Waiting():
+        plan, t = planned(graph, build.accepts)
+        kernels = [s.kernel for s in plan.steps]
+        built = iter(build.build_all([k for k in kernels if not isinstance(k, Host)], isa_of(device)))
+        run = DeviceRunner(graph, plan, lines, [None if isinstance(k, Host) else next(built) for k in kernels], device)
+        trace.add("compile", t)
+        if flags.SHOW >= 2: ladder.planned(plan, run.launches)
+        return plan, run
+
+
+class DeviceRunner(Runner):
+    """Calls a plan on a device: buffers of the inputs and the run's numbers in, buffers of the outputs out."""
+    __slots__ = ("device",)
+
+    def __init__(self, graph: Graph, plan, lines, launches, device: str):
+        self.device = device
+        super().__init__(graph, plan, lines, launches)
+
+    def step(self, s, k, positions, lent):
+        places = []
+        for p, o in zip(positions, s.kernel.operands): places += [p, p + 1] if o.mode == "n" and o.dtype.is_complex else [p]
+        return k, tuple(places)
+
+    def table_of(self, steps, nvals, arena, offsets): return launch.Table(self.device, steps, nvals, arena, offsets)
+
+    def __call__(self, buffers, scalars):
+        result = [None] * self.outs
+        for j, n in self.made: result[j] = device_memory.empty(n, self.device)
+        for j, k in self.taken: result[j] = buffers[k]
+        if self.table is not None:
+            words = [b.address for b in buffers] + [0 if b is None else b.address for b in result] + [scalars[k] for k in self.numbers]
+            if self.complex: words = halved(words)
+            try: vals = self.pack(*words)
+            except struct.error: vals = self.pack(*wrapped(words))
+            frame = self.table.frame(vals)
+            for kind, *what in self.parts:
+                if kind == "native": frame.run(*what)
+                else: self.stop(what[0], [frame.values[p] for p in what[1]])
+        return shown(self, buffers, result)
+
+    def stop(self, step, addresses):
+        """An opaque row, on copies of its operands."""
+        kernel = step.kernel
+        sizes = [span(v, o.dtype.size) for v, o in zip(kernel.views, kernel.operands)]
+        copies = [memory.empty(n) for n in sizes]
+        for a, b, n in zip(addresses[:-1], copies, sizes): device_memory.fetch_from(self.device, a, n, b.address)
+        host.call(kernel, [b.address for b in copies])
+        device_memory.send_to(self.device, copies[-1].address, sizes[-1], addresses[-1])
+
+
+def span(view, size: int) -> int:
+    """Bytes from a view's first element to its last."""
+    return 0 if 0 in view.shape else (1 + sum((n - 1) * s for n, s in zip(view.shape, view.strides))) * size
+
+
+def carried(buffer, value: Value, device: str):
+    """A dense value's bytes on another device."""
+    n = math.prod(value.shape) * value.dtype.size
+    start, base = (buffer.start, buffer.buffer) if buffer.__class__ is Slice else (0, buffer)
+    if device == "cpu":
+        out = memory.empty(n)
+        device_memory.fetch_from(base.device, base.address + start, n, out.address)
+        return out
+    out = device_memory.empty(n, device)
+    if base.device == "cpu": device_memory.send_to(device, base.address + start, n, out.address)
+    else: device_memory.across(base.device, base.address + start, n, device, out.address)
+    return out
+
+
+def on_host(buffer, nbytes: int):
+    """A device's buffer, copied to the host."""
+    out = memory.empty(nbytes)
+    device_memory.fetch_from(buffer.device, buffer.address, nbytes, out.address)
+    return out
