@@ -231,6 +231,7 @@ class DeviceLaunch:
     scratch: int = 0                           # bytes of global memory of its own
     bytes: int = 0
     flops: int = 0
+    keeps: None = None                         # nothing: see Keeps
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,4 +10,4 @@ from . import devices
 def function(index: int, ptx: str, name: str) -> int:
     """The handle of a kernel on a device."""
     driver = devices.use(index)
-    return driver.ModuleGetFunction(driver.ModuleLoadData(ptx.encode() + b"\0"), name.encode())
+    return driver.ModuleGetFunction(driver.ModuleLoadDataEx(ptx.encode() + b"\0", 0, None, None), name.encode())

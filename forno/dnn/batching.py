@@ -312,7 +312,7 @@ DEEPER = {
     "view": lambda attr, job: inner(attr, job.parts[0], job), "put": lambda attr, job: inner(attr, job.parts[0], job),
     "addput": lambda attr, job: inner(attr, job.parts[0], job),
     **dict.fromkeys(("reflection_pad", "replication_pad", "circular_pad"), lambda attr, job: ((0, 0), *attr)),
-    "cat": axis_on, "copy": lambda attr, job: (math.prod(job.shape), *attr) if attr.__class__ is tuple else attr, "straight": same, "overwrite": same, "detach": same,
+    "cat": axis_on, "copy": lambda attr, job: (math.prod(job.shape), *attr) if attr.__class__ is tuple else attr, "transfer": same, "straight": same, "overwrite": same, "detach": same,
     **dict.fromkeys((o.name for o in (reduce.sum_, reduce.prod, reduce.amax, reduce.amin, reduce.argmax, reduce.argmin, reduce.any_, reduce.all_, recipes.mean,
                                       recipes.logsumexp)), axes_on),
     "var": spec_on, "std": spec_on, "norm": spec_on, "softmax": axis_on, "log_softmax": axis_on,
