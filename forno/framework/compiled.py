@@ -15,7 +15,7 @@ import weakref
 from ..core.hot import hot, know
 from ..graph.line import LOCAL
 from . import parts, phrase
-from .phrase import MISS, again
+from .phrase import MISS, again, settled
 from .tensor import Tensor
 from .world import Transparent, Unrepeatable, Walk, Witness, differing
 
@@ -85,7 +85,7 @@ class Compiled(Transparent):
             self.refuse(str(error))
             return self.f(*args, **kw)
         finally: watching.discard(threading.get_ident())
-        if call.new or LOCAL.run is not run: return call.result
+        if call.new or LOCAL.run is not run: return settled(call.result)
         try:
             if witness.reason: raise Unrepeatable(witness.reason)
             if not unchanged(phrase.flattened((*args, *kw.values())), flat): raise Unrepeatable("it changes its arguments")
@@ -95,7 +95,7 @@ class Compiled(Transparent):
             if odd: raise Unrepeatable(f"an argument is a {odd[0]}")
             self.keep(here, witness, call, rates, (*call.course(), *plain))
         except Unrepeatable as error: self.refuse(str(error))
-        return call.result
+        return settled(call.result)
 
     def keep(self, here: Place, witness: Witness, call: parts.Watched, rates: list | None, kind: tuple):
         """Write down the call's world; the second time, its phrases. `rates`: optimizers' options before the call."""

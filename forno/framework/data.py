@@ -272,7 +272,7 @@ def values(t: Tensor) -> np.ndarray:
 def item(t: Tensor):
     """Tensor.item()."""
     journal = LOCAL.run.journal
-    return number_in(t) if journal is None or journal.look is None else journal.look(t)
+    return number_in(t) if journal is None or journal.look is None else journal.look(t, number_in)
 
 
 def number_in(t: Tensor):
@@ -294,7 +294,13 @@ _C_TYPES = {dt.bool: ctypes.c_bool, dt.uint8: ctypes.c_uint8, dt.int8: ctypes.c_
             dt.float32: ctypes.c_float, dt.float64: ctypes.c_double}
 
 
-def tolist(t: Tensor): return values(t).tolist()
+def tolist(t: Tensor):
+    """Tensor.tolist()."""
+    journal = LOCAL.run.journal
+    return list_of(t) if journal is None or journal.look is None else journal.look(t, list_of)
+
+
+def list_of(t: Tensor): return values(t).tolist()
 
 
 def total(counts: Tensor) -> int:

@@ -9,22 +9,26 @@ call by it. A part that ends with a look only computes: a call whose number nobo
 """
 from __future__ import annotations
 
+import math
 import struct
+import sys
 import weakref
 
 from ..core.hot import know
-from ..graph.line import INPUT, LOCAL, Line, Node, Run, new
-from .data import number_in
+from ..graph.line import INPUT, LOCAL, Line, Node, Run
+from .data import item, number_in, tolist
 from .effects import Before
 from .engine import flush
-from .phrase import MISS, Part, Phrase, again, flattened, recorded, since
-from .tensor import Storage, Tensor, read, settle_alone, version
+from .leaving import Later, only_leaves
+from .phrase import MISS, Part, Phrase, again, alone, flattened, recorded, since
+from .tensor import Storage, Tensor, is_meta, outside, read, settle_alone, version
 from .world import Unrepeatable, World, differing
 
 BRANCHES = 8                                   # that are kept behind one look
 DEPTH = 100                                    # looks of one call
 MISSES = 8                                     # calls in a row that find a number nobody knows: then it is no use to begin
 LEARN = 4                                      # calls that are watched after one
+ASKED = frozenset((item.__code__, tolist.__code__))
 
 
 @know
@@ -51,13 +55,6 @@ def exactly(x):
 
 
 def readable(number) -> str: return str(number) if not isinstance(number, bytes) else " + j·".join(map(repr, struct.unpack("d" * (len(number) // 8), number)))
-
-
-def alone(n: Node) -> Tensor:
-    """A tensor of its own for a value."""
-    t = new(Tensor)
-    t.node, t.alias = n, None
-    return t
 
 
 # ---------------------------------------------------------------- saying it
@@ -134,29 +131,36 @@ class Watched:
     """A call that is made now, and its parts. `looks`: may it be cut?"""
 
     def __init__(self, f, args, kw, run: Run, more: tuple, carried: tuple, looks: bool):
-        self.args, self.kw, self.run, self.more, self.carried = args, kw, run, more, carried
+        self.f, self.args, self.kw, self.run, self.more, self.carried = f, args, kw, run, more, carried
+        self.frame = sys._getframe()
         self.steps: list[Step] = []
         self.former: dict[int, tuple] = {}     # id of a node of a former part: (a weak reference to it, part, slot)
         self.brought: list[tuple] = []         # (part, slot, tensor)
         outer, lines, self.modes = run.journal, run.stats.lines, (run.grad, run.inference, run.autocast)
-        self.looks = looks and outer is None
+        self.looks, self.alone = looks, outer is None
         self.begin()
         self.tensors = self.part.tensors
         try: self.result = f(*args, **kw)
         finally:
-            run.journal = outer
+            run.journal, self.frame = outer, None
             if outer is not None: outer.told(self.part.journal)
         self.new = run.stats.lines != lines
 
     def begin(self):
         self.part = Part(self.args, self.kw, self.run, self.more, self.carried)
         self.run.journal = self.part.journal
-        if self.looks: self.part.journal.look = self.look
+        if self.alone: self.part.journal.look = self.look
 
-    def look(self, t: Tensor):
-        """The number in t, which the call asks for: its part ends here."""
-        n, part, run = read(t), self.part, self.run
-        if LOCAL.run is not run or run.level is not None or run.hold or len(self.steps) >= DEPTH: return number_in(t)
+    def look(self, t: Tensor, how):
+        """how(t), which the call asks for."""
+        n, run, asks = read(t), self.run, sys._getframe(1)
+        if LOCAL.run is not run or run.level is not None or run.hold or asks.f_code not in ASKED: return how(t)
+        if fits(t, how) and not outside(n) and only_leaves(asks.f_back, asks.f_code, self.frame, self.f): return Later(n, how)
+        return self.number(t, n) if how is number_in and self.looks and len(self.steps) < DEPTH else how(t)
+
+    def number(self, t: Tensor, n: Node):
+        """The number in t: a part of the call ends here."""
+        part, run = self.part, self.run
         part.ends = True
         step = self.step()
         if step.phrase is not None:
@@ -191,7 +195,8 @@ class Watched:
         if not self.former: return
         run, known, checks = self.run, {b[:2]: b[2] for b in self.brought}, part.journal.checks
         used = [run.nodes[e.slot] for e in since(run.cur, part.place) if e.op is INPUT]
-        for n in (*used, *[read(t) for t, *_ in checks]):
+        late = [r.n for r in flattened((part.result,)) if r.__class__ is Later]
+        for n in (*used, *late, *[read(t) for t, *_ in checks]):
             at = self.source(n)
             if at is None or at in known: continue
             known[at] = alone(n)
@@ -226,6 +231,11 @@ class Watched:
         for s in self.steps:
             if s.phrase is None: raise Unrepeatable(s.reason)
         return self.steps
+
+
+def fits(t: Tensor, how) -> bool:
+    """Will how(t) give a value?"""
+    return t.__class__ is Tensor and not is_meta(t) and (how is not number_in or math.prod(read(t).line.shape) == 1)
 
 
 def as_made(t: Tensor) -> bool:

@@ -22,17 +22,19 @@ from ..graph.line import BACKWARD, INPUT, LOCAL, ODD, Journal, Leaf, Line, Node,
 from .data import look
 from .effects import Account, Unsaid, befores, done, entered, ready, taken
 from .layouts import OTHERS
+from .leaving import Later
 from .size import Size, device, layout, memory_format
 from .tensor import Alias, Storage, Tensor, read, settle_alone, share, version
 
 SEQUENCES = frozenset((tuple, list, Size, slice, dict))
+GATHERED = frozenset((tuple, list, dict))
 PLAIN = frozenset((type(None), bool, int, float, complex, str, type, type(Ellipsis), dtype, device, layout, memory_format))
 FEW = 8                                        # tensors that are compared two by two
 TRIES = 4                                      # a place where the arguments keep changing is left alone after so many phrases
 MISS = object()
 
 ENTERS, UNREAD, SAME = -1, -2, -3              # where a tensor stands: a slot; it enters here; only its shape counts; SAME - j: it is tensor j again
-NEW, ARGUMENT, PART, OWN, PLAINLY, MANY, GRADIENT = "new", "argument", "part", "own", "plainly", "many", "gradient"       # how a result is made
+NEW, ARGUMENT, PART, OWN, PLAINLY, MANY, GRADIENT, LATER = "new", "argument", "part", "own", "plainly", "many", "gradient", "later"       # how a result is made
 
 
 @know
@@ -40,8 +42,8 @@ class Phrase:
     """`types`, `plain`: what the arguments must be. `exact`: the very objects that all but tensors were, where that says enough (see `unmoved`). `tensors`: (position, where, line, is it a leaf, slice) each. `lines`: (line, index of the tensor
     that enters by it or -1). `parts`: (position, view) of tensors that results are views of. `checks`: (position, key, check of known values). `rare`: see `differs`. `result`: a recipe, see `made`. `before`: an earlier phrase of the same
     function at the same place, for other arguments; MISS: none. `effects`: what it does besides (framework.effects), or None. `fork`: how calls go on that look
-    at a value here (framework.parts), or None."""
-    __slots__ = ("names", "nested", "exact", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "before", "tries", "effects", "fork")
+    at a value here (framework.parts), or None. `late`: there are numbers in its result."""
+    __slots__ = ("names", "nested", "exact", "types", "plain", "rare", "tensors", "parts", "checks", "lines", "numbers", "end", "result", "simple", "before", "tries", "effects", "fork", "late")
 
 
 def remembered(f):
@@ -146,7 +148,8 @@ def again(p, args, kw, run):
         t = new(Tensor)
         t.node, t.alias = nodes[p.simple], None
         return t
-    return made(p.result, nodes, args, {})
+    r = made(p.result, nodes, args, {})
+    return settled(r) if p.late else r
 
 
 @hot
@@ -225,8 +228,30 @@ def made(recipe, nodes, args, stores):
     if kind is OWN: return own(recipe, nodes, stores)
     if kind is GRADIENT: return read(args[recipe[1]]).past.grad
     if kind is PLAINLY: return recipe[1]
+    if kind is LATER: return later(recipe, nodes, args)
     results = [made(r, nodes, args, stores) for r in recipe[2]]
     return recipe[1](results)
+
+
+def later(recipe, nodes, args) -> Later: return Later(nodes[recipe[1]] if recipe[1] >= 0 else read(args[~recipe[1]]), recipe[2])
+
+
+def alone(n: Node) -> Tensor:
+    """A tensor of its own for a value."""
+    t = new(Tensor)
+    t.node, t.alias = n, None
+    return t
+
+
+def settled(r):
+    """A result with its numbers, for which the window runs."""
+    if r.__class__ is Later: return r.how(alone(r.n))
+    if r.__class__ in GATHERED and any(map(is_late, r.values() if r.__class__ is dict else r)):
+        return {k: settled(v) for k, v in r.items()} if r.__class__ is dict else r.__class__(map(settled, r))
+    return r
+
+
+def is_late(r) -> bool: return r.__class__ is Later or r.__class__ in GATHERED and any(map(is_late, r.values() if r.__class__ is dict else r))
 
 
 @hot
@@ -383,6 +408,7 @@ def described(call: Part, args, flat, lines) -> Phrase | None:
     if call.carried and not call.ends: p.effects.carries = carries(call, flat, run, start)
     p.checks = tuple([(k, key, check) for t, key, check in call.journal.checks for k, a in tensors if a is t])
     p.parts, p.rare = tuple(parts.items()), (zeros, list(itertools.combinations(entering, 2)) if len(entering) <= FEW else (), entering if len(entering) > FEW else None) if zeros or len(entering) > 1 else None
+    p.late = is_late(call.result)
     p.simple = p.result[1] if p.result[0] == NEW and not p.result[2] else None
     return p
 
@@ -458,7 +484,21 @@ def recipe(r, flat, run: Run, start: int, parts: dict, late: bool):
     if isinstance(r, (tuple, list)):
         results = tuple([recipe(x, flat, run, start, parts, late) for x in r])
         return None if None in results or not results else (MANY, getattr(type(r), "_make", type(r)), results)
+    if r.__class__ is Later: return left(r, flat, run, start)
+    if r.__class__ is dict:
+        results = tuple([recipe(x, flat, run, start, parts, late) for x in r.values()])
+        return None if None in results or not results else (MANY, functools.partial(mapping, tuple(r)), results)
     return (PLAINLY, r) if r.__class__ in PLAIN else None
+
+
+def mapping(keys: tuple, values: list) -> dict: return dict(zip(keys, values))
+
+
+def left(r: Later, flat, run: Run, start: int) -> tuple | None:
+    """The recipe of a number that leaves when the call is over: of a value that it recorded, or of an argument's."""
+    slot = recorded(run, r.n, start)
+    if slot is None: slot = next((~k for k, a in enumerate(flat) if isinstance(a, Tensor) and read(a) is r.n), None)
+    return None if slot is None else (LATER, slot, r.how)
 
 
 def recorded(run: Run, n: Node, start: int) -> int | None:
