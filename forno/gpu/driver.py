@@ -22,12 +22,12 @@ _ByName = ctypes.CFUNCTYPE(c_int, ctypes.c_char_p, ctypes.c_void_p, c_int, ctype
 
 
 class Driver:
-    """One table of functions. `version` is the newest CUDA version that it speaks (12020 is 12.2)."""
+    """One table of functions. `version` is the newest CUDA version that it speaks (12020 is 12.2), `machine` the simulated one behind it, if it is one."""
 
-    def __init__(self, table: dict[str, int], version: int | None = None):
-        self.table, self.version, self.machine = table, 0, None
+    def __init__(self, table: dict[str, int], library=None):
+        self.table, self.version, self.library, self.machine = table, 0, library, None          # the library keeps the functions
         for name, prototype in PROTOTYPES.items(): setattr(self, name, _method(prototype, table.get(name, 0), self))
-        self.version = version or self.DriverGetVersion()
+        self.version = self.DriverGetVersion()
 
     def has(self, name: str) -> bool: return bool(self.table.get(name))
 
@@ -162,8 +162,7 @@ def open_library():
 
 def start(symbol) -> Driver:
     """An initialised driver that has at least one device, or `Missing`."""
-    table = resolve(symbol)
-    driver = Driver(table)
+    driver = Driver(resolve(symbol), symbol)
     try: driver.Init(0)
     except errors.CudaError as e: raise Missing(_refused("Init", e.code)) from None
     if not driver.DeviceGetCount(): raise Missing(_refused("DeviceGetCount", errors.CODES["NO_DEVICE"]))

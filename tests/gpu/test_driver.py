@@ -4,6 +4,7 @@ import glob
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 
@@ -286,6 +287,31 @@ def test_a_library_that_is_something_else(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "libraries", lambda: [str(tmp_path / "libcuda.so.1")])
     with pytest.raises(Missing, match="can't be loaded.*reinstall"): module.open_library()
     with pytest.raises(Missing, match="another library of that name"): resolve(lambda name: 0)
+
+
+LIBCUDA = """
+#include <stdint.h>
+#include <string.h>
+#define STUB %d
+int cuDriverGetVersion(int *v) { *v = 12040; return STUB ? 34 : 0; }
+static int init(unsigned flags) { return 0; }
+static int count(int *n) { *n = 3; return 0; }
+int cuGetProcAddress_v2(const char *name, void **f, int version, uint64_t flags, int *status) {
+    *f = !strcmp(name, "cuInit") ? (void *)init : !strcmp(name, "cuDeviceGetCount") ? (void *)count : !strcmp(name, "cuDriverGetVersion") ? (void *)cuDriverGetVersion : 0;
+    *status = *f ? 0 : 1;
+    return *f ? 0 : 500;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build a library")
+@pytest.mark.parametrize("stub, says", [(0, "3 None"), (1, "toolkit's stub for linking")])
+def test_a_library_of_the_system(stub, says, tmp_path):
+    """The whole way: found by its name, resolved, initialised."""
+    (tmp_path / "cuda.c").write_text(LIBCUDA % stub)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", tmp_path / "cuda.c"], check=True)
+    done = run("from forno import gpu\nr = gpu.reason()\nprint(r if r else f'{gpu.driver().DeviceGetCount()} {r}')", LD_LIBRARY_PATH=str(tmp_path))
+    assert says in done.stdout, done.stderr
 
 
 # ---------------------------------------------------------------- the floor's own functions

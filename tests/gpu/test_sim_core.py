@@ -1,12 +1,15 @@
 """The simulated machine's thin slice: devices, memory, copies, kernels, errors."""
 import ctypes
+import gc
 import os
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 
+from forno.cpu.code import load
 from forno.gpu import prototypes
 from forno.gpu.driver import start
 from forno.gpu.errors import CudaError, Missing
@@ -271,6 +274,8 @@ def test_faults_on_demand():
     assert code(p.d.MemAlloc, 8) == 2 and p.d.MemAlloc(8) not in at
     p.machine.fail("ModuleLoadDataEx", 218, times=2)
     assert [code(p.d.ModuleLoadDataEx, PTX, 0, None, None) for _ in range(3)] == [218, 218, 0]
+    p.machine.fail("MemHostAlloc", 2, times=10**6, chance=0.3)
+    assert 10 < sum(code(p.d.MemHostAlloc, 8, 0) == 2 for _ in range(100)) < 60
     p.machine.break_context(0, 700)
     assert code(p.d.CtxSynchronize) == 700 and code(p.d.MemFree, at[0]) == 700
     p.d.DevicePrimaryCtxReset(0)
@@ -315,3 +320,53 @@ def test_the_simulator_survives_itself(monkeypatch):
     monkeypatch.setattr(p.machine.devices[0].arena, "reserve", lambda *a: 1 / 0)
     with pytest.raises(CudaError) as e: p.d.MemAlloc(8)
     assert e.value.code == 999 and "ZeroDivisionError" in str(p.machine.findings()[0])
+
+
+NATIVE = """
+define i64 @twice(ptr %launch, ptr %f, i64 %stream, ptr %params) {
+  %a = call i32 %launch(ptr %f, i32 1, i32 1, i32 1, i32 64, i32 1, i32 1, i32 0, i64 %stream, ptr %params, ptr null)
+  %b = call i32 %launch(ptr %f, i32 1, i32 1, i32 1, i32 64, i32 1, i32 1, i32 0, i64 %stream, ptr %params, ptr null)
+  %c = or i32 %a, %b
+  %r = sext i32 %c to i64
+  ret i64 %r
+}
+"""
+
+
+@pytest.mark.parametrize("kind", [ctypes.CFUNCTYPE, ctypes.PYFUNCTYPE])
+def test_native_code_calls_the_driver(kind):
+    """By address, with and without the interpreter's lock."""
+    with Machine(seed=2) as m:
+        p = Program(m)
+        at, s = p.array(np.ones(64)), p.stream()
+        f = kind(ctypes.c_int64, *[ctypes.c_void_p] * 4)(load(NATIVE, "twice"))
+        assert f(p.d.address("LaunchKernel"), p.function("scale"), s, p.params(at, 64)) == 0
+        assert (p.read(at, 64, s) == 4).all()
+        assert f(p.d.address("LaunchKernel"), 12345, s, p.params(at, 64)) == 400
+
+
+def test_machines_end():
+    """Their addresses go back to the system: thousands fit into a process, one after the other."""
+    for k in range(300):
+        m = Machine(devices=8)
+        p = Program(m) if k % 100 == 0 else None
+        ref = weakref.ref(m.devices[0].arena)
+        del m, p
+        gc.collect(0 if k % 20 else 2)
+    gc.collect()
+    assert ref() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_is_told_so():
+    done = subprocess.run([sys.executable, "-c", """
+import os
+from forno import gpu
+print(gpu.forked()); gpu.driver(); print(gpu.forked(), flush=True)
+pid = os.fork()
+if pid: os.waitpid(pid, 0)
+else:
+    print(gpu.forked(), flush=True)
+    os._exit(0)
+"""], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "FORNO_GPU": "sim"}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["False", "False", "True"], done.stderr

@@ -42,7 +42,7 @@ class Machine(GraphCalls):
         self.missing = frozenset(missing)
         self.texts, self.arrays, self.pinned, self.reserved, self.tables = {}, [], {}, {}, {}
         self.captures, self.capture_count = [], 0
-        self.faults: dict[str, list[list[int]]] = {}
+        self.faults: dict[str, list[list]] = {}            # function -> [calls until then, times, code, chance]
         self._table: dict[str, int] = {}
         self._thunks: list = []
 
@@ -90,9 +90,9 @@ class Machine(GraphCalls):
             if self.found: raise Findings(self.found)
 
     # ---- faults on demand
-    def fail(self, name: str, code: int, nth: int = 1, times: int = 1) -> None:
-        """The nth call from now of a function, and those after it up to `times`, return this code and do nothing."""
-        self.faults.setdefault(name, []).append([nth, times, code])
+    def fail(self, name: str, code: int, nth: int = 1, times: int = 1, chance: float = 1.0) -> None:
+        """The nth call from now of a function, and those after it up to `times`, return this code and do nothing; with a `chance`, by the seed's dice."""
+        self.faults.setdefault(name, []).append([nth, times, code, chance])
 
     def break_context(self, ordinal: int, code: int) -> None:
         """As if a kernel had failed: this code is all that calls return from now on."""
@@ -105,7 +105,7 @@ class Machine(GraphCalls):
     def planned(self, name: str) -> None:
         for rule in self.faults.get(name, ()):
             rule[0] -= 1
-            if rule[0] > 0 or rule[1] <= 0: continue
+            if rule[0] > 0 or rule[1] <= 0 or (rule[3] < 1 and self.random.random() >= rule[3]): continue
             rule[1] -= 1
             raise Refuse(rule[2])
 

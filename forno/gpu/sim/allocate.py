@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from dataclasses import dataclass, field, replace
 
 from ..prototypes import POINTER, POOL, AccessDesc, AllocationProp, Memcpy2D, PoolProps
@@ -32,6 +33,8 @@ class Physical:
     nbytes: int
     file: int
     held: int = 1                              # its handle, and each mapping
+
+    def __post_init__(self): self.close = weakref.finalize(self, os.close, self.file)
 
 
 @dataclass(eq=False, repr=False)
@@ -353,7 +356,7 @@ class MemoryCalls(StreamCalls):
     def let_go(self, p: Physical) -> None:
         p.held -= 1
         if p.held: return
-        os.close(p.file)
+        p.close()
         self.devices[p.device].arena.used -= p.nbytes
 
     def MemMap(self, at, nbytes, offset, handle, flags):

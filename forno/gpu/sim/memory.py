@@ -9,6 +9,7 @@ import bisect
 import ctypes
 import mmap
 import os
+import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,6 +68,7 @@ class Arena:
         self.whole = _SPACE + PAGE
         self.block = _mmap(None, self.whole, _BOTH, mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE, -1, 0)
         if self.block == _FAILED: raise MemoryError(f"a simulated device needs {_SPACE >> 30} GiB of addresses")
+        weakref.finalize(self, _munmap, self.block, self.whole).atexit = False
         self.base = round_up(self.block, PAGE)
         self.next = self.base
         self.taken: list[tuple[int, int]] = []               # [start, end) in use, sorted, as host addresses; only needed once `next` is at the end
@@ -103,10 +105,6 @@ class Arena:
 
     def unmap(self, at: int, nbytes: int) -> None:
         if _mmap(at - DELTA, nbytes, _BOTH, mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE | _FIXED, -1, 0) == _FAILED: raise OSError(ctypes.get_errno(), "mmap")
-
-    def close(self) -> None:
-        if self.block: _munmap(self.block, self.whole)
-        self.block = 0
 
 
 def fill(at: int, nbytes: int, byte: int) -> None:
