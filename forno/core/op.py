@@ -109,9 +109,11 @@ class Routine(Op):
     """`plan(attr, result, *operands) -> core.kernels.Native` describes the native kernel's operands and numbers.
 
     `strided`: the kernel reads operands where they lie, and plan is also told how (`views`, one View per operand); others get dense ones.
+    `dense`: of a strided row's operands only the start is free.
     """
     plan: Callable = None
     strided: bool = field(default=False, kw_only=True)
+    dense: bool = field(default=False, kw_only=True)
     kind: ClassVar[str] = "routine"
 
 

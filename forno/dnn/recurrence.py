@@ -163,11 +163,11 @@ def _back_oracle(spec, g, o, w, *kept):
 
 
 def _plan(which):
-    def plan(spec, out, *ins):
+    def plan(spec, out, *ins, views):
         w = ins[1 if which == "forward" else 2]
         steps, batch = ins[0].shape[0] - (0 if which == "forward" else spec.states), ins[0].shape[1]
         operands = (*(Operand(y.dtype, "r") for y in ins), Operand(out.dtype, "w"))
-        return Native("recurrence", (which, spec.mode, out.dtype), (steps, batch, w.shape[1], int(spec.reverse), int(spec.kept)), operands,
+        return Native("recurrence", (which, spec.mode, out.dtype), (steps, batch, w.shape[1], int(spec.reverse), int(spec.kept), *(v.offset for v in views)), operands,
                       sum(math.prod(y.shape) for y in (*ins, out)), f"{spec.mode} {which}")
     return plan
 
@@ -183,7 +183,7 @@ def _back_infer(spec, g, o, w, *kept):
     return g.dtype, ((gates + spec.states) * batch * size,)
 
 
-recur = Routine("recur", _recur_infer, oracle=_recur_oracle, plan=_plan("forward"))
+recur = Routine("recur", _recur_infer, oracle=_recur_oracle, plan=_plan("forward"), strided=True, dense=True)
 
 
 # ---- the rows
@@ -231,5 +231,5 @@ def _never(*_, attr): raise AssertionError("a gradient through recurrence_back i
 
 
 recurrence_kept = recipe("recurrence_kept", _kept_infer, _expand_kept)
-recurrence_back = Routine("recurrence_back", _back_infer, (_never,) * 4, "abcd", _back_oracle, plan=_plan("backward"))
+recurrence_back = Routine("recurrence_back", _back_infer, (_never,) * 4, "abcd", _back_oracle, plan=_plan("backward"), strided=True, dense=True)
 recurrence = recipe("recurrence", _infer, _expand, _grad_x, _grad_w, _grad_h, _grad_more, saves="ao")

@@ -1,6 +1,6 @@
 """A recurrent layer over a whole sequence in one call, forward or backward: per step one product for all gates, then the cell.
 
-Comes in: a Native of dnn/recurrence.py, operands dense. Goes out: a Launch.
+Comes in: a Native of dnn/recurrence.py, operands dense, wherever they begin. Goes out: a Launch.
 
     forward    gates = x[t] + h Wᵀ, cell                  operands x, w, h[, c or b]; result hidden states, an LSTM's last c, what is kept of every step
     backward   cell, gradient of h = that of the gates · W, from the last step to the first             operands g, o, w[, kept]; result flat
@@ -27,7 +27,7 @@ PARALLEL_FLOPS = 500_000                       # of a step: below this meeting c
 ROOM = 64                                      # elements behind panels, which are written in whole vectors
 
 GIVEN = "steps batch size reverse kept".split()
-WORDS = ["driver", "micro", *GIVEN, "panels", "height", "taller"]
+WORDS = ["driver", "micro", *GIVEN, "panels", "height", "taller"]               # then where the operands begin
 
 
 class Layer:
@@ -66,16 +66,16 @@ class Layer:
             col = j * self.t.columns
             yield col, p.min(self.size - col, self.t.columns), q * self.height + p.pick(more, q, self.taller), self.height + p.pick(more, 1, 0)
 
-    @contextmanager
-    def vectors(self, first, cols):
-        """(column, the vector's part of `cols` columns from the first on, as a mask)"""
+    def vectors(self, first, cols, body):
+        """body(column, mask) for the vectors of `cols` columns from the first on. Whole ones have no mask: masked stores are slow."""
         p, L = self.p, self.t.lanes
-        with p.loop(0, cols, L) as v: yield first + v, p.mask(p.min(cols - v, L), L)
+        whole = cols // L * L
+        with p.loop(0, whole, L) as v: body(first + v, None)
+        with p.if_(whole.ne(cols)): body(first + whole, p.mask(cols - whole, L))
 
-    @contextmanager
-    def own(self):
-        """All vectors of this thread's columns: (row, column, mask)."""
-        with self.tiles() as (col, cols, row, rows), self.p.loop(row, row + rows) as r, self.vectors(col, cols) as (c, mask): yield r, c, mask
+    def own(self, body):
+        """body(row, column, mask) for all vectors of this thread's columns."""
+        with self.tiles() as (col, cols, row, rows), self.p.loop(row, row + rows) as r: self.vectors(col, cols, lambda c, mask: body(r, c, mask))
 
     def multiply(self, a, depth, panel, c, pitch, rows, cols, adding):
         """c (+)= a · panel, `rows` rows of a that follow each other."""
@@ -83,8 +83,13 @@ class Layer:
         kernel = kernel_of(p, t, self.table, rows, p.ceil_div(cols, t.lanes), 1)
         p.run(kernel, a, panel, c, depth, t.columns, pitch, adding, depth, 1)
 
-    def load(self, base, i, mask): return self.p.load_masked(self.at(base, i), self.t.acc, mask)
-    def store(self, x, base, i, mask): self.p.store_masked(x, self.at(base, i), mask)
+    def load(self, base, i, mask=None):
+        at, t = self.at(base, i), self.t
+        return self.p.load(at, t.acc, t.lanes) if mask is None else self.p.load_masked(at, t.acc, mask)
+
+    def store(self, x, base, i, mask=None):
+        if mask is None: self.p.store(x, self.at(base, i))
+        else: self.p.store_masked(x, self.at(base, i), mask)
 
     def parts(self, base, row, col, mask, n):
         """n vectors that lie H apart in a row of n · H."""
@@ -155,10 +160,12 @@ def _forward(f: Layer, x, w, h, more, out):
                   p.min(f.size - col, t.columns), f.size)
     last_c = (f.steps + 1) * f.state
     kept = f.at(out, last_c + (f.state if f.mode == "lstm" else 0))
-    with f.own() as (r, c, mask):
+
+    def begin(r, c, mask):
         i = r * f.size + c
         f.store(f.load(h, i, mask), out, f.reverse * f.steps * f.state + i, mask)
         if f.mode == "lstm": f.store(f.load(more, i, mask), out, last_c + i, mask)
+    f.own(begin)
     with p.loop(0, f.steps) as s:
         f.meet()
         now = f.time(s)
@@ -167,21 +174,23 @@ def _forward(f: Layer, x, w, h, more, out):
             for g in range(f.gates):
                 panel = f.at(f.shared, (col // t.columns * f.gates + g) * f.size * t.columns)
                 f.multiply(f.at(out, before + row * f.size), f.size, panel, f.at(f.scratch, g * t.rows * t.columns), t.columns, rows, cols, 0)
-            with p.loop(0, rows) as i, f.vectors(col, cols) as (c, mask):
-                r, place = now * f.batch + row + i, (row + i) * f.size + c
-                mine = numbers(p, f.parts(x, r, c, mask, f.gates))
-                theirs = numbers(p, [p.load(f.at(f.scratch, (g * t.rows + i) * t.columns + c - col), t.acc, t.lanes) for g in range(f.gates)])
+
+            def cell(i, c, mask):
+                line, place = now * f.batch + row + i, (row + i) * f.size + c
+                mine = numbers(p, f.parts(x, line, c, mask, f.gates))
+                theirs = numbers(p, [f.load(f.scratch, (g * t.rows + i) * t.columns + c - col) for g in range(f.gates)])
                 saved = ()
                 if f.mode == "lstm":
-                    state, cell, saved = lstm(mine, theirs, Number(p, f.load(out, last_c + place, mask)))
-                    f.store(cell.v, out, last_c + place, mask)
+                    state, now_c, saved = lstm(mine, theirs, Number(p, f.load(out, last_c + place, mask)))
+                    f.store(now_c.v, out, last_c + place, mask)
                 elif f.mode == "gru":
                     state, saved = gru(mine, theirs, numbers(p, f.parts(more, p.int(0), c, mask, 3)), Number(p, f.load(out, before + place, mask)))
                 elif f.mode == "tanh": state = (mine[0] + theirs[0]).tanh()
                 else: state = Number(p, p.max(0, (mine[0] + theirs[0]).v))
                 f.store(state.v, out, after + place, mask)
                 if saved:
-                    with p.if_(f.kept.ne(0)): f.put_parts([y.v for y in saved], kept, r, c, mask)
+                    with p.if_(f.kept.ne(0)): f.put_parts([y.v for y in saved], kept, line, c, mask)
+            with p.loop(0, rows) as i: f.vectors(col, cols, lambda c, mask: cell(i, c, mask))
 
 
 # ---- backward
@@ -195,34 +204,40 @@ def _backward(f: Layer, g, o, w, kept, out):
     with p.loop(*f.columns) as j:
         col = j * t.columns
         p.run("panel", f.at(w, col), 1, f.size, f.at(panels, col * depth), t.columns, p.min(f.size - col, t.columns), depth)
-    with f.own() as (r, c, mask):
-        p.store(p.const(0, t.acc, t.lanes), f.at(carry, r * f.pitch + c))
+
+    def begin(r, c, mask):
+        f.store(p.const(0, t.acc, t.lanes), carry, r * f.pitch + c)
         if f.mode == "lstm": f.store(f.load(g, (f.steps + 1) * f.state + r * f.size + c, mask), at_c, r * f.size + c, mask)
+    f.own(begin)
     with p.loop(0, f.steps) as s:
         now = f.time(s, backward=True)
-        with f.own() as (r, c, mask):
-            place, line, here = r * f.size + c, now * f.batch + r, f.at(carry, r * f.pitch + c)
-            grad = Number(p, p.add(p.load(here, t.acc, t.lanes), f.load(g, f.after(now) + place, mask)))
+
+        def cell(r, c, mask):
+            place, line, here = r * f.size + c, now * f.batch + r, r * f.pitch + c
+            grad = Number(p, p.add(f.load(carry, here), f.load(g, f.after(now) + place, mask)))
             saved = numbers(p, f.parts(kept, line, c, mask, KEPT[f.mode]))
             if f.mode == "lstm":
-                gates, cell = lstm_back(grad, Number(p, f.load(at_c, place, mask)), saved)
-                f.store(cell.v, at_c, place, mask)
+                gates, before_c = lstm_back(grad, Number(p, f.load(at_c, place, mask)), saved)
+                f.store(before_c.v, at_c, place, mask)
             elif f.mode == "gru":
                 gates, theirs, rest = gru_back(grad, saved, Number(p, f.load(o, f.before(now) + place, mask)))
                 f.put_parts([y.v for y in theirs], hidden, line, c, mask)
-                p.store(rest.v, here)
+                f.store(rest.v, carry, here)
             else:
                 state = Number(p, f.load(o, f.after(now) + place, mask))
                 gates = grad * (1.0 - state * state) if f.mode == "tanh" else Number(p, p.select(p.le(state.v, 0.0), p.const(0, state.v), grad.v)),
             f.put_parts([y.v for y in gates], out, line, c, mask)
+        f.own(cell)
         f.meet()
         with f.tiles() as (col, cols, row, rows):
             a = f.at(hidden, (now * f.batch + row) * depth)
             f.multiply(a, depth, f.at(panels, col * depth), f.at(carry, row * f.pitch + col), f.pitch, rows, cols, int(f.mode == "gru"))
-    with f.own() as (r, c, mask):
+
+    def end(r, c, mask):
         place = r * f.size + c
         first = f.load(g, f.reverse * f.steps * f.state + place, mask)         # the first state is one of o's rows
-        f.store(p.add(p.load(f.at(carry, r * f.pitch + c), t.acc, t.lanes), first), at_h, place, mask)
+        f.store(p.add(f.load(carry, r * f.pitch + c), first), at_h, place, mask)
+    f.own(end)
 
 
 @code.program("main")
@@ -231,10 +246,10 @@ def driver(which: str, mode: str, stored: dt.dtype) -> str:
     p, t = Program(), tile(stored)
     pack.write(p, "panel", stored, t, True)
     with p.define("main", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
-        more = mode in (("lstm", "gru"))                                       # forward: c or b; backward: kept
-        operands = [p.read_pointer(vals, p.read(words, i)) for i in range(4 + more)]
-        if not more: operands.insert(3, None)
-        (_forward if which == "forward" else _backward)(Layer(p, t, mode, ctx, w), *operands)
+        more = mode in ("lstm", "gru")                                       # forward: c or b; backward: kept
+        *operands, out = (p.read_pointer(vals, p.read(words, i)) for i in range(4 + more))
+        operands = [p.offset(x, p.read(w, len(WORDS) + i), stored) for i, x in enumerate(operands)] + [None] * (not more)
+        (_forward if which == "forward" else _backward)(Layer(p, t, mode, ctx, w), *operands, out)
     return p.module()
 
 
@@ -251,5 +266,5 @@ def build(n: Native) -> Launch:
     address, text = entry(len(n.operands))
     flops, pitch = 2 * batch * size * size * gates, count * t.columns
     room = pitch * size * gates + ROOM + (batch * pitch + ROOM if which == "backward" else 0)
-    return Launch(Code("recurrence", address, text), tuple(values[x] for x in WORDS), flops > PARALLEL_FLOPS and count > 1,
+    return Launch(Code("recurrence", address, text), (*(values[x] for x in WORDS), *n.words[len(GIVEN):]), flops > PARALLEL_FLOPS and count > 1,
                   scratch=gates * t.rows * t.columns * stored.size, shared=room * stored.size, bytes=n.work * stored.size, flops=flops * values["steps"])

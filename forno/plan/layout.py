@@ -84,7 +84,7 @@ class Layout:
         elif name == "matmul":
             ins = tuple([x if self.is_matrix(x) else self.matrix(x) for x in ins])
             if id(v.ins[1]) in self.often: ins = ins[0], self.move(ins[1], "turned once for many products of few rows")
-        elif kind == "routine" and v.op.strided: ins = tuple([self.move(x, "no affine view shows it") if self.access(x) is None or generated(x) else x for x in ins])
+        elif kind == "routine" and v.op.strided: ins = tuple([x if self.lies_right(x, v.op.dense) else self.move(x, "no affine view shows it") for x in ins])
         elif kind in SOLO or name == "bitcast": ins = tuple([self.dense(x) if x.__class__ is Value else x for x in ins])
         new = replaced(v, ins)
         if kind == "routine":
@@ -104,6 +104,11 @@ class Layout:
         if generated(root): return self.move(x, "a constant in memory")
         whole_buffer = at is not None and at.offset == 0 and is_contiguous(at.shape, at.strides) and numel(x) == numel(root)
         return x if whole_buffer else self.move(x, f"{root.op or 'input'} isn't row-major memory here")
+
+    def lies_right(self, x: Value, dense: bool) -> bool:
+        """Can a strided routine read x where it lies?"""
+        at = self.access(x)
+        return at is not None and not generated(x) and (not dense or is_contiguous(at.shape, at.strides))
 
     def is_matrix(self, x: Value) -> bool:
         """Can a matrix product read x where it lies? One of the last two strides must be 1."""

@@ -4,6 +4,7 @@ import pytest
 
 from forno.core import dtype as dt
 from forno.core.graph import Value
+from forno.core.shape import View, contiguous
 from forno.dnn import recurrence as rc
 from forno.kernel import recurrence
 
@@ -22,10 +23,12 @@ def inputs(mode, steps, batch, size, t):
 
 
 def ran(op, spec, arrays, t, threads):
-    values = [Value(None, (), None, t, x.shape) for x in arrays]
+    """The kernel's result from operands that lie somewhere in their buffers."""
+    values, views = [Value(None, (), None, t, x.shape) for x in arrays], [View(x.shape, contiguous(x.shape), 3 * k) for k, x in enumerate(arrays)]
+    arrays = [np.concatenate([np.full(v.offset, np.nan, t.code), x.ravel()]) for x, v in zip(arrays, views)]
     result = Value(op, tuple(values), spec, *op.infer(spec, *values))
     out = np.full(result.shape[0] + 64, 7, t.code)
-    run(recurrence.build(op.plan(spec, result, *values)), [*arrays, out], threads)
+    run(recurrence.build(op.plan(spec, result, *values, views=views)), [*arrays, out], threads)
     assert (out[result.shape[0]:] == 7).all()
     return out[:result.shape[0]]
 

@@ -60,11 +60,12 @@ def _run_padded(mode, x, state, weights, bias, reverse):
 
 def _run_whole(mode, x, state, w_ih, b_ih, w_hh, b_hh, reverse):
     """The same as one row. The reset gate acts on the GRU's hidden bias; all other biases go with the input."""
+    gates = linear(x, w_ih, b_ih)
     if mode == "GRU": more = b_hh if b_hh is not None else w_hh.new_zeros(w_hh.size(0))
     else:
         more = state[1] if mode == "LSTM" else None
-        b_ih = b_ih if b_hh is None else b_ih + b_hh
-    output, h, c = recurrence(ROWS[mode], reverse, linear(x, w_ih, b_ih), w_hh, state[0], more)
+        gates = gates if b_hh is None else gates + b_hh
+    output, h, c = recurrence(ROWS[mode], reverse, gates, w_hh, state[0], more)
     return output, (h,) if c is None else (h, c)
 
 
