@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..core.dtype import FLOAT
+from ..core.shape import contiguous, dense, exactly
 from ..core.state import state
 from ..dnn import movement as mv
+from ..dnn.contract import conv_weight
 from ..dnn.elementwise import isnan
 from ..dnn.reduce import any_
 from ..graph.derive import RETAIN, TENSOR, WALKING, Derivation, Face, vertex
@@ -27,8 +29,17 @@ from .tensor import Tensor, history, owned, read, version, without_data, wrap, w
 
 
 # ---------------------------------------------------------------- accumulation
-def accumulate(leaf: Leaf, g: Tensor, create: bool):
-    """AccumulateGrad: keep the first gradient, add later ones in place (out of place when their graph is wanted).
+def laid_as(n: Node, memory) -> Node:
+    """A gradient in memory like that of its leaf, if that is dense: then optimizers read both in one order."""
+    shape, mine = n.line.shape, n.line.strides
+    alike = mine is memory is None or all([a == b for k, a, b in zip(shape, mine or contiguous(shape), memory or contiguous(shape)) if k > 1])
+    if alike and mine == n.line.memory and (mine == memory or n.line.op is not conv_weight): return n
+    wanted = None if memory is None or not dense(shape, memory) else exactly(shape, memory)
+    return record(mv.copy, (n,), "dense" if wanted is None else wanted)
+
+
+def accumulate(leaf: Leaf, memory, g: Tensor, create: bool):
+    """AccumulateGrad: keep the first gradient, add later ones in place (out of place when their graph is wanted). `memory`: strides of the leaf's, None if row-major.
 
     Returns the node that the leaf's gradient now holds, None where a replay could not simply put such a node there.
     """
@@ -37,9 +48,10 @@ def accumulate(leaf: Leaf, g: Tensor, create: bool):
         return None
     n = read(g)
     if leaf.grad is None:
-        leaf.grad = wrap(n if LOCAL.run.grad or not n.line.grad else record(mv.detach, (n,)))
-        if leaf.grad.node.line.memory is not None: leaf.grad.node = record(mv.copy, (leaf.grad.node,), "dense")     # laid out as its leaf
-        return leaf.grad.node
+        if not LOCAL.run.grad and n.line.grad: n = record(mv.detach, (n,))
+        n = laid_as(n, memory)
+        leaf.grad = owned(n)
+        return n
     if create:
         leaf.grad = leaf.grad + g
         return None
@@ -351,7 +363,7 @@ def commit(run, m: Memo, got, leaves, inputs, k0, s0):
             leaf.grad.node = g
             leaf.grad.ver = version(leaf.grad) + 1
             continue
-        leaf.grad = wrap(g)
+        leaf.grad = wrap(g) if line.strides is None else owned(g)
     out = []
     for w in m.found:
         if w is not None and nodes[w].past is HOLE: nodes[w] = placeholder(nodes[w].line, None)

@@ -20,7 +20,7 @@ class Face(NamedTuple):
     """What derivation needs of tensors."""
     wrap: Callable                             # node -> Tensor
     unwrap: Callable                           # Tensor -> node
-    accumulate: Callable                       # (Leaf, gradient Tensor, create_graph) -> the node the leaf's gradient holds
+    accumulate: Callable                       # (Leaf, strides of its tensor, gradient Tensor, create_graph) -> the node the leaf's gradient holds
     inspect: Callable                          # (Line, operand, gradient Tensor) under detect_anomaly
 
 
@@ -179,7 +179,7 @@ class Derivation:
         had = n.past.grad is not None
         if n.past.after: self.fresh = False
         g, = called(n.past.hooks, BEFORE, (g,))
-        gn = self.face.accumulate(n.past, g, self.create)
+        gn = self.face.accumulate(n.past, n.line.memory, g, self.create)
         if gn is None: self.fresh = False
         self.leaves.append((n, gn, had))
         for h in n.past.after or (): h(n.past)

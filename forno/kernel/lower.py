@@ -219,7 +219,7 @@ class Lowering(Kernel):
         for x, j in chosen: at = self.add(at, self.mul(self._checked(scope, i, j, x, None), self.word("at stride", i, j)))
         p = self.offset(self.origin(i), at, v.dtype)
 
-        def whole(): return self._load_stride(p, v.dtype, step.const)
+        def whole(): return self._load_stride(self.next_tile(p, v.dtype) if step.const == 1 else p, v.dtype, step.const)
         inside = scope.full
         for g, t in zip(bounds, steps):
             first = self.affine(scope, g)
@@ -245,6 +245,11 @@ class Lowering(Kernel):
         if step.const == 0: return
         q = self.offset(p, step, self.access_type(i))
         for k in range(0, nbytes, 64): self.prefetch(self.offset(q, k))
+
+    def next_tile(self, p: Val, t) -> Val:
+        """p; where there are tiles, what the next one touches behind a vector at p is asked for: pieces this short are none for a prefetcher."""
+        for k in range(0, self.s.n if self.s.tile >= 0 else 0, max(64 // t.size, 1)): self.prefetch(self.offset(p, TILE_LANES + k, t), write=True)
+        return p
 
     def _load_stride(self, p: Val, t, step: int, count=None) -> Val:
         """n elements `step` apart: whole vectors, of which the last one ends at the last element, and shuffles. With a count, only so many are touched."""
@@ -324,7 +329,7 @@ class Lowering(Kernel):
         ordered = (lambda y: y) if step.const == 1 else self.reversed
         first = p if step.const == 1 else self.offset(p, 1 - n, x.dtype)
 
-        def whole(): self.store(ordered(x), first)
+        def whole(): self.store(ordered(x), self.next_tile(first, x.dtype))
         def partial():
             if _maskable(self.isa, x.dtype):
                 self.ahead(i, first, n * x.dtype.size)
@@ -538,17 +543,19 @@ class Lowering(Kernel):
             source = self.offset(self.origin(i), self.add(self.add(start, self.mul(lane, step)), at), t)
             place = self.offset(self._scratch("staged", i), self.add(self.mul(self.sub(at, first), TILE_LANES), self.sub(lane, lo)), t)
             rows, columns = self.sub(hi, lane), self.sub(last, at)
-
-            def whole():
-                block = [self.load(self.offset(source, self.mul(step, k), t), t, side) for k in range(side)]
-                for k, x in enumerate(self.transpose(block)): self.store(x, self.offset(place, k * TILE_LANES, t))
-
-            def partial():
+            def turned(load, last):                # rows lie too far apart for a prefetcher
+                starts = [self.offset(source, self.mul(step, k if last is None else self.intrinsic("smin", self.index(k), last)), t) for k in range(side)]
+                for p in starts: self.prefetch(self.offset(p, 2 * TILE, t))
+                for k, x in enumerate(self.transpose(list(map(load, starts)))): self.store(x, self.offset(place, k * TILE_LANES, t))
+            def whole(): turned(lambda p: self.load(p, t, side), None)
+            def masked():                          # rows behind the last are the last again: what is too much in scratch nobody reads
+                mask = self.mask(self.intrinsic("smin", columns, self.index(side)), side)
+                turned(lambda p: self.load_masked(p, t, mask), self.sub(rows, 1))
+            def scalar():
                 high, wide = (self.intrinsic("smin", x, self.index(side)) for x in (rows, columns))
                 with self.loop(0, high) as k, self.loop(0, wide) as j:
-                    x = self.load(self.offset(source, self.add(self.mul(k, step), j), t), t)
-                    self.store(x, self.offset(place, self.add(self.mul(j, TILE_LANES), k), t))
-            self.choose(self.and_(self.ge(rows, side), self.ge(columns, side)), whole, partial)
+                    self.store(self.load(self.offset(source, self.add(self.mul(k, step), j), t), t), self.offset(place, self.add(self.mul(j, TILE_LANES), k), t))
+            self.choose(self.and_(self.ge(rows, side), self.ge(columns, side)), whole, masked if _maskable(self.isa, t) else scalar)
 
     def _load_staged(self, scope: Scope, i: int, v: Load) -> Val:
         lo, first = self.tile_origin

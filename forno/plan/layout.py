@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..core.graph import Graph, Value
 from ..core.kernels import Native
 from ..core.op import TABLE
-from ..core.shape import View, compose, is_contiguous, whole
+from ..core.shape import View, compose, contiguous, is_contiguous, whole
 from .expand import replaced, rewrite, topological
 from .values import MOVE, is_identity, nbytes, numel
 
@@ -135,11 +135,16 @@ class Layout:
         for i, v in enumerate(outputs):           # first those that are a root's whole value, in order
             root, w = root_of(v)
             mine = held(root)
-            if mine.op is None or id(mine) in owned or not is_identity(w, numel(root)) or nbytes(mine) != nbytes(root): continue
-            strides = wanted[i]
+            if mine.op is None or id(mine) in owned or nbytes(mine) != nbytes(root): continue
+            strides, turned = wanted[i], inverse(w, root.shape)
+            if strides is None and turned is not None and not is_identity(w, numel(root)):            # its axes in another order: so they lie
+                if root.op.name != "view" and not fixed(root, need_order) and not generated(root):
+                    self.laid[id(root)], owned[id(mine)] = View(root.shape, turned, 0), root
+                    owners[i], values[i] = Owner("own", root), root
+                continue
+            if not is_identity(w, numel(root)): continue
             plain = strides is None or is_contiguous(v.shape, strides)
-            fixed = root.shape != v.shape or root.op.kind in SOLO or root.op.name in (*FILLED, *ALIASING, "bitcast") or id(root) in need_order
-            if generated(root) or not plain and fixed: continue
+            if generated(root) or not plain and (root.shape != v.shape or fixed(root, need_order)): continue
             if not plain: self.laid[id(root)] = View(v.shape, tuple(strides), 0)
             owned[id(mine)] = root
             owners[i], values[i] = Owner("own", root), root
@@ -168,18 +173,36 @@ class Layout:
         return root.op is not None and (root.op.name == "full" or numel(v) > numel(root))
 
     def read_in_order(self, outputs) -> set[int]:
-        """Roots that someone reads through a view or as a dense buffer: they must stay row-major."""
+        """Roots that someone reads through a view or as a dense buffer: they must stay row-major. Views that are nothing but outputs don't count if they only
+        put axes in another order."""
         out: set[int] = set()
         seen: set[int] = set()
+        free = {id(v): v for v in outputs if v.op is not None and v.op.name == "view" and inverse(v.attr, v.ins[0].shape) is not None}
         stack = list(outputs)
         while stack:
             v = stack.pop()
             if id(v) in seen: continue
             seen.add(id(v))
             tensors = [x for x in v.ins if x.__class__ is Value]
-            if v.op is not None and (v.op.name in ("view", "bitcast", *FILLED, *ALIASING) or v.op.kind in SOLO): out.update(id(root_of(x)[0]) for x in tensors)
+            for x in tensors:
+                if free.pop(id(x), None) is not None: out.add(id(x.ins[0]))
+            if v.op is None or id(v) in free: pass
+            elif v.op.name in ("view", "bitcast", *FILLED, *ALIASING) or v.op.kind in SOLO: out.update(id(root_of(x)[0]) for x in tensors)
             stack.extend(tensors)
         return out
+
+
+def fixed(root: Value, need_order: set[int]) -> bool:
+    """Must a value with a buffer lie row-major?"""
+    return root.op.kind in SOLO or root.op.name in (*FILLED, *ALIASING, "bitcast") or id(root) in need_order
+
+
+def inverse(w: View, shape) -> tuple[int, ...] | None:
+    """Strides of a row-major value's axes in the memory of a view that puts them in another order; None if it does more."""
+    at = dict(zip(w.strides, contiguous(w.shape)))
+    strides = contiguous(shape)
+    if w.offset or sorted(w.shape) != sorted(shape) or len(set(w.strides)) != len(w.strides) or any([at.get(s) is None for s in strides]): return None
+    return tuple([at[s] for s in strides])
 
 
 def turned_often(outputs) -> set[int]:

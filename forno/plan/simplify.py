@@ -12,7 +12,7 @@ from ..core.graph import Value
 from ..core.op import TABLE
 from ..core.shape import View, compose, contiguous, overlaps, whole
 from .expand import replaced, rewrite
-from .values import ASSEMBLE, Literal, is_identity, nbytes, numel
+from .values import ASSEMBLE, MOVE, Literal, is_identity, nbytes, numel
 
 
 def simplify(outputs: list[Value]) -> list[Value]:
@@ -21,11 +21,17 @@ def simplify(outputs: list[Value]) -> list[Value]:
 
 def rule(v: Value, ins: tuple) -> Value:
     v = replaced(v, ins)
-    if v.op.history is not None: return ins[-1]                       # history rows pass their last operand on
+    if v.op.history is not None: return laid(v) if v.op.name == "copy" else ins[-1]           # history rows pass their last operand on
     if 0 in v.shape and v.op.kind != "opaque" and v.op.name != "full": return constant(v, 0)
     by_name = RULES.get(v.op.name)
     if by_name is not None: return by_name(v)
     return reduce(v) if v.op.kind == "reduce" else v
+
+
+def laid(v: Value) -> Value:
+    """A copy that puts the axes of what a kernel of its own writes in another order is made once, for all who read it."""
+    x = v.ins[-1]
+    return Value(MOVE, (x,), "its axes in another order", v.dtype, v.shape) if v.attr.__class__ is tuple and x.op is not None and x.op.kind == "contract" else x
 
 
 def constant(v: Value, value) -> Value:
