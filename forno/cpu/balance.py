@@ -12,7 +12,8 @@ from __future__ import annotations
 
 BITS = 20
 WHOLE = 1 << BITS                              # a total of 2^43 things can be cut
-TIME = 4e6                                     # nanoseconds
+TIME = 16e6                                    # nanoseconds
+ALIKE = 0.06                                   # weights that differ from even ones by less are noise: then cuts are even, and lie where they lay
 MOST = 0.0625                                  # of the way to what one kernel says: it may have met an interruption
 LEAST = 0.25                                   # of an even part: a thread that gets nothing could never show that it is quick again
 WORTH = 10_000                                 # nanoseconds per thread; shorter kernels aren't looked at: their notes lie in other cores' caches
@@ -29,6 +30,8 @@ TEXT = """
 declare i32 @clock_gettime(i32, ptr)
 declare double @llvm.maxnum.f64(double, double)
 declare double @llvm.minnum.f64(double, double)
+declare double @llvm.fabs.f64(double)
+declare i64 @llvm.smin.i64(i64, i64)
 
 define internal i64 @now() #0 {
   %t = alloca [2 x i64], align 16
@@ -55,6 +58,14 @@ define internal void @work(ptr %ctx, ptr %kernel, ptr %vals, ptr %words, i64 %be
   %busy.p = getelementptr i64, ptr %ctx, i64 $BUSY
   store i64 %busy, ptr %busy.p
   ret void
+}
+
+; How far from even a weight is, as a part of an even one.
+define internal double @apart(double %weight, double %nt) #0 {
+  %times = fmul double %weight, %nt
+  %more = fsub double %times, 1.0
+  %far = call double @llvm.fabs.f64(double %more)
+  ret double %far
 }
 
 ; After a kernel that kept the caller busy for `span` nanoseconds: weights move towards the threads' shares of all speed.
@@ -91,8 +102,7 @@ said:
   br i1 %more, label %look, label %move
 move:
   %k = phi i64 [ 0, %said ], [ %k1, %move ]
-  %from = phi i64 [ 0, %said ], [ %to, %move ]
-  %below = phi double [ 0.0, %said ], [ %upto, %move ]
+  %most = phi double [ 0.0, %said ], [ %most1, %move ]
   %kat = mul i64 %k, $CONTEXT
   %kctx = getelementptr i8, ptr %contexts, i64 %kat
   %speed.p = getelementptr i64, ptr %kctx, i64 $BUSY
@@ -105,20 +115,37 @@ move:
   %step = fmul double %way, %rate
   %new = fadd double %old, %step
   store double %new, ptr %weight.p
-  %upto = fadd double %below, %new
+  %far = call double @apart(double %new, double %nt.f)
+  %most1 = call double @llvm.maxnum.f64(double %most, double %far)
   %k1 = add i64 %k, 1
-  %last = icmp eq i64 %k1, %nt
+  %again = icmp slt i64 %k1, %nt
+  br i1 %again, label %move, label %settle
+settle:
+  %alike = fcmp olt double %most1, $alike
+  %even = fdiv double 1.0, %nt.f
+  br label %cut
+cut:
+  %j = phi i64 [ 0, %settle ], [ %j1, %cut ]
+  %from = phi i64 [ 0, %settle ], [ %to, %cut ]
+  %below = phi double [ 0.0, %settle ], [ %upto, %cut ]
+  %jat = mul i64 %j, $CONTEXT
+  %jctx = getelementptr i8, ptr %contexts, i64 %jat
+  %chosen.p = getelementptr i64, ptr %jctx, i64 $WEIGHT
+  %chosen = load double, ptr %chosen.p
+  %weight = select i1 %alike, double %even, double %chosen
+  %upto = fadd double %below, %weight
+  %j1 = add i64 %j, 1
+  %last = icmp eq i64 %j1, %nt
   %scaled = fmul double %upto, $whole.0
   %rounded = fptosi double %scaled to i64
-  %cut = call i64 @llvm.smin.i64(i64 %rounded, i64 $whole)
-  %to = select i1 %last, i64 $whole, i64 %cut
-  %from.p = getelementptr i64, ptr %kctx, i64 $FROM
+  %inside = call i64 @llvm.smin.i64(i64 %rounded, i64 $whole)
+  %to = select i1 %last, i64 $whole, i64 %inside
+  %from.p = getelementptr i64, ptr %jctx, i64 $FROM
   store i64 %from, ptr %from.p
-  %to.p = getelementptr i64, ptr %kctx, i64 $TO
+  %to.p = getelementptr i64, ptr %jctx, i64 $TO
   store i64 %to, ptr %to.p
-  br i1 %last, label %out, label %move
+  br i1 %last, label %out, label %cut
 out:
   ret void
 }
-declare i64 @llvm.smin.i64(i64, i64)
 """

@@ -309,7 +309,7 @@ def text(futex: bool) -> str:
     arm = isa.level == "neon"
     pause, pausing = ("llvm.aarch64.hint(i32)", "llvm.aarch64.hint(i32 1)") if arm else ("llvm.x86.sse2.pause()",) * 2
     context = dict(NT=NT, STEP=STEP, POOL=POOL, FROM=FROM, TO=TO, DONE=DONE, WAITED=WAITED, BUSY=BUSY, WEIGHT=WEIGHT, CONTEXT=CONTEXT)
-    weights = dict(clock=time.CLOCK_MONOTONIC, time=balance.TIME, most=balance.MOST, least=balance.LEAST, whole=balance.WHOLE)
+    weights = dict(clock=time.CLOCK_MONOTONIC, time=balance.TIME, most=balance.MOST, alike=balance.ALIKE, least=balance.LEAST, whole=balance.WHOLE)
     names = dict(AT, **context, **weights, pause=pause, pausing=pausing, futex=98 if arm else 202, attributes=isa.attributes)
     return string.Template((_FUTEX if futex else _PTHREAD) + balance.TEXT + _TEXT).substitute(names)
 

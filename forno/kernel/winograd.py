@@ -37,7 +37,7 @@ T = dt.float32
 
 # the driver's run-time words: sizes; where scratch holds what (in elements); distances between tiles, points and phases in it; the images that are read and
 # left. Behind them, phase by phase, the numbers of its taps (taps² for one that isn't there)
-WORDS = """driver micro m channels depth images points blocks block strips tiles w_m w_channel bias kept passing joint group tail
+WORDS = """driver micro m channels depth images points blocks block least strips tiles w_m w_channel bias kept passing joint group tail
 x_table y_table x_stage y_stage v_at m_at u_at packed_at ld_v ld_m point_v point_m point_u phase_v phase_m phase_u panel_u apart
 x_h x_w x_top x_first x_pitch x_channel x_image y_h y_w y_pitch y_channel y_image""".split()
 
@@ -330,9 +330,12 @@ def image_driver(f: Form) -> str:
         joint = W["joint"].ne(0)
         v_at = p.offset(p.choose_pointer(joint, p.read_pointer(ctx, 3), private), W["v_at"], T)
         m_at = p.offset(private, W["m_at"], T)
-        (b0, b1), (j0, j1) = ([p.pick(joint, x, y) for x, y in zip(*ranges)] for ranges in zip(
-            ((0, W["blocks"]), p.mine(ctx, p.ceil_div(m, NR), tell=False)), grid(p, ctx, p.int(1), W["blocks"], p.ceil_div(m, NR))[1:]))
-        with p.if_(joint): had(p, ctx, j1 - j0, p.ceil_div(m, NR))
+        least, all_strips, columns = W["least"], W["images"] * strips, p.ceil_div(m, NR)
+        parts = p.max(all_strips // least, 1)
+        (u0, u1), (j0, j1) = ([p.pick(joint, x, y) for x, y in zip(*ranges)] for ranges in zip(
+            ((0, parts), p.mine(ctx, columns, tell=False)), grid(p, ctx, p.int(1), parts, columns)[1:]))
+        with p.if_(joint): had(p, ctx, j1 - j0, columns)
+        turns = p.ceil_div(u1 - u0, p.max(block // least, 1))
         with p.if_(shared): meet(p, ctx)
 
         def group_of(first, count, panels, height, taller, g0, g1):
@@ -379,10 +382,10 @@ def image_driver(f: Form) -> str:
                       to, W["y_channel"], valid, pixels)
                 with p.if_(W["tail"].ne(0)): p.run(tail, vals, words, to, W["y_channel"], image, b * L, pixel, valid, pixels)
 
-        with p.loop(b0, b1) as number:
-            first = number * block
-            count = p.min(block, W["images"] * strips - first)
-            of_x = p.ceil_div(channels, L)
+        with p.loop(0, turns) as number:
+            first, end = (u0 + x for x in p.share(u1 - u0, turns, number))
+            first, end = first * least, p.pick(end.eq(parts), all_strips, end * least)           # the last has what is left over
+            count, of_x = end - first, p.ceil_div(channels, L)
             lo, hi = (p.pick(joint, x, y) for x, y in zip(p.mine(ctx, count * of_x, tell=False), (0, count * of_x)))
             with p.loop(lo, hi) as i:
                 s, b = i // of_x, i % of_x
@@ -501,7 +504,8 @@ def weight_driver(f: Form) -> str:
 
 
 # ---- a shape's numbers
-JOINT = 4                                      # so few blocks are done one after the other by all threads: they share the transforms, and the columns
+JOINT, FINE = 4, 16                            # so few blocks, of fewer parts, are done one after the other by all threads: they share the transforms, and the columns
+LEAST = 5                                      # rows of a tile from which on it sums in one way (`chains`)
 
 
 CHANGES = {"larger blocks": 2, "smaller blocks": 0.5}
@@ -519,6 +523,9 @@ def build(c: Conv, choice: str = "") -> Launch:
     ld_v, ld_m = (-(-a // L) * L + 16 for a in (depth, m))             # never a power of two apart
     block, blocks = usual = _blocks(c.n * strips, tiles, points, depth, m, weight)
     if choice: block, blocks = _resized(block, c.n * strips, choice)
+    least = -(-LEAST // tiles)                                          # strips that are cut no further, so that a result doesn't depend on cuts
+    joint = not weight and (blocks == 1 or blocks <= JOINT and c.n * strips // least < FINE)
+    most = block if weight else max(block, least) + least - 1
     at, places = 0, {}
 
     def place(name, size):
@@ -531,7 +538,7 @@ def build(c: Conv, choice: str = "") -> Launch:
     columns = -(-m // t.columns)
     group = 1 if not weight and _stays(usual[0], tiles, points, depth, m) else columns    # panels of columns that are multiplied point by point
     if not weight: ld_m = group * t.columns
-    point_v, point_m = (block * tiles * ld + 16 for ld in (ld_v, ld_m))
+    point_v, point_m = (most * tiles * ld + 16 for ld in (ld_v, ld_m))
     scratch, passing, places["u_at"] = at, 0, at
     if weight:
         point_u = depth * ld_m + 16
@@ -539,7 +546,6 @@ def build(c: Conv, choice: str = "") -> Launch:
         passing = int(blocks == 1 and (2 * block * tiles * (ld_v + ld_m) < depth * m or points * depth * m * T.size > 3 * isa.caches()[1]))
         scratch, at = at + (points * f.phases * (together(t) * t.columns + 16) + t.columns if passing else 0), 0 if passing else points * point_u + t.columns
     else: point_u = t.columns * depth * (1 if group == 1 else columns)              # in the order in which they are read
-    joint = not weight and blocks <= JOINT
     if joint: places["v_at"] = 0
     else: place("v_at", points * point_v + 16)
     place("m_at", points * point_m + t.columns)
@@ -548,11 +554,11 @@ def build(c: Conv, choice: str = "") -> Launch:
     packed = 0 if weight else points * depth * columns * t.columns + 16
     places["packed_at"] = -(-(points * point_v + 16) // 16) * 16 if joint else 0
     shared, scratch = (at, scratch) if weight else (places["packed_at"] + (0 if passing else packed), at)
-    kernels, multiplied = micro(T), {block * tiles, (c.n * strips - (blocks - 1) * block) * tiles}
+    kernels, multiplied = micro(T), {count * tiles for count in range(1 if c.n * strips <= least else least, min(most, c.n * strips) + 1)}
     if weight: multiplied = {min(channels, together(t)), channels % together(t) or together(t)} if passing else {depth}
     for height, vectors in _products(multiplied, m, t): kernels.need(height, vectors, direct=True)
     address, _ = (weight_driver if weight else image_driver)(f)
-    values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, depth=depth, images=c.n, points=points, blocks=blocks, block=block,
+    values = dict(places, driver=address, micro=kernels.address, m=m, channels=channels, depth=depth, images=c.n, points=points, blocks=blocks, block=block, least=least,
                   strips=strips, tiles=tiles, w_m=taps if back else channels * taps, w_channel=m * taps if back else taps, bias=int(c.bias), kept=-1, passing=passing,
                   joint=int(joint), group=group, tail=0, ld_v=ld_v, ld_m=ld_m, point_v=point_v, point_m=point_m, point_u=point_u, apart=c.padding[2] % 2 if f.woven else 1,
                   phase_v=f.points * point_v if f.woven else channels, phase_m=f.points * point_m if f.woven else 0,
