@@ -16,7 +16,8 @@ from .text import Val
 from .tile import Program, Tile, accumulator, tile
 
 WORDS = "driver tail a_at b_at batch rank m n k a_off a_row b_off b_col c_off c_row c_col panels height taller".split()
-MOST, FAR = 24, 10                             # with more rows packing b pays; of a b that doesn't stay in L2, making them lanes does (kernel/skinny.py)
+MOST, FAR = 24, 8                              # with more rows packing b pays; of a b that doesn't stay in L2, making them lanes does (kernel/skinny.py)
+BUSY = 4                                       # rows that keep a core so busy that b, if it is far, should be asked for ahead
 SHORTEST = 8                                   # vectors in k: in shorter ones the sums of lanes cost too much
 PIECE, ROOM = 512, 16                          # columns whose sums wait in scratch, and what the last store may write behind them
 DEPTH = 4096                                   # bytes of a row or column at once, so that some of both stay in L1
@@ -30,7 +31,7 @@ def accepts(g: Gemm) -> bool:
 
 
 def far(g: Gemm) -> bool:
-    """Does b come from beyond L2? Then it is asked for ahead, which costs a sixth where it wasn't necessary."""
+    """Does b come from beyond L2?"""
     return g.b.dtype.size * g.n * g.k > isa.caches()[1]
 
 
@@ -39,8 +40,8 @@ def build(g: Gemm, a_at: int, b_at: int) -> tuple[tuple[int, ...], int]:
     t, (panels, columns) = tile(g.a.dtype), register_block(g.m)
     height, taller = divmod(g.m, panels)
     heights = (height, height + 1) if taller else (height,)
-    values = dict(driver=driver(g.a.dtype, g.c.dtype, heights, columns, far(g))[0], tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch), rank=len(g.batch), m=g.m, n=g.n, k=g.k,
-                  a_off=g.a.offset, a_row=g.a.rows, b_off=g.b.offset, b_col=g.b.cols, c_off=g.c.offset, c_row=g.c.rows, c_col=g.c.cols,
+    values = dict(driver=driver(g.a.dtype, g.c.dtype, heights, columns, g.m >= BUSY and far(g))[0], tail=0, a_at=a_at, b_at=b_at, batch=math.prod(g.batch),
+                  rank=len(g.batch), m=g.m, n=g.n, k=g.k, a_off=g.a.offset, a_row=g.a.rows, b_off=g.b.offset, b_col=g.b.cols, c_off=g.c.offset, c_row=g.c.rows, c_col=g.c.cols,
                   panels=panels, height=height, taller=taller)
     axes = tuple(x for axis in zip(g.batch, g.a.batch, g.b.batch, g.c.batch) for x in axis)
     tail_words = ()

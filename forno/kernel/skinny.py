@@ -19,7 +19,7 @@ from .text import Val
 from .tile import Program, Tile, accumulator, even_split, tile
 
 WORDS = "driver tiles tail a_at b_at batch rank m n k a_off a_row a_col b_off b_col c_off c_row c_col panels height taller at_once kc vectors wide width".split()
-LEAST, MOST = 11, 128                          # rows of a: fewer leave too many lanes empty, with more packing b costs little
+LEAST, MOST = 9, 128                           # rows of a: fewer leave too many lanes empty, with more packing b costs little
 SHORTEST = 256                                 # steps of k
 BLOCK = 96                                     # columns of b that are multiplied before the next ones, at most
 DEPTH = 512                                    # steps of k after which sums wait in scratch, at most
