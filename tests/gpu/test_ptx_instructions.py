@@ -18,13 +18,13 @@ def width(kind: str) -> int: return {"pred": 1, "bf16": 16, "f16x2": 32, "bf16x2
 
 
 def kernel(cases) -> str:
-    """One kernel that runs many instructions on the same words. A case: (statement with {d}, {a}, {b} …, operand types, result type)."""
+    """One kernel that runs many instructions on the same words. A case: (statement with {d} = result, {a} {b} {c} {e} = operands, their types, result type)."""
     body = []
     for k, (statement, kinds, result) in enumerate(cases):
         names = {}
         for j, kind in enumerate(kinds):
             bits = width(kind)
-            names["abcde"[j]] = name = f"%{REGISTER[bits]}{j}"
+            names["abce"[j]] = name = f"%{REGISTER[bits]}{j}"
             if bits == 1: body.append(f"ld.global.b32 %r9, [%in+{8 * COUNT * j}]; setp.ne.s32 {name}, %r9, 0;")
             else: body.append(f"ld.global.{'u8' if bits == 8 else f'b{bits}'} {name}, [%in+{8 * COUNT * j}];")
         bits = width(result)
@@ -144,7 +144,7 @@ def bit_cases(kind):
     out.append((f"popc.{kind} {{d}}, {{a}};", (kind,), "u32", lambda x: bin(x).count("1")))
     out.append((f"clz.{kind} {{d}}, {{a}};", (kind,), "u32", lambda x: bits - x.bit_length()))
     out.append((f"brev.{kind} {{d}}, {{a}};", (kind,), kind, lambda x: int(f"{x:0{bits}b}"[::-1], 2)))
-    out.append((f"bfi.{kind} {{d}}, {{a}}, {{b}}, {{c}}, {{e}};".replace("{e}", "%r3" if bits == 32 else "%r3"), (kind, kind, "u32", "u32"), kind, lambda x, y, p, n: insert(x, y, p, n, bits)))
+    out.append((f"bfi.{kind} {{d}}, {{a}}, {{b}}, {{c}}, {{e}};", (kind, kind, "u32", "u32"), kind, lambda x, y, p, n: insert(x, y, p, n, bits)))
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 from ..code import WIDTHS
 from ..parse import SIZES
 from .integer import signed
-from .real import FORMATS, ROUNDINGS, flush, narrow, relu, saturate, widen
+from .real import FORMATS, ROUNDINGS, canonical, flush, narrow, relu, saturate, widen
 from .table import instruction, unknown
 
 _REAL = ("f16", "bf16", "f32", "f64", "tf32")
@@ -92,6 +92,7 @@ def real_to_real(code, ins, to, kind):
 
 
 def finish(code, ins, x, kind):
+    if kind == "f32": x = canonical(code, x)
     if "sat" in ins.parts: x = saturate(code, x, kind)
     return relu(code, x, kind) if "relu" in ins.parts else x
 

@@ -51,9 +51,14 @@ def operands(code, ins, kind):
     return [flush(code, code.real(a, kind), ftz) for a in ins.args[1:]]
 
 
+def canonical(code, x: str) -> str:
+    """The silicon's one NaN of float32. (The host's has a sign, which sorts and sign tests would see.)"""
+    return code.op(f"select i1 {code.op(f'fcmp uno float {x}, {x}')}, float {NAN32}, float {x}")
+
+
 def finish(code, ins, x, kind):
     """.ftz and .sat of a result, and its place."""
-    if "ftz" in ins.parts and kind == "f32": x = flush(code, x)
+    if kind == "f32": x = canonical(code, flush(code, x, "ftz" in ins.parts))
     if "sat" in ins.parts: x = saturate(code, x, kind)
     if "relu" in ins.parts: x = relu(code, x, kind)
     code.put_real(ins.args[0], x, kind)
