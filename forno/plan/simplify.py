@@ -1,4 +1,4 @@
-"""Graph in, graph out: fewer and simpler values. A rule is here only if it keeps every bit, NaN and -0 included.
+"""Graph in, graph out: fewer and simpler values. A rule is here only if it keeps every bit, NaN and -0 included (but for the order of a convolution's sums).
 
 After this pass there are no history rows, no view of a view that is one affine view, and no value without elements but constants.
 """
@@ -178,7 +178,7 @@ def matmul(v):
 
 def conv(v):
     """A gradient from no images is zero. Where only one tap ever meets a pixel, or the taps that do are as large as the image, they are the kernel; taps that tile
-    the image multiply its patches; one tap with a stride reads pixels so far apart."""
+    the image multiply its patches; one tap with a stride reads pixels so far apart; taps that lie apart are neighbours in images of every so many pixels."""
     if v.op.name != "conv" and any(0 in x.shape for x in v.ins): return constant(v, 0)
     forward, back, spec = v.op.name == "conv", v.op.name == "conv_weight", v.attr
     image, kernel, out = (v.ins[0], v.ins[1], v) if forward else (v.ins[1], v, v.ins[0]) if back else (v, v.ins[1], v.ins[0])
@@ -203,7 +203,39 @@ def conv(v):
         seen = View((*image.shape[:2], *out), (*strides[:2], *[s * step for s, step in zip(strides[2:], spec.stride)]), 0)
         image, plain = make("view", image, attr=seen, shape=seen.shape), spec._replace(stride=(1,) * len(out))
         return Value(v.op, (image, *v.ins[1:]) if forward else (v.ins[0], image), plain, v.dtype, v.shape)
-    return v
+    return apart_taps(v) if sifts(v, spec, size, out, image.shape[1], kernel.shape[0]) else v
+
+
+def sifts(v, spec, size, out, *channels) -> bool:
+    """Do pixels a dilation apart make images of their own, whose taps lie side by side, and so many channels that copying pays?"""
+    d, same = spec.dilation, size == out and max(spec.stride) == spec.groups == 1
+    whole_images = all([n % a == 0 and p % a == 0 and n >= 4 * a for n, p, a in zip(size, spec.padding, d)])
+    return len(d) == 2 and max(d) > 1 and same and whole_images and min(channels) >= 96 and v.dtype.opmath is v.dtype
+
+
+def apart_taps(v):
+    """A convolution whose taps lie `dilation` apart, as one of images of every so many pixels, with neighbours as taps."""
+    (down, across), spec = v.attr.dilation, v.attr
+
+    def sifted(x):
+        n, c, h, w = x.shape
+        s = contiguous(x.shape)
+        fine = View((n, down, across, c, h // down, w // across), (s[0], w, 1, s[1], w * down, across), 0)
+        whole_shape = n * down * across, c, h // down, w // across
+        return make("view", make("view", x, attr=fine, shape=fine.shape), attr=whole(whole_shape), shape=whole_shape)
+
+    def woven(y, shape):
+        n, c, h, w = shape
+        s = contiguous((n, down, across, c, h // down, w // across))
+        fine = View((n, c, h // down, down, w // across, across), (s[0], s[3], s[4], s[1], s[5], s[2]), 0)
+        y = make("view", y, attr=whole((n, down, across, c, h // down, w // across)), shape=(n, down, across, c, h // down, w // across))
+        return make("view", make("view", y, attr=fine, shape=fine.shape), attr=whole(shape), shape=shape)
+    near = spec._replace(dilation=(1, 1), padding=(spec.padding[0] // down, spec.padding[1] // across),
+                         **({"size": (v.shape[2] // down, v.shape[3] // across)} if v.op.name == "conv_input" else {}))
+    if v.op.name == "conv_weight": return Value(v.op, (sifted(v.ins[0]), sifted(v.ins[1])), near, v.dtype, v.shape)
+    n, c, h, w = v.shape
+    small = Value(v.op, (sifted(v.ins[0]), *v.ins[1:]), near, v.dtype, (n * down * across, c, h // down, w // across))
+    return woven(small, v.shape)
 
 
 def product(v, turning=False):

@@ -113,3 +113,18 @@ def test_bias_of_patches():
     a, b, c = source(0, (2, 3, 12, 24)), source(1, (64, 3, 2, 4)), source(2, (64,))
     plan = check(graph([a, b, c], [apply(TABLE["conv"], a, b, c, attr=ConvSpec((2, 4), (0, 0), (1, 1)))]), [rand(2, 3, 12, 24), rand(64, 3, 2, 4), rand(64)])
     assert not kernels(plan, k.Conv)
+
+
+@pytest.mark.parametrize(("size", "dilation", "padding"), [((8, 12), (2, 3), (2, 3)), ((16, 8), (4, 1), (4, 1))], ids=str)
+def test_taps_apart_are_neighbours_in_images_of_every_so_many_pixels(size, dilation, padding):
+    """Pixels a dilation apart meet only each other: they become images of their own, for all three products, if there are many channels."""
+    g, values = three((2, 96, *size), (97, 96, 3, 3), ConvSpec((1, 1), padding, dilation))
+    convs = kernels(check(g, [x * 0.05 for x in values]), k.Conv)
+    assert len(convs) == 3
+    for c in convs: assert c.dilation == (1, 1, 1) and c.n == 2 * dilation[0] * dilation[1] and c.size == (1, size[0] // dilation[0], size[1] // dilation[1])
+
+
+def test_taps_apart_stay_so_where_images_do_not_come_out_even_or_channels_are_few():
+    for x, channels, padding in (((1, 96, 9, 8), 96, 2), ((1, 96, 8, 8), 40, 2), ((1, 96, 10, 10), 96, 1)):
+        g, values = three(x, (channels, 96, 3, 3), ConvSpec((1, 1), (padding, padding), (2, 2)))
+        assert all(c.dilation == (1, 2, 2) for c in kernels(check(g, [x * 0.05 for x in values]), k.Conv))
