@@ -14,7 +14,7 @@ from forno.gpu import prototypes
 from forno.gpu.driver import start
 from forno.gpu.errors import CudaError, Missing
 from forno.gpu.prototypes import DEVICE, FUNCTION, PROTOTYPES, LaunchAttribute, LaunchConfig
-from forno.gpu.sim import Findings, Machine, Spec
+from forno.gpu.sim import Findings, Machine, Spec, tensormap
 from forno.gpu.sim.memory import DELTA
 from tests.laws.tree import ROOT
 
@@ -47,10 +47,10 @@ def test_the_real_way_in():
 
 
 def test_what_is_simulated():
-    """Everything but processes that share memory, multicast and tensor maps."""
+    """Everything but processes that share memory, multicast and tensor maps of convolutions."""
     assert PROTOTYPES.keys() - Machine(version=13000).table().keys() == {
         "IpcGetMemHandle", "IpcCloseMemHandle", "MulticastCreate", "MulticastAddDevice", "MulticastBindMem", "MulticastGetGranularity",
-        "TensorMapEncodeTiled", "TensorMapEncodeIm2col"}
+        "TensorMapEncodeIm2col"}
 
 
 def test_devices_are_what_was_asked_for():
@@ -264,6 +264,34 @@ def test_launches_by_configuration():
     p.d.LaunchKernelEx(config, f, None, extra)
     assert p.read(at, 3, s).tolist() == [4, 8, 12]
     assert code(p.d.LaunchCooperativeKernel, f, 132 * 8 + 1, 1, 1, 256, 1, 1, 0, 0, p.params(at, 3)) == 720
+
+
+# ---------------------------------------------------------------- tensor maps
+MAP = dict(dtype=9, rank=2, base=1 << 20, sizes=(100, 64), strides=(208,), box=(64, 32), steps=(1, 1), interleave=0, swizzle=3, promotion=2, fill=0)
+
+
+def encoded(d, **changes):
+    m = {**MAP, **changes}
+    out = prototypes.TensorMap.aligned()
+    u64, u32 = (ctypes.c_uint64 * 5), (ctypes.c_uint32 * 5)
+    args = (out, m["dtype"], m["rank"], m["base"], u64(*m["sizes"]), u64(*m["strides"]), u32(*m["box"]), u32(*m["steps"]), m["interleave"], m["swizzle"], m["promotion"], m["fill"])
+    return code(d.TensorMapEncodeTiled, *args), bytes(out)
+
+
+def test_tensor_maps():
+    d = Machine().driver()
+    assert encoded(d)[0] == 0 and tensormap.decode(encoded(d)[1]) == tensormap.Tiled(9, 1 << 20, (100, 64), (208,), (64, 32), (1, 1), 0, 3, False)
+    assert tensormap.decode(bytes(128)) is None
+    assert encoded(d, rank=5, sizes=(64, 2, 3, 4, 5), strides=(128, 256, 768, 3072), box=(64, 1, 1, 1, 1), steps=(1,) * 5)[0] == 0
+    assert encoded(Machine([Spec(capability=(8, 0))]).driver())[0] == 801
+
+
+@pytest.mark.parametrize("changes, says", [
+    (dict(base=8), "address 0x8"), (dict(sizes=(0, 64)), "sizes"), (dict(strides=(200,)), "strides"), (dict(box=(64, 257)), "1 to 256"), (dict(box=(128, 32)), "256 bytes, more than the swizzle's 128"),
+    (dict(box=(4, 32)), "8 bytes, which is no multiple of 16"), (dict(steps=(0, 1)), "steps"), (dict(swizzle=7), "unknown"), (dict(dtype=0, box=(64, 32), fill=1), "NaN"), (dict(interleave=1), "three axes")])
+def test_tensor_maps_that_are_refused(changes, says):
+    m = Machine()
+    assert encoded(m.driver(), **changes)[0] == 1 and says in m.findings()[0].text
 
 
 # ---------------------------------------------------------------- faults, findings, ends

@@ -143,7 +143,7 @@ FORBIDDEN = {
     "context synchronize": (lambda p: (p.d.CtxSynchronize,), 900), "allocation": (lambda p: (p.d.MemAlloc, 64), 900), "freeing": (lambda p: (p.d.MemFree, p.b), 900),
     "pinned allocation": (lambda p: (p.d.MemHostAlloc, 64, 0), 900), "event query": (lambda p: (p.d.EventQuery, p.done), 900),
     "event synchronize": (lambda p: (p.d.EventSynchronize, p.done), 900), "default stream": (lambda p: (p.d.MemsetD8Async, p.a, 0, 4, 0), 906),
-    "default stream synchronize": (lambda p: (p.d.StreamSynchronize, 0), 906), "synchronous copy": (lambda p: (p.d.MemcpyHtoD, p.a, b"abcd", 4), 900),
+    "default stream synchronize": (lambda p: (p.d.StreamSynchronize, 0), 906), "synchronous copy": (lambda p: (p.d.MemcpyHtoD, p.a, b"abcd", 4), 906),
     "foreign event": (lambda p: (p.d.StreamWaitEvent, p.s, p.done, 0), 905), "module": (lambda p: (p.d.ModuleUnload, p.module), 900),
 }
 

@@ -17,9 +17,9 @@ import traceback
 
 from ..driver import Driver
 from ..prototypes import CHARS, INPUT, OUTPUT, PROTOTYPES, Prototype
-from .graphs import GraphCalls
 from .machine import CALL, Spec
 from .order import Finding
+from .tensormap import TensorMapCalls
 from .work import Refuse
 
 # What may be called without anything being initialised, and when a context is broken.
@@ -34,7 +34,7 @@ class Findings(AssertionError):
         self.found = found
 
 
-class Machine(GraphCalls):
+class Machine(TensorMapCalls):
     """`devices`: how many, or a `Spec` for each. `peers[i][j]`: can device i reach memory of j. `missing`: functions that this driver lacks."""
 
     def __init__(self, devices=1, seed: int = 0, version: int = 12080, peers=None, missing=()):

@@ -272,10 +272,12 @@ class MemoryCalls(StreamCalls):
         if op is not None and (pageable[0] or waits): self.wait([op])
 
     def MemcpyHtoD(self, to, source, nbytes):
+        self.no_implicit(self.stream(0))
         self.unsafe()
         self.copy(self.stream(0), Copy(to, source, nbytes), waits=source < DELTA and self.is_pinned(source, nbytes))
 
     def MemcpyDtoH(self, to, source, nbytes):
+        self.no_implicit(self.stream(0))
         self.unsafe()
         self.copy(self.stream(0), Copy(to, source, nbytes), waits=True)
 

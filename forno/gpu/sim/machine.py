@@ -332,7 +332,7 @@ class Core:
         if a.kind in ("memory", "pool", "global") and a.live and (at := memory.broken_zone(a)) is not None:
             self.find("red zone", f"somebody wrote at {at:#x}, outside of {a}")
         self.space.remove(a, by)
-        if a.device < 0: return
+        memory.fill(a.host, min(a.nbytes, memory.PAGE), memory.POISON)
         arena = self.devices[a.device].arena
         arena.release(a.start, a.nbytes)
         arena.used -= memory.round_up(a.nbytes, memory.ALIGN)
