@@ -54,7 +54,7 @@ def only_leaves(frame, inner, root, f) -> bool:
         code = frame.f_code
         if code.co_flags & 0x2A0 or PEEPHOLES & set(code.co_names): return False              # generators and coroutines
         ours = code.co_filename.startswith(HOME)
-        if not (ours or called_by_name(code, frame.f_lasti, inner.co_name)) or guarded(code, frame.f_lasti, ours): return False
+        if not called_directly(code, frame.f_lasti, inner.co_name, ours) or guarded(code, frame.f_lasti, ours): return False
         way = passes(code, frame.f_lasti)
         if way is None: return False
         if not way: return True                # it was dropped here
@@ -72,8 +72,8 @@ def guarded(code, offset: int, ours: bool) -> bool:
     return any([not ours or instructions[at(code, e.target) + 1].opname != "WITH_EXCEPT_START" for e in around])
 
 
-def called_by_name(code, offset: int, name: str) -> bool:
-    """Does the call at this place call what it finds under this name?"""
+def called_directly(code, offset: int, name: str, ours: bool) -> bool:
+    """Does the call at this place call what it finds under this name, or (`ours`) what a variable of forno's holds? Not sorted or map, which call it in turn."""
     instructions, k = code_of(code)[0], at(code, offset)
     call = instructions[k]
     if call.opname not in ("CALL", "CALL_FUNCTION", "CALL_METHOD", "CALL_FUNCTION_EX"): return False
@@ -85,7 +85,8 @@ def called_by_name(code, offset: int, name: str) -> bool:
         if i.opcode in dis.hasjrel or i.opcode in dis.hasjabs: return False
         todo -= dis.stack_effect(i.opcode, i.arg)
     if instructions[k - 1].opname == "PUSH_NULL": k -= 1
-    return instructions[k - 1].opname in LOADS and instructions[k - 1].argval == name
+    load = instructions[k - 1]
+    return load.opname in LOADS and load.argval == name or ours and load.opname in ("LOAD_FAST", "LOAD_DEREF")
 
 
 @functools.lru_cache(1024)

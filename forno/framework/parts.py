@@ -91,7 +91,7 @@ class Saying:
                 fork.misses = 0
                 b.said += 1
                 return r
-            if run.cur is not here: return MISS            # it went on and met what it doesn't know further down
+            if run.cur is not here: break      # it went on and met what it doesn't know further down, or a tensor was read anew
         fork.misses += 1
         self.here.learn = LEARN
         return MISS
@@ -252,7 +252,9 @@ def grown(entries: list, world: World, steps: list[Step]):
     p, path = steps[0].phrase, []
     if len(steps) == 1: entries[:] = [e for e in entries if not (alike(e[1], p) and differing(e[0]) is None)]
     known = next((q for w, q in entries if alike(q, p) and differing(w) is None), None)
-    if known is None: entries.append((world, p))
+    if known is None:                          # a tree of the same beginning that saw less of the world would be in front of it
+        entries[:] = [e for e in entries if p.fork is None or e[1].fork is None or e[1].end is not p.end or e[1].plain != p.plain or differing(e[0]) is not None]
+        entries.append((world, p))
     else: p = known
     for s, after in zip(steps, steps[1:]):
         path.append(p)

@@ -1,4 +1,4 @@
-"""Every operation of PyTorch's database inside compiled functions: with backward, in place, on fresh values of one sample, run and from memory.
+"""Every operation of PyTorch's database inside compiled functions: with backward, in place, with looks at values, on fresh values of one sample, run and from memory.
 
     python -m tests.fuzz.compiled [FIRST LAST]       # entries by number; prints what differs
 
@@ -19,7 +19,7 @@ from forno.graph.line import LOCAL, drop_trie
 
 from ..conformance.walk import INFOS, apart, array, flat, given, spread, twin
 
-CALLS, SAMPLES = 6, 3
+CALLS, SAMPLES = 8, 3
 HERE = Path(__file__).parent.parent / "conformance"
 MEMORY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "resize_as_"}       # whose values are whatever lay there
 
@@ -46,6 +46,17 @@ def in_place(f, x, args, kw):
     return x.sum()
 
 
+def looking(f, x, args, kw):
+    """Goes one of two ways, by what it finds, and gives numbers back."""
+    out = f(x, *args, **kw)
+    ends = [t for t in flat(out, forno.Tensor) if t.layout == forno.strided and (t.is_floating_point() or t.is_complex())]
+    if not ends: return out
+    total = sum([t.detach().abs().to(forno.float64).sum() for t in ends])
+    if total * 1024 % 2 > 1: return out, ends[0] * 2, total.item()
+    again = f(x, *args, **kw)
+    return again, ends[0] - 1, ends[0].numel(), total.item()
+
+
 def looked_at(t):
     if t.layout != forno.strided: t = t.detach().to_dense()
     return [t.shape, str(t.dtype), t.stride(), t.requires_grad, t._version, array(t).tobytes(), None if t.grad is None or not t.is_leaf else array(t.grad).tobytes()]
@@ -61,7 +72,9 @@ def story(body, f, sample, compiled: bool):
     call, seen = forno.compile(step) if compiled else step, []
     for k in range(CALLS):
         x, args, kw = (apart(given(varied(v, k))) for v in (sample.input, sample.args, sample.kwargs))
-        try: seen += [looked_at(t) for t in flat([call(x, args, kw), x, args, list(kw.values())], forno.Tensor)]
+        try:
+            out = call(x, args, kw)
+            seen += [looked_at(t) for t in flat([out, x, args, list(kw.values())], forno.Tensor)] + [repr(v) for v in flat([out], float)]
         except (RuntimeError, ValueError, IndexError) as error: seen.append(str(error))            # some values are outside of an operation's domain
         seen.append(forno.get_rng_state().numpy().tobytes())
     return seen, call.said if compiled else 0
@@ -73,9 +86,9 @@ def differences(name: str):
     if torch.float32 not in op.supported_dtypes("cpu"): return out, said
     f = twin(op.op, op.name)
     for i, s in enumerate(spread(list(op.sample_inputs("cpu", torch.float32, requires_grad=op.supports_autograd)), SAMPLES)):
-        bodies = [forward] + ([in_place] if op.inplace_variant is not None and isinstance(s.input, torch.Tensor) and not s.broadcasts_input else [])
+        bodies = [forward, looking] + ([in_place] if op.inplace_variant is not None and isinstance(s.input, torch.Tensor) and not s.broadcasts_input else [])
         for body in bodies:
-            g = f if body is forward else twin(op.inplace_variant, "")
+            g = twin(op.inplace_variant, "") if body is in_place else f
             (a, _), (b, n) = (story(body, g, s, compiled) for compiled in (False, True))
             said += n
             if a != b: out.append(f"{name}, sample {i}, {body.__name__}: {[x == y for x, y in zip(a, b)].index(False)} of {len(a)} things to see")
