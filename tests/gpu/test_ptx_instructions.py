@@ -14,7 +14,7 @@ COUNT = 192                                    # operand tuples of each instruct
 REGISTER = {1: "p", 8: "h", 16: "h", 32: "r", 64: "d"}
 
 
-def width(kind: str) -> int: return {"pred": 1, "bf16": 16, "f16x2": 32, "bf16x2": 32, "tf32": 32}.get(kind) or int(re.search(r"\d+$", kind)[0])
+def width(kind: str) -> int: return {"pred": 1, "bf16": 16, "f16x2": 32, "bf16x2": 32, "f32x2": 64, "tf32": 32}.get(kind) or int(re.search(r"\d+$", kind)[0])
 
 
 def kernel(cases) -> str:
@@ -126,6 +126,7 @@ def integer_cases(kind):
         add(f"setp.{op}.{kind} {{d}}, {{a}}, {{b}};", (kind, kind), "pred", eval(f"lambda x, y: x {f} y"))
     add(f"setp.lt.and.{kind} {{d}}, {{a}}, {{b}}, {{c}};", (kind, kind, "pred"), "pred", lambda x, y, p: x < y and p)
     add(f"setp.lt.or.{kind} %p7|{{d}}, {{a}}, {{b}}, !{{c}};", (kind, kind, "pred"), "pred", lambda x, y, p: x >= y or not p)
+    if bits >= 32: add(f"set.le.u32.{kind} {{d}}, {{a}}, {{b}};", (kind, kind), "u32", lambda x, y: -(x <= y))
     add(f"selp.{kind} {{d}}, {{a}}, {{b}}, {{c}};", (kind, kind, "pred"), kind, lambda x, y, p: x if p else y)
     add(f"slct.{kind}.s32 {{d}}, {{a}}, {{b}}, {{c}};", (kind, kind, "s32"), kind, lambda x, y, z: x if z >= 0 else y)
     if bits == 16: return out
@@ -290,20 +291,23 @@ def test_saturate():
             assert got & 0x7FFFFFFF == want, (a, b, hex(got))
 
 
-@pytest.mark.parametrize("kind", ["f16x2", "bf16x2"])
+@pytest.mark.parametrize("kind", ["f16x2", "bf16x2", "f32x2"])
 @pytest.mark.parametrize("op", ["add", "sub", "mul", "fma", "min", "max", "neg", "abs"])
 def test_pairs(kind, op):
     """Both halves are the scalar instruction's results."""
+    if kind == "f32x2" and op not in ("add", "mul", "fma"): pytest.skip("PTX has no such instruction")
     form, rng = kind[:-2], random.Random(5)
+    bits = width(form)
+    low_bits = (1 << bits) - 1
     arity = {"fma": 3, "neg": 1, "abs": 1}.get(op, 2)
     halves = draw(rng, (form,) * 2 * arity, {form: float_edges(form)})
-    packed = [[low & 0xFFFF | (high & 0xFFFF) << 16 for low, high in zip(*halves[2 * j:2 * j + 2])] for j in range(arity)]
+    packed = [[low & low_bits | (high & low_bits) << bits for low, high in zip(*halves[2 * j:2 * j + 2])] for j in range(arity)]
     names = ", ".join("{" + n + "}" for n in "abc"[:arity])
-    written = "fma.rn" if op == "fma" else op
+    written = "fma.rn" if op == "fma" else f"{op}.rn" if kind == "f32x2" else op
     row, = compute([(f"{written}.{kind} {{d}}, {names};", (kind,) * arity, kind)], packed)
     for half in range(2):
         single, = compute([(f"{written}.{form} {{d}}, {names};", (form,) * arity, form)], halves[half::2])
-        assert [v >> 16 * half & 0xFFFF for v in row] == single
+        assert [v >> bits * half & low_bits for v in row] == single
 
 
 @pytest.mark.parametrize("form", ["f32", "f64", "f16", "bf16"])

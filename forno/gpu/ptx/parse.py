@@ -10,7 +10,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
-SIZES = {"pred": 1, **{f"{k}{n}": n // 8 for k in "bsuf" for n in (8, 16, 32, 64, 128)}, "f16x2": 4, "bf16": 2, "bf16x2": 4, "tf32": 4, "s16x2": 4, "u16x2": 4,
+SIZES = {"pred": 1, **{f"{k}{n}": n // 8 for k in "bsuf" for n in (8, 16, 32, 64, 128)}, "f16x2": 4, "bf16": 2, "bf16x2": 4, "tf32": 4, "f32x2": 8, "s16x2": 4, "u16x2": 4,
          "e4m3x2": 2, "e5m2x2": 2}
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)

@@ -22,9 +22,9 @@ from ...cpu import code
 from . import machine
 from .layout import *
 from .parse import Function, parse
-from .translate import Translated, translate
+from .translate import Translated, places, translate
 
-BRANCHES = 1 << 32                             # backward branches of one launch, until it counts as endless
+BRANCHES = 1 << 31                             # backward branches of one launch, until it counts as endless
 _NOWHERE = np.array([(1 << 64) - 1], np.uint64)
 
 
@@ -109,7 +109,7 @@ class Entry:
         return min([1024, *(math.prod(v) for k, v in self.function.tuning.items() if k in ("maxntid", "reqntid"))])
 
     @functools.cached_property
-    def shared(self) -> int: return self.program(False).made.shared
+    def shared(self) -> int: return places(self.module.source, self.function)[1]
 
     def program(self, exact: bool = True) -> Program:
         if exact not in self.programs: self.programs[exact] = Program(self, exact)

@@ -129,7 +129,8 @@ def _piece(code: Code, s, at: int, position: dict[str, int]) -> Piece:
         code.branch(test, *((skip, do) if s.negated else (do, skip)))
         code.at(do)
     if any(position[t] <= at for t in goes): flow.spend(code)
-    write(code, s)
+    try: write(code, s)
+    except (KeyError, IndexError, ValueError, StopIteration) as error: raise unknown(s) from error    # a form of it that the handler doesn't know
     leaves = s.parts[0] in LEAVES
     if leaves: code.at(skip or code.label("after"))
     elif skip:

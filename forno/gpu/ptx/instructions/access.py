@@ -47,6 +47,7 @@ def load(code, ins):
 
 @instruction("st")
 def store(code, ins):
+    if ins.parts[1] in ("async", "bulk"): raise unknown(ins)
     kind = kind_of(ins)
     bits, each = WIDTHS[kind], SIZES[kind]
     values = [code.get(n, bits) for n in vector(ins.args[1])]

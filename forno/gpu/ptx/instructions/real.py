@@ -5,7 +5,7 @@ What PTX approximates (ex2, sin, rcp.approx …) is computed as exactly as the h
 from __future__ import annotations
 
 from ..code import WIDTHS
-from .integer import combine
+from .integer import combine, compare_word
 from .table import instruction, kind_of, unknown
 
 ROUNDINGS = {"rn": 0, "rz": 1, "rp": 2, "rm": 3, "rna": 4, "rni": 0, "rzi": 1, "rpi": 2, "rmi": 3}
@@ -122,15 +122,32 @@ def arithmetic(code, ins):
     form = kind.removesuffix("x2")
     if form in ("f16", "bf16"):
         if ins.parts.count("f32") == 0: return half_arithmetic(code, ins, form)
+    if kind == "f32x2": return each_single(code, ins)
     x = operands(code, ins, kind)
+    value = one_result(code, ins, root, kind, x)
+    finish(code, ins, value, kind)
+
+
+def one_result(code, ins, root, kind, x) -> str:
     mode = rounding(ins)
     if mode and kind == "f64": raise unknown(ins)
     if mode:                                                     # exact in float64 but for one bit, then rounded as told
         wide = odd(code, root, [code.op(f"fpext float {v} to double") for v in x])
-        value = code.op(f"bitcast i32 {narrow(code, wide, 'f32', mode)} to float")
-    elif root in ("fma", "mad"): value = code.intrinsic(f"fma.{suffix(kind)}", llvm(kind), *((llvm(kind), v) for v in x))
-    else: value = code.op(f"{_OPS[root]} {llvm(kind)} {x[0]}, {x[1]}")
-    finish(code, ins, value, kind)
+        return code.op(f"bitcast i32 {narrow(code, wide, 'f32', mode)} to float")
+    if root in ("fma", "mad"): return code.intrinsic(f"fma.{suffix(kind)}", llvm(kind), *((llvm(kind), v) for v in x))
+    return code.op(f"{_OPS[root]} {llvm(kind)} {x[0]}, {x[1]}")
+
+
+def each_single(code, ins):
+    """Two float32 in one 64-bit register."""
+    values, out = [code.get(a, 64) for a in ins.args[1:]], "0"
+    for by in (0, 32):
+        x = [code.op(f"bitcast i32 {code.resize(code.op(f'lshr i64 {v}, {by}'), 64, 32)} to float") for v in values]
+        x = [flush(code, v, "ftz" in ins.parts) for v in x]
+        y = canonical(code, flush(code, one_result(code, ins, ins.parts[0], "f32", x), "ftz" in ins.parts))
+        part = code.wide(code.op(f"bitcast float {y} to i32"), 32)
+        out = code.op(f"or i64 {out}, {code.op(f'shl i64 {part}, {by}')}")
+    code.put(ins.args[0], out, 64)
 
 
 @instruction("div", "real")
@@ -262,8 +279,10 @@ def halves(code, ins):
 def set_value(code, ins):
     """A comparison as all ones, or 1.0."""
     to, kind = ins.parts[-2], ins.parts[-1]
-    if kind[0] in "fb" and kind[0:2] != "b3" and kind not in ("b16", "b32", "b64"): t = test(code, ins, ins.args[1:3])
-    else: raise unknown(ins)
+    if kind[0] == "f" or kind[:2] == "bf": t = test(code, ins, ins.args[1:3])
+    else:
+        a, b = (code.get(x, WIDTHS[kind]) for x in ins.args[1:3])
+        t = code.op(f"icmp {compare_word(ins.parts[1], kind)} i{WIDTHS[kind]} {a}, {b}")
     if to == "f32": return code.put_real(ins.args[0], code.op(f"select i1 {t}, float 1.0, float 0.0"), "f32")
     if to not in ("u32", "s32"): raise unknown(ins)
     code.put(ins.args[0], code.op(f"sext i1 {t} to i32"), 32)

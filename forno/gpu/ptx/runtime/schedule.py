@@ -6,7 +6,7 @@ thread has its own, a random warp among those that can go on runs next, and its 
 from __future__ import annotations
 
 from ..layout import *
-from ..native import fill, i64, invoke, less, trailing_zeros
+from ..native import fill, i64, invoke, less, popcount, trailing_zeros
 from .collectives import perform
 from .memory import copy_wait, fault, random
 
@@ -78,39 +78,28 @@ def run_together(B):
         i64[W, READY] = (1 << lanes) - 1
         i64[W, ENDED] = 0
         ready |= 1 << w
-    ended = 0
-    while ended < threads:
+    i64[B, LIVING] = threads
+    while i64[B, LIVING]:
         w = pick(B, ready)
         W = i64[B, WARP_TABLE] + w * (WARP_WORDS * 8)
         before = i64[W, ENDED]
         if run_warp(B, w, W): return 1
         if i64[W, ENDED] != before:
-            ended += bits_of(i64[W, ENDED] & ~before)
-            if ended < threads and barriers(B, threads - ended): return 1
+            i64[B, LIVING] = i64[B, LIVING] - popcount(i64[W, ENDED] & ~before)
+            if barriers(B): return 1
         if meet(B, w, W): return 1
         ready = 0
         for k in range(warps):
             if i64[i64[B, WARP_TABLE] + k * (WARP_WORDS * 8), READY]: ready |= 1 << k
-        if ready == 0 and ended < threads:
-            if barriers(B, threads - ended): return 1
-            for k in range(warps):
-                if i64[i64[B, WARP_TABLE] + k * (WARP_WORDS * 8), READY]: ready |= 1 << k
-            if ready == 0: ready = wake(B, warps)
+        if ready == 0 and i64[B, LIVING]:
+            ready = wake(B, warps)
             if ready == 0: return 1 - fault(B, first_waiting(B, threads), DEADLOCK, 0, 0)
     return 0
 
 
-def bits_of(mask):
-    n = 0
-    while mask:
-        mask &= mask - 1
-        n += 1
-    return n
-
-
 def pick(B, mask):
     """The number of a random bit of a mask."""
-    skip = random(B) % bits_of(mask)
+    skip = random(B) % popcount(mask)
     for n in range(skip): mask &= mask - 1
     return trailing_zeros(mask)
 
@@ -160,7 +149,7 @@ def arrive(B, T, W, lane):
     if kind == 3: i64[bar, RESULT] = i64[bar, RESULT] + value
     learn(i64[B, CLOCKS] + i64[T, WARP] * 256, bar + KNOWN * 8, i64[T, WARP])
     if flags & ARRIVE_ONLY: i64[W, READY] = i64[W, READY] | 1 << lane
-    return barriers(B, 0)
+    return opens(B, number, bar)
 
 
 def learn(clock, known, warp):
@@ -171,20 +160,21 @@ def learn(clock, known, warp):
     return 0
 
 
-def barriers(B, living):
-    """Opens every barrier whose threads have come. `living`: threads that have not ended, or 0 where their number did not change."""
-    if living == 0:
-        living = i64[B, THREADS]
-        for w in range(i64[B, WARPS]): living -= bits_of(i64[i64[B, WARP_TABLE] + w * (WARP_WORDS * 8), ENDED])
+def barriers(B):
+    """After threads have ended, nobody waits for them: opens every barrier whose threads have come."""
     for number in range(16):
         bar = i64[B, BARRIERS] + number * (BARRIER_WORDS * 8)
-        if i64[bar, ARRIVED]:
-            wanted = i64[bar, WANTED]
-            if wanted == 0: wanted = living
-            if i64[bar, ARRIVED] > wanted: return 1 - fault(B, i64[B, FRAMES], BARRIER_MISUSE, number, 0)
-            if i64[bar, ARRIVED] == wanted:
-                if release(B, number, bar): return 1
+        if i64[bar, ARRIVED] and opens(B, number, bar): return 1
     return 0
+
+
+def opens(B, number, bar):
+    """Opens a barrier if its threads have come; 1 after a fault."""
+    wanted = i64[bar, WANTED]
+    if wanted == 0: wanted = i64[B, LIVING]
+    if i64[bar, ARRIVED] > wanted: return 1 - fault(B, i64[B, FRAMES], BARRIER_MISUSE, number, 0)
+    if i64[bar, ARRIVED] < wanted: return 0
+    return release(B, number, bar)
 
 
 def release(B, number, bar):
