@@ -95,7 +95,7 @@ class Account:
         self.slot = {id(n): self.start + j for j, n in enumerate(run.nodes[self.start:])}
         self.entering = {}
         for j, n in enumerate(self.operands): self.entering.setdefault(id(n), j)
-        if e.backward and any([n.past.__class__ is History and n.past.run is not None for n in self.operands]): raise Unsaid("it calls backward through what was computed before")
+        if e.backward and any([self.goes_on(n, lines) for n in self.operands]): raise Unsaid("it calls backward through what was computed before")
         e.draws = tuple([d[1:] for d in call.journal.drawn])
         e.lines = tuple([self.entry(x) for x in lines])
         held = [n for n in run.held[call.held:] if id(n) not in self.slot]
@@ -121,6 +121,12 @@ class Account:
                 e.takes.append(k)
                 self.flat.append(b.grad)
         e.takes = tuple(e.takes)
+
+    def goes_on(self, n: Node, lines: list[Line]) -> bool:
+        """Could backward go on into what an operand was computed from? Not where only `detach` reads it, as a state that is carried from batch to batch."""
+        if n.past.__class__ is not History or n.past.run is None: return False
+        slot = self.run.inputs.get(id(n))
+        return any([slot in x.ins and x.op.history != "cut" for x in lines])
 
     def inside(self, n: Node) -> bool: return 0 <= n.line.slot < len(self.run.nodes) and self.run.nodes[n.line.slot] is n
 

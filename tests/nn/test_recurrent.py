@@ -85,3 +85,25 @@ def test_a_sequence_is_few_lines():
         m(forno.ones(steps, 3, 4))[0].sum().backward()
         counts.append(LOCAL.run.stats.lines - before)
     assert counts[0] == counts[1] < 150
+
+
+def test_a_compiled_step_carries_its_state():
+    """A training step whose state goes on, detached, to the next batch is said from memory, and gives what it gave."""
+    def losses(compiled):
+        forno.manual_seed(0)
+        m, xs = forno.nn.LSTM(4, 6), forno.randn(12, 5, 3, 4)
+        optimizer, held = forno.optim.SGD(m.parameters(), 0.1), [(forno.zeros(1, 3, 6), forno.zeros(1, 3, 6))]
+
+        def step(x):
+            optimizer.zero_grad()
+            y, state = m(x, tuple(s.detach() for s in held[0]))
+            loss = (y * y).sum()
+            loss.backward()
+            optimizer.step()
+            held[0] = state
+            return loss.detach()
+        if compiled: step = forno.compile(step)
+        before, out = LOCAL.run.stats.said, [step(x).item() for x in xs.unbind(0)]
+        return out, LOCAL.run.stats.said - before
+    (eager, _), (said, times) = losses(False), losses(True)
+    assert said == eager and times >= 4
