@@ -60,11 +60,24 @@ def sequential(steps):
     return x
 
 
-def run(steps, seed, skip=None):
-    """The arrays at the end, and the machine."""
+def run(steps, seed, skip=None, captured=False):
+    """The arrays at the end, and the machine. `captured`: as a graph, which the other streams join at its start and leave at its end."""
     p = Program(seed=seed)
     at = [p.array(np.full(N, k + 1)) for k in range(ARRAYS)]
-    streams, events = [p.stream() for _ in range(STREAMS)], []
+    streams = [p.stream() for _ in range(STREAMS)]
+    if captured:
+        p.d.StreamBeginCapture(streams[0], 0)
+        for s in streams[1:]: p.wait(s, streams[0])
+    submit(p, steps, at, streams, skip)
+    if captured:
+        for s in streams[1:]: p.wait(streams[0], s)
+        p.d.GraphLaunch(p.d.GraphInstantiateWithFlags(p.d.StreamEndCapture(streams[0]), 0), streams[0])
+    p.d.CtxSynchronize()
+    return [p.read(a, N) for a in at], p.machine
+
+
+def submit(p, steps, at, streams, skip):
+    events = []
     for k, s in enumerate(steps):
         for place, j in enumerate(s.after):
             if (k, place) != skip: p.d.StreamWaitEvent(streams[s.stream], events[j], 0)
@@ -72,26 +85,25 @@ def run(steps, seed, skip=None):
         p.launch(s.name, *pointers, N, stream=streams[s.stream])
         events.append(p.event())
         p.d.EventRecord(events[-1], streams[s.stream])
-    p.d.CtxSynchronize()
-    return [p.read(a, N) for a in at], p.machine
 
 
-def check(number):
+def check(number, captured):
     steps = program(np.random.default_rng(number))
     expected = sequential(steps)
-    got, machine = run(steps, number)
+    got, machine = run(steps, number, captured=captured)
     assert not machine.findings(), (number, machine.findings())
     for x, y in zip(expected, got): np.testing.assert_array_equal(x, y)
     waits = [(k, place) for k, s in enumerate(steps) for place in range(len(s.after))]
     for skip in waits[:3]:
         racing = conflicts(steps, ordered(steps, skip))
-        _, machine = run(steps, number, skip)
+        _, machine = run(steps, number, skip, captured)
         assert bool(machine.findings()) == bool(racing), (number, skip, racing, machine.findings())
         assert all(f.kind == "race" for f in machine.findings())
 
 
+@pytest.mark.parametrize("captured", [False, True])
 @pytest.mark.parametrize("number", range(50))
-def test_random_programs(number): check(number)
+def test_random_programs(number, captured): check(number, captured)
 
 
 def test_some_waits_matter():
@@ -106,4 +118,4 @@ def test_some_waits_matter():
 
 
 if __name__ == "__main__":
-    for number in range(int(sys.argv[1]), int(sys.argv[2])): check(number)
+    for number in range(int(sys.argv[1]), int(sys.argv[2])): check(number, captured=number % 2 > 0)
