@@ -504,7 +504,7 @@ def weight_driver(f: Form) -> str:
 
 
 # ---- a shape's numbers
-JOINT, FINE = 4, 16                            # so few blocks, of fewer parts, are done one after the other by all threads: they share the transforms, and the columns
+JOINT, FINE = 4, 4                             # so few blocks, of fewer parts, are done one after the other by all threads: they share the transforms, and the columns
 LEAST = 5                                      # rows of a tile from which on it sums in one way (`chains`)
 
 
