@@ -133,6 +133,13 @@ def test_a_kernel_that_fails_is_reported_later_and_for_good(seed, name, expected
     assert says in finding.text and f"kernel {name}" in finding.text and "PTX line" in finding.text
 
 
+def test_launches_that_block(monkeypatch):
+    """CUDA_LAUNCH_BLOCKING=1: the launch itself reports what its kernel did."""
+    monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "1")
+    p = Program()
+    assert code(p.launch, "beyond", p.array(np.ones(64)), 64) == 700
+
+
 def test_addresses_that_copies_refuse():
     p = Program()
     at, host = p.array(np.ones(16)), np.empty(1000, np.float32)
@@ -319,7 +326,7 @@ def test_findings_raise_at_the_end():
         at = p.array(np.ones(64))
         p.launch("scale", at, 64, stream=p.stream())
         p.launch("one", at, 64, stream=p.stream())
-    assert len(e.value.found) == 1
+    assert len(e.value.found) == 1 and str(e.value).count("simulated.py:") == 2           # from where each was launched
     with pytest.raises(ZeroDivisionError), Machine() as m:                     # the program's own error comes first
         m.find("race", "something")
         raise ZeroDivisionError
@@ -398,3 +405,13 @@ else:
     os._exit(0)
 """], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "FORNO_GPU": "sim"}, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.split() == ["False", "False", "True"], done.stderr
+
+
+def test_an_interrupt_is_not_lost(monkeypatch):
+    p = Program()
+
+    def interrupt(*args): raise KeyboardInterrupt
+    monkeypatch.setattr(p.machine, "finish", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        code(p.d.CtxSynchronize)
+        for _ in range(1000): pass

@@ -9,6 +9,7 @@ program got away with is found anyway: unordered accesses of one byte, memory us
 """
 from __future__ import annotations
 
+import _thread
 import atexit
 import ctypes
 import os
@@ -40,6 +41,7 @@ class Machine(TensorMapCalls):
     def __init__(self, devices=1, seed: int = 0, version: int = 12080, peers=None, missing=()):
         super().__init__([Spec()] * devices if isinstance(devices, int) else list(devices), seed, version, peers)
         self.missing = frozenset(missing)
+        self.blocking = os.environ.get("CUDA_LAUNCH_BLOCKING") == "1"
         self.texts, self.arrays, self.pinned, self.reserved, self.tables = {}, [], {}, {}, {}
         self.captures, self.capture_count = [], 0
         self.faults: dict[str, list[list]] = {}            # function -> [calls until then, times, code, chance]
@@ -140,7 +142,10 @@ def _thunk(machine: Machine, prototype: Prototype, f):
         with machine.lock:
             try: result = machine.call(prototype, f, inputs)
             except Refuse as e: return e.code
-            except Exception:                  # an exception can't pass through C
+            except KeyboardInterrupt:          # no exception can pass through C: it comes again, behind the call
+                _thread.interrupt_main()
+                return 999
+            except Exception:
                 machine.find("simulator", f"cu{prototype.name} failed in the simulator: {traceback.format_exc()}")
                 return 999
         for (kind, place, room), value in zip(places, (result,) if outs == 1 else result or ()):

@@ -301,11 +301,15 @@ class CodeCalls(MemoryCalls):
     # ---- launches
     def LaunchKernel(self, handle, gx, gy, gz, bx, by, bz, shared, stream, params, extra):
         s = self.stream(stream)
-        self.submit(s, self.kernel(self.launchable(handle, s.context), s.context, (gx, gy, gz), (bx, by, bz), shared, params, extra))
+        self.go(s, self.kernel(self.launchable(handle, s.context), s.context, (gx, gy, gz), (bx, by, bz), shared, params, extra))
+
+    def go(self, s, work: Kernel) -> None:
+        op = self.submit(s, work)
+        if self.blocking and op is not None: self.wait([op])
 
     def LaunchCooperativeKernel(self, handle, gx, gy, gz, bx, by, bz, shared, stream, params):
         s = self.stream(stream)
-        self.submit(s, self.kernel(self.launchable(handle, s.context), s.context, (gx, gy, gz), (bx, by, bz), shared, params, 0, cooperative=True))
+        self.go(s, self.kernel(self.launchable(handle, s.context), s.context, (gx, gy, gz), (bx, by, bz), shared, params, 0, cooperative=True))
 
     def LaunchKernelEx(self, config, handle, params, extra):
         c = LaunchConfig.from_address(config)
@@ -317,7 +321,7 @@ class CodeCalls(MemoryCalls):
         work = self.kernel(self.launchable(handle, s.context), s.context, (c.gridx, c.gridy, c.gridz), (c.blockx, c.blocky, c.blockz), c.shared, params, extra,
                            cooperative=bool(LAUNCH["cooperative"] in attributes and attributes[LAUNCH["cooperative"]].number),
                            cluster=(cluster.cluster.x, cluster.cluster.y, cluster.cluster.z) if cluster else (1, 1, 1))
-        self.submit(s, work)
+        self.go(s, work)
 
     def kernel(self, f: Function, context: Context, grid, block, shared, params, extra, cooperative=False, cluster=(1, 1, 1)) -> Kernel:
         """A launch whose numbers the driver accepts. Parameters are copied now."""

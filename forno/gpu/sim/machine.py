@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from .memory import Allocation, Arena, Space
 from .order import Access, Finding, join, touch
 from .work import Broken, Refuse, Work
 
+HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 CALL = 1e-6                                    # virtual seconds of one call
 PATIENCE = 10.0                                # real seconds that a wait lasts while nothing can run, as another thread may still post something
 
@@ -95,15 +98,22 @@ class Event:
 
 class Op:
     """A work in line. `clock`: what happened before it, and itself once it has run."""
-    __slots__ = ("work", "context", "stream", "lane", "call", "needs", "before", "next", "done", "clock", "start", "finish", "running")
+    __slots__ = ("work", "context", "stream", "lane", "call", "place", "needs", "before", "next", "done", "clock", "start", "finish", "running")
 
     def __init__(self, work: Work, context: Context, stream: Stream | None, lane: int, call: int, clock: dict, now: float):
-        self.work, self.context, self.stream, self.lane, self.call, self.clock = work, context, stream, lane, call, clock
+        self.work, self.context, self.stream, self.lane, self.call, self.place, self.clock = work, context, stream, lane, call, caller(), clock
         self.needs, self.before, self.next, self.done, self.running, self.start, self.finish = 0, [], [], False, False, now, now
 
     def learn(self, clock: dict) -> None: self.clock = join(self.clock, clock)
 
-    def __str__(self): return f"{self.work.name}, call {self.call}" + (f" in {self.stream}" if self.stream else " in a graph")
+    def __str__(self): return f"{self.work.name}, call {self.call} in {self.stream or 'a graph'}" + (" ({}:{})".format(*self.place) if self.place else "")
+
+
+def caller() -> tuple[str, int] | None:
+    """File and line outside of forno from where the driver was called."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(HOME): frame = frame.f_back
+    return None if frame is None else (os.path.basename(frame.f_code.co_filename), frame.f_lineno)
 
 
 class Core:
