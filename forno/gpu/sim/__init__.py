@@ -14,6 +14,7 @@ import atexit
 import ctypes
 import os
 import sys
+import threading
 import traceback
 
 from ..driver import Driver
@@ -142,8 +143,8 @@ def _thunk(machine: Machine, prototype: Prototype, f):
         with machine.lock:
             try: result = machine.call(prototype, f, inputs)
             except Refuse as e: return e.code
-            except KeyboardInterrupt:          # no exception can pass through C: it comes again, behind the call
-                _thread.interrupt_main()
+            except KeyboardInterrupt:          # no exception can pass through C: it comes again, when this call is over
+                threading.Timer(0.02, _thread.interrupt_main).start()
                 return 999
             except Exception:
                 machine.find("simulator", f"cu{prototype.name} failed in the simulator: {traceback.format_exc()}")
