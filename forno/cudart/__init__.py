@@ -3,4 +3,4 @@
 Comes in: bytes, PTX, words. Goes out: buffers on a device and work in its streams. It knows addresses, and nothing of what they mean; `cpu` is its twin.
 `forno.cuda` gives it torch.cuda's names.
 """
-from .devices import capability, count, current, number_of, place, select, target
+from .devices import count, current, number_of, place, select, target

@@ -38,4 +38,4 @@ class Frame:
         driver, values, index = devices.use(self.table.index), self.values, self.table.index
         for launch, places, words, parameters in self.table.steps[first:last]:
             for k, p in enumerate(places): words[k] = values[p]
-            driver.LaunchKernel(code.function(index, launch.ptx, launch.name), *launch.grid, *launch.block, launch.shared, 0, parameters, None)
+            driver.LaunchKernel(code.function(driver, index, launch.ptx, launch.name), *launch.grid, *launch.block, launch.shared, 0, parameters, None)

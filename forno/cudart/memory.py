@@ -10,17 +10,16 @@ from ..gpu.names import NAMES
 from . import devices
 
 ROUND = 512                                    # bytes; what a block's size is rounded up to
-_idle: dict[tuple[int, int], list[int]] = defaultdict(list)          # (device, size) -> addresses
+_idle: dict[tuple, list[int]] = defaultdict(list)          # (driver, device, size) -> addresses
 
 
 class Block:
-    """`nbytes` of memory at `address` of a device, valid as long as this object lives."""
-    __slots__ = ("address", "nbytes", "size", "device", "kept", "__weakref__")
+    """`nbytes` of memory at `address` of a device, valid as long as this object lives. `pool`: where its address goes then."""
+    __slots__ = ("address", "nbytes", "device", "pool", "kept", "__weakref__")
     exposed, _writable, _readable = False, None, None        # no array can see it
 
-    def __init__(self, address: int, nbytes: int, size: int, device: str): self.address, self.nbytes, self.size, self.device, self.kept = address, nbytes, size, device, None
-
-    def __del__(self, idle=_idle, number=devices.number_of): idle[number(self.device), self.size].append(self.address)
+    def __init__(self, address: int, nbytes: int, device: str, pool: list): self.address, self.nbytes, self.device, self.pool, self.kept = address, nbytes, device, pool, None
+    def __del__(self): self.pool.append(self.address)
 
     def __repr__(self): return f"<{self.nbytes} bytes at {self.address:#x} of {self.device}>"
 
@@ -28,9 +27,9 @@ class Block:
 def empty(nbytes: int, device: str) -> Block:
     """Memory with whatever was in it."""
     index, size = devices.number_of(device), -(-max(nbytes, 1) // ROUND) * ROUND
-    free = _idle[index, size]
-    address = free.pop() if free else devices.use(index).MemAlloc(size)
-    return Block(address, nbytes, size, NAMES[index])
+    driver = devices.use(index)
+    pool = _idle[driver, index, size]
+    return Block(pool.pop() if pool else driver.MemAlloc(size), nbytes, NAMES[index], pool)
 
 
 def send_to(device: str, source: int, nbytes: int, target: int):
@@ -44,5 +43,10 @@ def fetch_from(device: str, source: int, nbytes: int, target: int):
 
 
 def across(device: str, source: int, nbytes: int, other: str, target: int):
-    """Bytes from one device to another."""
-    if nbytes: devices.use(devices.number_of(other)).MemcpyDtoD(target, source, nbytes)
+    """Bytes from one device to another, when all that was queued on the first is done, and before anything is queued on the second."""
+    if not nbytes: return
+    here, there = devices.number_of(device), devices.number_of(other)
+    devices.use(here).StreamSynchronize(None)
+    driver = devices.use(there)
+    driver.MemcpyPeerAsync(target, devices.context(driver, there), source, devices.context(driver, here), nbytes, None)
+    driver.StreamSynchronize(None)

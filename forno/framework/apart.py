@@ -55,7 +55,7 @@ class Parting:
         for v in self.values:
             ins = [x for x in v.ins if x.__class__ is Value]
             if v.op is not None and v.op is not mv.transfer and all([id(x) in self.free for x in ins]): self.free.add(id(v))
-            else: self.stage[id(v)] = max([self.stage[id(x)] + (x.device != v.device) for x in ins if id(x) not in self.free], default=0)
+            else: self.stage[id(v)] = max([self.stage[id(x)] + (x.device != v.device and x.op is not None) for x in ins if id(x) not in self.free], default=0)
         outs = {id(v) for v in graph.outputs}
         for v in self.values:
             if v.op is not None and (id(v) not in self.free or id(v) in outs): self.place(v)
@@ -82,9 +82,11 @@ class Parting:
         return self.given(part, v)
 
     def given(self, part: Part, v: Value) -> Value:
-        """What another part, or the caller, gives to this one."""
-        if v.device != part.device and v.op is None and v.view is not None: v = self.straightened(v)
+        """What another part, or the caller, gives to this one. Views are made again; another device is sent bytes as they lie."""
+        if v.device != part.device and scattered(v): v = self.straightened(v)
         out = part.made.get(id(v))
+        if out is None and v.op is not None and scattered(v):
+            out = part.made[id(v)] = Value(v.op, tuple([x if x.__class__ is Scalar else self.within(part, x) for x in v.ins]), v.attr, v.dtype, v.shape, v.strides)
         if out is None:
             out = part.made[id(v)] = Value(None, (), None, v.dtype, v.shape, v.strides, v.view if v.op is None and v.device == part.device else None, len(part.inputs))
             part.inputs.append(v)
@@ -93,10 +95,10 @@ class Parting:
         return out
 
     def straightened(self, v: Value) -> Value:
-        """An input that lies scattered, in memory of its own: another device is sent bytes as they lie."""
+        """A value that lies scattered, in memory of its own."""
         if id(v) not in self.dense:
             w = self.dense[id(v)] = Value(mv.copy, (v,), "dense", v.dtype, v.shape, None, device=v.device)
-            part = self.home[id(w)] = self.part(v.device, 0)
+            part = self.home[id(w)] = self.home.get(id(v)) or self.part(v.device, 0)
             self.within(part, w)
         return self.dense[id(v)]
 
@@ -147,6 +149,12 @@ class Relay:
         done = {id(part.outputs[j]): b for j, b in error.made.items()} | {id(v): known[id(v)] for v in self.graph.outputs if id(v) in known and v.op is not None}
         made = {j: done[id(v)] for j, v in enumerate(self.graph.outputs) if id(v) in done}
         return StepError(error.cause, made, {self.inputs[id(part.inputs[i])] for i in error.spoiled if id(part.inputs[i]) in self.inputs}, error.row)
+
+
+def scattered(v: Value) -> bool:
+    """May a value share memory with another one, and be a part of it?"""
+    while v.op is not None and v.op.history is not None and (v.op is not mv.copy or v.attr is None): v = v.ins[-1]
+    return v.view is not None if v.op is None else v.op is mv.view
 
 
 def relaid(made: Value, v: Value) -> Value:

@@ -4,7 +4,6 @@ Opaque rows' steps are computed by their library on the host, between two launch
 """
 from __future__ import annotations
 
-import functools
 import math
 import struct
 
@@ -24,7 +23,6 @@ from . import host
 from .native import Runner, halved, planned, shown, wrapped
 
 
-@functools.cache
 def isa_of(device: str):
     """What is generated for a device."""
     return nvptx.isa_of(*cudart.target(cudart.number_of(device)))

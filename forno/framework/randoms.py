@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 
 from ..core import dtype as dt
+from ..core.errors import unsupported
 from ..core.shape import contiguous, whole
 from ..core.state import state
 from ..cpu import memory as mem
@@ -97,10 +98,17 @@ def drawn(shape, dtype, fill, each: bool = False, room=None) -> Tensor:
     return wrap(node)
 
 
+def undrawn(device) -> bool:
+    """Is a tensor to be made without values? Numbers are drawn on the CPU."""
+    where = place(device)
+    if where.startswith("cuda"): raise unsupported("random numbers", device=where, instead="draw them on the CPU and move them with .to(device)")
+    return where == "meta"
+
+
 # ---------------------------------------------------------------- new tensors
 def maker(fill):
     def make(*size, generator=None, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False, names=None, memory_format=None):
-        absent = (where := place(device)) == "meta"
+        absent = undrawn(device)
         shape, dtype = creation.size_of(size, None, absent), dtype or state.default_dtype
         if dtype.category < dt.FLOAT: raise NotImplementedError(f"\"{fill.__name__}\" not implemented for '{fn.ew.TITLES[dtype.name]}'")
         if absent: return creation.finish(without_data(dtype, shape), requires_grad)
@@ -127,7 +135,7 @@ def randn_like(input, *, requires_grad=False, **kw):
 
 
 def randint(low, high=None, size=None, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
-    absent = (where := place(device)) == "meta"
+    absent = undrawn(device)
     if size is None: low, high, size = 0, low, high
     shape = creation.size_of((size,), None, absent)
     dtype = dtype or dt.int64
@@ -140,7 +148,7 @@ def randint_like(input, low, high=None, *, requires_grad=False, **kw):
 
 
 def randperm(n, *, generator=None, dtype=dt.int64, layout=None, device=None, requires_grad=False, pin_memory=False):
-    absent = (where := place(device)) == "meta"
+    absent = undrawn(device)
     if n < 0: raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
     if absent: return creation.finish(without_data(dtype, (n,)), requires_grad)
     return creation.finish(drawn((n,), dtype, lambda a, _: engine(generator).permutation(a, n, dtype), each=True), requires_grad)

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 from ...core.errors import unsupported
-from ...core.kernels import DeviceLaunch, Nest
+from ...core.kernels import DeviceLaunch, Gemm, Nest
 from ...cpu.isa import Isa
-from . import nest
+from . import gemm, nest
 
-_BUILDERS = {Nest: nest.build}
+_BUILDERS = {Nest: nest.build, Gemm: gemm.build}
 
 
 def build_all(kernels, isa: Isa) -> list[DeviceLaunch]: return [build(k, isa) for k in kernels]

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 
 from ...core import dtype as dt
-from ...core.kernels import DeviceLaunch, Load, Nest, Store
+from ...core.kernels import DeviceLaunch, Nest
 from ...cpu import nvptx
 from ...cpu.isa import Isa
 from ..abi import float_word
