@@ -543,3 +543,27 @@ def test_memory_is_handed_on_by_a_file():
         p.d.MemSetAccess(at, page, access, 1)
     p.d.MemsetD32Async(places[0], 0x40000000, N, 0)
     assert (p.read(places[1], N) == 2).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_threads_use_a_machine_together(seed):
+    """Each with its own stream and memory; one frees while others launch."""
+    with Machine(seed=seed) as m:
+        p = Program(m)
+        results, errors = {}, []
+
+        def work(k):
+            try:
+                p.use()
+                s, a, x = p.stream(), p.d.MemAlloc(4 * N), np.full(N, k, np.float32)
+                p.d.MemcpyHtoDAsync(a, x.ctypes.data, 4 * N, s)
+                for step in range(10):
+                    p.launch("one", a, N, stream=s)
+                    if step % 3 == k % 3: p.d.MemFree(p.d.MemAlloc(256))
+                    if step % 4 == 0: p.d.StreamSynchronize(s)
+                results[k] = p.read(a, N, s)
+            except Exception as e: errors.append(e)
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        assert not errors and all((results[k] == k + 10).all() for k in range(4))
