@@ -179,7 +179,9 @@ class _Launch:
         made, threads = program.made, math.prod(block)
         dice = random.Random(seed)
         blocks, warps = math.prod(grid), -(-threads // 32)
-        self.starts, self.ends = (memory.starts, memory.ends) if len(memory.starts) else (_NOWHERE, _NOWHERE)
+        starts, ends = memory.starts, memory.ends
+        count = len(starts)
+        self.starts, self.ends = (starts, ends) if count else (_NOWHERE, _NOWHERE)
         self.shared_bytes = made.shared + shared
         stride = -(-(made.frame + made.local) // 64) * 64 + 64        # the 64 keep frames out of one cache set
         waits = bool(made.waits)
@@ -201,7 +203,7 @@ class _Launch:
         factor = dice.randrange(1, blocks + 1) if blocks else 1
         while math.gcd(factor, max(1, blocks)) != 1: factor += 1
         numbers = {
-            BUDGET: budget, NTID_X: block[0], NTID_Y: block[1], NTID_Z: block[2], GRID_X: grid[0], GRID_Y: grid[1], GRID_Z: grid[2], COUNT: len(memory.starts),
+            BUDGET: budget, NTID_X: block[0], NTID_Y: block[1], NTID_Z: block[2], GRID_X: grid[0], GRID_Y: grid[1], GRID_Z: grid[2], COUNT: count,
             SHARED_SIZE: self.shared_bytes, GRANULE: made.granule, POISON: int(uninitialized), STRIDE: stride, THREADS: threads, WARPS: warps,
             RANDOM: dice.randrange(1, 1 << 62), STEP: program.step, WAITS: int(waits), HEADER: made.header, LOCAL: made.frame, LOCAL_SIZE: made.local,
             BLOCKS: blocks, BLOCK_FACTOR: factor, BLOCK_START: dice.randrange(blocks) if blocks else 0,
