@@ -105,8 +105,9 @@ def test_parts_of_one_allocation():
         p.launch("scale", at, N, stream=p.stream())
         p.launch("scale", at + 8 * N, N, stream=p.stream())
         p.d.CtxSynchronize()
-    p.launch("scale", at, N + 1)
-    assert code(p.d.CtxSynchronize) == 700
+    m.divide(at, [])                                                            # all is free
+    p.launch("scale", at + 4 * N, 1)
+    assert code(p.d.CtxSynchronize) == 700 and "out of bounds" in kinds(m)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

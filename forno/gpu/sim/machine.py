@@ -82,7 +82,6 @@ class Stream:
     handle: int = 0
     tail: Op | None = None
     capture: object = None
-    waits: list = field(default_factory=list)  # operations that its next one must follow, too
 
     def __str__(self): return "the default stream" if self is self.context.legacy else f"stream {self.number}"
 
@@ -98,11 +97,11 @@ class Event:
 
 class Op:
     """A work in line. `clock`: what happened before it, and itself once it has run."""
-    __slots__ = ("work", "context", "stream", "lane", "call", "place", "needs", "before", "next", "done", "clock", "start", "finish", "running")
+    __slots__ = ("work", "context", "stream", "lane", "call", "place", "needs", "before", "next", "done", "clock", "start", "finish")
 
     def __init__(self, work: Work, context: Context, stream: Stream | None, lane: int, call: int, clock: dict, now: float):
         self.work, self.context, self.stream, self.lane, self.call, self.place, self.clock = work, context, stream, lane, call, caller(), clock
-        self.needs, self.before, self.next, self.done, self.running, self.start, self.finish = 0, [], [], False, False, now, now
+        self.needs, self.before, self.next, self.done, self.start, self.finish = 0, [], [], False, now, now
 
     def learn(self, clock: dict) -> None: self.clock = join(self.clock, clock)
 
@@ -183,8 +182,7 @@ class Core:
         """Puts a work behind all that the stream holds. The default stream waits for all blocking ones, and they for it."""
         op = Op(work, stream.context, stream, stream.number, self.calls, self.host_clock, self.now)
         context = stream.context
-        follows = [stream.tail, *stream.waits, *before]
-        stream.waits = []
+        follows = [stream.tail, *before]
         if stream is context.legacy: follows += [s.tail for s in context.streams if s.blocking]
         elif stream.blocking: follows.append(context.legacy.tail)
         stream.tail = op
@@ -224,7 +222,7 @@ class Core:
 
     def _run(self, op: Op) -> None:
         tick = self.ticks[op.lane] = self.ticks.get(op.lane, 0) + 1
-        op.clock, op.running = {**op.clock, op.lane: tick}, True
+        op.clock = {**op.clock, op.lane: tick}
         self.running += 1
         cost = 0.0
         try:
@@ -234,7 +232,7 @@ class Core:
             self.find(e.kind, f"{op}: {e}")
         finally:
             self.running -= 1
-            op.finish, op.done, op.running = op.start + cost, True, False
+            op.finish, op.done = op.start + cost, True
             for n in op.next:
                 self._passed(op, n)
                 n.needs -= 1

@@ -48,7 +48,7 @@ class Allocation:
     pool: object = None
     readers: frozenset = frozenset()           # devices that may touch it besides its own
     history: list = field(default_factory=list)          # accesses (order.py)
-    parts: list = field(default_factory=list)            # [start, end) that an allocator above has given out of it; empty: all is one
+    parts: list | None = None                  # [start, end) that an allocator above has given out of it; None: all is one
     written: int = 0                           # how often operations wrote to it
 
     @property
@@ -171,6 +171,6 @@ class Space:
 
     def intervals(self, device: int) -> tuple[np.ndarray, np.ndarray]:
         """What a device's kernels may touch as sorted starts and ends; of an allocation that an allocator above has divided, its parts alone."""
-        spans = sorted(span for a in self.visible(device) for span in (a.parts or ((a.start, a.end),)))
+        spans = sorted(span for a in self.visible(device) for span in (((a.start, a.end),) if a.parts is None else a.parts))
         table = np.array(spans, np.uint64).reshape(-1, 2)
         return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
