@@ -140,4 +140,4 @@ PROGRAMS = {f.__name__: f for f in (mlp, programs.resnet18, programs.resnet50_1,
                                     programs.dcgan, programs.vit_tiny, tiny, programs.chain, programs.vae, programs.unet)}
 FAMILIES = {f.__name__: f for f in (matmul, conv, attention, layer_norm, softmax, pointwise, lstm_cell, mlp_sgd, cnn)}
 WORKLOADS = PROGRAMS | FAMILIES
-WHOLE_STEP = set(PROGRAMS) - {"lstm_lm"}       # forno.compile takes these steps whole; of the others the model, as torch.compile does everywhere
+WHOLE_STEP = set(PROGRAMS)                      # forno.compile takes these steps whole; of the others the model, as torch.compile does everywhere
