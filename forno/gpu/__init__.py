@@ -16,15 +16,13 @@ from .errors import CudaError, Missing, OutOfMemory
 
 _lock = threading.Lock()
 _found: Driver | Missing | None = None         # what the first question found out
-_owner = 0                                     # the process that opened it
 
 
 def driver() -> Driver:
     """The driver that FORNO_GPU chooses, opened by the first call."""
-    global _found, _owner
+    global _found
     with _lock:
         if _found is None:
-            _owner = os.getpid()
             try: _found = _open(flags.GPU)
             except Missing as e: _found = e
     if isinstance(_found, Missing): raise _found.with_traceback(None)
@@ -40,7 +38,7 @@ def reason() -> str | None:
 
 def forked() -> bool:
     """Was the driver opened by a process that this one was forked from? It can't be used here then, nor be opened again."""
-    return isinstance(_found, Driver) and _owner != os.getpid()
+    return isinstance(_found, Driver) and _found.process != os.getpid()
 
 
 def _open(kind: str) -> Driver:
