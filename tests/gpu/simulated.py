@@ -25,7 +25,7 @@ PTX = (HEAD + ".global .align 4 .u32 counter = 7;\n"
        + entry("one", 1, "ld.global.f32 %f1, [%a0]; add.f32 %f2, %f1, 0f3F800000; st.global.f32 [%a0], %f2;")
        + entry("move", 2, "ld.global.f32 %f1, [%a1]; st.global.f32 [%a0], %f1;")
        + entry("sum", 3, "ld.global.f32 %f1, [%a1]; ld.global.f32 %f2, [%a2]; add.f32 %f3, %f1, %f2; st.global.f32 [%a0], %f3;")
-       + entry("beyond", 1, "ld.global.f32 %f1, [%a0+4]; st.global.f32 [%a0], %f1;")
+       + entry("beyond", 1, "ld.global.f32 %f1, [%a0+4]; st.global.f32 [%a0+4], %f1;")
        + entry("crooked", 1, "ld.global.f32 %f1, [%a0+2]; st.global.f32 [%a0], %f1;")
        + entry("quit", 1, "trap;")
        + """.visible .entry hungry(.param .u64 p0)
