@@ -250,7 +250,7 @@ def test_variables():
     """Initial values, addresses of other variables, and constants; one copy per memory."""
     outside = """.global .align 4 .u32 counter = 5; .const .align 4 .f32 table[4] = {0f3F800000, 2.0, 3.5, 0f40800000};
 .global .align 8 .u64 pointer = counter; .global .align 1 .b8 bytes[3] = {1, 2, 255};"""
-    text = entry(IN + """ld.global.u64 %d1, [pointer]; ld.global.u32 %r1, [%d1]; ld.const.f32 %f1, [table+8]; cvt.rzi.u32.f32 %r2, %f1; add.u32 %r1, %r1, %r2;
+    text = entry(IN + """ld.global.u64 %d1, [pointer]; ld.relaxed.gpu.global.u32 %r1, [%d1]; ld.const.f32 %f1, [table+8]; cvt.rzi.u32.f32 %r2, %f1; add.u32 %r1, %r1, %r2;
 ld.global.u8 %h1, [bytes+2]; cvt.u32.u16 %r2, %h1; add.u32 %r1, %r1, %r2; atom.global.add.u32 %r3, [counter], 1;""" + OUT, outside)
     module, memory = Module(text), Memory()
     x, y = memory.put(np.arange(32, dtype=np.uint32)), memory.put(np.zeros(32, np.uint32))
@@ -317,6 +317,47 @@ bar.sync 0; xor.b32 %r6, %r6, 16; add.u32 %r7, %r5, %r6; ld.shared.u32 %r1, [%r7
     for wait, more in (("", ""), ("cp.async.wait_group 2;", ""), ("cp.async.wait_group 1;", "ld.shared.u32 %r2, [%r7+516]; add.u32 %r1, %r1, %r2;")):
         with pytest.raises(Fault, match="asynchronous") as found: result(body.format(wait, more))
         assert found.value.kind == "race"
+
+
+# ---------------------------------------------------------------- races on global memory
+def racing(body, *, block=32, grid=1, params=2, races=True, seed=0, size=64):
+    return launch(entry(body, params=params), [np.zeros(size, np.uint32)] * params, block=block, grid=grid, races=races, seed=seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("block", "grid"), [(32, 1), (1, 2), (64, 3)])
+def test_two_writers(block, grid, seed):
+    """In one warp, in two blocks, in general; atomics and strong stores don't race among themselves, but with plain ones."""
+    with pytest.raises(Fault, match="touches it too") as found: racing("st.global.u32 [%a0+4], %t;", block=block, grid=grid, seed=seed)
+    assert found.value.kind == "race"
+    racing("st.global.u32 [%a0+4], %t;", block=block, grid=grid, races=False)
+    racing("red.global.add.u32 [%a0+4], 1; ld.volatile.global.u32 %r1, [%a0+4]; st.relaxed.gpu.global.u32 [%a0+4], %r1;", block=block, grid=grid, seed=seed)
+    with pytest.raises(Fault): racing("red.global.add.u32 [%a0+4], 1; ld.global.u32 %r1, [%a0+4];", block=block, grid=grid, seed=seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_in_place_neighbours(seed):
+    """x[i] = x[i + 1]: right only by luck. In one block a barrier makes it right, in two none does."""
+    body = "add.u64 %d1, %a0, %at; ld.global.u32 %r1, [%d1+4]; {} st.global.u32 [%d1], %r1;"
+    with pytest.raises(Fault): racing(body.format(""), seed=seed)
+    racing(body.format("bar.sync 0;"), seed=seed)
+    racing(body.format("bar.warp.sync -1;"), seed=seed)
+    with pytest.raises(Fault): racing(body.format("bar.sync 0;"), grid=2, seed=seed)
+
+
+def test_bytes_side_by_side():
+    """Neighbouring bytes are nobody else's."""
+    racing("cvt.u64.u32 %d1, %t; add.u64 %d1, %a0, %d1; st.global.u8 [%d1+1], 7; ld.global.u32 %r1, [%a1];", block=64)
+
+
+def test_last_block_sums():
+    """Partial sums, a fence, a counter: blocks that order themselves by flags are left in peace."""
+    body = """cvt.u64.u32 %d1, %c; shl.b64 %d2, %d1, 2; add.u64 %d3, %a0, %d2; add.u32 %r1, %c, 1; st.global.u32 [%d3], %r1;
+{} atom.global.add.u32 %r2, [%a1], 1; setp.ne.u32 %p1, %r2, 2; @%p1 bra done;
+ld.global.u32 %r3, [%a0]; ld.global.u32 %r4, [%a0+4]; ld.global.u32 %r5, [%a0+8]; add.u32 %r3, %r3, %r4; add.u32 %r3, %r3, %r5; st.global.u32 [%a1+4], %r3; done:"""
+    for seed in SEEDS:
+        assert racing(body.format("membar.gl;"), block=1, grid=3, seed=seed)[1][1] == 6
+        with pytest.raises(Fault): racing(body.format(""), block=1, grid=3, seed=seed)
 
 
 # ---------------------------------------------------------------- control and calls

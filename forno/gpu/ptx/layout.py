@@ -9,7 +9,7 @@ from __future__ import annotations
 (FAULT, FAULT_ADDRESS, FAULT_INFO, FAULT_THREAD, FAULT_OTHER, BUDGET, CTA_X, CTA_Y, CTA_Z, NTID_X, NTID_Y, NTID_Z, GRID_X, GRID_Y, GRID_Z,
  DELTA, STARTS, ENDS, COUNT, TOUCHED, LAST,
  SHARED, SHARED_SIZE, SHADOW, GRANULE, POISON, PARAMS, GLOBALS, FRAMES, STRIDE, THREADS, WARPS, RANDOM, STEP, WAITS, HEADER, LOCAL, LOCAL_SIZE,
- CLOCKS, BLOCKS, BLOCK_FACTOR, BLOCK_START, WARP_TABLE, BARRIERS, SCRATCH, COPIES, BLOCK_ID, LIVING) = range(48)
+ CLOCKS, BLOCKS, BLOCK_FACTOR, BLOCK_START, WARP_TABLE, BARRIERS, SCRATCH, COPIES, BLOCK_ID, LIVING, GLOBAL_SHADOW, GLOBAL_OFFSETS, GLOBAL_GRANULE, FENCED) = range(52)
 FUNCTIONS = 64                                 # from here: addresses of the runtime's functions
 BLOCK_WORDS = 256
 
@@ -59,7 +59,8 @@ FAULTS = {
     17: ("copies", "more than 512 asynchronous copies of one thread are under way"),
     18: ("branch", "the index {address} of a branch table is out of range"),
     19: ("uninitialized", "{access} of parameter bytes at {address:#x}, outside the kernel's parameters"),
+    21: ("race", "{access} of {size} bytes at {address:#x}; thread {other} of block {block} touches it too, and nothing orders the two"),
     20: ("copies", "an asynchronous copy of {address} bytes where {size} was said"),
 }
 (OUT_OF_BOUNDS, MISALIGNED, SHARED_BOUNDS, RACE, UNINITIALIZED, NOT_LANDED, ENDLESS, DEADLOCK, DIVERGENT, TRAP, UNDEFINED, LOCAL_BOUNDS, READ_ONLY, NO_MEMBER,
- INACTIVE, BARRIER_MISUSE, TOO_MANY_COPIES, NO_TARGET, PARAM_BOUNDS, COPY_SIZE) = range(1, 21)
+ INACTIVE, BARRIER_MISUSE, TOO_MANY_COPIES, NO_TARGET, PARAM_BOUNDS, COPY_SIZE, GLOBAL_RACE) = range(1, 22)

@@ -24,6 +24,7 @@ from .layout import *
 from .parse import Function, parse
 from .translate import Translated, places, translate
 
+SHADOWED = 256 << 20                           # bytes of live allocations up to which races on global memory are looked for
 BRANCHES = 1 << 31                             # backward branches of one launch, until it counts as endless
 _NOWHERE = np.array([(1 << 64) - 1], np.uint64)
 
@@ -157,8 +158,9 @@ class Program:
         self.step = 0                                               # compiled when it first runs
 
     def run(self, grid=(1, 1, 1), block=(1, 1, 1), shared: int = 0, params: bytes = b"", memory=None, seed: int = 0, budget: int = BRANCHES,
-            uninitialized: bool = True) -> Touched:
-        """Runs a launch; `shared` is the dynamic shared memory in bytes. `uninitialized=False` allows reads of shared memory that nobody wrote."""
+            uninitialized: bool = True, races: bool = True) -> Touched:
+        """Runs a launch; `shared` is the dynamic shared memory in bytes. `uninitialized=False` allows reads of shared memory that nobody wrote, `races=False`
+        whatever threads do to each other's global memory. Nothing of both is looked for where the program isn't exact."""
         grid, block = ((*v, 1, 1)[:3] for v in (grid, block))
         threads = math.prod(block)
         if not 0 < threads <= self.entry.max_threads: raise ValueError(f"{self.entry.name}: {threads} threads in a block; at most {self.entry.max_threads}")
@@ -166,7 +168,7 @@ class Program:
         memory = memory if memory is not None else Memory()
         variables = self.entry.module.load(memory)
         if not self.step: self.step = code.load(self.made.text, "kernel", 1)
-        launch = _Launch(self, grid, block, shared, params, memory, variables, seed, budget, uninitialized)
+        launch = _Launch(self, grid, block, shared, params, memory, variables, seed, budget, uninitialized, races)
         if math.prod(grid) and machine.run_grid()(launch.words.ctypes.data): raise launch.fault()
         return launch.touched()
 
@@ -174,7 +176,7 @@ class Program:
 class _Launch:
     """The words and the memory of one run."""
 
-    def __init__(self, program, grid, block, shared, params, memory, variables, seed, budget, uninitialized):
+    def __init__(self, program, grid, block, shared, params, memory, variables, seed, budget, uninitialized, races):
         self.program, self.grid, self.block = program, grid, block
         made, threads = program.made, math.prod(block)
         dice = random.Random(seed)
@@ -200,18 +202,26 @@ class _Launch:
             PARAMS: self.keep(np.frombuffer(bytes(params) + bytes(16), np.uint8)), GLOBALS: self.keep(np.array([*variables.values(), 0], np.uint64)),
             STARTS: self.keep(np.ascontiguousarray(self.starts, np.uint64)), ENDS: self.keep(np.ascontiguousarray(self.ends, np.uint64)), TOUCHED: self.keep(self.seen),
         }
+        if program.exact and races: places |= self.global_shadow(made.global_granule)
         factor = dice.randrange(1, blocks + 1) if blocks else 1
         while math.gcd(factor, max(1, blocks)) != 1: factor += 1
         numbers = {
             BUDGET: budget, NTID_X: block[0], NTID_Y: block[1], NTID_Z: block[2], GRID_X: grid[0], GRID_Y: grid[1], GRID_Z: grid[2], COUNT: count,
             SHARED_SIZE: self.shared_bytes, GRANULE: made.granule, POISON: int(uninitialized), STRIDE: stride, THREADS: threads, WARPS: warps,
             RANDOM: dice.randrange(1, 1 << 62), STEP: program.step, WAITS: int(waits), HEADER: made.header, LOCAL: made.frame, LOCAL_SIZE: made.local,
-            BLOCKS: blocks, BLOCK_FACTOR: factor, BLOCK_START: dice.randrange(blocks) if blocks else 0,
+            GLOBAL_GRANULE: made.global_granule, FENCED: int(made.fenced), BLOCKS: blocks, BLOCK_FACTOR: factor, BLOCK_START: dice.randrange(blocks) if blocks else 0,
         }
         for at, value in (places | numbers).items(): words[at] = value
         unsigned[DELTA] = memory.delta % (1 << 64)
         table = machine.addresses()
         words[FUNCTIONS:FUNCTIONS + len(table)] = table
+
+    def global_shadow(self, granule: int) -> dict[int, int]:
+        """Room for three words per granule of every allocation; the system gives pages only to what is touched."""
+        if not 0 < int((self.ends - self.starts).sum()) <= SHADOWED: return {}
+        sizes = ((self.ends >> granule) - (self.starts >> granule) + 2) * 24
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        return {GLOBAL_SHADOW: self.keep(np.zeros(int(offsets[-1]), np.uint8)), GLOBAL_OFFSETS: self.keep(offsets)}
 
     def room(self, nbytes: int) -> int:
         """Aligned scratch memory; small rooms start as zeros."""
@@ -236,7 +246,8 @@ class _Launch:
         access = "an atomic" if info & ATOMIC else "a write" if info & WRITES else "a read"
         address = int(words.view(np.uint64)[FAULT_ADDRESS])
         register = self.program.made.undefined[address] if kind == UNDEFINED else ""
-        why = sentence.format(register=register, access=access, size=info & 255, address=address, other=int(words[FAULT_OTHER]), shared=self.shared_bytes)
+        other = int(words[FAULT_OTHER])
+        why = sentence.format(register=register, block=other >> 32, access=access, size=info & 255, address=address, other=other & 1023, shared=self.shared_bytes)
         if kind == OUT_OF_BOUNDS: why += self.nearest(address)
         if kind in (DEADLOCK, DIVERGENT): why += self.waiting()
         text = entry.module.source.lines[line - 1].strip() if line else ""

@@ -19,7 +19,6 @@ from .layout import FRAME_WORDS, STATE
 from .parse import SIZES, Function, Instruction, Label, Source
 
 LEAVES = {"bra", "brx", "ret", "exit", "trap"}
-_SMALLEST = {"ldmatrix": 16, "stmatrix": 16}
 
 
 @dataclass
@@ -31,6 +30,8 @@ class Translated:
     local: int                                 # bytes of local memory
     shared: int                                # bytes of static shared memory
     granule: int                               # log2 of the smallest access of shared memory
+    global_granule: int                        # and of global memory
+    fenced: bool                               # are there fences, acquires or releases beyond the block?
     copies: bool                               # are there asynchronous copies?
     undefined: list[str]                       # registers that may be read before anything is written to them
 
@@ -88,17 +89,23 @@ def translate(source: Source, function: Function, globals_: dict[str, int], runt
     end = -(-end // 16) * 16
     text = _text(code, pieces, offsets, local).replace("<local offset>", str(end))
     copies = any(isinstance(s, Instruction) and s.parts[:2] == ("cp", "async") for s in function.body)
-    return Translated(text, code.waits, header, end, local, shared, _granule(function), copies, undefined)
+    return Translated(text, code.waits, header, end, local, shared, _granule(function, "shared"), _granule(function, "global"), _fenced(function), copies,
+                      undefined)
 
 
-def _granule(function: Function) -> int:
-    """log2 of the smallest access that can meet shared memory."""
+def _fenced(function: Function) -> bool:
+    wide = {"gpu", "sys", "gl", "cluster"}
+    ordering = {"membar", "fence", "acquire", "release", "acq_rel"}
+    return any(isinstance(s, Instruction) and wide.intersection(s.parts) and ordering.intersection(s.parts) for s in function.body)
+
+
+def _granule(function: Function, space: str) -> int:
+    """log2 of the smallest access that can meet a space."""
     smallest = 16
     for s in function.body:
-        if not isinstance(s, Instruction) or s.parts[0] not in ("ld", "st", "atom", "red", "cp"): continue
-        space = access.space_of(s)
+        if not isinstance(s, Instruction) or s.parts[0] not in ("ld", "ldu", "st", "atom", "red", "cp"): continue
         if s.parts[:2] == ("cp", "async") and len(s.args) > 2: smallest = min(smallest, int(s.args[2], 0))
-        elif s.parts[0] != "cp" and space in ("", "shared"):
+        elif s.parts[0] != "cp" and access.space_of(s) in (("", "const", space) if space == "global" else ("", space)):
             count = len(access.vector(s.args[1 if s.parts[0] in ("st", "red") else 0]))
             smallest = min(smallest, SIZES[access.kind_of(s)] * count)
     return smallest.bit_length() - 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..layout import *
 from ..native import copy, fill, i64, less, shift_right, u32
+from .races import note_global
 
 _RECORD = 12                                   # bytes: writer, reader, another reader; each time << 12 | pending << 11 | strong << 10 | thread
 
@@ -50,6 +51,12 @@ def global_access(B, T, address, info):
         if less(i64[ends, at], address + size): return fault(B, T, OUT_OF_BOUNDS, address, info)
         i64[B, LAST] = at
     if address & (size - 1): return fault(B, T, MISALIGNED, address, info)
+    if i64[B, GLOBAL_SHADOW]:
+        other = note_global(B, T, at, address, info)
+        if other:
+            fault(B, T, GLOBAL_RACE, address, info)
+            i64[B, FAULT_OTHER] = other
+            return 0
     seen = i64[B, TOUCHED] + at * 32
     if info & WRITES:
         if less(address, i64[seen, 2]): i64[seen, 2] = address

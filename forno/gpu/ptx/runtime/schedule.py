@@ -25,8 +25,8 @@ def run_grid(B):
             fill(i64[B, SHARED], 0xCB, i64[B, SHARED_SIZE])
             if i64[B, SHADOW]:
                 fill(i64[B, SHADOW], 0, ((i64[B, SHARED_SIZE] >> i64[B, GRANULE]) + 1) * 12)
-                fill(i64[B, CLOCKS], 0, 32 * 256)
         if i64[B, WAITS]:
+            fill(i64[B, CLOCKS], 0, 32 * 256)
             if run_together(B): return 1
         else:
             if run_apart(B): return 1
