@@ -10,7 +10,7 @@ from .framework.api import *
 from .framework.api import _dirichlet_grad, _sample_dirichlet, _standard_gamma, _standard_gamma_grad
 from .autograd import GradcheckError, gradcheck, gradgradcheck
 from .framework.serialize import load, save
-from . import (__config__, accelerator, amp, array_api, backends, compat, compiler, cuda, distributed, distributions, fft, func, hub, jit, linalg, masked,
+from . import (__config__, accelerator, amp, array_api, backends, compat, compiler, cuda, distributed, distributions, fft, func, hub, jit, kernels, linalg, masked,
                mps, multiprocessing, nn, ops, optim, overrides, random, serialization, signal, sparse, special, testing, types, utils, version, xpu)
 from .amp import GradScaler, autocast
 from .compat import install_as_torch, uninstall_as_torch
