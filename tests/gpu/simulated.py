@@ -38,11 +38,11 @@ PTX = (HEAD + ".global .align 4 .u32 counter = 7;\n"
 
 
 class Program:
-    """One device of a machine: arrays, streams and launches in a line each."""
+    """One device of a machine, or of a real `driver`: arrays, streams and launches in a line each."""
 
-    def __init__(self, machine=None, device=0, **options):
-        self.machine = machine or Machine(**options)
-        self.d = self.machine.driver()
+    def __init__(self, machine=None, device=0, driver=None, **options):
+        self.machine = None if driver else machine or Machine(**options)
+        self.d = driver or self.machine.driver()
         self.context = self.d.DevicePrimaryCtxRetain(device)
         self.use()
         self.keep = []

@@ -103,7 +103,7 @@ def test_memory_is_poisoned_and_counted():
 
 def test_address_space_is_used_again_when_it_runs_out(monkeypatch):
     from forno.gpu.sim import memory
-    monkeypatch.setattr(memory, "_SPACE", 8 << 20)
+    monkeypatch.setattr(memory, "_TIMES", 2)
     p = Program(devices=[Spec(nbytes=4 << 20)])
     keep = p.array([5] * 100)
     for _ in range(50): p.d.MemFree(p.d.MemAlloc(1 << 20))
@@ -197,6 +197,15 @@ def test_libraries():
     assert code(p.d.KernelGetFunction, k) == 400
 
 
+def test_libraries_know_where_they_run():
+    p = Program(devices=[Spec(), Spec(capability=(7, 5))])
+    lib = p.d.LibraryLoadData(PTX, None, None, 0, None, None, 0)
+    k = p.d.LibraryGetKernel(lib, b"scale")
+    assert p.d.KernelGetFunction(k)
+    p.d.CtxSetCurrent(p.d.DevicePrimaryCtxRetain(1))
+    assert code(p.d.KernelGetFunction, k) == 209
+
+
 def log_options():
     buffer = ctypes.create_string_buffer(512)
     return buffer, (ctypes.c_int * 2)(5, 6), (ctypes.c_size_t * 2)(ctypes.addressof(buffer), 512)
@@ -204,7 +213,7 @@ def log_options():
 
 @pytest.mark.parametrize("text, expected, says", [
     (b"hello\0", 200, "without"), (HEAD.encode() + b".visible .entry k(.param) { ret\0", 218, "ptxas"),
-    (PTX.replace(b"7.5", b"9.0"), 222, "Unsupported .version 9.0"), (PTX.replace(b"sm_80", b"sm_100"), 209, "sm_100"),
+    (PTX.replace(b"7.5", b"9.0"), 222, "Unsupported .version 9.0"), (PTX.replace(b"sm_80", b"sm_100"), 218, "SM version specified by .target is higher"),
     (HEAD.encode() + b".extern .func (.param .b32 r) llvm.nvvm.nothing ();\n.visible .entry k() { ret; }\0", 218, "extern"), (b"\x7fELF and so on\0", 200, "")])
 def test_code_that_is_refused(text, expected, says):
     p = Program()

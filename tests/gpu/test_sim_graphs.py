@@ -144,6 +144,7 @@ FORBIDDEN = {
     "pinned allocation": (lambda p: (p.d.MemHostAlloc, 64, 0), 900), "event query": (lambda p: (p.d.EventQuery, p.done), 900),
     "event synchronize": (lambda p: (p.d.EventSynchronize, p.done), 900), "default stream": (lambda p: (p.d.MemsetD8Async, p.a, 0, 4, 0), 906),
     "default stream synchronize": (lambda p: (p.d.StreamSynchronize, 0), 906), "synchronous copy": (lambda p: (p.d.MemcpyHtoD, p.a, b"abcd", 4), 906),
+    "pool attribute": (lambda p: (p.d.MemPoolGetAttribute, p.pool, 4), 900),
     "foreign event": (lambda p: (p.d.StreamWaitEvent, p.s, p.done, 0), 905), "module": (lambda p: (p.d.ModuleUnload, p.module), 900),
 }
 
@@ -153,7 +154,7 @@ def test_what_spoils_a_capture(name):
     """The call's own error; from then on 901, also at the end; then the stream is as it was."""
     p = Captured()
     p.s = p.stream(blocking=True)
-    p.done = p.event()
+    p.done, p.pool = p.event(), p.d.DeviceGetDefaultMemPool(0)
     p.d.EventRecord(p.done, p.t)
     make, expected = FORBIDDEN[name]
     p.d.StreamBeginCapture(p.s, GLOBAL)
@@ -233,6 +234,16 @@ def test_two_captures_do_not_merge():
     p.d.EventRecord(e, p.s)
     assert code(p.d.StreamWaitEvent, p.t, e, 0) == 902
     assert [code(p.d.StreamEndCapture, s) for s in (p.s, p.t)] == [901, 901] and p.d.StreamQuery(u)
+
+
+def test_events_of_a_spoiled_capture():
+    """A stream outside can't join any more; one inside is told why."""
+    p = Captured()
+    e = p.event()
+    p.d.StreamBeginCapture(p.s, GLOBAL)
+    p.d.EventRecord(e, p.s)
+    assert code(p.d.MemAlloc, 64) == 900
+    assert code(p.d.StreamWaitEvent, p.t, e, 0) == 1 and code(p.d.StreamWaitEvent, p.s, e, 0) == 901 and code(p.d.EventRecord, e, p.s) == 901
 
 
 def test_captured_events_are_not_for_the_host():
@@ -373,6 +384,18 @@ def test_a_graph_of_the_same_form_takes_its_place():
     assert code(p.d.GraphExecUpdate, e, fork, ctypes.byref(result)) == 910 and result.result == 2 and result.node
     p.d.GraphLaunch(e, p.s)
     assert (p.read(p.a, N, p.s) == 2).all() and (p.read(p.b, N, p.s) == 1).all()
+
+
+def test_long_graphs():
+    """A thousand nodes, the first made last."""
+    p = Captured(seed=1)
+    g = p.d.GraphCreate(0)
+    nodes = [p.d.GraphAddKernelNode(g, None, 0, kernel_params(p, "one", p.a, N)) for _ in range(1200)]
+    p.d.GraphAddDependencies(g, words(*nodes[1:]), words(*nodes[:-1]), len(nodes) - 1)
+    e = p.d.GraphInstantiateWithFlags(g, 0)
+    assert len(set(p.machine.exec(e).lanes)) == 1
+    p.d.GraphLaunch(e, p.s)
+    assert (p.read(p.a, N, p.s) == 1201).all() and not p.machine.findings()
 
 
 def test_pictures(tmp_path):

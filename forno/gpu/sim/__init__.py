@@ -80,10 +80,9 @@ class Machine(TensorMapCalls):
             while self.step(): pass
 
     def divide(self, at: int, parts) -> None:
-        """An allocator tells which parts, [start, end) each, of its memory at `at` it has given out: kernels may touch nothing else of it."""
-        with self.lock:
-            self.space.at(at).parts = [tuple(p) for p in parts]
-            self.space.changes += 1
+        """An allocator tells which parts, [start, end) each, of its memory at `at` it has given out: kernels that are launched from now on may touch nothing
+        else of it."""
+        with self.lock: self.divisions = self.divisions | {self.space.at(at).start: tuple(map(tuple, parts))}
 
     def __enter__(self): return self
 

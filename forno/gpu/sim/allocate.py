@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ..prototypes import POINTER, POOL, AccessDesc, AllocationProp, Memcpy2D, PoolProps
 from . import memory
 from .machine import Context, Device
-from .memory import ALIGN, DELTA, PAGE, Allocation, round_up
+from .memory import ALIGN, DELTA, PAGE, Allocation, Reservation, round_up
 from .streams import StreamCalls
 from .work import Allocate, Copy, Fill, Free, Refuse, ends_of
 
@@ -35,13 +35,6 @@ class Physical:
     held: int = 1                              # its handle, and each mapping
 
     def __post_init__(self): self.close = weakref.finalize(self, os.close, self.file)
-
-
-@dataclass(eq=False, repr=False)
-class Reserved:
-    at: int
-    nbytes: int
-    device: Device
 
 
 class MemoryCalls(StreamCalls):
@@ -102,7 +95,7 @@ class MemoryCalls(StreamCalls):
         if stream.capture is not None: raise Refuse(self.spoil(stream.capture, "NOT_SUPPORTED"))       # graph-owned memory is not simulated
         try: a = self.allocation(pool.device, nbytes, "pool", f"pool allocation {self.calls}", live=False)
         except Refuse:
-            self.CtxSynchronize()                        # what is being freed counts once it is
+            self.finish(stream.context)                  # what is being freed counts once it is
             a = self.allocation(pool.device, nbytes, "pool", f"pool allocation {self.calls}", live=False)
         a.pool, a.readers = pool, pool.readers
         pool.used += nbytes
@@ -149,6 +142,7 @@ class MemoryCalls(StreamCalls):
         del self.handles[handle]
 
     def MemPoolSetAttribute(self, handle, attribute, value):
+        self.unsafe()
         pool = self.get(handle, Pool, "INVALID_VALUE")
         wide = attribute >= POOL["release_threshold"]
         number = (ctypes.c_uint64 if wide else ctypes.c_int).from_address(value).value
@@ -157,6 +151,7 @@ class MemoryCalls(StreamCalls):
         else: raise Refuse("INVALID_VALUE")
 
     def MemPoolGetAttribute(self, handle, attribute):
+        self.unsafe()
         pool = self.get(handle, Pool, "INVALID_VALUE")
         if attribute in pool.attributes: return pool.attributes[attribute]
         try: return {POOL["reserved"]: pool.used, POOL["reserved_high"]: pool.peak, POOL["used"]: pool.used, POOL["used_high"]: pool.peak}[attribute]
@@ -190,8 +185,7 @@ class MemoryCalls(StreamCalls):
         block = ctypes.create_string_buffer(nbytes + 4096)
         at = round_up(ctypes.addressof(block), 4096)
         ctypes.memset(at, memory.POISON, nbytes)
-        a = self.space.add(Allocation(at + DELTA, at + DELTA + nbytes, -1, "host", f"pinned memory {self.calls}"))
-        a.pool = None
+        self.space.add(Allocation(at + DELTA, at + DELTA + nbytes, -1, "host", f"pinned memory {self.calls}"))
         self.pinned[at] = block
         return at
 
@@ -325,18 +319,18 @@ class MemoryCalls(StreamCalls):
         return PAGE
 
     def MemAddressReserve(self, nbytes, alignment, wish, flags):
-        device = self.context().device
+        self.context()
         if not nbytes or nbytes % PAGE or flags: raise Refuse("INVALID_VALUE")
-        at = device.arena.reserve(nbytes, max(alignment, PAGE))
-        if not at: raise Refuse("OUT_OF_MEMORY")
-        self.reserved[at] = Reserved(at, nbytes, device)
-        return at
+        try: r = Reservation(nbytes, max(alignment, PAGE))
+        except MemoryError: raise Refuse("OUT_OF_MEMORY") from None
+        self.reserved[r.at] = r
+        return r.at
 
     def MemAddressFree(self, at, nbytes):
         r = self.reserved.get(at)
         if r is None or r.nbytes != nbytes or any(at <= a.start < at + nbytes for a in self.space.items): raise Refuse("INVALID_VALUE")
         del self.reserved[at]
-        r.device.arena.release(at, nbytes)
+        r.free()
 
     def MemCreate(self, nbytes, props, flags):
         self.unsafe()
@@ -364,10 +358,10 @@ class MemoryCalls(StreamCalls):
     def MemMap(self, at, nbytes, offset, handle, flags):
         self.unsafe()
         p = self.get(handle, Physical, "INVALID_VALUE")
-        r = next((r for r in self.reserved.values() if r.at <= at and at + nbytes <= r.at + r.nbytes), None)
+        r = self.reservation(at, nbytes)
         if r is None or at % PAGE or nbytes % PAGE or not nbytes or offset or nbytes > p.nbytes or flags: raise Refuse("INVALID_VALUE")
         if any(a.start < at + nbytes and at < a.end for a in self.space.items): raise Refuse("ALREADY_MAPPED")
-        r.device.arena.map(at, nbytes, p.file, offset)
+        r.map(at, nbytes, p.file)
         p.held += 1
         a = self.space.add(Allocation(at, at + nbytes, p.device, "mapped", f"mapped memory {self.calls}", live=False))      # nobody has access yet
         a.pool = p
@@ -382,8 +376,11 @@ class MemoryCalls(StreamCalls):
 
     def unmap(self, a: Allocation, by: str) -> None:
         self.space.remove(a, by)
-        self.devices[a.device].arena.unmap(a.start, a.nbytes)
+        self.reservation(a.start, a.nbytes).unmap(a.start, a.nbytes)
         self.let_go(a.pool)
+
+    def reservation(self, at: int, nbytes: int) -> Reservation | None:
+        return next((r for r in self.reserved.values() if r.at <= at and at + nbytes <= r.at + r.nbytes), None)
 
     def MemSetAccess(self, at, nbytes, access, count):
         hit = [a for a in self.space.items if a.kind == "mapped" and at <= a.start and a.end <= at + nbytes]

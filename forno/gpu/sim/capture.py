@@ -5,6 +5,7 @@ graph know only the order that their edges say, so a missing edge shows as a rac
 """
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 
 from .code import CodeCalls
@@ -31,15 +32,18 @@ class Graph:
     handle: int = 0
 
     def sorted(self) -> list[Node]:
-        """Each node after those before it; edges may have been added in any order."""
-        out, done = [], set()
-
-        def visit(n):
-            if n in done: return
-            done.add(n)
-            for b in n.before: visit(b)
-            out.append(n)
-        for n in self.nodes: visit(n)
+        """As they were made, but each node after those before it; edges may have been added in any order."""
+        place = {n: k for k, n in enumerate(self.nodes)}
+        missing, after, out = [len(n.before) for n in self.nodes], [[] for _ in self.nodes], []
+        for k, n in enumerate(self.nodes):
+            for b in n.before: after[place[b]].append(k)
+        ready = [k for k, m in enumerate(missing) if not m]
+        while ready:
+            k = heapq.heappop(ready)
+            out.append(self.nodes[k])
+            for j in after[k]:
+                missing[j] -= 1
+                if not missing[j]: heapq.heappush(ready, j)
         return out
 
     def reaches(self, a: Node, b: Node) -> bool:
@@ -136,6 +140,7 @@ class CaptureCalls(CodeCalls):
             raise Refuse(self.spoil(c, "STREAM_CAPTURE_ISOLATION"))
         other, tips = event.captured
         if other.ended: raise Refuse("CAPTURED_EVENT")
+        if other.spoiled and c is None: raise Refuse("INVALID_VALUE")
         if other.spoiled: raise Refuse("STREAM_CAPTURE_INVALIDATED")
         if c is None:
             if s is s.context.legacy: raise Refuse(self.spoil(other, "STREAM_CAPTURE_IMPLICIT"))

@@ -32,6 +32,7 @@ class Module:
 @dataclass(eq=False, repr=False)
 class Library:
     source: object                             # ptx.Module
+    fits: object                               # capability -> does it run there?
     modules: dict = field(default_factory=dict)          # Context -> Module
     kernels: dict = field(default_factory=dict)          # name -> handle
 
@@ -70,6 +71,7 @@ class Function:
 
     def run(self, work: Kernel, machine, op) -> int:
         """Runs a launch; bytes touched."""
+        self.module.view.divisions = work.divisions
         try:
             touched = self.entry.program(machine.exact).run(grid=work.grid, block=work.block, shared=work.shared, params=work.params, memory=self.module.view,
                                                             seed=machine.random.getrandbits(31))
@@ -85,13 +87,13 @@ class Function:
 class View:
     """A device's memory as kernels of one module see it; `allocate` is for the module's variables."""
 
-    def __init__(self, machine, context: Context): self.machine, self.context, self.delta = machine, context, memory.DELTA
+    def __init__(self, machine, context: Context): self.machine, self.context, self.delta, self.divisions = machine, context, memory.DELTA, {}
 
     @property
-    def starts(self): return self.machine.intervals(self.context.device.ordinal)[0]
+    def starts(self): return self.machine.intervals(self.context.device.ordinal, self.divisions)[0]
 
     @property
-    def ends(self): return self.machine.intervals(self.context.device.ordinal)[1]
+    def ends(self): return self.machine.intervals(self.context.device.ordinal, self.divisions)[1]
 
     def allocate(self, nbytes: int) -> int: return self.machine.allocation(self.context.device, nbytes, "global", "a module's variable").start
 
@@ -103,10 +105,13 @@ def parsed(text: bytes): return ptx.Module(text.decode())
 class CodeCalls(MemoryCalls):
     exact = True
 
-    def intervals(self, device: int):
+    def intervals(self, device: int, divisions: dict):
         """Starts and ends of what kernels of a device may touch, as sorted arrays; made anew when it has changed."""
-        if device not in self.tables or self.tables[device][0] != self.space.changes: self.tables[device] = self.space.changes, self.space.intervals(device)
-        return self.tables[device][1]
+        changes, of, table = self.tables.get(device, (-1, None, None))
+        if changes != self.space.changes or of is not divisions:
+            table = self.space.intervals(device, divisions)
+            self.tables[device] = self.space.changes, divisions, table
+        return table
 
     def explained(self, fault) -> str:
         """A kernel's fault, and what lies where it touched."""
@@ -114,31 +119,33 @@ class CodeCalls(MemoryCalls):
         return f"{fault}" + (f" ({self.describe(int(found.group(1), 16), 1)})" if found and fault.kind == "out of bounds" else "")
 
     # ---- PTX and cubins
-    def read(self, image: int, device: Device, log) -> object:
-        """A ptx.Module for this device of PTX text or a cubin at an address."""
+    def read(self, image: int, device: Device, log) -> tuple:
+        """(ptx.Module, capability -> does it run there?) of PTX text or a cubin at an address; it has to run on this device."""
         if not image: raise Refuse("INVALID_VALUE")
         head = ctypes.string_at(image, len(CUBIN) + 16) if ctypes.string_at(image, 4) == CUBIN[:4] else b""
         if head.startswith(CUBIN):
             target, size = head[len(CUBIN):len(CUBIN) + 8].rstrip(b"\0").decode(), struct.unpack("<Q", head[len(CUBIN) + 8:])[0]
             text = ctypes.string_at(image + len(head), size)
             if not cubin_runs(target, device.capability): raise Refuse("NO_BINARY_FOR_GPU")
-        elif head: raise Refuse("INVALID_IMAGE")
-        else: text = self.jit(ctypes.string_at(image), device.capability, log)
-        return parsed(text)
+            return parsed(text), functools.partial(cubin_runs, target)
+        if head: raise Refuse("INVALID_IMAGE")
+        text, target = self.jit(ctypes.string_at(image), device.capability, log)
+        return parsed(text), functools.partial(chips.runs, target)
 
-    def jit(self, text: bytes, capability: tuple[int, int], log) -> bytes:
-        """The checks of the driver's compiler."""
+    def jit(self, text: bytes, capability: tuple[int, int], log) -> tuple[bytes, str]:
+        """The checks of the driver's compiler; the text and its target."""
         version, target = re.search(rb"\.version\s+(\d+)\.(\d+)", text), re.search(rb"\.target\s+(\w+)", text)
         if not version or not target: raise self.refuse(log, "INVALID_IMAGE" if b".entry" not in text else "INVALID_PTX", "PTX without .version and .target")
         number, name = int(version.group(1)) * 10 + int(version.group(2)), target.group(1).decode()
         if number > chips.newest_ptx(self.version):
             raise self.refuse(log, "UNSUPPORTED_PTX_VERSION", f"ptxas application ptx input, line 1; fatal: Unsupported .version {number // 10}.{number % 10}; "
                                                               f"current version is '{chips.newest_ptx(self.version) / 10}'")
-        if not chips.runs(name, capability): raise self.refuse(log, "NO_BINARY_FOR_GPU", f"PTX of target {name} does not run on compute capability {capability[0]}.{capability[1]}")
+        if not chips.runs(name, capability):
+            raise self.refuse(log, "INVALID_PTX", f"ptxas fatal   : SM version specified by .target is higher than default SM version assumed ({name} on {capability})")
         if ".extern .func" in text.decode(errors="replace"): raise self.refuse(log, "INVALID_PTX", "ptxas fatal   : Unresolved extern function")
         try: parsed(text)
         except (ValueError, NotImplementedError) as e: raise self.refuse(log, "INVALID_PTX", f"ptxas application ptx input: {e}") from None
-        return text
+        return text, name
 
     @staticmethod
     def refuse(log, code: str, text: str) -> Refuse:
@@ -177,7 +184,7 @@ class CodeCalls(MemoryCalls):
     def ModuleLoadDataEx(self, image, count, options, values):
         self.unsafe()
         context = self.context()
-        return self.put(self.load(context, self.read(image, context.device, self.log_of(count, options, values))))
+        return self.put(self.load(context, self.read(image, context.device, self.log_of(count, options, values))[0]))
 
     def ModuleUnload(self, handle):
         self.unsafe()
@@ -202,7 +209,7 @@ class CodeCalls(MemoryCalls):
     def LibraryLoadData(self, image, options, values, count, library_options, library_values, library_count):
         if not self.initialised: raise Refuse("NOT_INITIALIZED")
         log = self.log_of(count, options, values)
-        return self.put(Library(self.read(image, self.current.device if self.current else self.devices[0], log)))
+        return self.put(Library(*self.read(image, self.current.device if self.current else self.devices[0], log)))
 
     def LibraryUnload(self, handle):
         self.unsafe()
@@ -222,6 +229,7 @@ class CodeCalls(MemoryCalls):
     def LibraryGetGlobal(self, handle, name): return self.variable(self.module_of(self.get(handle, Library), self.context()), name)
 
     def module_of(self, lib: Library, context: Context) -> Module:
+        if not lib.fits(context.device.capability): raise Refuse("NO_BINARY_FOR_GPU")
         if context not in lib.modules: lib.modules[context] = self.load(context, lib.source)
         return lib.modules[context]
 
@@ -284,7 +292,7 @@ class CodeCalls(MemoryCalls):
         if kind != 1: raise Refuse("NOT_SUPPORTED")                                  # 1: PTX
         text = ctypes.string_at(data, nbytes).rstrip(b"\0")
         capability = int(link.target[3:-1]), int(link.target[-1])
-        link.parts.append((self.jit(text, capability, link.log), re.search(rb"\.target\s+(\w+)", text).group(1).decode()))
+        link.parts.append(self.jit(text, capability, link.log))
 
     def LinkComplete(self, handle):
         link = self.get(handle, Link)
@@ -334,7 +342,7 @@ class CodeCalls(MemoryCalls):
         size = cluster[0] * cluster[1] * cluster[2]
         if size != 1 and (any(g % c for g, c in zip(grid, cluster) if c) or not size or size > (16 if f.nonportable else 8) or chip.capability < (9, 0)):
             raise Refuse("INVALID_CLUSTER_SIZE")
-        return Kernel(f, grid, block, shared, self.parameters(f, params, extra), cooperative, cluster)
+        return Kernel(f, grid, block, shared, self.parameters(f, params, extra), cooperative, cluster, self.divisions)
 
     @staticmethod
     def parameters(f: Function, params: int, extra: int) -> bytes:

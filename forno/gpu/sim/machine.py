@@ -125,6 +125,7 @@ class Core:
         self.local = threading.local()                   # context: current; callback: a host function of a stream runs here
         self.threads = itertools.count()
         self.space, self.values = Space(), {}
+        self.divisions: dict[int, tuple] = {}            # allocation -> parts of it that an allocator above has given out; never changed, only exchanged
         everyone = range(len(specs))
         reach = peers if peers is not None else [[i != j for j in everyone] for i in everyone]
         self.devices = [Device(i, s, Arena(i, s.nbytes), {j for j in everyone if reach[i][j]}) for i, s in enumerate(specs)]
@@ -206,9 +207,9 @@ class Core:
         op.start = max(op.start, p.finish)
 
     # ---- running
-    def step(self, among=None) -> bool:
+    def step(self, among=None, calls=True) -> bool:
         """Runs one operation that is ready, of those in `among` if that is given."""
-        can = [op for op in self.ready if (among is None or op in among) and not op.work.blocked(self)]
+        can = [op for op in self.ready if (among is None or op in among) and (calls or not op.work.calls) and not op.work.blocked(self)]
         if not can: return False
         op = can[0] if len(can) == 1 else self._pick(can)
         self.ready.remove(op)
@@ -241,9 +242,9 @@ class Core:
             self.changed.notify_all()
 
     def some(self) -> None:
-        """At random, lets a few operations run."""
+        """At random, lets a few operations run; no host functions: the caller may hold what they need, and does not know that it waits."""
         while self.ready and self.random.random() < self.eager:
-            if not self.step(): break
+            if not self.step(calls=False): break
 
     def wait(self, ops) -> None:
         """The host waits: what it needs runs, and maybe other things, too. Then the host knows all that they knew."""
@@ -340,6 +341,7 @@ class Core:
         if a.kind in ("memory", "pool", "global") and a.live and (at := memory.broken_zone(a)) is not None:
             self.find("red zone", f"somebody wrote at {at:#x}, outside of {a}")
         self.space.remove(a, by)
+        if a.start in self.divisions: self.divisions = {at: parts for at, parts in self.divisions.items() if at != a.start}
         memory.fill(a.host, min(a.nbytes, memory.PAGE), memory.POISON)
         arena = self.devices[a.device].arena
         arena.release(a.start, a.nbytes)

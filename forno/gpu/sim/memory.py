@@ -19,7 +19,7 @@ ALIGN = 512                                    # of what cuMemAlloc gives
 ZONE = 512                                     # bytes around an allocation that nobody may touch
 PAGE = 2 << 20                                 # granularity of cuMemCreate and cuMemMap
 POISON, ZONE_BYTE = 0xFF, 0xBD
-_SPACE = 1 << 36                               # addresses of one device's arena
+_TIMES = 4                                     # addresses that a device has for each byte of its memory, so that freed ones can rest
 _POISONED = 8 << 20                            # bytes of an allocation that are filled, from either end: filling all would make the host's pages real
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -29,7 +29,7 @@ _madvise = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctyp
 _FAILED = ctypes.c_void_p(-1).value
 _NORESERVE = 0x4000 if os.name == "posix" else 0
 _FIXED = 0x10
-_BOTH = mmap.PROT_READ | mmap.PROT_WRITE
+_BOTH, _NOTHING = mmap.PROT_READ | mmap.PROT_WRITE, 0
 
 
 def round_up(n: int, to: int) -> int: return -(-n // to) * to
@@ -48,7 +48,6 @@ class Allocation:
     pool: object = None
     readers: frozenset = frozenset()           # devices that may touch it besides its own
     history: list = field(default_factory=list)          # accesses (order.py)
-    parts: list | None = None                  # [start, end) that an allocator above has given out of it; None: all is one
     written: int = 0                           # how often operations wrote to it
 
     @property
@@ -65,28 +64,29 @@ class Arena:
 
     def __init__(self, device: int, capacity: int):
         self.device, self.capacity, self.used, self.peak = device, capacity, 0, 0
-        self.whole = _SPACE + PAGE
+        self.room = round_up(_TIMES * capacity, PAGE)
+        self.whole = self.room + PAGE
         self.block = _mmap(None, self.whole, _BOTH, mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE, -1, 0)
-        if self.block == _FAILED: raise MemoryError(f"a simulated device needs {_SPACE >> 30} GiB of addresses")
+        if self.block == _FAILED: raise MemoryError(f"a simulated device needs {self.whole >> 20} MiB of addresses")
         weakref.finalize(self, _munmap, self.block, self.whole).atexit = False
         self.base = round_up(self.block, PAGE)
         self.next = self.base
         self.taken: list[tuple[int, int]] = []               # [start, end) in use, sorted, as host addresses; only needed once `next` is at the end
 
-    def reserve(self, nbytes: int, align: int = ALIGN) -> int:
+    def reserve(self, nbytes: int) -> int:
         """A device address with `nbytes` behind it and a red zone on either side, or 0."""
-        at = round_up(self.next + ZONE, align)
-        if at + nbytes + ZONE <= self.base + _SPACE: self.next = at + round_up(nbytes, ALIGN)
+        at = round_up(self.next + ZONE, ALIGN)
+        if at + nbytes + ZONE <= self.base + self.room: self.next = at + round_up(nbytes, ALIGN)
         else:
-            at = self._gap(nbytes, align)
+            at = self._gap(nbytes)
             if not at: return 0
         bisect.insort(self.taken, (at - ZONE, at + nbytes + ZONE))
         return at + DELTA
 
-    def _gap(self, nbytes: int, align: int) -> int:
+    def _gap(self, nbytes: int) -> int:
         end = self.base
-        for start, stop in [*self.taken, (self.base + _SPACE, 0)]:
-            at = round_up(end + ZONE, align)
+        for start, stop in [*self.taken, (self.base + self.room, 0)]:
+            at = round_up(end + ZONE, ALIGN)
             if at + nbytes + ZONE <= start: return at
             end = max(end, stop)
         return 0
@@ -98,13 +98,24 @@ class Arena:
         first, last = round_up(host, mmap.PAGESIZE), (host + nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
         if last > first and _madvise(first, last - first, 4): raise OSError(ctypes.get_errno(), "madvise")
 
-    def map(self, at: int, nbytes: int, file: int, offset: int) -> None:
-        """Memory of a file (a physical allocation) at addresses that were reserved."""
-        got = _mmap(at - DELTA, nbytes, _BOTH, mmap.MAP_SHARED | _FIXED, file, offset)
-        if got == _FAILED: raise OSError(ctypes.get_errno(), "mmap")
 
-    def unmap(self, at: int, nbytes: int) -> None:
-        if _mmap(at - DELTA, nbytes, _BOTH, mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE | _FIXED, -1, 0) == _FAILED: raise OSError(ctypes.get_errno(), "mmap")
+class Reservation:
+    """Addresses without memory, from `at`; files (physical allocations) are mapped into them."""
+
+    def __init__(self, nbytes: int, align: int):
+        self.nbytes, whole = nbytes, nbytes + align
+        block = _mmap(None, whole, _NOTHING, mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE, -1, 0)
+        if block == _FAILED: raise MemoryError(f"{whole} bytes of addresses")
+        self.at, self.free = round_up(block, align) + DELTA, weakref.finalize(self, _munmap, block, whole)
+        self.free.atexit = False
+
+    def map(self, at: int, nbytes: int, file: int) -> None: self._place(at, nbytes, _BOTH, mmap.MAP_SHARED, file)
+
+    def unmap(self, at: int, nbytes: int) -> None: self._place(at, nbytes, _NOTHING, mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE, -1)
+
+    @staticmethod
+    def _place(at, nbytes, rights, flags, file):
+        if _mmap(at - DELTA, nbytes, rights, flags | _FIXED, file, 0) == _FAILED: raise OSError(ctypes.get_errno(), "mmap")
 
 
 def fill(at: int, nbytes: int, byte: int) -> None:
@@ -168,9 +179,8 @@ class Space:
         """What this device's kernels and copies may touch, by address."""
         return [a for a in self.items if a.live and (a.device in (device, -1) or device in a.readers)]
 
-
-    def intervals(self, device: int) -> tuple[np.ndarray, np.ndarray]:
+    def intervals(self, device: int, divisions: dict[int, tuple]) -> tuple[np.ndarray, np.ndarray]:
         """What a device's kernels may touch as sorted starts and ends; of an allocation that an allocator above has divided, its parts alone."""
-        spans = sorted(span for a in self.visible(device) for span in (((a.start, a.end),) if a.parts is None else a.parts))
+        spans = sorted(span for a in self.visible(device) for span in divisions.get(a.start, ((a.start, a.end),)))
         table = np.array(spans, np.uint64).reshape(-1, 2)
         return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])

@@ -6,7 +6,7 @@ changed once it is made: a graph runs the same one many times.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import CODES
 from ..prototypes import NODE
@@ -34,6 +34,7 @@ class Broken(Exception):
 class Work:
     node = NODE["empty"]
     name = "nothing"
+    calls = False                              # does it run code of the host's?
 
     def run(self, machine, op) -> float: return 0.0
     def blocked(self, machine) -> bool: return False
@@ -56,6 +57,7 @@ class Kernel(Work):
     params: bytes
     cooperative: bool = False
     cluster: tuple[int, int, int] = (1, 1, 1)
+    divisions: dict = field(default_factory=dict)        # as they were at the call: what is freed then is still this kernel's
     node = NODE["kernel"]
 
     @property
@@ -135,6 +137,7 @@ class HostCall(Work):
     data: int
     node = NODE["host"]
     name = "host function"
+    calls = True
 
     def run(self, machine, op) -> float:
         with machine.outside(): _HostFunction(self.function)(self.data)
