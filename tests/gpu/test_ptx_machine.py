@@ -167,13 +167,15 @@ def test_barrier_reductions():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_producer_and_consumer(seed):
-    """Named barriers with counts: one warp arrives and goes on, the other waits."""
-    y = run("""mov.u32 %r5, buffer; shl.b32 %r6, %l, 2; add.u32 %r7, %r5, %r6; mov.u32 %r1, 0;
+    """Named barriers with counts: one warp arrives and goes on, the other waits. What the first writes after it has arrived is too late."""
+    body = """mov.u32 %r5, buffer; shl.b32 %r6, %l, 2; add.u32 %r7, %r5, %r6; mov.u32 %r1, 0;
 setp.ge.u32 %p1, %t, 32; @%p1 bra consumer;
-st.shared.u32 [%r7], %r0; bar.arrive 1, 64; bra done;
+st.shared.u32 [%r7], %r0; bar.arrive 1, 64; {} bra done;
 consumer: bar.sync 1, 64; ld.shared.u32 %r1, [%r7];
-done:""", block=64, outside=".shared .align 4 .b8 buffer[128];", seed=seed)
+done:"""
+    y = run(body.format(""), block=64, outside=".shared .align 4 .b8 buffer[128];", seed=seed)
     assert y.tolist() == [0] * 32 + list(range(32))
+    fault(body.format("st.shared.u32 [%r7], %r0;"), "race", block=64, outside=".shared .align 4 .b8 buffer[128];", seed=seed)
 
 
 def test_barrier_after_exit():
@@ -387,6 +389,17 @@ big: shl.b32 %r3, %r1, 1; st.param.b32 [result], %r3; ret;
 def test_scopes():
     """An inner block's registers are its own."""
     assert run("mov.u32 %r1, %r0; { .reg .b32 %r<9>; .reg .b32 x; mov.u32 %r1, 99; mov.u32 x, %r1; } { .reg .b32 x; mov.u32 x, 1; add.u32 %r1, %r1, x; }").tolist() == list(range(1, 33))
+
+
+def test_entries():
+    """Parameters lie as C would place them; bounds and names are the text's."""
+    module = Module(HEAD + """.visible .entry first(.param .align 8 .b8 s[20], .param .u32 n, .param .f64 x) .maxntid 64, 2, 1 .minnctapersm 2 { .reg .b32 %r<7>; .shared .align 16 .b8 a[20]; .shared .b64 b;
+mov.u32 %r1, a; mov.u32 %r2, b; ret; }
+.entry second() { ret; }""")
+    first = module.entries["first"]
+    assert [(p.name, p.size, p.align, p.offset) for p in first.params] == [("s", 20, 8, 0), ("n", 4, 4, 20), ("x", 8, 8, 24)] and first.param_bytes == 32
+    assert (first.max_threads, first.shared, first.registers) == (128, 32, {"%r<": "b32"}) and module.entries["second"].shared == 0
+    assert (module.version, module.target, list(module.entries)) == ("7.8", "sm_80", ["first", "second"])
 
 
 def test_special_registers():

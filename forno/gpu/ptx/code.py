@@ -14,11 +14,11 @@ from .parse import SIZES, Function, Instruction, Source, Variable, number
 
 WIDTHS = {"pred": 1, **{k: 8 * n for k, n in SIZES.items() if k != "pred"}}
 _ADDRESS = re.compile(r"\[\s*([\w$%.~]+|-?\d+)\s*(?:\+\s*(-?\s*\w+))?\s*\]$")
-_SPECIAL = {f"%{name}.{axis}": ("T" if name == "tid" else "B", word + i) for name, word in (("tid", TID_X), ("ntid", NTID_X), ("ctaid", CTA_X), ("nctaid", GRID_X))
-            for i, axis in enumerate("xyz")}
+_AXES = (("tid", TID_X), ("ntid", NTID_X), ("ctaid", CTA_X), ("nctaid", GRID_X), ("clusterid", CTA_X), ("nclusterid", GRID_X))
+_SPECIAL = {f"%{name}.{axis}": ("T" if name == "tid" else "B", word + i) for name, word in _AXES for i, axis in enumerate("xyz")}
 _SPECIAL |= {"%laneid": ("T", LANE), "%warpid": ("T", WARP), "%nwarpid": ("B", WARPS), "%smid": ("B", BLOCK_ID), "%total_smem_size": ("B", SHARED_SIZE)}
 _CONSTANT = {"%nsmid": 132, "%gridid": 0, "%cluster_ctarank": 0, "%cluster_nctarank": 1, "%is_explicit_cluster": 0, "WARP_SZ": 32,
-             **{f"%{n}.{a}": v for n, v in (("cluster_ctaid", 0), ("cluster_nctaid", 1), ("clusterid", 0)) for a in "xyz" if n != "clusterid"}}
+             **{f"%cluster_{n}.{a}": v for n, v in (("ctaid", 0), ("nctaid", 1)) for a in "xyz"}}
 _LANEMASK = {"%lanemask_eq": "1 << L", "%lanemask_lt": "(1 << L) - 1", "%lanemask_le": "(2 << L) - 1", "%lanemask_gt": "-(2 << L)", "%lanemask_ge": "-(1 << L)"}
 
 

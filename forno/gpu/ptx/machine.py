@@ -8,9 +8,9 @@ import numpy as np
 
 from ...cpu import code
 from . import native
-from .runtime import collectives, integers, memory, numbers, races, schedule
+from .runtime import chance, collectives, integers, memory, numbers, races, schedule
 
-_MODULES = (numbers, integers, races, memory, collectives, schedule)
+_MODULES = (numbers, integers, chance, races, memory, collectives, schedule)
 
 
 @functools.cache

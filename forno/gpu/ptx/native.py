@@ -101,7 +101,12 @@ class _Function:
         self.block(self.node.body)
         self.lines.append(f"  ret {self.result} {'0' if self.result == 'i64' else '0.0'}")
         head = ", ".join(f"{kind} %{name}.in" for name, kind in zip(args, self.arguments))
-        return "\n".join([f"define internal {self.result} @{self.node.name}({head}) {{", *self.allocas, *self.lines, "}"])
+        return "\n".join([f"define internal {self.result} @{self.node.name}({head}){' alwaysinline' if self.small() else ''} {{", *self.allocas, *self.lines, "}"])
+
+    def small(self) -> bool:
+        """A single expression, not in terms of itself, costs less where it is wanted than a call."""
+        body = [s for s in self.node.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+        return len(body) == 1 and isinstance(body[0], ast.Return) and not any(isinstance(n, ast.Name) and n.id == self.node.name for n in ast.walk(body[0]))
 
     # ---- small tools
     def op(self, what: str, kind: str):

@@ -24,7 +24,7 @@ from .layout import *
 from .parse import Function, parse
 from .translate import Translated, places, translate
 
-SHADOWED = 256 << 20                           # bytes of live allocations up to which races on global memory are looked for
+SHADOW_BYTES = 1 << 30                         # up to which races on global memory are looked for (address space: pages come with accesses)
 BRANCHES = 1 << 31                             # backward branches of one launch, until it counts as endless
 _NOWHERE = np.array([(1 << 64) - 1], np.uint64)
 
@@ -158,70 +158,78 @@ class Program:
         self.step = 0                                               # compiled when it first runs
 
     def run(self, grid=(1, 1, 1), block=(1, 1, 1), shared: int = 0, params: bytes = b"", memory=None, seed: int = 0, budget: int = BRANCHES,
-            uninitialized: bool = True, races: bool = True) -> Touched:
-        """Runs a launch; `shared` is the dynamic shared memory in bytes. `uninitialized=False` allows reads of shared memory that nobody wrote, `races=False`
-        whatever threads do to each other's global memory. Nothing of both is looked for where the program isn't exact."""
+            uninitialized: bool = True, races: bool = True, approximate: bool = False) -> Touched:
+        """Runs a launch; `shared` is the dynamic shared memory in bytes. Where the program is exact: `uninitialized=False` allows reads of shared memory that
+        nobody wrote, `races=False` whatever threads do to each other's global memory; `approximate` lets ex2.approx and the like err, at random, as far as
+        PTX's documentation allows them."""
         grid, block = ((*v, 1, 1)[:3] for v in (grid, block))
-        threads = math.prod(block)
-        if not 0 < threads <= self.entry.max_threads: raise ValueError(f"{self.entry.name}: {threads} threads in a block; at most {self.entry.max_threads}")
-        if len(params) < self.entry.param_bytes: raise ValueError(f"{self.entry.name}: {len(params)} bytes of parameters, {self.entry.param_bytes} are declared")
-        memory = memory if memory is not None else Memory()
-        variables = self.entry.module.load(memory)
+        threads, entry = math.prod(block), self.entry
+        if not 0 < threads <= entry.max_threads: raise ValueError(f"{entry.name}: {threads} threads in a block; at most {entry.max_threads}")
+        if len(params) < entry.param_bytes: raise ValueError(f"{entry.name}: {len(params)} bytes of parameters, {entry.param_bytes} are declared")
         if not self.step: self.step = code.load(self.made.text, "kernel", 1)
-        launch = _Launch(self, grid, block, shared, params, memory, variables, seed, budget, uninitialized, races)
+        options = {BUDGET: budget, POISON: int(uninitialized), RACES: int(races), APPROXIMATE: int(approximate)} | _order(math.prod(grid), random.Random(seed))
+        memory = memory if memory is not None else Memory()
+        entry.module.load(memory)                                    # first: it may allocate
+        launch = _Launch(self, grid, block, memory, params, shared, options)
         if math.prod(grid) and machine.run_grid()(launch.words.ctypes.data): raise launch.fault()
         return launch.touched()
+
+
+def _order(blocks: int, dice: random.Random) -> dict[int, int]:
+    """Blocks in the order of a random arithmetic progression."""
+    step = dice.randrange(1, blocks + 1) if blocks else 1
+    while math.gcd(step, blocks) > 1: step += 1
+    return {BLOCKS: blocks, BLOCK_FACTOR: step, BLOCK_START: dice.randrange(blocks) if blocks else 0, RANDOM: dice.randrange(1, 1 << 62)}
 
 
 class _Launch:
     """The words and the memory of one run."""
 
-    def __init__(self, program, grid, block, shared, params, memory, variables, seed, budget, uninitialized, races):
-        self.program, self.grid, self.block = program, grid, block
-        made, threads = program.made, math.prod(block)
-        dice = random.Random(seed)
-        blocks, warps = math.prod(grid), -(-threads // 32)
+    def __init__(self, program: Program, grid, block, memory, params: bytes, shared: int, options: dict[int, int]):
+        self.program, self.grid, self.block, self.threads = program, grid, block, math.prod(block)
         starts, ends = memory.starts, memory.ends
-        count = len(starts)
-        self.starts, self.ends = (starts, ends) if count else (_NOWHERE, _NOWHERE)
-        self.shared_bytes = made.shared + shared
-        stride = -(-(made.frame + made.local) // 64) * 64 + 64        # the 64 keep frames out of one cache set
-        waits = bool(made.waits)
-        self.stride, self.threads = stride, threads
-        words = self.words = np.zeros(BLOCK_WORDS, np.int64)
-        unsigned = words.view(np.uint64)
+        self.count = len(starts)
+        self.starts, self.ends = (np.ascontiguousarray(a, np.uint64) for a in ((starts, ends) if self.count else (_NOWHERE, _NOWHERE)))
+        self.shared_bytes = program.made.shared + shared
+        self.stride = -(-(program.made.frame + program.made.local) // 64) * 64 + 64      # the 64 keep frames out of one cache set
         self.seen = np.zeros((len(self.starts), 4), np.uint64)
         self.seen[:, 0::2] = (1 << 64) - 1
-        self.buffers = []
-        checks = program.exact and self.shared_bytes > 0
-        places = {
-            FRAMES: self.room(stride * (threads if waits else 1)), SHARED: self.room(self.shared_bytes + 16),
-            SHADOW: self.room(((self.shared_bytes >> made.granule) + 1) * 12) if checks else 0, CLOCKS: self.room(32 * 256),
-            WARP_TABLE: self.room(warps * WARP_WORDS * 8), BARRIERS: self.room(16 * BARRIER_WORDS * 8), SCRATCH: self.room(32 << 10) if waits else 0,
-            COPIES: self.room((threads if waits else 1) * MAX_COPIES * COPY_WORDS * 8) if made.copies else 0,
-            PARAMS: self.keep(np.frombuffer(bytes(params) + bytes(16), np.uint8)), GLOBALS: self.keep(np.array([*variables.values(), 0], np.uint64)),
-            STARTS: self.keep(np.ascontiguousarray(self.starts, np.uint64)), ENDS: self.keep(np.ascontiguousarray(self.ends, np.uint64)), TOUCHED: self.keep(self.seen),
-        }
-        if program.exact and races: places |= self.global_shadow(made.global_granule)
-        factor = dice.randrange(1, blocks + 1) if blocks else 1
-        while math.gcd(factor, max(1, blocks)) != 1: factor += 1
-        numbers = {
-            BUDGET: budget, NTID_X: block[0], NTID_Y: block[1], NTID_Z: block[2], GRID_X: grid[0], GRID_Y: grid[1], GRID_Z: grid[2], COUNT: count,
-            SHARED_SIZE: self.shared_bytes, GRANULE: made.granule, POISON: int(uninitialized), STRIDE: stride, THREADS: threads, WARPS: warps,
-            RANDOM: dice.randrange(1, 1 << 62), STEP: program.step, WAITS: int(waits), HEADER: made.header, LOCAL: made.frame, LOCAL_SIZE: made.local,
-            GLOBAL_GRANULE: made.global_granule, FENCED: int(made.fenced), BLOCKS: blocks, BLOCK_FACTOR: factor, BLOCK_START: dice.randrange(blocks) if blocks else 0,
-        }
-        for at, value in (places | numbers).items(): words[at] = value
-        unsigned[DELTA] = memory.delta % (1 << 64)
+        self.buffers = []                                            # what the words point to
+        self.words = np.zeros(BLOCK_WORDS, np.int64)
+        for at, value in (self.numbers() | self.rooms() | options).items(): self.words[at] = value
+        variables = program.entry.module.load(memory)
+        self.words[PARAMS] = self.keep(np.frombuffer(bytes(params) + bytes(16), np.uint8))
+        self.words[GLOBALS] = self.keep(np.array([*variables.values(), 0], np.uint64))
+        self.words.view(np.uint64)[DELTA] = memory.delta % (1 << 64)
         table = machine.addresses()
-        words[FUNCTIONS:FUNCTIONS + len(table)] = table
+        self.words[FUNCTIONS:FUNCTIONS + len(table)] = table
+        if program.exact and options[RACES]: self.shadow_global()
 
-    def global_shadow(self, granule: int) -> dict[int, int]:
-        """Room for three words per granule of every allocation; the system gives pages only to what is touched."""
-        if not 0 < int((self.ends - self.starts).sum()) <= SHADOWED: return {}
-        sizes = ((self.ends >> granule) - (self.starts >> granule) + 2) * 24
-        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        return {GLOBAL_SHADOW: self.keep(np.zeros(int(offsets[-1]), np.uint8)), GLOBAL_OFFSETS: self.keep(offsets)}
+    def numbers(self) -> dict[int, int]:
+        made = self.program.made
+        return {
+            NTID_X: self.block[0], NTID_Y: self.block[1], NTID_Z: self.block[2], GRID_X: self.grid[0], GRID_Y: self.grid[1], GRID_Z: self.grid[2], COUNT: self.count,
+            SHARED_SIZE: self.shared_bytes, GRANULE: made.granule, STRIDE: self.stride, THREADS: self.threads, WARPS: -(-self.threads // 32), STEP: self.program.step,
+            WAITS: int(bool(made.waits)), HEADER: made.header, LOCAL: made.frame, LOCAL_SIZE: made.local, GLOBAL_GRANULE: made.global_granule, FENCED: int(made.fenced),
+        }
+
+    def rooms(self) -> dict[int, int]:
+        made, shadowed = self.program.made, self.program.exact and self.shared_bytes > 0
+        frames = self.threads if made.waits else 1
+        return {
+            FRAMES: self.room(self.stride * frames), SHARED: self.room(self.shared_bytes + 16), CLOCKS: self.room(32 * 256),
+            SHADOW: self.room(((self.shared_bytes >> made.granule) + 1) * 12) if shadowed else 0, COPIES: self.room(frames * MAX_COPIES * COPY_WORDS * 8) if made.copies else 0,
+            WARP_TABLE: self.room(32 * WARP_WORDS * 8), BARRIERS: self.room(16 * BARRIER_WORDS * 8), SCRATCH: self.room(32 << 10) if made.waits else 0,
+            STARTS: self.keep(self.starts), ENDS: self.keep(self.ends), TOUCHED: self.keep(self.seen),
+        }
+
+    def shadow_global(self):
+        """Three words per granule of every allocation; the system gives pages only to what is touched."""
+        granule = np.uint64(self.program.made.global_granule)
+        sizes = ((self.ends >> granule) - (self.starts >> granule)).astype(np.int64) * 24 + 48
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        if not self.count or offsets[-1] > SHADOW_BYTES: return
+        self.words[GLOBAL_SHADOW], self.words[GLOBAL_OFFSETS] = self.keep(np.zeros(int(offsets[-1]), np.uint8)), self.keep(offsets)
 
     def room(self, nbytes: int) -> int:
         """Aligned scratch memory; small rooms start as zeros."""

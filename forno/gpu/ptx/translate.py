@@ -75,19 +75,19 @@ def _words(arg: str): return re.findall(r"[\w$.~%]+", arg)
 def translate(source: Source, function: Function, globals_: dict[str, int], runtime: dict[str, int], exact: bool) -> Translated:
     where, shared, local = places(source, function)
     code, pieces = _pieces(source, function, where, globals_, runtime, exact, {})
-    live = _liveness(pieces)
-    undefined = sorted(live[0]) if pieces else []
+    live, names = _liveness(pieces)
+    undefined = sorted(_named(live[0], names))
     if undefined and exact:
         flags = {name: i for i, name in enumerate(undefined)}
         code, pieces = _pieces(source, function, where, globals_, runtime, exact, flags)
-    kept = sorted(_kept(pieces, live))
+    kept = sorted(_kept(pieces, live, names))
     header = -(-(FRAME_WORDS * 8 + (len(undefined) if exact else 0)) // 16) * 16
     offsets, end = {}, header
     for name in kept:
         offsets[name] = end
         end += max(8, code.kinds[name] // 8)
     end = -(-end // 16) * 16
-    text = _text(code, pieces, offsets, local).replace("<local offset>", str(end))
+    text = _text(code, pieces, offsets).replace("<local offset>", str(end))
     copies = any(isinstance(s, Instruction) and s.parts[:2] == ("cp", "async") for s in function.body)
     return Translated(text, code.waits, header, end, local, shared, _granule(function, "shared"), _granule(function, "global"), _fenced(function), copies,
                       undefined)
@@ -146,8 +146,8 @@ def _piece(code: Code, s, at: int, position: dict[str, int]) -> Piece:
     return Piece(code.lines, code.uses, code.defs, skip is None, len(code.waits) > waits, goes, not leaves or skip is not None)
 
 
-def _liveness(pieces: list[Piece]) -> list[set[str]]:
-    """Registers whose values are wanted before each statement."""
+def _liveness(pieces: list[Piece]) -> tuple[list[int], list[str]]:
+    """Registers whose values are wanted before each statement, as bits, and the registers' names."""
     label = {}
     for i, p in enumerate(pieces):
         if p.lines and p.lines[-1].endswith(":") and p.lines[-1].startswith('"L.'): label[p.lines[-1][3:-2]] = i
@@ -165,33 +165,21 @@ def _liveness(pieces: list[Piece]) -> list[set[str]]:
             for j in after[i]: out |= live[j]
             new = uses[i] | out & keeps[i]
             if new != live[i]: live[i], changed = new, True
-    return [{n for n in names if l & bit[n]} for l in live] if len(pieces) < 64 else _Lazy(live, names)
+    return live, names
 
 
-class _Lazy(list):
-    """Bit sets, as sets of names when somebody looks."""
-
-    def __init__(self, live, names):
-        super().__init__(live)
-        self.names = names
-
-    def __getitem__(self, i):
-        mask, out = super().__getitem__(i), set()
-        while mask:
-            low = mask & -mask
-            out.add(self.names[low.bit_length() - 1])
-            mask ^= low
-        return out
+def _named(mask: int, names: list[str]) -> set[str]: return {n for i, n in enumerate(names) if mask >> i & 1}
 
 
-def _kept(pieces, live) -> set[str]:
+def _kept(pieces: list[Piece], live: list[int], names: list[str]) -> set[str]:
+    """Registers whose values are wanted after some wait."""
     out = set()
     for i, p in enumerate(pieces):
-        if p.waits: out |= live[i + 1] - (p.defs if p.kills else set())
+        if p.waits: out |= _named(live[i + 1], names) - (p.defs if p.kills else set())
     return out
 
 
-def _text(code: Code, pieces: list[Piece], offsets: dict[str, int], local: int) -> str:
+def _text(code: Code, pieces: list[Piece], offsets: dict[str, int]) -> str:
     places = [f"  %{quoted(n)} = getelementptr i8, ptr %T, i64 {offsets[n]}" if n in offsets else f"  %{quoted(n)} = alloca i{bits}" for n, bits in sorted(code.kinds.items())]
     start = ["  br label %start"]
     if code.waits:

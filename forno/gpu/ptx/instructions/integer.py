@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from ..code import WIDTHS
+from ..parse import number
 from .table import instruction, kind_of, unknown
 
 _BITS = {"and": "and", "or": "or", "xor": "xor"}
@@ -212,7 +213,7 @@ def first_bit(code, ins):
 def logic(code, ins):
     """Any function of three bits, by its table of eight."""
     a, b, c = (code.get(x, 32) for x in ins.args[1:4])
-    table, value = int(ins.args[4], 0), "0"
+    table, value = number(ins.args[4]), "0"
     for i in range(8):
         if not table >> i & 1: continue
         terms = [x if i >> k & 1 else code.op(f"xor i32 {x}, -1") for x, k in ((a, 2), (b, 1), (c, 0))]

@@ -4,6 +4,8 @@ What PTX approximates (ex2, sin, rcp.approx …) is computed as exactly as the h
 """
 from __future__ import annotations
 
+import struct
+
 from ..code import WIDTHS
 from .integer import combine, compare_word
 from .table import instruction, kind_of, unknown
@@ -13,6 +15,9 @@ FORMATS = {"f16": 0, "bf16": 1, "f32": 2, "tf32": 3, "f64": 4, "e4m3": 5, "e5m2"
 _OPS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _ODD = {"add": "add_odd", "sub": "add_odd", "mul": "fma_odd", "fma": "fma_odd", "mad": "fma_odd", "div": "divide_odd", "rcp": "divide_odd", "sqrt": "root_odd"}
 _LIBRARY = {"ex2": "exp2", "lg2": "log2", "sin": "sin", "cos": "cos", "tanh": "tanh"}
+# What PTX's documentation allows: of the result, and besides. (f16 and bf16 forms: half of their last place and a little.)
+_ERRORS = {"ex2": (2 ** -22, 0), "lg2": (2 ** -22, 2 ** -22), "sin": (0, 2 ** -20.5), "cos": (0, 2 ** -20.5), "tanh": (2 ** -11, 0), "rcp": (2 ** -23, 0), "rsqrt": (2 ** -22.9, 0),
+           "sqrt": (2 ** -23, 0), "div": (2 ** -22, 0)}
 _ORDERED = {"eq": "oeq", "ne": "one", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "equ": "ueq", "neu": "une", "ltu": "ult", "leu": "ule", "gtu": "ugt",
             "geu": "uge", "num": "ord", "nan": "uno"}
 NAN32, NAN64 = "0x7FFFFFFFE0000000", "0x7FFFFFFFFFFFFFFF"
@@ -46,6 +51,14 @@ def relu(code, x: str, kind: str) -> str:
     return code.op(f"select i1 {code.op(f'fcmp olt {t} {x}, 0.0')}, {t} 0.0, {t} {x}")
 
 
+def approximated(code, ins, x: str, kind: str) -> str:
+    """The result of an approximation, off by what is allowed if the launch wants it."""
+    if not code.exact or kind != "f32" or not {"approx", "full"}.intersection(ins.parts): return x
+    bounds = ("0x" + struct.pack(">d", e).hex().upper() for e in _ERRORS[ins.parts[0]])
+    wide = code.call("approximated", "%B.in", code.op(f"fpext float {x} to double"), *bounds, kinds="iddd", result="double")
+    return code.op(f"fptrunc double {wide} to float")
+
+
 def operands(code, ins, kind):
     ftz = "ftz" in ins.parts and kind == "f32"
     return [flush(code, code.real(a, kind), ftz) for a in ins.args[1:]]
@@ -58,7 +71,7 @@ def canonical(code, x: str) -> str:
 
 def finish(code, ins, x, kind):
     """.ftz and .sat of a result, and its place."""
-    if kind == "f32": x = canonical(code, flush(code, x, "ftz" in ins.parts))
+    if kind == "f32": x = canonical(code, flush(code, approximated(code, ins, x, kind), "ftz" in ins.parts))
     if "sat" in ins.parts: x = saturate(code, x, kind)
     if "relu" in ins.parts: x = relu(code, x, kind)
     code.put_real(ins.args[0], x, kind)
@@ -154,14 +167,29 @@ def each_single(code, ins):
 def divide(code, ins):
     kind = kind_of(ins)
     a, b = operands(code, ins, kind)
-    finish(code, ins, rounded(code, ins, "div", kind, [a, b], f"fdiv {llvm(kind)} {a}, {b}"), kind)
+    value = rounded(code, ins, "div", kind, [a, b], f"fdiv {llvm(kind)} {a}, {b}")
+    if "approx" in ins.parts:                                    # it multiplies by a reciprocal, which is zero for divisors above 2^126
+        size = code.intrinsic("fabs.f32", "float", ("float", b))
+        huge = code.op(f"and i1 {code.op(f'fcmp ogt float {size}, 0x47D0000000000000')}, {code.op(f'fcmp one float {size}, 0x7FF0000000000000')}")
+        zero = code.op(f"fmul float {a}, {code.intrinsic('copysign.f32', 'float', ('float', '0.0'), ('float', b))}")
+        value = code.op(f"select i1 {huge}, float {zero}, float {value}")
+    finish(code, ins, value, kind)
 
 
 @instruction("rcp", "real")
 def reciprocal(code, ins):
     kind = kind_of(ins)
     a, = operands(code, ins, kind)
-    finish(code, ins, rounded(code, ins, "rcp", kind, [a], f"fdiv {llvm(kind)} 1.0, {a}"), kind)
+    if kind == "f64" and "approx" in ins.parts: a = upper_half(code, a)
+    value = rounded(code, ins, "rcp", kind, [a], f"fdiv {llvm(kind)} 1.0, {a}")
+    finish(code, ins, upper_half(code, value) if kind == "f64" and "approx" in ins.parts else value, kind)
+
+
+def upper_half(code, x: str) -> str:
+    """A float64 without its lower 32 bits, which approximations neither read nor write."""
+    whole = code.op(f"bitcast double {x} to i64")
+    high = code.op(f"and i64 {whole}, -4294967296")
+    return code.op(f"bitcast i64 {high} to double")
 
 
 @instruction("sqrt", "real")

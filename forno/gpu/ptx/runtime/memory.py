@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..layout import *
 from ..native import copy, fill, i64, less, shift_right, u32
+from .chance import random
 from .races import note_global
 
 _RECORD = 12                                   # bytes: writer, reader, another reader; each time << 12 | pending << 11 | strong << 10 | thread
@@ -22,16 +23,6 @@ def fault(B, T, kind, address, info):
         i64[B, FAULT_INFO] = info
         i64[B, FAULT_THREAD] = i64[T, LINEAR]
     return 0
-
-
-def random(B):
-    """xorshift, 62 bits."""
-    x = i64[B, RANDOM]
-    x ^= x << 13
-    x ^= shift_right(x, 7)
-    x ^= x << 17
-    i64[B, RANDOM] = x
-    return shift_right(x, 2)
 
 
 def global_access(B, T, address, info):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from ..layout import *
 from ..native import fill, i64, invoke, less, popcount, trailing_zeros
+from .chance import random
 from .collectives import perform
-from .memory import copy_wait, fault, random
+from .memory import copy_wait, fault
 
 
 def run_grid(B):
@@ -147,8 +148,11 @@ def arrive(B, T, W, lane):
     if kind == 1: i64[bar, RESULT] = i64[bar, RESULT] & value
     if kind == 2: i64[bar, RESULT] = i64[bar, RESULT] | value
     if kind == 3: i64[bar, RESULT] = i64[bar, RESULT] + value
-    learn(i64[B, CLOCKS] + i64[T, WARP] * 256, bar + KNOWN * 8, i64[T, WARP])
-    if flags & ARRIVE_ONLY: i64[W, READY] = i64[W, READY] | 1 << lane
+    clock = i64[B, CLOCKS] + i64[T, WARP] * 256
+    learn(clock, bar + KNOWN * 8, i64[T, WARP])
+    if flags & ARRIVE_ONLY:                                          # what it does from here on is not known to who waits
+        i64[clock, i64[T, WARP]] = i64[clock, i64[T, WARP]] + 1
+        i64[W, READY] = i64[W, READY] | 1 << lane
     return opens(B, number, bar)
 
 
