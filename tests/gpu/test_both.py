@@ -20,6 +20,7 @@ from forno.gpu.prototypes import DEVICE, FUNCTION, NODE, POINTER, POOL, ExecUpda
 from forno.gpu.sim import Machine
 from tests.laws.tree import ROOT
 
+from .ptx_tools import ptxas
 from .simulated import PTX, Program, code
 from .test_sim_core import encoded
 from .test_sim_graphs import FORBIDDEN, GLOBAL, RELAXED, THREAD, Captured, kernel_params, words
@@ -454,3 +455,12 @@ def test_kernels_that_fail(kind, name, expected):
     if kind == "hardware" and isinstance(hardware(), str): pytest.skip(hardware())
     done = subprocess.run([sys.executable, "-c", STICKY, kind, name], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == f"{expected} {expected} {expected} True\n", done.stderr
+
+
+# ---------------------------------------------------------------- the tests' own kernels
+@pytest.mark.skipif(ptxas() is None, reason="needs ptxas (pip install nvidia-cuda-nvcc)")
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_120"])
+def test_the_kernels_are_valid(arch, tmp_path):
+    (tmp_path / "k.ptx").write_bytes(PTX.rstrip(b"\0"))
+    done = subprocess.run([ptxas(), f"-arch={arch}", str(tmp_path / "k.ptx"), "-o", str(tmp_path / "k.cubin")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
