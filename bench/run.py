@@ -49,6 +49,7 @@ class Failed(Exception): pass
 
 class Side:
     """A worker process of one library and mode."""
+    patience = PATIENCE                        # seconds for an answer
 
     def __init__(self, command: list, threads: int, **more):
         self.blocks: list[dict] = []
@@ -59,7 +60,7 @@ class Side:
 
     def line(self) -> dict:
         """The next JSON line; compilers may write others."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self.patience
         while select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))[0]:
             text = self.process.stdout.readline()
             if text.startswith("{"): return json.loads(text)
@@ -67,7 +68,7 @@ class Side:
         self.process.kill()
         self.process.wait()
         self.errors.seek(0)
-        said = [text for text in self.errors.read().splitlines() if text.strip()] or [f"no answer in {PATIENCE} s"]
+        said = [text for text in self.errors.read().splitlines() if text.strip()] or [f"no answer in {self.patience:.0f} s"]
         raise Failed(([text for text in said if "Error: " in text] or said)[-1].strip()[:300])
 
     def block(self, seconds: float):

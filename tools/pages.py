@@ -17,7 +17,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench import report
+from bench import gpu_report, report
 from forno.core import flags
 
 PROGRAM = """\
@@ -66,6 +66,7 @@ def table(name: str, english: bool) -> str | None:
     found = json.loads(path.read_text(encoding="utf-8"))
     if name == "cpu": return "\n".join(report.short(found, english))
     if name == "programs": return "\n".join(report.full(found))
+    if name == "gpu": return "\n".join(gpu_report.full(found))
     head = ("program", "lines per step", "µs per line", "with a flush before backward") if english else ("程序", "每步行数", "每行微秒数", "反向之前先执行")
     lines = ["| " + " | ".join(head) + " |", "|---|---|---|---|"]
     lines += [f"| {r['name']} | {r['lines']} | {r['whole']:.2f} | {r['split']:.2f} |" for r in found["rows"]]

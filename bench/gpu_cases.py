@@ -1,0 +1,294 @@
+"""Cases of bench/gpu.py, run one after the other in a process that a broken kernel may end.
+
+    python bench/gpu_cases.py KIND LIBRARY [small]          reads names of cases, a line each; writes a JSON line per case
+
+KIND facts, limits; smoke: every kind of kernel once, against the CPU; families: how long kernels take, and what they read, write and compute; conformance: samples of
+PyTorch's database against PyTorch on the CPU. After an error of the driver nothing that this process computes means anything: it says so and ends.
+"""
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import pathlib
+import sys
+import time
+import warnings
+
+BROKEN = 3                                     # exit status after an error of the driver
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+
+def answer(**fields): print(json.dumps(fields), flush=True)
+
+
+class Library:
+    """forno or torch on the GPU: `wait` ends what was asked for."""
+
+    def __init__(self, name: str):
+        self.name, self.torch = name, importlib.import_module(name)
+        self.flush = importlib.import_module("forno.framework.engine").flush if name == "forno" else lambda: None
+        devices = importlib.import_module("forno.cudart.devices") if name == "forno" else None
+        self.synchronize = self.torch.cuda.synchronize if devices is None else lambda index: devices.use(index).CtxSynchronize()
+
+    def wait(self):
+        self.flush()
+        self.synchronize(0)
+
+    def forget(self):
+        """After a failure: what still waits to be computed isn't the next case's."""
+        gc.collect()
+        if self.name == "forno":
+            run = importlib.import_module("forno.graph.line").LOCAL.run
+            run.open(run.grad, run.inference)
+
+
+# ---------------------------------------------------------------- every kind of kernel once
+def leaf(x): return x.detach().requires_grad_()
+
+
+def gradient(f, *xs):
+    """f's gradients, for a cotangent of ones."""
+    xs = [leaf(x) for x in xs]
+    f(*xs).sum().backward()
+    return [x.grad for x in xs]
+
+
+SMOKE = {
+    "first launch": lambda t, x, y, i: x * 2 + 1,
+    "elementwise": lambda t, x, y, i: (x.exp() + y.tanh() * 3).sigmoid(),
+    "functions": lambda t, x, y, i: x.abs().log1p() + y.sin() * x.cos() + (x * 0.3).erf(),
+    "broadcast and numbers": lambda t, x, y, i: x * y[:1] + y[:, :1] - 2.5,
+    "bfloat16": lambda t, x, y, i: (x.bfloat16() * y.bfloat16()).float(),
+    "float16": lambda t, x, y, i: (x.half() + y.half()).float(),
+    "float64": lambda t, x, y, i: (x.double() / (y.double() ** 2 + 1)).float(),
+    "integers": lambda t, x, y, i: (i * 7 // 3) % 5 + (i << 2),
+    "choices": lambda t, x, y, i: t.where(x > y, x, y).clamp(-0.5, 0.5),
+    "strided views": lambda t, x, y, i: x[3:13, ::2] * 2 + y[3:13, 1::2],
+    "transposed copy": lambda t, x, y, i: x.t().contiguous(),
+    "writes through views": lambda t, x, y, i: written(x, y),
+    "cat": lambda t, x, y, i: t.cat([x, y], 1),
+    "sum of all": lambda t, x, y, i: x.sum(),
+    "sum of rows": lambda t, x, y, i: x.sum(1),
+    "sum of columns": lambda t, x, y, i: x.sum(0),
+    "largest": lambda t, x, y, i: x.amax(1) - x.amin(1),
+    "argmax": lambda t, x, y, i: x.argmax(1),
+    "mean and variance": lambda t, x, y, i: x.var(1) + x.mean(1),
+    "softmax": lambda t, x, y, i: t.softmax(x, 1),
+    "softmax's gradient": lambda t, x, y, i: gradient(lambda x: t.softmax(x, 1) * y, x)[0],
+    "layer norm": lambda t, x, y, i: t.nn.functional.layer_norm(x, x.shape[1:], y[0], y[1]),
+    "layer norm's gradient": lambda t, x, y, i: gradient(lambda x, w: t.nn.functional.layer_norm(x, x.shape[1:], w) * y, x, y[0])[0],
+    "product float32": lambda t, x, y, i: x @ y.t(),
+    "product transposed": lambda t, x, y, i: x.t() @ y,
+    "product bfloat16": lambda t, x, y, i: (x.bfloat16() @ y.t().bfloat16()).float(),
+    "product of batches": lambda t, x, y, i: x.reshape(2, -1, x.shape[1]) @ y.reshape(2, -1, y.shape[1]).transpose(1, 2),
+    "few rows": lambda t, x, y, i: x[:1] @ y.t(),
+    "linear, gelu": lambda t, x, y, i: t.nn.functional.gelu(t.nn.functional.linear(x, y, y[:, 0])),
+    "gather rows": lambda t, x, y, i: x[i[:, 0]],
+    "gather": lambda t, x, y, i: x.gather(0, i),
+    "embedding's gradient": lambda t, x, y, i: gradient(lambda x: t.nn.functional.embedding(i[:, 0], x), x)[0],
+    "scatter_add": lambda t, x, y, i: t.zeros_like(x).scatter_add(0, i, y),
+    "cumsum": lambda t, x, y, i: x.cumsum(1),
+    "sort": lambda t, x, y, i: x.sort(1)[0],
+    "topk": lambda t, x, y, i: x.topk(3, 1)[0],
+    "nonzero": lambda t, x, y, i: (x > 1).nonzero(),
+    "pad": lambda t, x, y, i: t.nn.functional.pad(x[None], (1, 2), mode="reflect"),
+    "convolution": lambda t, x, y, i: t.nn.functional.conv2d(*images(x, y), padding=1),
+    "convolution's gradients": lambda t, x, y, i: gradient(lambda x, w: t.nn.functional.conv2d(x, w, padding=1), *images(x, y))[1],
+    "max pool": lambda t, x, y, i: t.nn.functional.max_pool2d(images(x, y)[0], 2),
+    "batch norm": lambda t, x, y, i: t.nn.functional.batch_norm(images(x, y)[0], None, None, training=True),
+    "attention": lambda t, x, y, i: t.nn.functional.scaled_dot_product_attention(*heads(x, y), is_causal=True),
+    "attention's gradient": lambda t, x, y, i: gradient(lambda q, k, v: t.nn.functional.scaled_dot_product_attention(q, k, v), *heads(x, y))[0],
+    "loss": lambda t, x, y, i: t.nn.functional.cross_entropy(x, i[:, 0] % x.shape[1]),
+    "complex numbers": lambda t, x, y, i: t.complex(x, y).abs(),
+    "own kernel": lambda t, x, y, i: own(t)(x, y, 0.5),
+    "own row kernel": lambda t, x, y, i: own_row(t)(x, 1e-5),
+}
+
+
+def written(x, y):
+    z = x.clone()
+    z[1:7, 2:5] = y[1:7, 2:5] * 2
+    z[0].mul_(3)
+    return z
+
+
+def images(x, y):
+    n = x.numel() // 64 * 64
+    return x.reshape(-1)[:n].reshape(-1, 4, 4, 4), y.reshape(-1)[:3 * 4 * 9].reshape(3, 4, 3, 3)
+
+
+def heads(x, y):
+    n = x.numel() // 64 * 64
+    q, k = (a.reshape(-1)[:n].reshape(1, 2, -1, 32) for a in (x, y))
+    return q, k, k * 0.5
+
+
+def own(t):
+    if not hasattr(t, "kernels"): return lambda x, y, k: x * (k * y).sigmoid()
+    return t.kernels.elementwise(lambda x, y, k: x * (k * y).sigmoid())
+
+
+def own_row(t):
+    def norm(x, eps):
+        d = x - x.mean()
+        return d * ((d * d).mean() + eps).rsqrt()
+    if not hasattr(t, "kernels"): return lambda x, eps: t.nn.functional.layer_norm(x, x.shape[1:], eps=eps)
+    return t.kernels.row(norm)
+
+
+def smoke(library: Library, small: bool):
+    """Each on the device and on the CPU, by forno both; the CPU's kernels are compared with PyTorch elsewhere."""
+    t, shape = library.torch, (16, 24) if small else (130, 68)
+    t.manual_seed(0)
+    x, y = t.randn(*shape), t.randn(*shape)
+    i = t.randint(0, shape[0], shape)
+
+    def case(name):
+        here, there = SMOKE[name](t, x, y, i), SMOKE[name](t, x.cuda(), y.cuda(), i.cuda())
+        assert there.is_cuda, "the result isn't on the device"
+        tolerance = 2e-2 if "float16" in name else 1e-4
+        t.testing.assert_close(there.cpu(), here, rtol=tolerance, atol=tolerance)
+    return case
+
+
+# ---------------------------------------------------------------- families of kernels
+def families(library: Library, small: bool):
+    """name -> (a step, bytes that it must move, FLOPs, which limit those have)."""
+    t = library.torch
+    n, side = (16, 64) if small else (8192, 4096)
+    f, kinds = t.nn.functional, {"float32": t.float32, "bf16": t.bfloat16}
+
+    def made(*shape, dtype="float32"): return t.randn(*shape).cuda().to(kinds[dtype])
+
+    def over(step, arrays, dtype="float32"):
+        """A step that reads and writes so many arrays of (n, side)."""
+        x = made(n, side, dtype=dtype)
+        return lambda: step(x), arrays * n * side * x.element_size(), 0, "float32"
+
+    def product(m, k, n, dtype):
+        a, b = made(m, k, dtype=dtype), made(k, n, dtype=dtype)
+        return lambda: a @ b, (m * k + k * n + m * n) * a.element_size(), 2 * m * k * n, dtype
+
+    def pointwise():
+        x, r, w, b = made(n, side), made(n, side), made(side), made(side)
+        return lambda: f.gelu(x * w + b) + r, 12 * n * side, 0, "float32"
+
+    def gathered():
+        x, rows = made(n * 8, side // 32), t.randint(0, n * 8, (n * 8,)).cuda()
+        return lambda: x[rows], 2 * 4 * x.numel() + 8 * n * 8, 0, "float32"
+
+    def convolved(back: bool):
+        b, c, s = (2, 4, 6) if small else (64, 64, 56)
+        x, w = made(b, c, s, s), made(c, c, 3, 3)
+        flops = 2 * b * c * c * 9 * s * s
+        if not back: return lambda: f.conv2d(x, w, padding=1), 8 * x.numel(), flops, "float32"
+        g = made(b, c, s, s)
+        x.requires_grad_()
+        w.requires_grad_()
+
+        def step():
+            x.grad = w.grad = None
+            f.conv2d(x, w, padding=1).backward(g)
+            return w.grad
+        return step, 20 * x.numel(), 3 * flops, "float32"
+
+    def attended():
+        b, h, s, d = (1, 1, 32, 32) if small else (8, 16, 2048, 64)
+        q, k, v = (made(b, h, s, d, dtype="bf16") for _ in range(3))
+        return lambda: f.scaled_dot_product_attention(q, k, v, is_causal=True), 8 * q.numel(), 2 * b * h * s * s * d, "bf16"
+    big = 32 if small else 4096
+    return {
+        "elementwise float32": pointwise, "elementwise bf16": lambda: over(lambda x: x * 2 + 1, 2, "bf16"), "softmax float32": lambda: over(lambda x: t.softmax(x, 1), 2),
+        "softmax bf16": lambda: over(lambda x: t.softmax(x, 1), 2, "bf16"), "layer norm float32": lambda: over(lambda x: f.layer_norm(x, (side,)), 2),
+        "sum of all": lambda: over(lambda x: x.sum(), 1), "sum of rows": lambda: over(lambda x: x.sum(1), 1), "sum of columns": lambda: over(lambda x: x.sum(0), 1),
+        "transposed copy": lambda: over(lambda x: x.t().contiguous(), 2), "gather rows": gathered, "product float32": lambda: product(big, big, big, "float32"),
+        "product bf16": lambda: product(big, big, big, "bf16"), "product, one row, bf16": lambda: product(1, big, big, "bf16"), "convolution": lambda: convolved(False),
+        "convolution, forward and backward": lambda: convolved(True), "attention bf16": attended}
+
+
+FAMILIES = ("elementwise float32", "elementwise bf16", "softmax float32", "softmax bf16", "layer norm float32", "sum of all", "sum of rows", "sum of columns", "transposed copy",
+            "gather rows", "product float32", "product bf16", "product, one row, bf16", "convolution", "convolution, forward and backward", "attention bf16")
+
+
+def timed(library: Library, small: bool):
+    found = families(library, small)
+    assert tuple(found) == FAMILIES
+
+    def case(name):
+        step, nbytes, flops, kind = found[name]()
+        library.wait()
+
+        def run(times) -> float:
+            start = time.perf_counter()
+            for _ in range(times):
+                y = step()
+                library.flush()
+                del y
+            library.wait()
+            return (time.perf_counter() - start) / times
+        if small: return {"ms": 1e3 * run(1), "bytes": nbytes, "flops": flops, "limit": kind}
+        for _ in range(3): run(1)
+        times = max(3, min(200, int(0.1 / run(3))))
+        return {"ms": 1e3 * min(run(times) for _ in range(5)), "bytes": nbytes, "flops": flops, "limit": kind}
+    return case
+
+
+# ---------------------------------------------------------------- PyTorch's samples
+def conformance(library: Library, small: bool):
+    walk = importlib.import_module("tests.conformance.walk")
+    oracle, given = walk.torch, walk.given
+
+    def on_device(x):
+        """PyTorch's argument as forno's, on the device."""
+        if isinstance(x, oracle.Tensor):
+            out = given(x)
+            return out.detach().cuda().requires_grad_(out.requires_grad)
+        if isinstance(x, oracle.device): return "cuda"
+        if type(x) in (list, tuple): return type(x)(map(on_device, x))
+        return {k: on_device(v) for k, v in x.items()} if isinstance(x, dict) else given(x)
+    walk.given = on_device
+
+    def case(name):
+        info, bad, count = walk.INFOS[name], [], 0
+        types = info.supported_dtypes("cpu")
+        dtype = oracle.float32 if oracle.float32 in types else sorted(types, key=str)[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for kind, i, check in walk.checks(name, dtype, 2):
+                count += 1
+                try: check()
+                except Exception as error:
+                    if broken(error): raise
+                    bad.append(f"{kind}, sample {i}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        if bad: raise AssertionError(f"{len(bad)} of {count} checks: {bad[0]}")
+        return {"checks": count}
+    return case
+
+
+# ---------------------------------------------------------------- one after the other
+def broken(error: BaseException) -> bool:
+    """Is the device's context lost, or its memory's content not to be trusted?"""
+    return type(error).__name__ in ("CudaError", "AcceleratorError", "Findings") or "CUDA error" in str(error)
+
+
+def facts(library, small): return lambda name: importlib.import_module("gpu_limits").facts()
+def limits(library, small): return lambda name: importlib.import_module("gpu_limits").limits(small)
+
+
+def main(kind: str, library: str, *options: str):
+    used = None if kind in ("facts", "limits") else Library(library)
+    case = {"facts": facts, "limits": limits, "smoke": smoke, "families": timed, "conformance": conformance}[kind](used, "small" in options)
+    for line in sys.stdin:
+        name, start = line.rstrip("\n"), time.perf_counter()
+        try: found = case(name) or {}
+        except Exception as error:
+            answer(name=name, failed=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", s=time.perf_counter() - start)
+            if broken(error): sys.exit(BROKEN)
+            del error
+            if used: used.forget()
+        else: answer(name=name, s=time.perf_counter() - start, **found)
+
+
+if __name__ == "__main__": main(*sys.argv[1:])

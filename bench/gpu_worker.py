@@ -1,0 +1,31 @@
+"""One side of a comparison on a GPU: bench/worker.py with everything made on the device, and steps that end when the device has done them.
+
+    python bench/gpu_worker.py LIBRARY MODE NAME
+"""
+from __future__ import annotations
+
+import importlib
+import sys
+
+import worker
+from gpu_cases import Library
+
+
+def program(library: str, mode: str, name: str):
+    found = Library(library)
+    found.torch.set_default_device("cuda")
+    if library == "torch": importlib.import_module("torch.backends.cuda").matmul.allow_tf32 = False          # float32 is float32 on both sides
+    make = worker.program(library, mode, name)
+
+    def made():
+        step = make()
+
+        def ended():
+            out = step()
+            found.wait()
+            return out
+        return ended
+    return made
+
+
+if __name__ == "__main__": worker.serve(program(*sys.argv[1:4]))
