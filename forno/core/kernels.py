@@ -228,7 +228,8 @@ class DeviceLaunch:
     block: tuple[int, int, int]
     shared: int = 0                            # bytes of dynamic shared memory
     late: tuple[tuple[int, str], ...] = ()
-    scratch: int = 0                           # bytes of global memory of its own
+    scratch: int = 0                           # bytes of global memory of its own, which those of `then` see, too
+    then: tuple[DeviceLaunch, ...] = ()        # what is launched right behind it, on the same operands
     bytes: int = 0
     flops: int = 0
     keeps: None = None                         # nothing: see Keeps

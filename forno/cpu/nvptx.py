@@ -24,7 +24,9 @@ SELECTED = frozenset("""abs bitreverse bswap canonicalize ceil copysign ctlz ctp
 NVVM = frozenset("""read.ptx.sreg.tid.x read.ptx.sreg.tid.y read.ptx.sreg.ntid.x read.ptx.sreg.ctaid.x read.ptx.sreg.ctaid.y read.ptx.sreg.ctaid.z read.ptx.sreg.nctaid.x
     read.ptx.sreg.nctaid.y read.ptx.sreg.laneid barrier.cta.sync.aligned.all bar.warp.sync shfl.sync.bfly.i32 shfl.sync.idx.i32 shfl.sync.up.i32 shfl.sync.down.i32
     vote.all.sync vote.any.sync vote.ballot.sync membar.cta membar.gl membar.sys ex2.approx.ftz.f lg2.approx.ftz.f rcp.approx.ftz.f rsqrt.approx.ftz.f
-    prefetch.global.L2""".split())
+    prefetch.global.L2 cp.async.cg.shared.global.16.s cp.async.commit.group cp.async.wait.group ldmatrix.sync.aligned.m8n8.x4.b16.p3
+    ldmatrix.sync.aligned.m8n8.x4.trans.b16.p3 mma.m16n8k16.row.col.bf16 mma.m16n8k16.row.col.f32.f32 mma.m16n8k8.row.col.tf32 f2tf32.rna""".split())
+APPROXIMATE = frozenset(("tanh",))              # what it selects where a call says "afn", and nowhere else
 _NAME = re.compile(r"@(llvm\.[\w.]+)")
 _TYPES = re.compile(r"(\.(v\d+)?(i\d+|f\d+|bf16|p\d+))+$")
 
@@ -35,7 +37,9 @@ class Refused(emit.BadCode):
 
 def isa_of(target: str, ptx: int) -> Isa:
     """What to generate for GPUs of a target ("sm_80") in this version of PTX (63 is 6.3)."""
-    return Isa("ptx", target, f"+ptx{ptx}", 16, frozenset(("fma", "sse4.1", "f16c")))
+    number = int(re.sub(r"\D", "", target))
+    since = (("tanh", 75, 70), ("bf16", 80, 70))                   # instructions for tanh and for rounding to bfloat16, the first target and PTX that have them
+    return Isa("ptx", target, f"+ptx{ptx}", 16, frozenset(("fma", "sse4.1", "f16c", *(name for name, chip, version in since if number >= chip and ptx >= version))))
 
 
 @functools.cache
@@ -51,6 +55,7 @@ def check(text: str, name: str):
         rest = full[5:]
         if rest.startswith("nvvm."):
             if rest[5:] not in NVVM: raise Refused(f"{name}: {full} is not on the list of what LLVM is known to select for GPUs")
+        elif _TYPES.sub("", rest) in APPROXIMATE and all(" afn " in line for line in text.splitlines() if f"@{full}(" in line and " call " in line): continue
         elif _TYPES.sub("", rest) not in SELECTED: raise Refused(f"{name}: {full} can't be selected for GPUs")
 
 

@@ -277,7 +277,7 @@ class Lowering(Kernel):
         for g in bounds:
             inside = self._within(self.affine(scope, g), g)
             ok = inside if ok is None else self.and_(ok, inside)
-        for x, j in chosen: at = self.add(at, self.mul(self._checked(scope, i, j, x, ok), self.word("at stride", i, j)))
+        for x, j in chosen: at = self.add(self.cast(at, dt.int64), self.mul(self._checked(scope, i, j, x, ok), self.word("at stride", i, j)))
 
         def load(): return self.load(self.offset(self.origin(i), at, v.dtype), v.dtype)
         return load() if ok is None else self.choose(ok, load, lambda: self.const(v.other, v.dtype))

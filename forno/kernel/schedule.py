@@ -314,7 +314,7 @@ def schedule(nest: Nest) -> Schedule:
     sums = any(v.combine == "sum" and v.dtype.category >= dt.FLOAT for v in reduces)
     if sums: out.blocked = next((i for i in reversed(sequence(out)) if _steps(out, i) > 2 * BLOCK), -1)
     if out.split < 0 and any(depth[i] for i, v in enumerate(nest.body) if isinstance(v, (Reduce, Store))): out.kept = _worth_keeping(out)
-    if form == "map" and n > 1 and short < 0: out.tile, out.staged = _transposed(out)
+    if form == "map" and n > 1 and short < 0: out.tile, out.staged = transposed(out)
     return out
 
 
@@ -335,7 +335,7 @@ def _steps(s: Schedule, i: int) -> int:
     return (min(s.loops[i].extent, s.chunk) if i == s.split else s.loops[i].extent) // (s.n if i == s.lane else 1)
 
 
-def _transposed(s: Schedule) -> tuple[int, tuple[int, ...]]:
+def transposed(s: Schedule) -> tuple[int, tuple[int, ...]]:
     """The loop along which loads are contiguous that are strided along the lanes, and those loads."""
     found: dict[int, list[int]] = {}
     for i, v in enumerate(s.nest.body):

@@ -4,19 +4,23 @@ Operands come first (addresses; numbers, complex ones as two words), then the ke
 """
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 
 from ...core import dtype as dt
 from ..abi import CHECK_ERROR, INDEX_ERROR, Kernel
 from ..text import PTR, TYPES, Val
+from . import cores
 
 WARP = 32
 ALL = Val("-1", dt.int32, 1, -1)               # all lanes of a warp
+_UNSIGNED = {1: dt.uint8, 2: dt.uint16}
 LATE = ("error", "step", "scratch")            # words that whoever launches fills in
 
 
 class DeviceKernel(Kernel):
-    """A Builder inside a kernel of a GPU. Whoever makes one says first what for: `isa`, and `threads_per_block`."""
+    """A Builder inside a kernel of a GPU. Whoever makes one says first what for: `isa`, and `threads_per_block`; `tuning`: more attributes of the kernel."""
+    tuning = ""
 
     def __init__(self, operands):
         super().__init__(operands)
@@ -34,7 +38,7 @@ class DeviceKernel(Kernel):
         yield self
         pointers = {f for o, f in zip(self.operands, self.first) if o.mode != "n"}
         types = ["ptr" if k in pointers else "i64" for k in range(self.parameters)] + ["ptr" if key[0] in ("error", "scratch") else "i64" for key in self.keys]
-        head = f"define ptx_kernel void @{name}({', '.join(f'{t} %p{k}' for k, t in enumerate(types))}) #0 \"nvvm.maxntid\"=\"{self.threads_per_block}\" {{\nentry:\n"
+        head = f"define ptx_kernel void @{name}({', '.join(f'{t} %p{k}' for k, t in enumerate(types))}) #0 \"nvvm.maxntid\"=\"{self.threads_per_block}\"{self.tuning} {{\nentry:\n"
         self.functions.append(head + "\n".join([*self.entry, *self.lines, "ret void"]) + "\n}\n")
         self.lines, self.entry, self.block = outer
 
@@ -52,9 +56,78 @@ class DeviceKernel(Kernel):
         return self.cast(self.bitcast(words[0], dt.float64) if kind.category == dt.FLOAT else words[0], t)
 
     def report(self, index: Val, size: Val, code: int = INDEX_ERROR):
-        """Write an error; the run goes on. Of a check: its row's position in the nest's body instead of an index."""
-        record = self.word("error")
-        for i, x in enumerate((self.index(code), index, size, self.word("step"))): self.store(x, self.offset(record, 8 * i))
+        """Write an error, unless there is one that nobody has looked at (cudart/faults.py); the run goes on. Of a check: its row's position in the nest's body
+        instead of an index. The code comes last: whoever finds it finds all."""
+        record, step = self.word("error"), self.word("step")
+        claim = self.emit(f"cmpxchg ptr {self.offset(record, 32).text}, i64 0, i64 1 monotonic monotonic", dt.int64)
+        with self.if_(self.emit(f"extractvalue {{ i64, i1 }} {claim.text}, 1", dt.bool)):
+            for i, x in enumerate((index, size, step), 1): self.store(x, self.offset(record, 8 * i))
+            self.fence("sys")
+            self.store(self.index(code), record)
+
+    def fence(self, scope: str):
+        """This thread's writes are seen by others ("cta": of the block, "gl": of the device, "sys": also the host) before any that follow."""
+        name = f"llvm.nvvm.membar.{scope}"
+        self.declared[name] = f"declare void @{name}()"
+        self.put(f"call void @{name}()")
+
+    # ---- loops in the type of their bounds
+    @contextmanager
+    def loop(self, lo, hi, step=1):
+        """for i in range(lo, hi, step), step > 0; gives i, 32 bits if a bound is."""
+        k, lo, hi, step = self.name(""), self.index(lo), self.index(hi), self.index(step)
+        t = dt.int32 if any(x.const is None and x.dtype is dt.int32 for x in (lo, hi, step)) else dt.int64
+        kind, i, before = TYPES[t], Val(f"%i{k}", t), self.block
+        self.put(f"%c{k} = icmp slt {kind} {lo.text}, {hi.text}\nbr i1 %c{k}, label %body{k}, label %done{k}")
+        self.label(f"body{k}")
+        at = len(self.lines)
+        self.put("")
+        yield i
+        self.put(f"%n{k} = add nsw {kind} {i.text}, {step.text}\n%d{k} = icmp slt {kind} %n{k}, {hi.text}\nbr i1 %d{k}, label %body{k}, label %done{k}")
+        self.lines[at] = f"{i.text} = phi {kind} [ {lo.text}, %{before} ], [ %n{k}, %{self.block} ]"
+        self.label(f"done{k}")
+
+    # ---- memory by 16 bytes
+    def load_wide(self, p: Val, t, n: int) -> list[Val]:
+        """n neighbours (a power of two) at an address that is a multiple of their bytes, or of 16."""
+        if t.category == dt.COMPLEX:
+            x = self.load_wide(p, t.real, 2 * n)
+            return [self.pair(x[k], x[k + 1]) for k in range(0, 2 * n, 2)]
+        if t is dt.bool: return [self.ne(x, 0) for x in self.load_wide(p, dt.uint8, n)]
+        if n > 1 and t.size < 4:               # whole words, taken apart: LLVM does so in more instructions
+            word, few = self.word_of(t, n)
+            return [self.bitcast(self.cast(self.shr(w, 8 * t.size * j), _UNSIGNED[t.size]), t) for w in self.load_wide(p, word, n // few) for j in range(few)]
+        each = min(n, 16 // t.size)
+        vectors = [self.load(self.offset(p, k, t), t, each, each * t.size) for k in range(0, n, each)]
+        return [self.extract(v, j) for v in vectors for j in range(each)]
+
+    def store_wide(self, p: Val, xs: list[Val]):
+        """The reverse."""
+        t, n = xs[0].dtype, len(xs)
+        if t.category == dt.COMPLEX: return self.store_wide(p, [y for x in xs for y in x.parts])
+        if t is dt.bool: return self.store_wide(p, [self.cast(x, dt.uint8) for x in xs])
+        if n > 1 and t.size < 4:
+            word, few = self.word_of(t, n)
+            pieces = [self.cast(self.bitcast(x, _UNSIGNED[t.size]), word) for x in xs]
+            return self.store_wide(p, [functools.reduce(self.or_, (self.shl(x, 8 * t.size * j) for j, x in enumerate(pieces[k:k + few]))) for k in range(0, n, few)])
+        each = min(n, 16 // t.size)
+        for k in range(0, n, each):
+            x = xs[k]
+            if each > 1:
+                x = Val("poison", t, each)
+                for j in range(each): x = self.insert(x, xs[k + j], j)
+            self.store(x, self.offset(p, k, t), each * t.size)
+
+    @staticmethod
+    def word_of(t, n: int):
+        """(what n small values are loaded as, how many are in one)"""
+        word = dt.uint32 if n * t.size >= 4 else dt.uint16
+        return word, word.size // t.size
+
+    def _to_half(self, x: Val, t, rounded=False) -> Val:
+        """bfloat16 where there is an instruction; a float64's second rounding is done by hand, since LLVM would make one of the two."""
+        if t is not dt.bfloat16 or rounded or x.n > 1 or x.text in self.narrowed or not self.isa.has("bf16"): return super()._to_half(x, t, rounded)
+        return self.emit(f"bitcast bfloat {self.emit(f'fptrunc {x} to bfloat', t).text} to i16", t)
 
     # ---- threads
     def special(self, name: str) -> Val:
@@ -91,5 +164,7 @@ class DeviceKernel(Kernel):
         low, high = (self.butterfly(self.extract(both, i), mask) for i in (0, 1))
         return self.insert(self.insert(Val("poison", dt.int32, 2), low, 0), high, 1)
 
+
+for _name in cores.SINGLE: setattr(DeviceKernel, _name, cores.method(_name))
 
 __all__ = ["ALL", "CHECK_ERROR", "LATE", "WARP", "DeviceKernel"]

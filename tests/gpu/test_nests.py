@@ -1,0 +1,192 @@
+"""Loop nests on GPUs: every way in which threads divide work gives the CPU's numbers on ragged shapes, and becomes machine code without spills.
+
+What threads do depends on sizes; the sizes from which on they do it are small here, so that small tensors take every way.
+"""
+import re
+import subprocess
+
+import pytest
+
+import forno as torch
+from forno.core.kernels import Nest
+from forno.cpu import nvptx
+from forno.kernel.nvptx import build, cores, nest, schedule
+
+from .ptx_tools import ptxas
+
+TARGETS = {"sm_75": 63, "sm_80": 70, "sm_90": 78, "sm_100": 86, "sm_120": 87}
+REGISTERS = 65536
+SINGLE, DOUBLE, HALF, BRAIN = torch.float32, torch.float64, torch.float16, torch.bfloat16
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    for name, value in (("VECTORS_FROM", 256), ("TILES_FROM", 64), ("SPLIT_FROM", 512), ("BLOCKS", 64)): monkeypatch.setattr(schedule, name, value)
+
+
+SEEN: dict = {}                                # test -> nests that were built for it; a program that is known is not built again
+
+
+@pytest.fixture
+def nests(monkeypatch, request):
+    """The nests that were built, with their schedules."""
+    seen, make = SEEN.setdefault(request.node.name.split("-")[-1].rstrip("]"), []), nest.build
+
+    def spy(kernel, isa):
+        seen.append((kernel, schedule.schedule(kernel, isa)))
+        return make(kernel, isa)
+    monkeypatch.setitem(build._BUILDERS, Nest, spy)
+    return seen
+
+
+def values(shape, dtype, seed=0):
+    torch.manual_seed(seed)
+    x = torch.randn(shape)
+    return (x * 5).to(dtype) if not dtype.is_floating_point else x.to(dtype)
+
+
+def same(program, *xs, tolerance=None):
+    """A program's results on a device are the CPU's."""
+    here, there = program(*xs), program(*[x.cuda() for x in xs])
+    for a, b in zip(here if isinstance(here, tuple) else (here,), there if isinstance(there, tuple) else (there,)):
+        assert b.is_cuda and a.dtype == b.dtype and a.shape == b.shape
+        if not a.dtype.is_floating_point: assert a.tolist() == b.cpu().tolist()
+        else:
+            t = tolerance or {DOUBLE: 1e-12, SINGLE: 1e-5}.get(a.dtype, 1e-2)
+            assert torch.allclose(a.double(), b.cpu().double(), t, t), (a.double() - b.cpu().double()).abs().max()
+
+
+def normed(x, w, b): return torch.nn.functional.layer_norm(x, x.shape[-1:], w, b)
+
+
+# name -> (program, shapes, dtype, what its schedule is like)
+WAYS = {
+    "vectors": (lambda x, y: x * 2 + y, ((1031,), (1031,)), SINGLE, lambda s: s.vector == 4 and s.several == 2 and s.narrow),
+    "vectors of halves": (lambda x, y: torch.sigmoid(x) * y, ((515,), (515,)), BRAIN, lambda s: s.vector == 8),
+    "vectors of float16": (lambda x: torch.tanh(x), ((521,),), HALF, lambda s: s.vector == 8),
+    "vectors of doubles": (lambda x: x.exp() - 1, ((259,),), DOUBLE, lambda s: s.vector == 2),
+    "vectors of bytes": (lambda x, y: x + y, ((1037,), (1037,)), torch.int8, lambda s: s.vector == 16),
+    "vectors of two types": (lambda x: x > 0.5, ((1029,),), SINGLE, lambda s: s.vector == 8),
+    "broadcast rows": (lambda x, y: x + y, ((20, 36), (36,)), SINGLE, lambda s: s.vector == 4),
+    "broadcast columns": (lambda x, y: x * y, ((21, 37), (21, 1)), SINGLE, lambda s: s.vector == 1 and s.several == 4),
+    "unaligned": (lambda x: x[1:] * 2, ((1030,),), SINGLE, lambda s: s.vector == 4),
+    "strided": (lambda x: x[:, ::3] * 2, ((23, 100),), SINGLE, lambda s: s.form == "map"),
+    "turned": (lambda x: x.permute(0, 2, 1).contiguous() * 2, ((2, 37, 45),), SINGLE, lambda s: s.tile >= 0),
+    "turned halves": (lambda x: x.permute(1, 0).contiguous() + 1, ((70, 33),), BRAIN, lambda s: s.tile >= 0),
+    "held rows": (lambda x: torch.softmax(x, 1), ((5, 300),), SINGLE, lambda s: s.held and s.group >= 32),
+    "held odd rows": (lambda x: torch.softmax(x, 1), ((7, 67),), SINGLE, lambda s: s.held and s.ragged),
+    "held rows of halves": (lambda x: torch.softmax(x, 1), ((3, 480),), BRAIN, lambda s: s.held and s.vector > 1),
+    "layer norm": (normed, ((6, 264), (264,), (264,)), SINGLE, lambda s: s.held and s.vector > 1),
+    "long rows": (lambda x, y, z: torch.log_softmax(x * y + z, 1), ((33, 9001),) * 3, SINGLE, lambda s: s.form == "rows" and not s.held and s.group > 1 and s.parts == 1),
+    "row positions": (lambda x: (x.argmax(1), x.amax(1)), ((9, 131),), SINGLE, lambda s: s.form == "rows"),
+    "shared window": (lambda x: x.sum(), ((5003,),), SINGLE, lambda s: s.parts > 1 and s.form == "rows"),
+    "shared windows": (lambda x: (x.var(1, correction=0), x.mean(1)), ((3, 4096),), DOUBLE, lambda s: s.parts > 1),
+    "shared positions": (lambda x: x.argmax(), ((3001,),), SINGLE, lambda s: s.parts > 1),
+    "shared softmax": (lambda x: torch.softmax(x, 0), ((4099,),), SINGLE, lambda s: s.parts > 1),
+    "columns": (lambda x: x.sum(0), ((700, 40),), SINGLE, lambda s: s.form == "columns" and s.several > 1),
+    "shared columns": (lambda x: x.mean(0), ((4000, 37),), SINGLE, lambda s: s.form == "columns" and s.parts > 1),
+    "channels": (lambda x: torch.nn.functional.batch_norm(x, None, None, training=True), ((6, 5, 12, 12),), SINGLE, lambda s: s.form == "rows"),
+    "a few rows": (lambda x: x.sum(1), ((40, 9),), SINGLE, lambda s: s.group == 1),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_numbers(name, nests, devices):
+    program, shapes, dtype, wanted = WAYS[name]
+    same(program, *[values(shape, dtype, k) for k, shape in enumerate(shapes)])
+    assert any(wanted(s) for _, s in nests), [(s.form, s.vector, s.several, s.held, s.ragged, s.parts, s.group, s.tile) for _, s in nests]
+
+
+def test_in_place(devices):
+    """What is written where it was read."""
+    for shape in ((1030,), (9, 67), (40, 128)):
+        x = values(shape, SINGLE)
+        y = x.cuda()
+        y.mul_(2).add_(1)
+        y.copy_(torch.softmax(y, -1))
+        assert torch.allclose(y.cpu(), torch.softmax(x * 2 + 1, -1), 1e-6, 1e-6)
+
+
+def test_same_bits(devices):
+    """Sums are made in an order that only sizes decide."""
+    x = values((50001,), SINGLE).cuda()
+    assert len({x.sum().item() for _ in range(3)}) == 1 and (x.reshape(3, -1).sum(1) == x.clone().reshape(3, -1).sum(1)).all()
+
+
+def test_wide_indices(nests, devices, monkeypatch):
+    """Indices that don't fit 32 bits: the same kernels with 64."""
+    monkeypatch.setattr(schedule, "fits", lambda s: False)
+    same(lambda x, y: (x * y).exp().sum(1), values((11, 77), SINGLE), values((77,), SINGLE, 1))
+    same(lambda x: x.t().contiguous() - 1, values((41, 39), SINGLE))
+    same(lambda x: x - 1, values((999,), SINGLE))
+    assert not any(s.narrow for _, s in nests)
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 3, 5, 7, 641, 1000, 65535, 65537, 2**29 - 1, 2**30, 2**31 - 1])
+def test_division(divisor):
+    """Quotients by a multiplication are exact."""
+    both = nest.divisor(divisor)
+    shift, factor = both >> 32, both & 0xFFFFFFFF
+    assert both < 1 << 63
+    for n in {0, 1, divisor - 1, divisor, divisor + 1, 2 * divisor - 1, 2**31 - 1, (2**31 - 1) // divisor * divisor, (2**31 - 1) // divisor * divisor - 1}:
+        if 0 <= n < 1 << 31: assert n * factor >> shift == n // divisor
+
+
+ERRORS = {"exp": 2, "exp2": 2, "sigmoid": 3, "tanh": 2}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_cores(name, devices):
+    """float32 functions against float64, in units of the last place; ends and denormal results."""
+    assert set(ERRORS) == set(cores.SINGLE)
+    x = torch.cat([torch.linspace(-87 if name == "sigmoid" else -104, 90, 20000), torch.linspace(-1, 1, 5000), torch.tensor([float("inf"), -float("inf"), float("nan"), 0.0, -0.0, 1e-40, 3e38, -3e38])])
+    f = getattr(torch, name)
+    got, right = f(x.cuda()).cpu(), f(x.double())
+    finite = right.float().isfinite()
+    assert torch.equal(got.isnan(), right.isnan()) and torch.equal(got.isinf(), right.float().isinf())
+    unit = torch.exp2(torch.floor(torch.log2(right.abs().clamp(min=2.0**-126))) - 23)
+    assert ((got.double() - right).abs() / unit)[finite].max() <= ERRORS[name]
+
+
+@pytest.mark.parametrize("dtype", [HALF, BRAIN], ids=["float16", "bfloat16"])
+def test_cores_of_halves(dtype, devices):
+    """Nearly always the same half."""
+    x = torch.linspace(-12, 12, 4001).to(dtype)
+    for name in cores.NEARLY:
+        f = getattr(torch, name)
+        got, right = f(x.cuda()).cpu(), f(x.double()).to(dtype)
+        assert (got == right).float().mean() > 0.97, name
+        assert torch.allclose(got.double(), right.double(), 2.0**-7 if dtype is BRAIN else 2.0**-10, 1e-7), name
+
+
+# ---- machine code
+TEMPLATES = ("vectors", "vectors of halves", "vectors of float16", "vectors of doubles", "vectors of bytes", "turned", "held rows", "held rows of halves", "layer norm",
+             "long rows", "shared window", "shared windows", "shared columns", "channels")
+WIDE = {"vectors", "vectors of halves", "vectors of float16", "vectors of doubles", "vectors of bytes", "held rows", "held rows of halves", "layer norm", "shared window"}
+
+
+def assembled(text: str, target: str, folder) -> tuple[int, int]:
+    """(registers, bytes of spills) of a kernel."""
+    path = folder / "kernel.ptx"
+    path.write_text(text)
+    done = subprocess.run([ptxas(), "-v", f"-arch={target}", str(path), "-o", str(folder / "kernel.cubin")], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    return int(re.search(r"Used (\d+) registers", said)[1]), sum(map(int, re.findall(r"(\d+) bytes spill", said)))
+
+
+@pytest.mark.skipif(ptxas() is None, reason="the package nvidia-cuda-nvcc is not installed")
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_machine_code(name, nests, devices, tmp_path):
+    """No spills, few enough registers for a block, and accesses of 16 bytes where there are vectors, on every generation."""
+    program, shapes, dtype, wanted = WAYS[name]
+    xs = [values(shape, dtype, k).cuda() for k, shape in enumerate(shapes)]
+    out = program(*xs)
+    for y in out if isinstance(out, tuple) else (out,): y.cpu()
+    kernel = next(k for k, s in nests if wanted(s))
+    for target, version in TARGETS.items():
+        first = nest.build(kernel, nvptx.isa_of(target, version))
+        for launch in (first, *first.then):
+            registers, spilled = assembled(launch.ptx, target, tmp_path)
+            assert spilled == 0 and registers * launch.block[0] <= REGISTERS, (target, registers, spilled)
+        if name in WIDE: assert re.search(r"ld\.global\.(v4\.\w32|v2\.\w64)", first.ptx), target
