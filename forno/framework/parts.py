@@ -142,7 +142,7 @@ class Watched:
         self.tensors = self.part.tensors
         try: self.result = f(*args, **kw)
         finally:
-            run.journal, self.frame = outer, None
+            run.journal, self.frame, self.part.journal.look = outer, None, None     # no cycle: what the call replaced goes at once
             if outer is not None: outer.told(self.part.journal)
         self.new = run.stats.lines != lines
 
