@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from ...core.errors import unsupported
-from ...core.kernels import DeviceLaunch, Gemm, Nest
+from ...core.kernels import Conv, DeviceLaunch, Gemm, Nest
 from ...cpu.isa import Isa
-from . import gemm, nest
+from .. import epilogue
+from . import conv, gemm, nest
 
-_BUILDERS = {Nest: nest.build, Gemm: gemm.build}
+_BUILDERS = {Nest: nest.build, Gemm: gemm.build, Conv: conv.build}
 
 
 def build_all(kernels, isa: Isa) -> list[DeviceLaunch]: return [build(k, isa) for k in kernels]
@@ -18,4 +19,6 @@ def build(kernel, isa: Isa) -> DeviceLaunch:
     return make(kernel, isa)
 
 
-def accepts(kernel) -> bool: return False
+def accepts(kernel: Gemm | Conv) -> bool:
+    """Can a product with this epilogue be built? It runs on every sum by itself."""
+    return epilogue.accepts(kernel.epilogue)

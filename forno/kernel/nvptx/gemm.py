@@ -1,114 +1,132 @@
-"""Matrix products on any GPU and of any type: tiles in shared memory, each thread a square of results in registers.
+"""Products on any GPU and of any type: tiles in shared memory, each thread a square of results in registers.
 
-Comes in: core.kernels.Gemm. Goes out: a DeviceLaunch. A block computes TILE × TILE results of one batch entry; DEPTH columns of a and rows of b at a time lie in
-shared memory, in the type that sums are made in (float32 for half types). Sums go along k in order, so results are the same bits in every run.
+Comes in: core.kernels.Gemm, or any `Product`. Goes out: a DeviceLaunch, of the kernel that suits it: skinny.py's for few rows, mma.py's where tensor cores take
+the type, else the one here. A block computes a square tile of one batch entry. Steps along k lie in shared memory, in the type that sums are made in (float32 for
+half types): while one is multiplied, the next one is on its way through registers. Sums go along k in order, in parts whose number depends on sizes alone, so
+results are the same bits in every run.
 """
 from __future__ import annotations
 
-import functools
 import math
 
-from ...core.kernels import DeviceLaunch, Gemm
-from ...cpu import nvptx
+from ...core import dtype as dt
+from ...core.errors import unsupported
+from ...core.kernels import DeviceLaunch, Gemm, Matrix
 from ...cpu.isa import Isa
 from ..text import Val
-from .abi import DeviceKernel
+from . import mma, skinny
+from .product import Digit, Product, ProductKernel, Source, Walk, tiled
 
-TILE, DEPTH, SIDE, PAD = 64, 16, 4, 4          # results per side of a block and of a thread; elements by which rows in shared memory are longer
-ACROSS = TILE // SIDE                          # threads per side
+ACROSS = 16                                    # threads per side of a block
 THREADS = ACROSS * ACROSS
-ROW = TILE + PAD
+QUAD = 4                                       # results of a thread lie in squares of so many: reads of shared memory are 16 bytes
+SPAN = ACROSS * QUAD                           # rows from a thread's square to its next one
+PAD = 4                                        # elements by which rows in shared memory are longer
+MANY = 96                                      # large tiles that keep a GPU busy
 
 
-class GemmKernel(DeviceKernel):
-    """`rank`: batch axes. `along_k`, `along_n`: are a's elements neighbours along k, b's along n? Threads read neighbours."""
-    threads_per_block = THREADS
+class TileKernel(ProductKernel):
+    """`side`: results per side of a thread's square, 4 or 8."""
 
-    def __init__(self, operands, isa: Isa, types, rank: int, along_k: bool, along_n: bool):
-        self.isa = isa
-        super().__init__(operands)
-        self.a_type, self.b_type, self.c_type = types
-        self.rank, self.along_k, self.along_n = rank, along_k, along_n
-        self.sum = self.a_type.opmath
+    def __init__(self, p: Product, isa: Isa, partial: bool, side: int):
+        super().__init__(p, isa, THREADS)
+        self.partial, self.side, self.tile, self.depth = partial, side, ACROSS * side, depth_of(p)
+        if p.b.axes and side == QUAD: self.tuning = ' "nvvm.minctasm"="2"'            # else ptxas aims at more blocks, and spills
+        self.line = self.tile + PAD
+        self.room = self.depth * self.line     # elements of a factor's tile
 
     def kernel(self):
-        with self.body("gemm"):
-            thread = self.special("tid.x")
-            self.thread, row, column = thread, self.shr(thread, 4), self.and_(thread, ACROSS - 1)
-            room = 2 * DEPTH * ROW * self.sum.size
-            shared = self.shared_memory(room)
-            self.left, self.right = shared, self.offset(shared, DEPTH * ROW, self.sum)
-            tile, self.column0 = self.divided_by(self.special("ctaid.x"), self.word("tiles n"))
-            batch, self.row0 = self.divided_by(tile, self.word("tiles m"))
-            self.row0, self.column0 = self.mul(self.row0, TILE), self.mul(self.column0, TILE)
-            a, b, c = self.origins(batch)
-            sums = [[self.variable(self.const(0, self.sum)) for _ in range(SIDE)] for _ in range(SIDE)]
-            with self.loop(0, self.word("k"), DEPTH) as k0:
-                self.stage(a, self.left, self.a_type, k0, self.row0, self.word("m"), self.word("a rows"), self.word("a cols"), self.along_k)
-                self.stage(b, self.right, self.b_type, k0, self.column0, self.word("n"), self.word("b cols"), self.word("b rows"), not self.along_n)
+        with self.body("product"):
+            self.position(self.tile, self.tile)
+            self.across, self.down = self.and_(self.tid, ACROSS - 1), self.shr(self.tid, ACROSS.bit_length() - 1)
+            self.tiles = self.shared_memory(4 * self.room * self.sum.size)
+            self.sums = [[self.variable(self.const(0, self.sum)) for _ in range(self.side)] for _ in range(self.side)]
+            walks = (Walk(self, "a", self.row0, self.length("m"), self.tile, self.depth), Walk(self, "b", self.column0, self.length("n"), self.tile, self.depth))
+            stage = self.variable(self.const(0, self.ix))
+            with self.if_(self.lt(self.begin, self.end)): self.bring(walks, [w.fetch(self.begin) for w in walks], self.const(0, self.ix))
+            self.barrier()
+            with self.loop(self.cast(self.begin, dt.int64), self.cast(self.end, dt.int64), self.depth) as k0:
+                here = self.get(stage)
+                other = self.sub(2 * self.room, here)
+                for w in walks: w.advance()
+                ahead = [w.fetch(self.add(self.cast(k0, self.ix), self.depth)) for w in walks]
+                self.multiply(here)
+                self.bring(walks, ahead, other)
+                self.set(stage, other)
                 self.barrier()
-                self.multiply(sums, row, column)
-                self.barrier()
-            self.results(sums, c, row, column)
+            self.results()
         return self.module(), tuple(self.keys)
 
-    def divided_by(self, x: Val, y: Val) -> tuple[Val, Val]:
-        q = self.truncdiv_small(x, y)
-        return q, self.sub(x, self.mul(q, y))
+    def bring(self, walks, values, stage: Val):
+        """Elements of both factors into a stage of shared memory: (k, i) at k lines and i."""
+        for w, xs, first in zip(walks, values, (0, self.room)):
+            for (i, k), x in zip(w.at, xs):
+                self.store(x, self.offset(self.tiles, self.add(self.add(stage, first), self.add(self.mul(k, self.line), i)), self.sum))
 
-    def origins(self, batch: Val):
-        """Where this batch entry's matrices begin."""
-        at = [self.word(name, "offset") for name in "abc"]
-        for d in reversed(range(self.rank)):
-            batch, i = self.divided_by(batch, self.word("batch", d)) if d else (batch, batch)
-            at = [self.add(x, self.mul(i, self.word(name, "batch", d))) for x, name in zip(at, "abc")]
-        return [self.offset(self.base(k), x, t) for k, (x, t) in enumerate(zip(at, (self.a_type, self.b_type, self.c_type)))]
+    def multiply(self, stage: Val):
+        sums = [[self.get(s) for s in line] for line in self.sums]
+        rows, columns = (self.offset(self.tiles, self.add(self.add(stage, first), self.mul(at, QUAD)), self.sum) for at, first in ((self.down, 0), (self.across, self.room)))
+        for k in range(self.depth):
+            a, b = ([x for q in range(self.side // QUAD) for x in self.four(p, k * self.line + q * SPAN)] for p in (rows, columns))
+            sums = [[self.fma(x, y, s) for y, s in zip(b, line)] for x, line in zip(a, sums)]
+        for places, line in zip(self.sums, sums):
+            for place, s in zip(places, line): self.set(place, s)
 
-    def stage(self, source: Val, target: Val, t, k0: Val, first: Val, size: Val, step: Val, k_step: Val, along_k: bool):
-        """DEPTH × TILE elements, zeros beyond the matrix: element (k, i) at target[k * ROW + i]. `step`, `k_step`: strides of i and k."""
-        for turn in range(TILE * DEPTH // THREADS):
-            at = self.add(self.thread, turn * THREADS)
-            k, i = (self.and_(at, DEPTH - 1), self.shr(at, 4)) if along_k else (self.shr(at, 6), self.and_(at, TILE - 1))
-            row, depth = self.add(first, i), self.add(k0, k)
-            inside = self.and_(self.lt(row, size), self.lt(depth, self.word("k")))
-            index = self.add(self.mul(row, step), self.mul(depth, k_step))
-            x = self.choose(inside, lambda index=index: self.cast(self.load(self.offset(source, index, t), t), self.sum), lambda: self.const(0, self.sum))
-            self.store(x, self.offset(target, self.add(self.mul(k, ROW), i), self.sum))
+    def four(self, p: Val, at: int) -> list[Val]:
+        x = self.load(self.offset(p, at, self.sum), self.sum, QUAD, min(16, QUAD * self.sum.size))
+        return [self.extract(x, i) for i in range(QUAD)]
 
-    def multiply(self, sums, row: Val, column: Val):
-        rows, columns = self.offset(self.left, self.mul(row, SIDE), self.sum), self.offset(self.right, self.mul(column, SIDE), self.sum)
-        for k in range(DEPTH):
-            a, b = ([self.load(self.offset(p, k * ROW + i, self.sum), self.sum) for i in range(SIDE)] for p in (rows, columns))
-            for i in range(SIDE):
-                for j in range(SIDE): self.set(sums[i][j], self.fma(a[i], b[j], self.get(sums[i][j])))
+    def results(self):
+        """By way of shared memory, so that neighbouring threads write neighbours, and what becomes of a sum is written once for many."""
+        per = QUAD if self.sum.size <= 8 else QUAD // 2                     # of a square's rows at a time
+        pitch, rows = self.tile + 1, ACROSS * per
+        for first in range(0, self.side, per):
+            above = first // QUAD * SPAN + first % QUAD
+            if first: self.barrier()
+            for i in range(per):
+                for j, s in enumerate(self.sums[first + i]):
+                    at = self.add(self.mul(self.add(self.mul(self.down, per), i), pitch), self.add(self.mul(self.across, QUAD), j // QUAD * SPAN + j % QUAD))
+                    self.store(self.get(s), self.offset(self.tiles, at, self.sum))
+            self.barrier()
+            with self.loop(self.thread, rows * self.tile, THREADS) as at:
+                at = self.cast(at, self.ix)
+                y, x = self.cut(at, self.tile) if self.p.c.along_k else reversed(self.cut(at, rows))
+                row = self.add(self.row0, self.add(self.add(self.mul(self.shr(y, per.bit_length() - 1), QUAD), self.and_(y, per - 1)), above))
+                column = self.add(self.column0, x)
+                with self.if_(self.and_(self.lt(row, self.length("m")), self.lt(column, self.length("n")))):
+                    self.finish(self.load(self.offset(self.tiles, self.add(self.mul(y, pitch), x), self.sum), self.sum), row, column)
 
-    def results(self, sums, c: Val, row: Val, column: Val):
-        first, side = self.add(self.row0, self.mul(row, SIDE)), self.add(self.column0, self.mul(column, SIDE))
-        for i in range(SIDE):
-            for j in range(SIDE):
-                y, x = self.add(first, i), self.add(side, j)
-                with self.if_(self.and_(self.lt(y, self.word("m")), self.lt(x, self.word("n")))):
-                    at = self.add(self.mul(y, self.word("c rows")), self.mul(x, self.word("c cols")))
-                    self.store(self.cast(self.get(sums[i][j]), self.c_type), self.offset(c, at, self.c_type))
-
-
-@functools.cache
-def program(operands, isa: Isa, *structure):
-    text, keys = GemmKernel(operands, isa, *structure).kernel()
-    return nvptx.ptx(text, "gemm", isa), keys
+    def cut(self, x: Val, n: int) -> tuple[Val, Val]:
+        """x // n and x % n for a power of two."""
+        return self.shr(x, n.bit_length() - 1), self.and_(x, n - 1)
 
 
+def depth_of(p: Product) -> int:
+    """Of a step: two stages of both factors fit a block's shared memory."""
+    return 16 if p.sum.size <= 8 else 8
+
+
+def launch(p: Product, isa: Isa) -> DeviceLaunch:
+    if (few := skinny.launch(p, isa)) is not None: return few
+    if mma.accepts(p, isa): return mma.launch(p, isa)
+    side = 2 * QUAD if p.sum.size <= 4 and min(p.m, p.n) > SPAN and -(-p.m // 128) * -(-p.n // 128) * p.count >= MANY else QUAD
+    return tiled(TileKernel, p, isa, ACROSS * side, ACROSS * side, THREADS, depth_of(p), side)
+
+
+# ---------------------------------------------------------------- matrices
 def build(g: Gemm, isa: Isa) -> DeviceLaunch:
-    ptx, keys = program(g.operands, isa, (g.a.dtype, g.b.dtype, g.c.dtype), len(g.batch), g.a.cols == 1, g.b.cols == 1)
-    tiles_m, tiles_n = -(-g.m // TILE), -(-g.n // TILE)
-    matrices = {"a": g.a, "b": g.b, "c": g.c}
-    named = {"m": g.m, "n": g.n, "k": g.k, "tiles m": tiles_m, "tiles n": tiles_n, "a rows": g.a.rows, "a cols": g.a.cols, "b rows": g.b.rows, "b cols": g.b.cols,
-             "c rows": g.c.rows, "c cols": g.c.cols}
+    if g.a.dtype in (dt.bool, dt.complex32): raise unsupported("matmul", g.a.dtype, device="cuda", instead="convert the operands")
+    return launch(product_of(g), isa)
 
-    def number(key):
-        if key[0] == "batch": return g.batch[key[1]]
-        if key[0] in matrices: return matrices[key[0]].offset if key[1] == "offset" else matrices[key[0]].batch[key[2]]
-        return named[key[0]]
+
+def product_of(g: Gemm) -> Product:
+    a = source(0, g.a, (g.m, g.a.rows), (g.k, g.a.cols))
+    b = source(1, g.b, (g.n, g.b.cols), (g.k, g.b.rows))
+    c = source(2, g.c, (g.m, g.c.rows), (g.n, g.c.cols))
     count = math.prod(g.batch)
     moved = count * (g.m * g.k * g.a.dtype.size + g.k * g.n * g.b.dtype.size + g.m * g.n * g.c.dtype.size)
-    return DeviceLaunch("gemm", ptx, tuple(map(number, keys)), (max(1, tiles_m * tiles_n * count), 1, 1), (THREADS, 1, 1), bytes=moved, flops=2 * count * g.m * g.n * g.k)
+    return Product(g.batch, g.m, g.n, g.k, a, b, c, g.operands, g.c.dtype, g.epilogue, g.rounding, bytes=moved)
+
+
+def source(operand: int, x: Matrix, i: tuple[int, int], k: tuple[int, int]) -> Source:
+    return Source(operand, x.dtype, (Digit(*i),), (Digit(*k),), i[1] != 1 or k[1] == 1, x.offset, x.batch)
