@@ -14,6 +14,7 @@ import numpy as np
 
 from ..framework import api as torch
 from ..framework.autocast import DTYPES, STATE, cast, enable
+from ..framework.size import there
 
 __all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
 
@@ -33,7 +34,7 @@ class autocast:
             warnings.warn("In CPU autocast, but the target dtype is not supported. Disabling autocast.\n"
                           "CPU Autocast only supports dtypes of torch.bfloat16, torch.float16 currently.", stacklevel=2)
             enabled = False
-        if enabled and device_type != "cpu":
+        if enabled and not there(device_type):
             warnings.warn("CUDA is not available or torch_xla is imported. Disabling autocast." if device_type == "cuda" else
                           f"User provided device_type of '{device_type}', but {device_type.upper()} is not available. Disabling", stacklevel=2)
             enabled = False
@@ -108,7 +109,7 @@ class GradScaler:
 
     def __init__(self, device: str = "cuda", init_scale: float = 2.0 ** 16, growth_factor: float = 2.0, backoff_factor: float = 0.5, growth_interval: int = 2000,
                  enabled: bool = True):
-        if enabled and device != "cpu":
+        if enabled and not there(device):
             warnings.warn(f"torch.{device}.amp.GradScaler is enabled, but {device.upper()} is not available.  Disabling.", stacklevel=2)
             enabled = False
         if enabled and growth_factor <= 1.0: raise AssertionError("The growth factor must be > 1.0.")
@@ -141,7 +142,7 @@ class GradScaler:
         grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if any(g.dtype is torch.float16 for g in grads): raise ValueError("Attempting to unscale FP16 gradients.")
         grads = [g._values() if g.is_sparse else g for g in grads]
-        finite = [g.isfinite().all() for g in grads]
+        finite = [g.isfinite().all().to(grads[0].device) for g in grads]
         with torch.no_grad():
             for g in grads: g.mul_(1.0 / scale)
         if grads: self._found[key] = not bool(torch.stack(finite).all())

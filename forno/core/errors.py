@@ -11,6 +11,10 @@ class LinAlgError(RuntimeError):
     """A matrix has no factorization or inverse (torch.linalg.LinAlgError)."""
 
 
+class AcceleratorError(RuntimeError):
+    """What a kernel reported, or a driver (torch.AcceleratorError)."""
+
+
 class StepError(Exception):
     """A step of a plan failed; the engine turns it into PyTorch's error at the user's line.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import threading
+from typing import NamedTuple
 
 from ..core import dtype as dt
 from ..dnn.movement import cast as CAST
 from ..graph.line import LOCAL, record, set_autocast_mode
 from . import functions as fn
 from .layouts import OTHERS
-from .tensor import Tensor, owned, read
+from .tensor import Tensor, device_name, owned, read
 
 DTYPES = {"cpu": dt.bfloat16, "cuda": dt.float16, "xpu": dt.float16, "mps": dt.float16}
 
@@ -32,9 +33,24 @@ FLOAT32 = frozenset(
 WIDEST = frozenset("cat concat concatenate stack index_copy".split())
 AS_IS = frozenset(("bilinear",))               # made of others on these lists here, but not in PyTorch
 
+# PyTorch's lists for CUDA. The functions that are rows (exp, log, pow and the like) are missing: they compute in float32 anyway, and give what they are given
+NARROW_CUDA = frozenset("matmul mm bmm mv addmm addmv addr baddbmm addbmm linear chain_matmul multi_dot conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d "
+                        "conv_transpose3d prelu scaled_dot_product_attention lstm __matmul__ __rmatmul__".split())
+FLOAT32_CUDA = frozenset(
+    "binary_cross_entropy_with_logits cosine_embedding_loss cosine_similarity cross_entropy hinge_embedding_loss kl_div l1_loss margin_ranking_loss mse_loss "
+    "multilabel_margin_loss multi_margin_loss nll_loss poisson_nll_loss smooth_l1_loss soft_margin_loss triplet_margin_loss softmax softmin log_softmax softplus layer_norm "
+    "group_norm normalize norm pdist cdist dist renorm sum prod cumsum cumprod".split())
+WIDEST_CUDA = frozenset("cat concat concatenate stack addcdiv addcmul atan2 bilinear cross dot grid_sample index_put scatter_add tensordot".split())
+
+
+class Narrow(NamedTuple):
+    """The narrow types of device types; None where autocast is off."""
+    cpu: dt.dtype | None
+    cuda: dt.dtype | None
+
 
 class _State(threading.local):
-    """What this thread's blocks say, by device type. The window holds what follows from it for the CPU."""
+    """What this thread's blocks say, by device type. The window holds what follows from it: a type for the CPU alone, or a Narrow."""
 
     def __init__(self): self.enabled, self.dtypes, self.cached, self.depth = {}, {}, True, 0
 
@@ -45,7 +61,27 @@ STATE = _State()
 def enable(device: str, on: bool, dtype: dt.dtype):
     """Autocast of one device type on or off, with this narrow type."""
     STATE.enabled[device], STATE.dtypes[device] = on, dtype
-    if device == "cpu": set_autocast_mode(dtype if on else None)
+    if device in Narrow._fields: set_autocast_mode(mode(*[narrow_type(d) if enabled(d) else None for d in Narrow._fields]))
+
+
+@functools.cache
+def mode(cpu: dt.dtype | None, cuda: dt.dtype | None):
+    """What the window holds; equal modes are one object."""
+    return cpu if cuda is None else Narrow(cpu, cuda)
+
+
+def on_gpu(args) -> bool:
+    """Is the first tensor among the arguments on a GPU?"""
+    for x in args:
+        if isinstance(x, Tensor): return device_name(x).startswith("cuda")
+        if x.__class__ in (list, tuple) and x: return on_gpu(x)
+    return False
+
+
+def fast_type(now, gpu: bool) -> dt.dtype | None:
+    """The narrow type where the window holds `now`; None: autocast is off there."""
+    if now.__class__ is Narrow: return now.cuda if gpu else now.cpu
+    return None if gpu else now
 
 
 def enabled(device: str) -> bool: return STATE.enabled.get(device, False)
@@ -70,7 +106,8 @@ def cast(x, to: dt.dtype):
 
 def in_float32(x: Tensor) -> Tensor:
     """x as functions of FLOAT32 get it."""
-    return x if LOCAL.run.autocast is None else cast(x, dt.float32)
+    now = LOCAL.run.autocast
+    return x if now is None or fast_type(now, on_gpu((x,))) is None else cast(x, dt.float32)
 
 
 def widest(fast: dt.dtype, args) -> dt.dtype:
@@ -84,27 +121,44 @@ def widest(fast: dt.dtype, args) -> dt.dtype:
     return to
 
 
-def casting(f, policy):
-    """f under autocast. `policy(fast, args)` is the type that its arguments get; None: they stay."""
+def casting(f, policy, policy_gpu):
+    """f under autocast. `policy(fast, args)` is the type that its arguments get on the CPU, the other one's on a GPU; None: they stay.
+    Where a policy is None, f is on no list, and what it is made of is looked at instead."""
     @functools.wraps(f)
     def call(*args, **kw):
-        fast = LOCAL.run.autocast
-        if fast is None or kw.get("out") is not None: return f(*args, **kw)
-        to = policy(fast, (*args, *kw.values()))
+        now = LOCAL.run.autocast
+        if now is None or kw.get("out") is not None: return f(*args, **kw)
+        gpu = on_gpu((*args, *kw.values()))
+        fast, here = fast_type(now, gpu), policy_gpu if gpu else policy
+        if fast is None or here is None: return f(*args, **kw)
+        to = here(fast, (*args, *kw.values()))
         if to is not None: args, kw = [cast(x, to) for x in args], {k: cast(x, to) for k, x in kw.items()}
         set_autocast_mode(None)
         try: return f(*args, **kw)
-        finally: set_autocast_mode(fast)
+        finally: set_autocast_mode(now)
     call.casts = True
     return call
 
 
-POLICIES = dict.fromkeys(NARROW, lambda fast, args: fast) | dict.fromkeys(FLOAT32, lambda fast, args: dt.float32) | dict.fromkeys(WIDEST, widest) | dict.fromkeys(AS_IS, lambda fast, args: None)
+def unsafe(fast, args):
+    raise RuntimeError("torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast.\nMany models use a sigmoid layer right before the binary cross entropy layer. "
+                       "In this case, combine the two layers using torch.nn.functional.binary_cross_entropy_with_logits\nor torch.nn.BCEWithLogitsLoss.  "
+                       "binary_cross_entropy_with_logits and BCEWithLogits are\nsafe to autocast.")
+
+
+def stay(fast, args): return None
+def narrow(fast, args): return fast
+def wide(fast, args): return dt.float32
+
+
+POLICIES = dict.fromkeys(NARROW, narrow) | dict.fromkeys(FLOAT32, wide) | dict.fromkeys(WIDEST, widest) | dict.fromkeys(AS_IS, stay)
+POLICIES_CUDA = dict.fromkeys(NARROW_CUDA, narrow) | dict.fromkeys(FLOAT32_CUDA, wide) | dict.fromkeys(WIDEST_CUDA, widest) | {"binary_cross_entropy": unsafe}
 
 
 def apply(f, name: str):
     """f, which users know by this name, under autocast if it is on a list."""
-    return casting(f, POLICIES[name]) if name in POLICIES and not hasattr(f, "casts") else f
+    if name not in POLICIES and name not in POLICIES_CUDA or hasattr(f, "casts"): return f
+    return casting(f, POLICIES.get(name), POLICIES_CUDA.get(name))
 
 
 matmul = apply(fn.matmul, "matmul")

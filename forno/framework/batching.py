@@ -14,7 +14,7 @@ from ..core.op import Composite
 from ..cpu import memory as mem
 from ..dnn import batching as rules, movement as mv
 from ..graph.line import HISTORY, INPUT, LEAF, LOCAL, PLAIN, Leaf, Node, Poison, Run, advance, given, record, set_grad_mode
-from . import data
+from . import data, functions as fn, views
 from .bind import apply
 from .engine import BASE
 from .tensor import Tensor, owned, read, wrap
@@ -82,6 +82,14 @@ class Level:
         else: fill(buffer.address, count * size)
         if count == 1 and self.randomness == "same": return wrap(data.node_of(buffer, dtype, tuple(shape)))
         return wrap(self.stood(data.node_of(buffer, dtype, (count, *shape))))
+
+    def drawn_there(self, shape, make, each: bool) -> Tensor:
+        """The same on a GPU, where numbers are lines: `make(shape)` records them in the window around."""
+        if self.randomness == "error": raise RuntimeError(RANDOM)
+        with self.around():
+            if self.randomness == "same": return make(shape)
+            whole = fn.cat([views.unsqueeze(make(shape), 0) for _ in range(self.size)]) if each else make((self.size, *shape))
+        return wrap(self.stood(read(whole)))
 
     def settle(self):
         """Somebody inside asks for values. What doesn't differ per example has one."""

@@ -17,7 +17,7 @@ from .data import from_data, from_numpy
 from .bind import apply, element_type, held, number
 from .layouts import elsewhere
 from .size import place, strided
-from .tensor import Tensor, alone, is_meta, on_device, owned, without_data, wrap
+from .tensor import Tensor, alone, device_name, is_meta, on_device, owned, without_data, wrap
 from .views import ints, shape_of
 
 
@@ -31,7 +31,8 @@ def finish(t: Tensor, requires_grad, where: str = "cpu") -> Tensor:
 def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """A tensor with its own copy of the data."""
     if isinstance(data, Tensor) and is_meta(data): return finish(without_data(element_type(dtype) or data.dtype, shape_of(data)), requires_grad)
-    return finish(from_data(data, element_type(dtype)), requires_grad, place(device))
+    where = device_name(data) if device is None and isinstance(data, Tensor) else place(device)
+    return finish(from_data(data, element_type(dtype)), requires_grad, where)
 
 
 def scalar_tensor(s, *, dtype=None, layout=None, device=None, requires_grad=False, pin_memory=False):

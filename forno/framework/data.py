@@ -16,6 +16,7 @@ from ..core import dtype as dt
 from ..core.shape import View, contiguous, is_contiguous, whole
 from ..core.state import state
 from ..cpu import memory as mem
+from ..cudart import devices, faults
 from ..cudart import memory as device_memory
 from ..graph.line import LOCAL, Leaf, Node, Poison, Slice, given, new, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
@@ -93,6 +94,7 @@ def from_device(buffer, v: View, dtype) -> np.ndarray:
     count = 1 + sum((n - 1) * abs(s) for n, s in zip(v.shape, v.strides))
     raw = np.empty(count, dtype.code)
     device_memory.fetch_from(buffer.device, buffer.address + first * dtype.size, raw.nbytes, raw.ctypes.data)
+    faults.check(devices.number_of(buffer.device))
     return np.lib.stride_tricks.as_strided(raw[v.offset - first:], v.shape, [s * dtype.size for s in v.strides])
 
 
@@ -177,11 +179,28 @@ def settle(n: Node, holders: int = 1):
     b = n.buf
     if b.__class__ is not Slice and (b.exposed or getrefcount(b) <= BUFFER_BASE + holders): return
     flush()                                    # an open window may have this value as an input, lying as it lies now
-    fresh = mem.empty(math.prod(n.line.shape) * n.line.dtype.size)
+    nbytes = math.prod(n.line.shape) * n.line.dtype.size
+    if b.device != "cpu":
+        n.buf = dense_on_device(n, nbytes)
+        return
+    fresh = mem.empty(nbytes)
     copy = node_of(fresh, n.line.dtype, n.line.shape, n.line.strides)
     if fresh.nbytes: np.copyto(array_of(copy), array_of(n))
     if b.__class__ is mem.Block and b.size == fresh.size: b.address, fresh.address = fresh.address, b.address      # the tensor stays where it is: the others move
     n.buf = fresh
+
+
+def dense_on_device(n: Node, nbytes: int):
+    """Memory of its own for a value on a GPU, which lies there as its line says."""
+    buffer, v = place(n)
+    line, device = n.line, buffer.device
+    out, strides = device_memory.empty(nbytes, device), n.line.strides or contiguous(n.line.shape)
+    if v.strides == strides: device_memory.across(device, buffer.address + v.offset * line.dtype.size, nbytes, device, out.address)
+    elif nbytes:
+        raw = np.empty(math.prod(line.shape), line.dtype.code)
+        np.lib.stride_tricks.as_strided(raw, line.shape, [s * line.dtype.size for s in strides])[...] = from_device(buffer, v, line.dtype)
+        device_memory.send_to(device, raw.ctypes.data, nbytes, out.address)
+    return out
 
 
 def spare(t: Tensor):
@@ -190,7 +209,7 @@ def spare(t: Tensor):
     if a is not None and (a.view is not None or a.store.__class__ is not Storage): return None
     place = t if a is None else a.store
     line = place.node.line
-    if line.strides is not None or run.level is not None or run.grad and line.grad or math.prod(line.shape) * line.dtype.size < mem.MAPPED: return None
+    if line.strides is not None or line.device != "cpu" or run.level is not None or run.grad and line.grad or math.prod(line.shape) * line.dtype.size < mem.MAPPED: return None
     flush()                                    # an open window keeps the values it has seen
     seen = 0 if a is None else (a.cache is place.node) + (a.seen is place.node)
     if getrefcount(place.node) > BUFFER_BASE + seen or getrefcount(place.node.buf) > BUFFER_BASE: return None

@@ -4,6 +4,7 @@ Opaque rows' steps are computed by their library on the host, between two launch
 """
 from __future__ import annotations
 
+import functools
 import math
 import struct
 
@@ -14,9 +15,12 @@ from ..core.graph import Graph, Value
 from ..core.kernels import Host
 from ..core.trace import trace
 from ..cpu import memory, nvptx
-from ..cudart import launch
+from ..cudart import faults, launch
 from ..cudart import memory as device_memory
-from ..graph.line import Slice
+from ..dnn.gather import lookups
+from ..graph.derive import at
+from ..graph.line import Line, Slice
+from ..kernel.abi import CHECK_ERROR
 from ..kernel.nvptx import build
 from ..show import ladder
 from . import host
@@ -46,6 +50,7 @@ class DeviceRunner(Runner):
     def __init__(self, graph: Graph, plan, lines, launches, device: str):
         self.device = device
         super().__init__(graph, plan, lines, launches)
+        if self.table is not None: self.table.about = functools.partial(told, [s.kernel for s in plan.steps if not isinstance(s.kernel, Host)], lines)
 
     def step(self, s, k, positions, lent):
         places = []
@@ -66,7 +71,9 @@ class DeviceRunner(Runner):
             frame = self.table.frame(vals)
             for kind, *what in self.parts:
                 if kind == "native": frame.run(*what)
-                else: self.stop(what[0], [frame.values[p] for p in what[1]])
+                else:
+                    try: self.stop(what[0], [frame.values[p] for p in what[1]])
+                    except Exception as error: self.fail(error, what[0], buffers, result)
         return shown(self, buffers, result)
 
     def stop(self, step, addresses):
@@ -77,6 +84,33 @@ class DeviceRunner(Runner):
         for a, b, n in zip(addresses[:-1], copies, sizes): device_memory.fetch_from(self.device, a, n, b.address)
         host.call(kernel, [b.address for b in copies])
         device_memory.send_to(self.device, copies[-1].address, sizes[-1], addresses[-1])
+
+
+def watched(execute, names: set):
+    """`execute`, which raises what a GPU reported by its end, with the results that there are: nothing runs twice."""
+    numbers = sorted(map(cudart.number_of, names))
+
+    def run(buffers, scalars):
+        out = execute(buffers, scalars)
+        for index in numbers:
+            error = faults.seen(index)
+            if error is not None:
+                error.buffers = out
+                raise error
+        return out
+    return run
+
+
+def told(kernels, lines, step: int, code: int, index: int, size: int) -> str:
+    """What a step's report means, with the user's line where only one can be meant."""
+    program = max([l for l in lines if l.__class__ is Line], key=lambda l: l.slot).program()
+    if code == CHECK_ERROR:
+        row = kernels[step].body[index].op
+        mine = [l for l in program if l.op is row]
+        return f"{row.check.error(mine[0].attr if mine else None)}{at(mine[0]) if len(mine) == 1 else ''}"
+    by_slot = {l.slot: l for l in program}
+    mine = [l for l in program if any([n == size for *_, n, _ in lookups(l.op, l.attr, [by_slot[c] if c.__class__ is int else c for c in l.ins])])]
+    return f"index {index} is out of bounds for dimension with size {size} (in {kernels[step].label}){at(mine[0]) if len(mine) == 1 else ''}"
 
 
 def span(view, size: int) -> int:

@@ -184,7 +184,7 @@ def prepare_parts(graph: Graph, lines):
     for p in parts:
         mine = apart.lines_of(p, graph, lines)
         _, p.execute = EXECUTOR.prepare(p.graph, mine) if p.device == "cpu" else device.prepare(p.graph, mine, p.device)
-    return None, apart.Relay(graph, parts, device.carried)
+    return None, device.watched(apart.Relay(graph, parts, device.carried), {p.device for p in parts} - {"cpu"})
 
 
 def followed(execute, more):

@@ -21,7 +21,7 @@ from .bind import apply, binary, constant, held, land, number
 from .modes import is_grad_enabled
 from .phrase import remembered
 from .results import named
-from .tensor import Tensor, check_write, is_meta, owned, read, without_data
+from .tensor import Tensor, check_write, device_name, is_meta, on_device, owned, read, without_data
 from .views import shape_of
 
 
@@ -54,8 +54,18 @@ def along(op, input, d, index, values=None, attr=None) -> Tensor:
 
 
 # ---------------------------------------------------------------- advanced indexing
+def beside(t: Tensor, picks) -> list:
+    """Indices where t is: those on the CPU are taken to any device."""
+    where = device_name(t)
+    if where == "meta" or all([p is None or device_name(p) == where for p in picks]): return picks
+    if any([p is not None and device_name(p) not in ("cpu", where) for p in picks]):
+        raise RuntimeError(f"indices should be either on cpu or on the same device as the indexed tensor ({where})")
+    return [p if p is None else on_device(p, where) for p in picks]
+
+
 def index(t: Tensor, picks) -> Tensor:
     """t[…] with one int64 tensor or None per axis."""
+    picks = beside(t, picks)
     axes = tuple(d for d, p in enumerate(picks) if p is not None)
     for k, d in enumerate(axes): inside(ga.index, picks[d], k, shape_of(t)[d], -shape_of(t)[d])
     return apply(ga.index, t, *[p for p in picks if p is not None], attr=axes)
@@ -65,6 +75,7 @@ def write_at(t: Tensor, picks, value, accumulate=False) -> Tensor:
     """t[…] = value with one int64 tensor or None per axis."""
     axes = tuple(d for d, p in enumerate(picks) if p is not None)
     check_write(t, False)
+    picks = beside(t, picks)
     for k, d in enumerate(axes): inside(ga.index_put, picks[d], k, shape_of(t)[d], -shape_of(t)[d])
     value = fn.to(value, t.dtype)
     land(t, record(ga.index_put, (read(t), *[read(p) for p in picks if p is not None], read(value)), (axes, "sum" if accumulate else "set", True)))

@@ -17,8 +17,8 @@ from ..dnn import movement as mv
 from ..graph.line import Leaf, record
 from . import creation, data, functions as fn, methods, storage, views
 from .bind import element_type
-from .size import on_cpu
-from .tensor import Tensor, alone, cut, detached, is_meta, memory, read, recast, root, without_data, wrap
+from .size import place
+from .tensor import Tensor, alone, cut, detached, device_name, is_meta, memory, on_device, read, recast, root, without_data, wrap
 
 NON_LEAF = ("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you were attempting to deepcopy a module, "
             "this may be because of a torch.nn.utils.weight_norm usage, see https://github.com/pytorch/pytorch/pull/103001")
@@ -63,14 +63,14 @@ def deep_memory(t: Tensor, memo: dict) -> Tensor:
 
 
 # ---------------------------------------------------------------- pickle
-def rebuild(dtype: dt.dtype, shape, order, raw, requires_grad: bool) -> Tensor:
+def rebuild(dtype: dt.dtype, shape, order, raw, requires_grad: bool, device: str = "cpu") -> Tensor:
     """A tensor from its bytes; `order`: which axis is outermost in memory, and so on (None: row-major)."""
     dense = shape if order is None else tuple(shape[d] for d in order)
     if raw is None: t = without_data(dtype, dense)
     else:
         own = storage.fresh(len(memoryview(raw)))
         own[:] = memoryview(raw).cast("B")
-        t = storage.adopt(own, dtype, tuple(dense))
+        t = on_device(storage.adopt(own, dtype, tuple(dense)), place(device))
     if order is not None: t = views.permute(t, tuple(order.index(d) for d in range(len(order))))
     return t.requires_grad_() if requires_grad else t
 
@@ -90,7 +90,7 @@ def reduce_ex(t: Tensor, protocol: int):
     order = dense_order(mem)
     if is_meta(t): return rebuild, (t.dtype, mem.shape, order, None, t.requires_grad)
     raw = storage.raw_bytes(plain if order is None else views.permute(plain, order))
-    return rebuild, (t.dtype, mem.shape, order, pickle.PickleBuffer(bytearray(raw)) if protocol >= 5 else bytes(raw), t.requires_grad)
+    return rebuild, (t.dtype, mem.shape, order, pickle.PickleBuffer(bytearray(raw)) if protocol >= 5 else bytes(raw), t.requires_grad, device_name(t))
 
 
 # ---------------------------------------------------------------- NumPy
@@ -149,6 +149,7 @@ def type_code(capsule) -> ctypes.c_uint8:
 def export(t: Tensor, *, stream=-1, max_version=None, dl_device=None, copy=None):
     """Tensor.__dlpack__: a capsule on the tensor's memory."""
     if t.requires_grad: raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+    if device_name(t) != "cpu": raise BufferError(f"memory of {device_name(t)} can't be exported; export t.cpu()")
     if stream not in (None, -1): raise AssertionError("stream should be None on cpu.")
     if copy: t = views.clone(t)
     bits = t.dtype is dt.bfloat16
@@ -199,9 +200,11 @@ def to_dlpack(t: Tensor): return export(t)
 # ---------------------------------------------------------------- asarray
 def asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=None) -> Tensor:
     """Anything as a tensor, on the same memory where that is possible; copy=False insists on it, copy=True forbids it."""
-    on_cpu(device)
     dtype = element_type(dtype)
     t, shares = interpreted(obj, dtype)
+    if device is not None and device_name(t) != place(device):
+        if copy is False: raise ValueError(f"can't alias tensor from device '{device_name(t)}' to '{device}'.")
+        t, shares = on_device(t, place(device)), False
     if copy is False and not shares: raise ValueError("can't alias arbitrary sequence into a tensor.")
     if dtype is not None and t.dtype is not dtype:
         if copy is False: raise ValueError(f"can't alias tensor with dtype '{fn.ew.TITLES[t.dtype.name]}' into dtype '{fn.ew.TITLES[dtype.name]}'.")
@@ -226,4 +229,4 @@ def interpreted(obj, dtype):
 def hang(cls):
     cls.__copy__, cls.__deepcopy__, cls.__reduce_ex__ = shallow, deep, reduce_ex
     cls.__array__, cls.__array_wrap__, cls.__array_priority__ = to_array, wrap_array, 1000
-    cls.__dlpack__, cls.__dlpack_device__ = export, lambda t: (1, 0)
+    cls.__dlpack__, cls.__dlpack_device__ = export, lambda t: (1, 0) if device_name(t) == "cpu" else (2, t.get_device())

@@ -386,6 +386,7 @@ def described(call: Part, args, flat, lines) -> Phrase | None:
     p.effects, p.fork, p.lines = None, None, ()
     p.exact = unmoved((*args, *call.kw.values())) if p.nested is not None and call.more is None and not zeros else None
     if call.more is None:
+        if call.journal.rates: return None     # it draws on a GPU: new numbers each time
         tensors = [(k, a) for k, a in enumerate(flat) if isinstance(a, Tensor)]
         known = {id(a): n for a, n in zip(call.tensors, call.nodes)}
         operands = [known[id(a)] for _, a in tensors]

@@ -17,10 +17,10 @@ from collections import OrderedDict
 
 import numpy as np
 
-from .. import gpu
 from ..core.shape import View, reach
 from . import api as torch, sparse, storage as memory
 from .archive import Writer, broken, entries, is_zip
+from .size import there
 from .unpickle import Reader, add_safe_globals, clear_safe_globals, get_safe_globals, safe_globals
 
 __all__ = ["add_safe_globals", "clear_safe_globals", "get_safe_globals", "load", "safe_globals", "save"]
@@ -76,7 +76,6 @@ class _Pickler(pickle._Pickler):               # the one written in Python: the 
         super().__init__(file, protocol)
         self.memories = memory.Memories()
         self.dtypes: list = []                         # of the storages, by their first tensors
-        self.kept: list = []                           # copies of tensors from other devices
 
     def persistent_id(self, obj): return obj.pid if type(obj) is _StorageRef else None
 
@@ -116,20 +115,17 @@ class _Pickler(pickle._Pickler):               # the one written in Python: the 
 
     def _rebuild(self, requires_grad, t):
         if t.is_meta: return _WRITTEN["torch._utils._rebuild_meta_tensor_no_storage"], (t.dtype, tuple(t.shape), t.stride(), requires_grad)
-        if t.device.type != "cpu":
-            t = t.cpu()
-            self.kept.append(t)
         number, view = self.memories.of(t)
         if number == len(self.dtypes): self.dtypes.append(t.dtype)
         dtype, nbytes = self.dtypes[number], len(self.memories.all[number])
         args = view.offset, tuple(view.shape), tuple(view.strides), requires_grad, OrderedDict()
         if dtype == t.dtype and dtype in _STORAGE_OF:
-            ref = _StorageRef("storage", _WRITTEN[f"torch.{_STORAGE_OF[dtype]}"], str(number), "cpu", nbytes // dtype.itemsize)
+            ref = _StorageRef("storage", _WRITTEN[f"torch.{_STORAGE_OF[dtype]}"], str(number), str(t.device), nbytes // dtype.itemsize)
             return _WRITTEN["torch._utils._rebuild_tensor_v2"], (ref, *args)
         if dtype in _STORAGE_OF:
             raise RuntimeError(f"Cannot save multiple tensors or storages that view the same data as different types: {dtype} and {t.dtype}; "
                                "save a clone() of one of them")
-        ref = _StorageRef("storage", _WRITTEN["torch.storage.UntypedStorage"], str(number), "cpu", nbytes)
+        ref = _StorageRef("storage", _WRITTEN["torch.storage.UntypedStorage"], str(number), str(t.device), nbytes)
         return _WRITTEN["torch._utils._rebuild_tensor_v3"], (ref, *args, _WRITTEN[f"torch.{str(t.dtype)[6:]}"])
 
 
@@ -241,7 +237,7 @@ def _placer(map_location):
     """location in the file -> device"""
     def usual(location):
         device = torch.device(location)
-        if device.type == "cuda" and not gpu.device_count():
+        if device.type == "cuda" and not there("cuda"):
             raise RuntimeError("Attempting to deserialize object on a CUDA device but torch.cuda.is_available() is False. If you are running on a "
                                "CPU-only machine, please use torch.load with map_location=torch.device('cpu') to map your storages to the CPU.")
         return device

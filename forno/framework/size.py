@@ -103,6 +103,11 @@ def place(where) -> str:
     return "cpu"
 
 
+def there(kind: str) -> bool:
+    """Has this machine a device of that kind?"""
+    return kind == "cpu" or kind == "cuda" and cudart.count() > 0
+
+
 def no_data(where) -> bool:
     """Is a tensor to be made on device "meta"? An error for devices that this build lacks."""
     return place(where) == "meta"

@@ -15,6 +15,7 @@ from ..core.shape import View, contiguous
 from ..cpu import memory as mem
 from . import views
 from .data import array_of, node_of, own_memory, realize
+from .device import on_host
 from .tensor import Tensor, alone, memory, root, wrap
 
 
@@ -45,8 +46,9 @@ class Memories:
 
 
 def look(buffer) -> memoryview:
-    """A buffer's bytes; keeps it."""
+    """A buffer's bytes; keeps it. A GPU's are copied."""
     if not buffer.nbytes: return memoryview(b"")
+    if buffer.device != "cpu": buffer = on_host(buffer, buffer.nbytes)
     raw = (ctypes.c_ubyte * buffer.nbytes).from_address(buffer.address)
     raw.owner = buffer
     return memoryview(raw).cast("B")

@@ -11,18 +11,20 @@ from ..dnn import elementwise as ew, functions as fns, special as sp
 from . import data, functions as fn, views
 from .custom import Function
 from .bind import apply
-from .randoms import constant_of, drawn, engine
+from .randoms import constant_of, drawn, on_host
 from .tensor import Tensor
 from .views import shape_of
 
 _TYPES = (dt.float32, dt.float64)
 
 
-def _filled(shape, dtype, draw, *parameters: Tensor) -> Tensor:
-    """draw(address, count, *addresses of the parameters' memory)"""
-    nodes = [data.realize(views.contiguous_(views.expand(p, shape))) for p in parameters]
-    for n in nodes: data.settle(n)
-    return drawn(shape, dtype, lambda a, k: draw(a, k, *(n.buf.address for n in nodes)))
+def _filled(shape, dtype, generator, draw, *parameters: Tensor) -> Tensor:
+    """draw(engine, address, count, *addresses of the parameters' memory)"""
+    def fill(source, *parameters):
+        nodes = [data.realize(views.contiguous_(views.expand(p, shape))) for p in parameters]
+        for n in nodes: data.settle(n)
+        return drawn(shape, dtype, lambda a, k: draw(source(), a, k, *(n.buf.address for n in nodes)))
+    return on_host(generator, fill, *parameters)
 
 
 def _check(kernel: str, dtype):
@@ -46,7 +48,7 @@ def _polynomial(x, *coefficients):
 class _Gamma(Function):
     @staticmethod
     def forward(ctx, shape, generator):
-        x = _filled(shape_of(shape), shape.dtype, lambda a, n, p: engine(generator).gamma(a, n, shape.dtype, p), shape)
+        x = _filled(shape_of(shape), shape.dtype, generator, lambda e, a, n, p: e.gamma(a, n, shape.dtype, p), shape)
         ctx.save_for_backward(shape, x)
         return x
 
@@ -117,7 +119,7 @@ def _dirichlet_sample(concentration, generator):
     """Gamma variates in float64 over their sum, kept inside (0, 1)."""
     t, shape = concentration.dtype, shape_of(concentration)
     wide = fn.to(concentration, dt.float64)
-    gammas = _filled(shape, dt.float64, lambda a, n, p: engine(generator).gamma(a, n, dt.float64, p), wide)
+    gammas = _filled(shape, dt.float64, generator, lambda e, a, n, p: e.gamma(a, n, dt.float64, p), wide)
     least, most = (2.0 ** -1022, 1 - 2.0 ** -53) if t is dt.float64 else (2.0 ** -126, 1 - 2.0 ** -24)
     return fn.clamp(fn.to(gammas / fn.sum(gammas, -1, True), t), least, most)
 
@@ -206,5 +208,5 @@ def binomial(count, prob, generator=None):
     _check("binomial_cpu", count.dtype)
     if prob.dtype is not count.dtype: raise RuntimeError(f"Found dtype {ew.TITLES[prob.dtype.name]} but expected {ew.TITLES[count.dtype.name]}")
     shape = fn.broadcast(shape_of(count), shape_of(prob))
-    out = _filled(shape, count.dtype, lambda a, n, c, p: engine(generator).binomial(a, n, count.dtype, c, p), count, prob)
+    out = _filled(shape, count.dtype, generator, lambda e, a, n, c, p: e.binomial(a, n, count.dtype, c, p), count, prob)
     return constant_of(out, count, prob) if shape == shape_of(count) else out

@@ -10,25 +10,32 @@ import contextlib
 from ..amp import autocast
 from ..framework import api as torch
 from ..framework.custom import Function
+from ..framework.randoms import restore, states
+
+
+def block(kind: str) -> autocast:
+    """Autocast as it is now."""
+    return autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
 
 
 class _Again(Function):
     @staticmethod
     def forward(ctx, run, preserve, contexts, *args):
         ctx.run, ctx.args, ctx.contexts = run, args, contexts
-        ctx.state = torch.get_rng_state() if preserve else None
-        ctx.again = autocast("cpu", torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu"))       # in the same types, wherever backward is called
+        ctx.state = states() if preserve else []
+        ctx.again = [block("cpu")] + [block("cuda")] * torch.is_autocast_enabled("cuda")         # in the same types, wherever backward is called
         with contexts[0]: return run(*args)
 
     @staticmethod
     def backward(ctx, *grads):
         args = [a.detach().requires_grad_(a.requires_grad) if isinstance(a, torch.Tensor) else a for a in ctx.args]
-        now = torch.get_rng_state()
-        if ctx.state is not None: torch.set_rng_state(ctx.state)
+        now = states() if ctx.state else []
+        restore(ctx.state)
         try:
-            with torch.enable_grad(), ctx.again, ctx.contexts[1]: out = ctx.run(*args)
-        finally:
-            if ctx.state is not None: torch.set_rng_state(now)
+            with contextlib.ExitStack() as around:
+                for block in (torch.enable_grad(), *ctx.again, ctx.contexts[1]): around.enter_context(block)
+                out = ctx.run(*args)
+        finally: restore(now)
         outs = out if isinstance(out, tuple) else (out,)
         pairs = [(o, g) for o, g in zip(outs, grads) if isinstance(o, torch.Tensor) and o.requires_grad and g is not None]
         torch.autograd.backward([o for o, _ in pairs], [g for _, g in pairs])
