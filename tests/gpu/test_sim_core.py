@@ -417,6 +417,28 @@ else:
     assert done.stdout.split() == ["False", "False", "True"], done.stderr
 
 
+def test_finalizers_run_in_the_middle_of_calls(monkeypatch):
+    """The collector may end an object while a call is at work; its own calls come after that one."""
+    p = Program(seed=0)
+    at, s, order = p.array(np.ones(64)), p.stream(), []
+
+    class Owner:
+        def __init__(self): self.event, self.memory, self.me = p.event(), p.d.MemAlloc(64), self
+        def __del__(self):
+            p.d.EventDestroy(self.event)
+            p.d.MemFree(self.memory)
+            order.append(("ended", len(p.machine.later)))
+    run = p.machine._run
+    monkeypatch.setattr(p.machine, "_run", lambda op: (order.append("runs"), gc.collect(), run(op)))
+    used = p.machine.devices[0].arena.used
+    Owner()
+    p.machine.eager = 0.0
+    p.launch("scale", at, 64, stream=s)
+    p.d.StreamSynchronize(s)
+    assert order == ["runs", ("ended", 2)] and not p.machine.later and p.machine.devices[0].arena.used == used
+    assert (p.read(at, 64, s) == 2).all() and not p.machine.findings()
+
+
 def test_an_interrupt_is_not_lost(monkeypatch):
     p = Program()
 

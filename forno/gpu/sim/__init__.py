@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import contextlib
 import ctypes
 import os
 import sys
@@ -26,6 +27,9 @@ from .work import Refuse
 
 # What may be called without anything being initialised, and when a context is broken.
 _ALWAYS = frozenset(("Init", "DriverGetVersion", "GetProcAddress", "GetErrorName", "GetErrorString"))
+# What finalizers call: the collector may run one in the middle of another call, at whose end it is done.
+_ENDINGS = frozenset(("MemFree", "MemFreeAsync", "MemFreeHost", "MemHostUnregister", "MemRelease", "MemUnmap", "MemAddressFree", "MemPoolDestroy", "StreamDestroy",
+                      "EventDestroy", "ModuleUnload", "LibraryUnload", "LinkDestroy", "GraphDestroy", "GraphExecDestroy", "DevicePrimaryCtxRelease"))
 
 
 class Findings(AssertionError):
@@ -46,6 +50,7 @@ class Machine(TensorMapCalls):
         self.texts, self.arrays, self.pinned, self.reserved, self.tables = {}, [], {}, {}, {}
         self.captures, self.capture_count = [], 0
         self.faults: dict[str, list[list]] = {}            # function -> [calls until then, times, code, chance]
+        self.later: list = []
         self._table: dict[str, int] = {}
         self._thunks: list = []
 
@@ -76,7 +81,7 @@ class Machine(TensorMapCalls):
 
     def drain(self) -> None:
         """Runs all that is still in line."""
-        with self.lock:
+        with self.lock, self.working():
             while self.step(): pass
 
     def divide(self, at: int, parts) -> None:
@@ -119,12 +124,26 @@ class Machine(TensorMapCalls):
 
     def call(self, prototype: Prototype, f, inputs):
         """One call of the driver's, with the lock held."""
-        if getattr(self.local, "callback", False) and prototype.name not in _ALWAYS: raise Refuse("NOT_PERMITTED")
-        self.calls += 1
-        self.now += CALL
-        self.planned(prototype.name)
-        if self.ready: self.some()
-        return f(*inputs)
+        if self.local.callback and prototype.name not in _ALWAYS: raise Refuse("NOT_PERMITTED")
+        if self.local.busy and prototype.name in _ENDINGS: return self.later.append((prototype.name, f, inputs))
+        with self.working():
+            self.calls += 1
+            self.now += CALL
+            self.planned(prototype.name)
+            if self.ready: self.some()
+            return f(*inputs)
+
+    @contextlib.contextmanager
+    def working(self):
+        """From the outermost call on, endings wait; then they come."""
+        outermost, self.local.busy = not self.local.busy, True
+        try: yield
+        finally:
+            while outermost and self.later:
+                name, f, inputs = self.later.pop(0)
+                try: f(*inputs)
+                except Refuse as e: self.find("finalizer", f"{name} in a finalizer, call {self.calls}: error {e.code}")
+            self.local.busy = not outermost
 
 
 def _thunk(machine: Machine, prototype: Prototype, f):

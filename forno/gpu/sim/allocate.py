@@ -67,9 +67,9 @@ class MemoryCalls(StreamCalls):
         """Waits for everything on its device, as the driver does."""
         if not at: return
         self.unsafe()
-        context = self.context()
+        self.context()
         a = self.freeable(at, ("memory", "pool"))
-        self.finish(context)
+        self.finish(self.devices[a.device].context)
         self.free_now(a, f"MemFree, call {self.calls}")
 
     def freeable(self, at: int, kinds) -> Allocation:
@@ -370,8 +370,8 @@ class MemoryCalls(StreamCalls):
         self.unsafe()
         a = self.space.at(at)
         if a is None or a.kind != "mapped" or (a.start, a.nbytes) != (at, nbytes): raise Refuse("INVALID_VALUE")
-        context = self.context()
-        self.finish(context)
+        self.context()
+        self.finish(self.devices[a.device].context)
         self.unmap(a, f"MemUnmap, call {self.calls}")
 
     def unmap(self, a: Allocation, by: str) -> None:

@@ -84,13 +84,10 @@ class Exec:
 
 class CaptureCalls(CodeCalls):
     # ---- what is allowed while something is captured
-    @property
-    def mode(self) -> int: return getattr(self.local, "mode", GLOBAL)
-
     def unsafe(self) -> None:
         """A call that could disturb a capture: refused while this thread captures, or any thread does in global mode."""
-        if self.mode == RELAXED: return
-        hit = [c for c in self.captures if (c.thread == self.thread and c.mode != RELAXED) or (self.mode == GLOBAL and c.mode == GLOBAL)]
+        if self.local.mode == RELAXED: return
+        hit = [c for c in self.captures if (c.thread == self.thread and c.mode != RELAXED) or (self.local.mode == GLOBAL and c.mode == GLOBAL)]
         for c in hit: c.spoiled = True
         if hit: raise Refuse("STREAM_CAPTURE_UNSUPPORTED")
 
@@ -198,7 +195,7 @@ class CaptureCalls(CodeCalls):
         return self.state_of(s), c.number, self.handle_of(c.graph), self.array([n.handle for n in c.tips[s]]), len(c.tips[s])
 
     def exchange(self, mode: int) -> int:
-        old = self.mode
+        old = self.local.mode
         if mode not in (GLOBAL, THREAD, RELAXED): raise Refuse("INVALID_VALUE")
         self.local.mode = mode
         return old

@@ -72,7 +72,7 @@ class DeviceCalls(Core):
 
     # ---- contexts
     @property
-    def current(self) -> Context | None: return getattr(self.local, "context", None)
+    def current(self) -> Context | None: return self.local.context
 
     def context(self) -> Context:
         """The current one, if it works."""

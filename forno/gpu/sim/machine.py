@@ -115,6 +115,14 @@ def caller() -> tuple[str, int] | None:
     return None if frame is None else (os.path.basename(frame.f_code.co_filename), frame.f_lineno)
 
 
+class _Thread(threading.local):
+    """What a machine knows of a thread. `context`: the current one; `callback`: a host function of a stream runs here; `busy`: a call is at work; `mode`: of
+    captures; `number`: Python gives the identity of an ended thread to the next."""
+    context = number = None
+    callback = busy = False
+    mode = 0
+
+
 class Core:
     """State and scheduler. `calls` make a driver of it."""
 
@@ -122,7 +130,7 @@ class Core:
         self.random, self.seed, self.version = random.Random(seed), seed, version
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
-        self.local = threading.local()                   # context: current; callback: a host function of a stream runs here
+        self.local = _Thread()
         self.threads = itertools.count()
         self.space, self.values = Space(), {}
         self.divisions: dict[int, tuple] = {}            # allocation -> parts of it that an allocator above has given out; never changed, only exchanged
@@ -146,8 +154,7 @@ class Core:
 
     @property
     def thread(self) -> int:
-        """This thread's number; Python gives the identity of an ended one to the next."""
-        if not hasattr(self.local, "number"): self.local.number = next(self.threads)
+        if self.local.number is None: self.local.number = next(self.threads)
         return self.local.number
 
     # ---- handles
@@ -294,12 +301,12 @@ class Core:
     @contextlib.contextmanager
     def outside(self):
         """While a host function runs, other threads may call the driver; this one may not."""
-        self.local.callback = True
+        self.local.callback, self.local.busy = True, False
         self.lock.release()
         try: yield
         finally:
             self.lock.acquire()
-            self.local.callback = False
+            self.local.callback, self.local.busy = False, True
 
     # ---- memory, as operations touch it
     def touch_any(self, op: Op, at: int, nbytes: int, writes: bool, strong: bool = False, peer: bool = False) -> None:
