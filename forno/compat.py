@@ -25,7 +25,7 @@ ELSEWHERE = {                                  # PyTorch's modules that have ano
     "forno.autograd.functional": "forno.framework.functional_autograd",
     "forno.storage": "forno.framework.sharing", "forno.functional": "forno.framework.api",
     "forno._tensor_str": "forno.framework.printing", "forno._tensor": "forno.framework.tensor", "forno.return_types": "forno.framework.results",
-    "forno._dynamo": "forno.compiler", "forno.torch_version": "forno.version", "forno.cuda.random": "forno.cuda", "forno.utils.hooks": "forno.nn.modules.hooks",
+    "forno._dynamo": "forno.compiler", "forno.torch_version": "forno.version", "forno.utils.hooks": "forno.nn.modules.hooks",
     "forno.amp.autocast_mode": "forno.amp", "forno.amp.grad_scaler": "forno.amp",
 }
 INTERNAL = frozenset("forno." + name for name in ("framework", "core", "graph", "plan", "kernel", "dnn", "gpu", "show", "demo", "cli", "compat", "__main__"))

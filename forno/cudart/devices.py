@@ -1,20 +1,26 @@
 """Devices of this process and the one that a thread works on.
 
 A device is opened (its primary context retained) when it is first used. Driver calls speak of the calling thread's current context, so `use(index)` comes before them.
-What is known of a device is remembered by driver: tests exchange it.
+What is known of a device is remembered with the driver: tests exchange it.
 """
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import os
 import threading
 
 from .. import gpu
 from ..gpu import chips
+from ..gpu.errors import CODES, CudaError
 from ..gpu.names import NAMES
+from ..gpu.prototypes import DEVICE
 
 ABSENT = "Torch not compiled with CUDA enabled"
+FORKED = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' start method"
 OLDEST_PTX = 63                                # shfl.sync and what else kernels take for granted
-MAJOR, MINOR = 75, 76                          # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_…
+RELAXED = 2                                    # CU_STREAM_CAPTURE_MODE_RELAXED
 
 
 class _Current(threading.local):
@@ -25,9 +31,23 @@ class _Current(threading.local):
 CURRENT = _Current()
 
 
+def remembered(f):
+    """f(driver, …) is asked once; the answer goes when the driver goes."""
+    @functools.wraps(f)
+    def ask(driver, *what):
+        key = f, what
+        try: return driver.above[key]
+        except KeyError: return driver.above.setdefault(key, f(driver, *what))
+    return ask
+
+
+@remembered
+def _count(driver) -> int: return driver.DeviceGetCount()
+
+
 def count() -> int:
     """How many devices this process may use; 0 where there is no driver."""
-    try: return gpu.driver().DeviceGetCount()
+    try: return _count(gpu.driver())
     except gpu.Missing: return 0
 
 
@@ -49,25 +69,71 @@ def select(index: int):
     CURRENT.index = index
 
 
-@functools.cache
+@remembered
 def context(driver, index: int) -> int:
     """A device's primary context."""
     return driver.DevicePrimaryCtxRetain(driver.DeviceGet(index))
+
+
+def opened() -> list[int]:
+    """The devices that were used so far."""
+    if gpu.reason() is not None or gpu.forked(): return []
+    return sorted(key[1][0] for key in gpu.driver().above if key[0] is context.__wrapped__)
 
 
 def use(index: int):
     """The driver, with this device's context current in this thread."""
     driver = gpu.driver()
     if CURRENT.opened != (driver, index):
+        if gpu.forked(): raise RuntimeError(FORKED)
         driver.CtxSetCurrent(context(driver, index))
         CURRENT.opened = driver, index
     return driver
 
 
-@functools.cache
+def _child():
+    """What the parent opened can't be used in a process that was forked: the next use says so."""
+    CURRENT.opened = None
+
+
+if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_child)
+
+
+def synchronize(index: int):
+    """Waits for all work of a device."""
+    use(index).CtxSynchronize()
+
+
+@contextlib.contextmanager
+def relaxed(driver):
+    """Inside, calls are allowed that could disturb a capture but don't: of code and of new memory."""
+    mode = ctypes.c_int(RELAXED)
+    driver.ThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+    try: yield
+    finally: driver.ThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+
+
+# ---------------------------------------------------------------- what devices are
+@remembered
+def attribute(driver, index: int, name: str) -> int:
+    """One of gpu.prototypes.DEVICE's numbers."""
+    return driver.DeviceGetAttribute(DEVICE[name], driver.DeviceGet(index))
+
+
+@remembered
 def capability(driver, index: int) -> tuple[int, int]:
     """A device's compute capability."""
-    return tuple([driver.DeviceGetAttribute(attribute, driver.DeviceGet(index)) for attribute in (MAJOR, MINOR)])
+    return attribute(driver, index, "major"), attribute(driver, index, "minor")
+
+
+@remembered
+def title(driver, index: int) -> str:
+    """What its maker calls a device."""
+    return driver.DeviceGetName(driver.DeviceGet(index))
+
+
+@remembered
+def all_memory(driver, index: int) -> int: return driver.DeviceTotalMem(driver.DeviceGet(index))
 
 
 def target(index: int) -> tuple[str, int]:
@@ -81,3 +147,22 @@ def target(index: int) -> tuple[str, int]:
 def number_of(name: str) -> int:
     """"cuda:1" -> 1"""
     return int(name[5:])
+
+
+# ---------------------------------------------------------------- several
+def can_reach(index: int, other: int) -> bool:
+    """Could a device touch another one's memory?"""
+    driver = gpu.driver()
+    return index != other and bool(driver.DeviceCanAccessPeer(driver.DeviceGet(index), driver.DeviceGet(other)))
+
+
+@remembered
+def reach(driver, index: int, other: int):
+    """Lets a device touch another one's memory, if it can: copies needn't go through the host then."""
+    if not can_reach(index, other): return
+    theirs = context(driver, other)
+    use(index)
+    try:
+        with relaxed(driver): driver.CtxEnablePeerAccess(theirs, 0)
+    except CudaError as e:
+        if e.code != CODES["PEER_ACCESS_ALREADY_ENABLED"]: raise

@@ -1,52 +1,126 @@
-"""Memory of devices.
+"""Memory of devices, as kernels and copies are given it.
 
-`empty(nbytes, device)` gives a Block; its end gives the memory back for work that is queued later in the same stream.
+`empty(nbytes, device)` gives a Block of the current stream; its end gives the memory back for work that is queued later in that stream (`allocator`). Copies are
+queued in the current stream, too. Pinned memory of the host (`host`) is read and written by the device itself, later: the rest may be used again at once.
 """
 from __future__ import annotations
 
-from collections import defaultdict
+import itertools
+from collections import deque
 
+from ..gpu.errors import CODES, error
 from ..gpu.names import NAMES
-from . import devices
+from . import allocator, devices, host, streams
 
-ROUND = 512                                    # bytes; what a block's size is rounded up to
-_idle: dict[tuple, list[int]] = defaultdict(list)          # (driver, device, size) -> addresses
+_born = itertools.count()
+_captured = [0]                                # blocks that are older: a graph may have their addresses
 
 
 class Block:
-    """`nbytes` of memory at `address` of a device, valid as long as this object lives. `pool`: where its address goes then."""
-    __slots__ = ("address", "nbytes", "device", "pool", "kept", "__weakref__")
-    exposed, _writable, _readable = False, None, None        # no array can see it
+    """`nbytes` of memory at `address` of a device, valid as long as this object lives. `piece`: what the allocator knows of it."""
+    __slots__ = ("address", "nbytes", "device", "piece", "returned", "kept", "born", "__weakref__")
+    _writable = _readable = None               # no array sees it
 
-    def __init__(self, address: int, nbytes: int, device: str, pool: list): self.address, self.nbytes, self.device, self.pool, self.kept = address, nbytes, device, pool, None
-    def __del__(self): self.pool.append(self.address)
+    def __init__(self, address: int, nbytes: int, device: str, piece, returned: deque):
+        self.address, self.nbytes, self.device, self.piece, self.returned, self.kept, self.born = address, nbytes, device, piece, returned, None, next(_born)
+
+    # a finalizer may run at any moment, inside the allocator, too: what it leaves is looked at later
+    def __del__(self): self.returned.append(self.piece)
+
+    @property
+    def exposed(self) -> bool:
+        """Does somebody else know this memory? A graph that was captured reads and writes it whenever it is run."""
+        return self.born < _captured[0]
 
     def __repr__(self): return f"<{self.nbytes} bytes at {self.address:#x} of {self.device}>"
 
 
+def expose():
+    """A capture begins or ends: the addresses of all blocks there are now may be in its graph, so that new values of tensors that have them must go there."""
+    _captured[0] = next(_born)
+
+
 def empty(nbytes: int, device: str) -> Block:
     """Memory with whatever was in it."""
-    index, size = devices.number_of(device), -(-max(nbytes, 1) // ROUND) * ROUND
-    driver = devices.use(index)
-    pool = _idle[driver, index, size]
-    return Block(pool.pop() if pool else driver.MemAlloc(size), nbytes, NAMES[index], pool)
+    index = devices.number_of(device)
+    mine = allocator.of(devices.use(index), index)
+    piece = mine.allocate(nbytes, streams.current(index))
+    return Block(piece.address, nbytes, NAMES[index], piece, mine.returned)
 
 
+def used_in(block: Block, stream: int):
+    """The block's memory is used in another stream than its own; it isn't given out again before that is done."""
+    if stream != block.piece.stream: block.piece.others.add(stream)
+
+
+# ---------------------------------------------------------------- copies
 def send_to(device: str, source: int, nbytes: int, target: int):
     """Bytes of the host to a device. The source may be used again at once."""
-    if nbytes: devices.use(devices.number_of(device)).MemcpyHtoD(target, source, nbytes)
+    if not nbytes: return
+    index = devices.number_of(device)
+    driver, stream = devices.use(index), streams.current(index)
+    if allocator.of(driver, index).capturing: raise error("MemcpyHtoDAsync", CODES["STREAM_CAPTURE_UNSUPPORTED"], "a graph would read this memory of the host whenever it runs")
+    driver.MemcpyHtoDAsync(target, source, nbytes, stream)
+    if host.holds(driver, source): wait(index, stream)         # what isn't pinned was read already
 
 
 def fetch_from(device: str, source: int, nbytes: int, target: int):
     """Bytes of a device to the host, when all that was queued before is done."""
-    if nbytes: devices.use(devices.number_of(device)).MemcpyDtoH(target, source, nbytes)
+    if not nbytes: return
+    index = devices.number_of(device)
+    stream = streams.current(index)
+    devices.use(index).MemcpyDtoHAsync(target, source, nbytes, stream)
+    wait(index, stream)
+
+
+def send_pinned(source: host.Pinned, start: int, nbytes: int, block: Block):
+    """Bytes of pinned memory to a device, later."""
+    if not nbytes: return
+    index = devices.number_of(block.device)
+    driver, stream = devices.use(index), streams.current(index)
+    driver.MemcpyHtoDAsync(block.address, source.address + start, nbytes, stream)
+    source.used.add((driver, index, stream))
+    used_in(block, stream)
+
+
+def fetch_pinned(block: Block, start: int, nbytes: int, target: host.Pinned, offset: int = 0):
+    """Bytes of a device to pinned memory, later."""
+    if not nbytes: return
+    index = devices.number_of(block.device)
+    driver, stream = devices.use(index), streams.current(index)
+    driver.MemcpyDtoHAsync(target.address + offset, block.address + start, nbytes, stream)
+    target.used.add((driver, index, stream))
+    used_in(block, stream)
+
+
+def copy(device: str, source: int, nbytes: int, target: int):
+    """Bytes within a device."""
+    if not nbytes: return
+    index = devices.number_of(device)
+    devices.use(index).MemcpyDtoDAsync(target, source, nbytes, streams.current(index))
+
+
+def copied(block: Block) -> Block:
+    """A block of the same bytes."""
+    out = empty(block.nbytes, block.device)
+    copy(block.device, block.address, block.nbytes, out.address)
+    return out
 
 
 def across(device: str, source: int, nbytes: int, other: str, target: int):
-    """Bytes from one device to another, when all that was queued on the first is done, and before anything is queued on the second."""
+    """Bytes from one device to another, when all that was queued on either is done, and before anything else is queued on either."""
     if not nbytes: return
     here, there = devices.number_of(device), devices.number_of(other)
-    devices.use(here).StreamSynchronize(None)
-    driver = devices.use(there)
-    driver.MemcpyPeerAsync(target, devices.context(driver, there), source, devices.context(driver, here), nbytes, None)
-    driver.StreamSynchronize(None)
+    if here == there: return copy(device, source, nbytes, target)
+    devices.reach(devices.use(here), here, there)
+    mine, theirs = streams.current(here), streams.current(there)
+    streams.follow(here, mine, there, theirs)
+    driver = devices.use(here)
+    driver.MemcpyPeerAsync(target, devices.context(driver, there), source, devices.context(driver, here), nbytes, mine)
+    streams.follow(there, theirs, here, mine)
+
+
+# ---------------------------------------------------------------- waiting
+def wait(index: int, stream: int):
+    """Until a stream's work is done."""
+    devices.use(index).StreamSynchronize(stream)

@@ -231,7 +231,7 @@ def set_num_interop_threads(n: int):
     _Interop.threads = n
 
 
-def cuda(t, device=None, non_blocking=False, memory_format=None): return t.to("cuda" if device is None else device, memory_format=memory_format)
+def cuda(t, device=None, non_blocking=False, memory_format=None): return t.to("cuda" if device is None else device, non_blocking=non_blocking, memory_format=memory_format)
 def xpu(t, device=None, non_blocking=False, memory_format=None): on_cpu("xpu")
 
 

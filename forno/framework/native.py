@@ -22,6 +22,7 @@ from ..core.plan import Place, Plan
 from ..core.shape import View, as_numpy_strided, contiguous, whole
 from ..core.trace import trace
 from ..cpu import launch, memory
+from ..cudart import memory as device_memory
 from ..core.hot import hot, know
 from ..graph.line import Slice
 from ..kernel.abi import CHECK_ERROR
@@ -117,8 +118,22 @@ def private(buffer, view, line):
 
 def gathered(buffer, view, line):
     """A value that lies scattered in some buffer, row-major in one of its own."""
+    if buffer.device != "cpu": return gathered_there(buffer, view, line)
     out = memory.empty(math.prod(line.shape) * line.dtype.size)
     if out.nbytes: elements(out, line.dtype).reshape(line.shape)[...] = as_numpy_strided(elements(buffer, line.dtype), view)
+    return out
+
+
+def gathered_there(buffer, view, line):
+    """The same on a device; a value with gaps goes through the host."""
+    size = line.dtype.size
+    nbytes = math.prod(line.shape) * size
+    out = device_memory.empty(nbytes, buffer.device)
+    if view.strides == contiguous(view.shape): device_memory.copy(buffer.device, buffer.address + view.offset * size, nbytes, out.address)
+    elif nbytes:
+        copy = memory.empty(buffer.nbytes)
+        device_memory.fetch_from(buffer.device, buffer.address, buffer.nbytes, copy.address)
+        device_memory.send_to(buffer.device, gathered(copy, view, line).address, nbytes, out.address)
     return out
 
 

@@ -15,6 +15,7 @@ from ..core.shape import View, as_numpy_strided, compose, contiguous, dense_layo
 from ..cpu import memory as memory_floor
 from ..core.hot import hot, know
 from ..cpu.memory import Block
+from ..cudart import memory as device_memory
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, META, History, Leaf, Node, Poison, Slice, given, record, varying
 from .engine import flush
@@ -453,6 +454,10 @@ def land(old: Node, t: Tensor):
     now = mine[0] if s is None else s.node
     source = now.buf
     if source.__class__ is Slice: source = gathered(source.buffer, source.view, now.line)
+    if target.device != "cpu":
+        old.buf = land_there(target, source)
+        for n in mine: n.buf = target
+        return
     keep = memory_floor.empty(target.nbytes)
     ctypes.memmove(keep.address, target.address, target.nbytes)
     view = t.alias.view if s is not None and s is t.alias.store else None
@@ -460,6 +465,13 @@ def land(old: Node, t: Tensor):
     elif 0 not in view.shape: as_numpy_strided(elements(target, now.line.dtype), view)[...] = as_numpy_strided(elements(source, now.line.dtype), view)
     old.buf = keep
     for n in mine: n.buf = target
+
+
+def land_there(target, source):
+    """The same in a device's memory; what the old value has now."""
+    keep = device_memory.copied(target)
+    device_memory.copy(target.device, source.address, target.nbytes, target.address)
+    return keep
 
 
 @hot

@@ -26,6 +26,7 @@ class Driver:
 
     def __init__(self, table: dict[str, int], library=None):
         self.table, self.version, self.library, self.machine = table, 0, library, None          # the library keeps the functions
+        self.above: dict = {}                  # what the floor above remembers of it
         self.process = os.getpid()             # a forked child can't use it
         for name, prototype in PROTOTYPES.items(): setattr(self, name, _method(prototype, table.get(name, 0), self))
         self.version = self.DriverGetVersion()

@@ -256,7 +256,7 @@ def enter(run: Run, n: Node) -> int:
         hand_over_hook[0](n)
         buf = n.buf
     if buf.__class__ is Poison and buf is not META: raise buf.error
-    if buf.exposed:                            # memory that something outside sees is read now, not at the flush
+    if buf.exposed and buf.device == "cpu":    # memory that something outside sees is read now, not at the flush; graphs of devices run between windows
         if run.hold == 0 and buf_bytes(n) > SNAPSHOT: run.eager = True
         else: return enter(run, snapshot_hook[0](n))
     line = n.line
