@@ -7,10 +7,10 @@ from ..core import dtype as dt
 from ..dnn import elementwise as ew
 from ..dnn import movement as mv
 from ..graph.line import LOCAL, Leaf, Node, record
-from . import autograd, data, functions as fn, gradfn, views
+from . import autograd, data, functions as fn, gradfn, hurried, views
 from .bind import apply, constant, element_type, number, unary
 from .layouts import FUNCTIONS, OTHERS
-from .size import CPU, DEVICES, Size, on_cpu, place, strided
+from .size import CPU, DEVICES, Size, place, strided
 from .tensor import Lens, Tensor, check_write, data_of, detached, device_name, is_meta, leaf_on, memory, on_device, owned, read, require_grad, version, whole_write, write
 from .views import shape_of
 
@@ -92,6 +92,7 @@ def set_grad(self, g):
         if g is self: raise RuntimeError("can't assign Variable as its own grad")
         if g.shape != shape_of(self): raise RuntimeError("assigned grad has data of a different size")
         if g.dtype is not self.dtype: raise RuntimeError("assigned grad has data of a different type")
+        if device_name(g) != device_name(self): raise RuntimeError("assigned grad has data located on a different device")
     journal = LOCAL.run.journal
     if journal is not None: journal.gradients = True
     past = read(self).past
@@ -189,6 +190,9 @@ def make_subclass(cls, data, require_grad=False):
 def copy_(self, src, non_blocking=False):
     check_write(self)
     line = read(self).line
+    if non_blocking and src.__class__ is Tensor:
+        if hurried.fetched_into(self, src): return self
+        if read(src).line.device != line.device: src = hurried.moved(src, line.device)
     n = read(src) if isinstance(src, Tensor) else constant(src, line.dtype, line.shape) if number(src) is not None else bad("copy_", src)
     if n.line.dtype is not line.dtype: n = record(mv.cast, (n,), line.dtype)
     if n.line.shape != line.shape: n = read(views.expand(owned(n), line.shape))
@@ -206,7 +210,7 @@ def fill(input, value):
         if shape_of(value): raise RuntimeError(f"fill only supports 0-dimension value tensor but got tensor with {len(shape_of(value))} dimensions.")
         return fn.to(views.clone(views.expand(value, shape_of(input))), input.dtype)
     n = read(input)
-    if n.line.grad or is_meta(input) or number(value) is None: return fill_(views.clone(input), value)
+    if n.line.grad or n.line.device != "cpu" or number(value) is None: return fill_(views.clone(input), value)
     return views.as_preserved(owned(constant(value, n.line.dtype, n.line.shape)), input)
 
 
@@ -239,13 +243,8 @@ def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, mem
     t = fn.to(self, dtype or self.dtype, copy)
     if device is not None:
         where = place(device)
-        if device_name(t) != where: t = on_device(t, where)
+        if device_name(t) != where: t = hurried.moved(t, where) if non_blocking else on_device(t, where)
     return t if memory_format is None or memory_format.name == "preserve_format" else views.converted(t, memory_format)
-
-
-def pin_memory(self, device=None):
-    if is_meta(self): raise RuntimeError(f"cannot pin 'Meta{ew.TITLES[self.dtype.name]}Type' only dense CPU tensors can be pinned")
-    return self
 
 
 def caster(dtype):
@@ -254,9 +253,9 @@ def caster(dtype):
 
 
 def type_(self, dtype=None, non_blocking=False):
-    if dtype is None: return f"torch.{'meta.' if is_meta(self) else ''}{ew.TITLES[self.dtype.name].replace('Complex', 'Complex')}Tensor"
+    if dtype is None: return f"torch.{'' if device_name(self) == 'cpu' else device_name(self).partition(':')[0] + '.'}{ew.TITLES[self.dtype.name].replace('Complex', 'Complex')}Tensor"
     if isinstance(dtype, str):
-        if dtype.startswith("torch.cuda."): on_cpu("cuda")
+        if dtype.startswith("torch.cuda."): return type_(to(self, device="cuda"), dtype.replace("cuda.", ""))
         dtype = {f"torch.{v}Tensor": dt.BY_NAME[k] for k, v in ew.TITLES.items()}.get(dtype, dtype)
     dtype = getattr(dtype, "dtype", dtype)
     if dtype.__class__ is not dt.dtype: raise ValueError(f"invalid type: '{getattr(dtype, '__name__', dtype)}'")
@@ -347,7 +346,7 @@ def hang(cls):
                         __iter__=iterate, __array__=to_array, row=row, filled=filled, ramp=ramp, type_as=lambda s, o: fn.to(s, o.dtype), contiguous=views.contiguous_,
                         is_floating_point=lambda s: s.dtype.category == dt.FLOAT, is_complex=lambda s: s.dtype.category == dt.COMPLEX, is_signed=lambda s: s.dtype.signed,
                         cpu=lambda s, memory_format=None: to(s, device=CPU), data_ptr=data_ptr, is_shared=lambda s: False, get_device=lambda s: -1 if DEVICES[device_name(s)].index is None else DEVICES[device_name(s)].index,
-                        pin_memory=pin_memory, is_pinned=lambda s, device=None: False, numpy=lambda s, *, force=False: data.to_numpy(s, force),
+                        pin_memory=hurried.pin_memory, is_pinned=hurried.is_pinned, numpy=lambda s, *, force=False: data.to_numpy(s, force),
                         __float__=scalar(float), __int__=scalar(int), __complex__=scalar(complex),
                         __hash__=object.__hash__).items():
         setattr(cls, name, f)

@@ -12,17 +12,14 @@ import warnings
 import numpy as np
 
 from ..core import dtype as dt
+from ..core.errors import AcceleratorError as AcceleratorError
 from ..core.state import state
 from ..dnn.elementwise import TITLES
-from . import creation, data, legacy, settings, views
+from . import creation, data, hurried, legacy, settings, views
 from .bind import element_type
 from .sharing import TypedStorage
 from .size import contiguous_format, on_cpu
 from .tensor import Tensor
-
-
-class AcceleratorError(RuntimeError):
-    """An accelerator's own error."""
 
 
 # ---------------------------------------------------------------- streams
@@ -198,6 +195,6 @@ def hang(cls):
     cls.grad_dtype = property(lambda s: s.dtype if s.dtype.category >= dt.FLOAT else None)
     cls.is_distributed, cls.storage_type, cls.reinforce, cls.const_data_ptr = is_distributed, storage_type, reinforce, const_data_ptr
     for name in ("eig", "symeig", "lstsq", "solve"): setattr(cls, name, REMOVED[name])
-    cls.record_stream = lambda s, stream: None
+    cls.record_stream = hurried.record_stream
     cls.dequantize, cls.resize, cls.resize_as = dequantize, resize, resize_as
     return cls

@@ -155,14 +155,14 @@ def test_numbers_of_memory():
     assert torch.cuda.memory_allocated() == 4096 and torch.cuda.memory_reserved() == 2 * MiB
     y = torch.ones(MiB, device="cuda")                                       # 4 MiB, of a segment of 20
     assert torch.cuda.memory_allocated() == 4096 + 4 * MiB and torch.cuda.memory_reserved() == 22 * MiB
-    big = torch.ones(5 * MiB + 1, device="cuda")
-    assert torch.cuda.memory_reserved() == 44 * MiB                          # its own, a multiple of 2 MiB
+    big = torch.ones(6 * MiB - 1, device="cuda")
+    assert torch.cuda.memory_reserved() == 46 * MiB                          # its own, a multiple of 2 MiB
     stats = torch.cuda.memory_stats()
     assert stats["allocation.small_pool.current"] == 1 and stats["allocation.large_pool.current"] == 2 and stats["segment.all.current"] == 3
     assert stats["requested_bytes.small_pool.current"] == 4000 and stats["inactive_split_bytes.large_pool.current"] == 16 * MiB
     assert stats["num_ooms"] == 0 and stats["num_device_alloc"] == 3
     del x, y, big
-    assert torch.cuda.memory_allocated() == 0 and torch.cuda.max_memory_allocated() == 4096 + 26 * MiB
+    assert torch.cuda.memory_allocated() == 0 and torch.cuda.max_memory_allocated() == 4096 + 28 * MiB
     torch.cuda.reset_peak_memory_stats()
     assert torch.cuda.max_memory_allocated() == 0 and torch.cuda.memory_stats()["inactive_split.all.current"] == 0
     torch.cuda.empty_cache()
