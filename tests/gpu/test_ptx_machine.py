@@ -4,7 +4,7 @@ import pytest
 
 from forno.gpu.ptx import Fault, Memory, Module, SyntaxFault
 
-from .ptx_tools import HEAD, launch, words
+from .ptx_tools import HEAD, LAUNCHED, assemble, launch, ptxas, words
 
 SEEDS = range(6)
 
@@ -399,7 +399,7 @@ mov.u32 %r1, a; mov.u32 %r2, b; ret; }
     first = module.entries["first"]
     assert [(p.name, p.size, p.align, p.offset) for p in first.params] == [("s", 20, 8, 0), ("n", 4, 4, 20), ("x", 8, 8, 24)] and first.param_bytes == 32
     assert (first.max_threads, first.shared, first.registers) == (128, 32, {"%r<": "b32"}) and module.entries["second"].shared == 0
-    assert (module.version, module.target, list(module.entries)) == ("7.8", "sm_80", ["first", "second"])
+    assert (module.version, module.target, list(module.entries)) == ("8.0", "sm_90", ["first", "second"])
 
 
 def test_special_registers():
@@ -415,3 +415,13 @@ def test_what_is_not_there():
     with pytest.raises(SyntaxFault): Module(HEAD + ".visible .entry k() { ret;")
     with pytest.raises(ValueError, match="threads"): run("mov.u32 %r1, 0;", block=1056)
     with pytest.raises(ValueError, match="parameters"): Module(entry("")).entries["k"].program().run(params=b"")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ptxas() is None, reason="needs ptxas (pip install nvidia-cuda-nvcc)")
+def test_ptxas_takes_what_was_run(tmp_path, request):
+    """After the tests above (pytest -m ''): their texts are PTX, not only what this reader takes for it."""
+    assert len(LAUNCHED) > 50, "run the whole file"
+    wrong = ("bar.sync 0, 20", "wgmma", "mbarrier", "call.uni f, ()")                # tests of refusals
+    refused = {text: said for text in LAUNCHED if not any(w in text for w in wrong) and (said := assemble(text, "sm_90", tmp_path))}
+    assert not refused, "\n".join(f"{said}\n{text}" for text, said in list(refused.items())[:12])

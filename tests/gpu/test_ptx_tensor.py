@@ -94,7 +94,7 @@ def test_saturated_products():
 def moved(count: int, load_flip: str, store_flip: str, skew: int = 0) -> str:
     """Rows into shared memory, from there as matrices into registers, as matrices back to another place, and out."""
     registers = "{" + ", ".join(f"%r{i}" for i in range(count)) + "}"
-    return HEAD.replace("sm_80", "sm_90") + f""".shared .align 16 .b8 s[1024];
+    return HEAD + f""".shared .align 16 .b8 s[1024];
 .visible .entry k(.param .u64 x, .param .u64 y) {{
 .reg .b32 %r<8>, %v<4>, %t, %p; .reg .b64 %in, %out, %at; ld.param.u64 %in, [x]; ld.param.u64 %out, [y]; mov.u32 %t, %tid.x; mul.wide.u32 %at, %t, 16;
 add.u64 %in, %in, %at; add.u64 %out, %out, %at; cvt.u32.u64 %p, %at; mov.u32 %t, s; add.u32 %p, %p, %t;
