@@ -97,22 +97,27 @@ class Event:
 
 class Op:
     """A work in line. `clock`: what happened before it, and itself once it has run."""
-    __slots__ = ("work", "context", "stream", "lane", "call", "place", "needs", "before", "next", "done", "clock", "start", "finish")
+    __slots__ = ("work", "context", "stream", "lane", "call", "place", "text", "needs", "before", "next", "done", "clock", "start", "finish")
 
     def __init__(self, work: Work, context: Context, stream: Stream | None, lane: int, call: int, clock: dict, now: float):
         self.work, self.context, self.stream, self.lane, self.call, self.place, self.clock = work, context, stream, lane, call, caller(), clock
+        self.text = ""
         self.needs, self.before, self.next, self.done, self.start, self.finish = 0, [], [], False, now, now
 
     def learn(self, clock: dict) -> None: self.clock = join(self.clock, clock)
 
-    def __str__(self): return f"{self.work.name}, call {self.call} in {self.stream or 'a graph'}" + (" ({}:{})".format(*self.place) if self.place else "")
+    def __str__(self):
+        if not self.text:
+            where = f" ({os.path.basename(self.place[0])}:{self.place[1]})" if self.place else ""
+            self.text = f"{self.work.name}, call {self.call} in {self.stream or 'a graph'}{where}"
+        return self.text
 
 
 def caller() -> tuple[str, int] | None:
     """File and line outside of forno from where the driver was called."""
     frame = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith(HOME): frame = frame.f_back
-    return None if frame is None else (os.path.basename(frame.f_code.co_filename), frame.f_lineno)
+    return None if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 class _Thread(threading.local):
