@@ -29,7 +29,7 @@ import gpu_report  # noqa: E402
 from gpu_cases import BROKEN, FAMILIES, SMOKE  # noqa: E402
 from report import rounded  # noqa: E402
 from run import Failed, Side  # noqa: E402
-from workloads import WORKLOADS  # noqa: E402
+from workloads import PROGRAMS, WORKLOADS  # noqa: E402
 
 START = 60                                     # seconds that a process may take until its first case is done, beyond the case's own
 SHARES = {"smoke": 45, "limits": 40, "conformance": 150, "families": 110, "workloads": 230}      # seconds of a whole run
@@ -136,9 +136,8 @@ def timed_families(options, seconds: float, peers: bool) -> dict:
     return {x: Walk("families", x, FAMILIES, options, seconds / len(libraries), 20).run() for x in libraries}
 
 
-def beside(name: str, options, peers: bool) -> dict:
-    """All sides of one workload, asked for blocks of steps in turns."""
-    labels = [f"{library} {mode}" for library in (["torch", "forno"] if peers else ["forno"]) for mode in (["eager"] if options.quick else ["eager", "compile"])]
+def beside(name: str, labels, options) -> dict:
+    """Sides of one workload, asked for blocks of steps in turns."""
     more = {"FORNO_GPU": "sim"} if options.simulated else {}
     alive, found = {}, {}
 
@@ -158,12 +157,16 @@ def beside(name: str, options, peers: bool) -> dict:
 
 
 def workloads(options, seconds: float, peers: bool) -> dict:
+    """Each without torch.compile, whose first steps take longest; then, with the time that is left, each against it."""
     found, until = {}, time.monotonic() + seconds
-    for name in options.workloads:
-        if time.monotonic() > until: say(f"{name}: no time left")
-        else:
-            found[name] = beside(name, options, peers)
-            say(f"{name}: " + ", ".join(f"{label} {s['failed'] if 'failed' in s else format(s['ms'], '.3g') + ' ms'}" for label, s in found[name].items()))
+    first = ["torch eager"] * peers + ["forno eager"] + ["forno compile"] * (not options.quick)
+    turns = [first, ["torch compile", "forno compile"]] if peers and not options.quick else [first]
+    for labels in turns:
+        for name in options.workloads:
+            if time.monotonic() > until: say(f"{name}: no time left for {', '.join(labels)}"); continue
+            sides = beside(name, labels, options)
+            found[name] = found.get(name, {}) | sides
+            say(f"{name}: " + ", ".join(f"{label} {s['failed'] if 'failed' in s else format(s['ms'], '.3g') + ' ms'}" for label, s in sides.items()))
     return found
 
 
@@ -178,11 +181,12 @@ def arguments(given=None):
     parser.add_argument("--quick", action="store_true", help="small sizes and few cases")
     parser.add_argument("--only", nargs="+", choices=SHARES, default=list(SHARES), metavar="SECTION", help=f"of {', '.join(SHARES)}")
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, metavar="NAME")
-    parser.add_argument("--seconds", type=float, default=sum(SHARES.values()), help="for all sections together (%(default)g)")
+    parser.add_argument("--seconds", type=float, help=f"for all sections together; {', '.join(f'{name} {s}' for name, s in SHARES.items())}")
     parser.add_argument("--out", type=pathlib.Path, help="where the numbers go; bench/results/gpu.json for a whole run on a GPU")
     options = parser.parse_args(given)
     if options.smoke: options.only = ["smoke"]
-    if options.workloads is None: options.workloads = ["tiny"] if options.quick else list(WORKLOADS)
+    if options.seconds is None: options.seconds = sum(SHARES[name] for name in options.only)
+    if options.workloads is None: options.workloads = ["tiny"] if options.quick else list(PROGRAMS)
     whole = options.only == list(SHARES) and not options.quick and not options.simulated
     if options.out is None and whole: options.out = HERE / "results" / "gpu.json"
     return options

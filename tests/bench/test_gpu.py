@@ -90,4 +90,14 @@ def test_what_the_page_says():
 def test_a_whole_run_takes_ten_minutes_at_most():
     options = runner.arguments([])
     assert options.seconds + 2 * runner.START < 720 and sum(runner.SHARES.values()) < 600 and options.out.name == "gpu.json"
-    assert QUICK.out is None and runner.arguments(["--smoke"]).out is None
+    assert QUICK.out is None and runner.arguments(["--smoke"]).out is None and runner.arguments(["--smoke"]).seconds < 60
+
+
+def test_torch_compile_comes_last(monkeypatch):
+    asked = []
+    monkeypatch.setattr(runner, "beside", lambda name, labels, options: asked.append((name, *labels)) or {label: {"ms": 1.0} for label in labels})
+    options = runner.arguments(["--workloads", "mlp", "tiny"])
+    assert set(runner.workloads(options, 60, True)["mlp"]) == {"torch eager", "torch compile", "forno eager", "forno compile"}
+    both = ("torch eager", "forno eager", "forno compile"), ("torch compile", "forno compile")
+    assert asked == [(name, *labels) for labels in both for name in ("mlp", "tiny")]
+    assert runner.workloads(options, 60, False)["tiny"].keys() == {"forno eager", "forno compile"} and runner.workloads(options, -1, True) == {}
