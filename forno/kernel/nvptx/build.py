@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 from ...core.errors import unsupported
-from ...core.kernels import Conv, DeviceLaunch, Gemm, Nest
+from ...core.kernels import Conv, DeviceLaunch, Gemm, Native, Nest
 from ...cpu.isa import Isa
 from .. import epilogue
-from . import conv, gemm, nest
+from . import conv, gemm, nest, routines
 
-_BUILDERS = {Nest: nest.build, Gemm: gemm.build, Conv: conv.build}
+_BUILDERS = {Nest: nest.build, Gemm: gemm.build, Conv: conv.build, Native: routines.build}
 
 
 def build_all(kernels, isa: Isa) -> list[DeviceLaunch]: return [build(k, isa) for k in kernels]

@@ -1,0 +1,246 @@
+"""Reading and writing at positions that other tensors hold, on a GPU: gather, scatter, put, nonzero.
+
+Comes in: Natives in the canonical form of `dnn/gather.py`, whose words the CPU's routines/index.py explains. Goes out: DeviceLaunches.
+
+take      a thread per element of the result: neighbours read neighbours of a run
+scatter   one answer, whoever is first. Sums of whole numbers are added atomically, for their order doesn't matter. Any other write is sorted by its place,
+          equal places in the order of the values; then a thread per place and element of the run walks through what goes there, as the CPU does
+nonzero   a block per part of the elements: it counts; then it writes, each chunk behind the one before
+
+An index out of range is reported; what would have been written there is left out.
+"""
+from __future__ import annotations
+
+import math
+
+from ....core import dtype as dt
+from ....core.errors import unsupported
+from ....core.kernels import DeviceLaunch, Native
+from ....core.shape import View, contiguous, overlaps
+from ....cpu.isa import Isa
+from ...routines.code import X
+from ...routines.index import _COMBINE, _RAW, IDENTITY, Words, merged
+from . import order
+from .code import Device, blocks, chain, stage
+
+COUNTING = 1024                                # threads of a block that counts
+WIDEST = 16                                    # bytes that a thread moves at once
+
+
+# ---- places
+def axis_offsets(c: Device, position: X, lengths, strides) -> list[X]:
+    """Where a position of a nest, counted row-major, lies in every array; one list of strides per array."""
+    offsets = [c.const(0) for _ in strides]
+    for d in range(len(lengths) - 1, -1, -1):
+        at = position % lengths[d] if d else position
+        offsets = [o + at * s[d] for o, s in zip(offsets, strides)]
+        if d: position = position // lengths[d]
+    return offsets
+
+
+def picked(c: Device, pointers, types, picks, offsets, start: X) -> tuple[X, X]:
+    """(start + the sum of index·stride, whether all indices are in range)"""
+    good = c.const(True, dt.bool)
+    for p, t, (size, stride, low), at in zip(pointers, types, picks, offsets):
+        index, fine = c.tested(c.load(p, t, at).to(dt.int64), size, low)
+        start, good = start + index * stride, good & fine
+    return start, good
+
+
+# ---- reads
+def _take(c: Device, axes: int, types: tuple, size: int, piece: int, run: bool):
+    """`size`: bytes that a thread moves. 16 of them, which are several elements, go at once where both arrays begin at multiples of that, else piece by piece."""
+    k = len(types)
+    x, pointers, out = c.operand(0), [c.operand(1 + i) for i in range(k)], c.operand(1 + k)
+    w = Words(c, 2 + k)
+    lengths, strides = w(axes), [w(axes) for _ in range(1 + k)]
+    picks = [w(3) for _ in range(k)]
+    inner, count = w(), w()
+    if size == WIDEST: whole = (X(c, c.b.or_(*(c.b.emit(f"ptrtoint ptr {p.v.text} to i64", dt.int64) for p in (x, out)))) & (WIDEST - 1)).eq(0)
+    with c.each(count * inner) as e:
+        position, j = (e // inner, e % inner) if run else (e, c.const(0))
+        offsets = axis_offsets(c, position, lengths, strides)
+        at = picked(c, pointers, types, picks, offsets[1:], offsets[0])[0] + j
+        if size < WIDEST: c.store(c.load(x, _RAW[size], at), out, e)
+        else: _move(c, whole, c.at(x, at * WIDEST), c.at(out, e * WIDEST), _RAW[piece])
+
+
+def _move(c: Device, whole: X, source: X, target: X, piece: dt.dtype):
+    with c.either(whole) as otherwise:
+        c.b.store(c.b.load(source.v, dt.uint64, 2, WIDEST), target.v, WIDEST)
+        otherwise()
+        for i in range(WIDEST // piece.size): c.store(c.load(source, piece, i), target, i)
+
+
+def take(n: Native, isa: Isa) -> DeviceLaunch:
+    """Where every run begins and ends at a multiple of 16 bytes, that is what an element is."""
+    axes, types, size, run, _ = n.spec
+    k, w, many = len(types), list(n.words), WIDEST // size
+    counted = [*range(axes, 2 * axes), *((2 + k) * axes + 3 * i + 1 for i in range(k)), (2 + k) * axes + 3 * k]         # strides of x, and the runs' length
+    piece = min(size, 8)
+    if run and not any(w[i] % many for i in counted):
+        size = WIDEST
+        for i in counted: w[i] //= many
+    return stage(n, isa, _take, (axes, types, size, piece, run), w, blocks(w[-2] * w[-1]))
+
+
+# ---- writes
+class Writes:
+    """What a kernel of a write knows. `places`: which operands are the result, the values, and the first index tensor; words as of `scatter`, then an offset."""
+
+    def __init__(self, c: Device, axes: int, types: tuple, places: tuple):
+        self.c, self.types, (out, values, first) = c, types, places
+        k = len(types)
+        self.out, self.values, self.pointers = c.operand(out), c.operand(values), [c.operand(first + i) for i in range(k)]
+        w = Words(c, len(c.operands))
+        self.lengths, self.strides = w(axes), [w(axes) for _ in range(2 + k)]
+        self.picks = [w(3) for _ in range(k)]
+        self.inner, self.count, self.numel, self.unit, self.offset = w(5)
+
+    def place(self, position: X) -> tuple[X, X]:
+        """(where a position's run begins in the result, whether its indices are in range)"""
+        own, *offsets = axis_offsets(self.c, position, self.lengths, [self.strides[0], *self.strides[2:]])
+        return picked(self.c, self.pointers, self.types, self.picks, offsets, own + self.offset)
+
+    def value(self, t: dt.dtype, position: X, j: X, run: str) -> X:
+        at, = axis_offsets(self.c, position, self.lengths, [self.strides[1]])
+        return self.c.load(self.values, t, at + j if run == "row" else at)
+
+
+def _clear(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype):
+    w, zero = Writes(c, axes, types, places), c.const(0, t)
+    with c.each(w.numel) as i: c.store(zero, w.out, i)
+
+
+def _add(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, run: str):
+    """Whole numbers, in any order."""
+    w = Writes(c, axes, types, places)
+    with c.each(w.count * w.inner) as e:
+        position, j = e // w.inner, e % w.inner
+        at, good = w.place(position)
+        with c.when(good):
+            place, x = c.at(w.out, at + j, t), w.value(t, position, j, run)
+            c.b.emit(f'atomicrmw add ptr {place.v.text}, {x.v} syncscope("device") monotonic', t)
+
+
+def _apart(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mode: str, start: str, run: str):
+    """Places that no two positions share."""
+    w = Writes(c, axes, types, places)
+    with c.each(w.count * w.inner) as e:
+        position, j = e // w.inner, e % w.inner
+        at, good = w.place(position)
+        with c.when(good):
+            old = c.const(IDENTITY[mode](t), t) if start == "fresh" else c.load(w.out, t, at + j)
+            c.store(_COMBINE[mode](old, w.value(t, position, j, run)), w.out, at + j)
+
+
+def _places(c: Device, k: dt.dtype, axes: int, types: tuple, places: tuple):
+    """The source of a sort: where each position goes; what goes nowhere is last."""
+    w = Writes(c, axes, types, places)
+
+    def make(_, position: X) -> tuple[X, X]:
+        at, good = w.place(position)
+        return good.where(at, -1).to(k), position
+    return make
+
+
+def _combine(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mode: str, start: str, run: str, k: dt.dtype, turn: int):
+    """A thread per place and element of its run; in sorted order, a place is where the first of its writes is."""
+    w = Writes(c, axes, types, places)
+    lines = order.Lines(c, k, word_count(axes, types), turn)
+    with c.each(w.count * w.inner) as e:
+        i, j = e // w.inner, e % w.inner
+        here = lines.key(i)
+        first = i.eq(0) | lines.key((i - 1).max(0)).ne(here)
+        with c.when(first & here.ne(-1)):
+            target = here.to(dt.int64) + j
+            last, total = c.var(i), None
+            if mode != "set": total = c.var(c.const(IDENTITY[mode](t), t) if start == "fresh" else c.load(w.out, t, target), t)
+            with c.forever() as leave:
+                if total is not None: total.set(_COMBINE[mode](total.now, w.value(t, lines.place(last.now), j, run)))
+                leave(last.now + 1 >= w.count)
+                leave(lines.key(last.now + 1).ne(here))
+                last.add(1)
+            c.store(total.now if total is not None else w.value(t, lines.place(last.now), j, run), w.out, target)
+
+
+def word_count(axes: int, types: tuple) -> int:
+    """A write's words, in front of the sort's."""
+    return (2 + len(types)) * axes + 3 * len(types) + 5
+
+
+def writes(n: Native, isa: Isa, axes: int, types: tuple, t: dt.dtype, mode: str, start: str, run: str, words: tuple, places: tuple, meet: bool) -> DeviceLaunch:
+    """`words` as Writes reads them. `meet`: may two positions have one place?"""
+    inner, count, numel = words[-5:-2]
+    common, threads = (axes, types, places), blocks(count * inner)
+    stages = [stage(n, isa, _clear, (*common, t), words, blocks(numel))] if start == "zero" else []
+    if not meet: return chain([*stages, stage(n, isa, _apart, (*common, t, mode, start, run), words, threads)])
+    if mode == "sum" and start != "fresh" and t.category == dt.INT and t.size >= 4:
+        return chain([*stages, stage(n, isa, _add, (*common, t, run), words, threads)])
+    if count >= 1 << 32: raise unsupported(f"{n.label} of {count} places", t, "cuda", "split it")
+    k = dt.uint32 if numel < (1 << 32) - 1 else dt.uint64
+    sorting = order.Sort(n, isa, _places, common, k, words, 1, count)
+    return chain([*stages, *sorting.stages, stage(n, isa, _combine, (*common, t, mode, start, run, k, sorting.turn), sorting.words, threads)], sorting.scratch)
+
+
+def scatter(n: Native, isa: Isa) -> DeviceLaunch:
+    axes, types, t, mode, start, run, _ = n.spec
+    k = len(types)
+    places = (k + 1, 0, 1) if start == "zero" else (0, k + 1, 1)
+    count = n.words[-3]
+    return writes(n, isa, axes, types, t, mode, start, run, (*n.words, 0), places, count > 1)
+
+
+def addput(n: Native, isa: Isa) -> DeviceLaunch:
+    """Operands v (contiguous), out; out[offset + Σ i·stride] += v[i]; words = (ndim, *shape, *strides, offset, numel)."""
+    ndim, *rest = n.words
+    shape, strides, (offset, numel) = rest[:ndim], rest[ndim:2 * ndim], rest[2 * ndim:]
+    meet = overlaps(View(tuple(shape), tuple(strides), offset))
+    lengths, arrays = merged(shape, (strides, contiguous(tuple(shape))))
+    words = (*lengths, *arrays[0], *arrays[1], 1, math.prod(shape), numel, 1, offset)
+    return writes(n, isa, len(lengths), (), n.spec[0], "sum", "base", "", words, (1, 0, 0), meet)
+
+
+# ---- nonzero
+def _both(a: tuple, b: tuple) -> tuple: return a[0] + b[0],
+
+
+def _nonzero_count(c: Device, t: dt.dtype):
+    x, counts, n, parts = c.operand(0), c.operand(1), c.word(2), c.word(3)
+    zero, room = c.const(0), c.room(16 * COUNTING // 32)
+    with c.each_block(parts) as part:
+        found, lo, hi = c.var(0), n * part // parts, n * (part + 1) // parts
+        with c.loop(lo + c.thread, hi, COUNTING) as i: found.add(c.load(x, t, i).ne(0).to(dt.int64))
+        _, (total,) = c.block_scan((found.now,), _both, (zero,), room)
+        with c.when(c.thread.eq(0)): c.store(total, counts, part)
+
+
+def nonzero_count(n: Native, isa: Isa) -> DeviceLaunch:
+    """Operands x, counts (an int64 per part); words = (elements, parts)."""
+    return stage(n, isa, _nonzero_count, n.spec, n.words, n.words[1], COUNTING)
+
+
+def _nonzero_fill(c: Device, t: dt.dtype, ndim: int):
+    x, counts, out, n, parts = c.operand(0), c.operand(1), c.operand(2), c.word(3), c.word(4)
+    shape, zero, room = Words(c, 5)(ndim), c.const(0), c.room(16 * COUNTING // 32)
+    with c.each_block(parts) as part:
+        at, hi = c.var(0), n * (part + 1) // parts
+        with c.loop(0, part) as before: at.add(c.load(counts, dt.int64, before))
+        with c.loop(n * part // parts, hi, COUNTING) as first:
+            i = first + c.thread
+            found = (i < hi) & c.load(x, t, i.min(n - 1)).ne(0)
+            (before,), (total,) = c.block_scan((found.to(dt.int64),), _both, (zero,), room)
+            with c.when(found):
+                rest, place = i, (at.now + before) * ndim
+                for d in range(ndim - 1, -1, -1):
+                    c.store(rest % shape[d] if d else rest, out, place + d)
+                    if d: rest = rest // shape[d]
+            at.add(total)
+
+
+def nonzero_fill(n: Native, isa: Isa) -> DeviceLaunch:
+    """Operands x, counts, positions (found, ndim) int64; words = (elements, parts, *shape)."""
+    return stage(n, isa, _nonzero_fill, n.spec, n.words, n.words[1], COUNTING)
+
+
+ROUTINES = {f.__name__: f for f in (take, scatter, addput, nonzero_count, nonzero_fill)}

@@ -1,0 +1,245 @@
+"""Kernels of GPUs with loops of their own, against the CPU's results: reading and writing through indices, padding, scanning, sorting, searching,
+alignments of labels, recurrences, attention. Kernels are few and shapes are ragged: what takes time here is to make a kernel run on the processor.
+"""
+import itertools
+import re
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+import forno as torch
+import forno.nn.functional as F
+from forno.core import dtype as dt
+from forno.core.shape import whole
+from forno.cpu import nvptx
+from forno.dnn import attention, ctc, gather, pad, recurrence, scan, sort
+from forno.kernel.nvptx import routines
+
+from . import ptx_tools as tools
+
+on_devices = pytest.mark.usefixtures("devices")
+
+
+def results(x): return [y for part in x for y in results(part)] if isinstance(x, tuple | list) else [x]
+
+
+def same(program, *tensors, tolerance=1e-5):
+    """The same program on both sides, and the same numbers."""
+    here, there = results(program(*tensors)), results(program(*[t.cuda() for t in tensors]))
+    assert len(here) == len(there)
+    for a, b in zip(here, there):
+        assert b.is_cuda and a.dtype == b.dtype and a.shape == b.shape
+        a, b = a.detach().reshape(-1), b.detach().reshape(-1)
+        b = (b & True if b.dtype is torch.bool else b + 0).cpu()
+        if a.dtype.is_floating_point or a.dtype.is_complex: assert torch.allclose(a, b, tolerance, tolerance, equal_nan=True), (a, b)
+        else: assert torch.equal(a, b), (a, b)
+
+
+def filled(shape, dtype, seed=0, low=-9, high=9):
+    """Few different numbers, so that there are equal ones."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(low, high, shape, generator=generator)
+    if dtype.is_complex: return torch.complex(x.double(), x.flip(0).double()).to(dtype)
+    return x.abs().to(dtype) if dtype is torch.uint8 else x.to(dtype)
+
+
+def places(shape, size, seed=1, low=0): return torch.randint(low, size, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def slopes(program):
+    """The gradients of all floating tensors, of a sum with different weights."""
+    def run(*tensors):
+        tensors = [t.detach().requires_grad_() if t.dtype.is_floating_point else t for t in tensors]
+        out = results(program(*tensors))
+        loss = sum((o * torch.arange(1, o.numel() + 1, device=o.device).reshape(o.shape) / o.numel()).sum() for o in out if o.dtype.is_floating_point)
+        loss.backward()
+        return [*out, *[t.grad for t in tensors if t.requires_grad]]
+    return run
+
+
+# ---- indices
+@on_devices
+@pytest.mark.parametrize("dtype", [torch.bool, torch.bfloat16, torch.float32, torch.int64, torch.complex128])
+def test_reads(dtype):
+    x = filled((7, 5, 6), dtype)
+    same(lambda x, i: (x[i], x[:, i], x[i, i], x.index_select(2, i), x.take(i)), x, places((9,), 5, low=-5) % 5)
+    same(lambda x, i: (x[i], x.take(i)), x, places((3, 2), 5, low=-5))
+    same(lambda x, i: [x.gather(d, i) for d in range(3)], x, places((4, 3, 5), 5))
+    same(lambda x, i: F.embedding(i, x[0]), x, places((300,), 5, low=0).int())
+
+
+@on_devices
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.int64, torch.uint8, torch.complex64])
+def test_writes(dtype):
+    """Several writes to one place: the last wins; sums are made in order."""
+    x, v, i = filled((6, 5), dtype), filled((40, 5), dtype, 2), places((40, 5), 6)
+    same(lambda x, v, i: (x.scatter(0, i, v), x.scatter_add(0, i, v)), x, v, i)
+    same(lambda x, v, i: (x.index_add(0, i[:, 0], v), x.index_copy(0, i[:, 0], v)), x, v, i)
+    same(lambda x, v, i: (x.index_put((i[:, 0], i[:, 1] % 5), v[:, 0], accumulate=True), x.put(i, v), x.index_put((i[:, 0],), v[0, 0], accumulate=True)), x, v, i)
+    if not dtype.is_complex: same(lambda x, v, i: [x.scatter_reduce(0, i, v, how, include_self=s) for how, s in (("prod", True), ("amax", False), ("amin", True))], x, v, i)
+
+
+@on_devices
+def test_many_writes():
+    """More than a block sorts at a time; sums are the CPU's, bit by bit."""
+    v, i = torch.randn(5000, generator=torch.Generator().manual_seed(3)), places((5000,), 30)
+    same(lambda v, i: (torch.zeros(30, device=v.device).index_add(0, i, v), torch.zeros(30, device=v.device).index_copy(0, i, v)), v, i, tolerance=0)
+    same(lambda v, i: (i.new_zeros(30).index_add(0, i, i), i.bincount()), v, i)
+
+
+@on_devices
+def test_gradients_of_reads():
+    x, i = filled((7, 6), torch.float32), places((12,), 7)
+    same(slopes(lambda x, i: (x[i], x.gather(0, i[:6].reshape(1, 6)), F.embedding(i, x, padding_idx=2))), x, i)
+    same(slopes(lambda x: (x.unfold(1, 3, 1), x.as_strided((5, 3), (2, 1)))), x)
+
+
+@on_devices
+def test_nonzero():
+    for x in (filled((5, 7, 3), torch.float32, high=2), filled((), torch.bool), torch.zeros(0, 3), filled((40, 1000), torch.int16, low=-1, high=2)):
+        same(lambda x: x.nonzero(), x)
+
+
+@on_devices
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_pad(mode):
+    same(slopes(lambda x: (F.pad(x, (2, 1), mode), F.pad(x[None], (3, 2, 1, 0), mode))), filled((3, 4, 5), torch.float32))
+    same(lambda x: F.pad(x, (4, 4), mode), filled((3, 2, 5), torch.complex128))
+
+
+# ---- lines
+SHAPES = [((3, 5), 1), ((6, 45, 3), 1), ((2, 1300), 1), ((1300, 2), 0), ((9001,), 0), ((4, 0), 1), ((), 0)]
+
+
+@on_devices
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.bfloat16, torch.int64])
+def test_scans(dtype):
+    for shape, d in SHAPES:
+        same(lambda x: (x.cumsum(d), *x.cummax(d), *x.cummin(d)), filled(shape, dtype, high=5), tolerance=1e-2 if dtype is torch.bfloat16 else 1e-5)
+
+
+@on_devices
+def test_products_and_log_sums():
+    for shape, d in SHAPES:
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(4)) / 8 + 1
+        same(slopes(lambda x: (x.cumprod(d), x.logcumsumexp(d))), x, tolerance=1e-3)
+    same(lambda x: (x.cumsum(0), x.cumprod(0)), filled((50, 3), torch.complex64) / 9, tolerance=1e-4)
+    same(lambda x: x.cummax(0), torch.tensor([1.0, float("nan"), 3, float("-inf")] * 20))
+
+
+@on_devices
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.float64, torch.bool])
+def test_sorts(dtype):
+    for (shape, d), down in itertools.product([((3, 5), 1), ((5, 70, 3), 1), ((4200,), 0), ((2, 1), 1), ((3, 0), 1), ((), 0)], (False, True)):
+        same(lambda x: torch.sort(x, dim=d, descending=down, stable=True), filled(shape, dtype))
+
+
+@on_devices
+def test_sorts_of_special_numbers():
+    x = torch.tensor([0.0, float("nan"), -0.0, float("inf"), -1, float("-inf"), float("nan"), 2] * 9)
+    same(lambda x: (x.sort(stable=True), x.sort(descending=True, stable=True), x.double().argsort(stable=True), x.half().sort(stable=True)), x)
+
+
+@on_devices
+def test_order_statistics():
+    """What comes of equal elements is another on each side: values, and that they are where positions say."""
+    def there(x, values, at, d): return values, x.gather(d, at).eq(values) | values.isnan()
+    for shape, d in [((3, 5), 1), ((70, 4), 0), ((2300,), 0)]:
+        x = filled(shape, torch.float32, high=6)
+        k = min(3, shape[d])
+        same(lambda x: [there(x, *x.topk(k, d, largest), d) for largest in (True, False)], x)
+        same(lambda x: there(x, *x.kthvalue(k, d, keepdim=True), d), x)
+        same(lambda x: [there(x, *f(x, d, keepdim=True), d) for f in (torch.median, torch.nanmedian, torch.mode)], x)
+        same(lambda x: [torch.median(x, d), torch.nanmedian(x, d)], x.double().masked_fill(x == 5, float("nan")))
+
+
+@on_devices
+def test_searches():
+    bounds, values = filled((3, 20), torch.float32, low=-40, high=40).sort(1)[0], filled((3, 50), torch.float32, 5, -45, 45)
+    same(lambda b, v: (torch.searchsorted(b, v), torch.searchsorted(b, v, right=True, out_int32=True), torch.bucketize(v, b[0])), bounds, values)
+    mixed = filled((3, 20), torch.int64)
+    same(lambda b, v: torch.searchsorted(b, v, sorter=b.argsort(1, stable=True)), mixed, filled((3, 7), torch.int64, 6))
+
+
+# ---- layers
+@on_devices
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ctc(dtype):
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(12, 4, 6, generator=generator, dtype=dtype)
+    labels, inputs, targets = places((4, 5), 6, 8).clamp(1), torch.tensor([12, 9, 3, 12]), torch.tensor([5, 3, 4, 0])
+    for zero in (False, True):
+        same(slopes(lambda x: F.ctc_loss(x.log_softmax(2), labels.to(x.device), inputs.to(x.device), targets.to(x.device), reduction="none", zero_infinity=zero)), x)
+
+
+@on_devices
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_recurrences(kind):
+    def run(x, *given):
+        torch.manual_seed(1)
+        net = getattr(torch.nn, kind)(5, 9, bidirectional=True).to(x.device)
+        out, _ = net(x)
+        out.square().sum().backward()
+        return out, x.grad, [p.grad for p in net.parameters()]
+    same(lambda x: run(x.detach().requires_grad_()), torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(9)), tolerance=1e-4)
+
+
+@on_devices
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention(dtype, monkeypatch):
+    monkeypatch.setattr(attention, "TRAINED_SCORES", 0)
+    generator = torch.Generator().manual_seed(10)
+    q, k, v = (torch.randn(2, 4, n, 8 * m, generator=generator).to(dtype) for n, m in ((37, 1), (45, 1), (45, 5)))
+    seen = torch.rand(37, 45, generator=generator) > 0.3
+    seen[5] = False
+    attend, tolerance = F.scaled_dot_product_attention, 1e-4 if dtype is torch.float32 else 3e-2
+    same(slopes(lambda q, k, v: attend(q, k, v, is_causal=True)), q, k, v, tolerance=tolerance)
+    same(slopes(lambda q, k, v, seen: attend(q, k, v, seen)), q, k, v, seen, tolerance=tolerance)
+    same(slopes(lambda q, k, v: attend(q, k[:, :2], v[:, :2], enable_gqa=True)), q, k, v, tolerance=tolerance)
+    same(lambda q, k, v: attend(q[..., :1, :], k, v), q, k, v, tolerance=tolerance)
+
+
+# ---- as machine code
+def value(dtype, *shape): return SimpleNamespace(dtype=dtype, shape=shape)
+def plan(row, attr, out, *ins, **more): return row.plan(attr, out, *ins, **more)
+def seen(row, attr, out, *ins): return plan(row, attr, out, *ins, views=[whole(x.shape) for x in ins])
+
+
+def natives():
+    """One of every kernel, in types that need many registers."""
+    f, d, i, z = dt.float32, dt.float64, dt.int64, dt.complex128
+    at, count, line = value(i, 50, 80), value(i, 1), value(d, 5000)
+    yield plan(gather.index, (0,), None, value(f, 70, 80), value(i, 9))
+    yield plan(gather.gather, 0, at, value(z, 70, 80), at)
+    for t, mode in ((f, "sum"), (i, "sum"), (dt.bfloat16, "prod"), (z, "set")): yield plan(gather.scatter, (0, mode, True), value(t, 70, 80), value(t, 70, 80), at, value(t, 50, 80))
+    yield plan(gather.nonzero_count, None, count, value(f, 70, 80))
+    yield plan(gather.nonzero_fill, 9, value(i, 9, 2), value(f, 70, 80), count)
+    yield plan(pad.reflection_pad, ((0, 0), (2, 3)), value(f, 70, 85), value(f, 70, 80))
+    for row, t in ((scan.cumprod, z), (scan.logcumsumexp, d), (scan.cummax, d), (scan.cumsum, f)):
+        for shape in ((70, 20), (70, 80), (5000,)): yield plan(row, (len(shape) - 1, False), value(i if row is scan.cummax else t, *shape), value(t, *shape))
+    yield plan(sort.argsort, (0, False, True), None, line)
+    yield plan(sort.topk, (0, True, 5, True), None, value(f, 50000))
+    for row in (sort.median, sort.mode): yield plan(row, (0,), None, line)
+    yield plan(sort.searchsorted, (False, i), None, line, line)
+    for row in (ctc.ctc, ctc.ctc_gradient): yield plan(row, ctc.CtcSpec(0, False), line, value(d, 9, 4, 6), value(i, 4, 5), value(i, 4), value(i, 4))
+    x, w, h, kept = value(d, 6, 3, 36), value(d, 36, 9), value(d, 3, 9), value(d, 6, 3, 45)
+    yield seen(recurrence.recur, recurrence.RecurrenceSpec("lstm", kept=True), line, x, w, h, h)
+    yield seen(recurrence.recurrence_back, recurrence.RecurrenceSpec("lstm", kept=True), line, value(d, 8, 3, 9), value(d, 8, 3, 9), w, kept)
+    spec, q, lse, mask = attention.AttentionSpec(1.0, True, True, True), value(dt.bfloat16, 2, 4, 30, 8), value(f, 2, 4, 30), value(f, 30, 30)
+    yield seen(attention.attend, spec, line, q, q, q, mask)
+    yield seen(attention.attend_back, spec, line, q, q, lse, q, q, q, mask)
+
+
+@pytest.mark.skipif(tools.ptxas() is None, reason="needs ptxas (pip install nvidia-cuda-nvcc)")
+@pytest.mark.parametrize(("target", "version"), [("sm_75", 63), ("sm_120", 87)])
+def test_ptxas(target, version, tmp_path):
+    """Every kernel becomes machine code, which puts aside a few words at most."""
+    texts = {(launch.name, launch.ptx) for n in natives() for first in [routines.build(n, nvptx.isa_of(target, version))] for launch in (first, *first.then)}
+    for name, text in texts:
+        path = tmp_path / "kernel.ptx"
+        path.write_text(text)
+        done = subprocess.run([tools.ptxas(), "-v", f"-arch={target}", path, "-o", tmp_path / "kernel.cubin"], capture_output=True, text=True, timeout=120, check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, (name, said)
+        assert sum(map(int, re.findall(r"(\d+) bytes stack frame", said))) <= 64, (name, said)
