@@ -98,7 +98,9 @@ def place(where) -> str:
     if where is None: return "cpu"             # forno's own: the default device is for what users call
     d = device(where)
     if d.type == "meta": return "meta"
-    if d.type == "cuda": return cudart.place(d.index)
+    if d.type == "cuda":
+        if where.__class__ is int and cudart.count() == 0: raise RuntimeError("Cannot access accelerator device when none is available.")
+        return cudart.place(d.index)
     on_cpu(where)
     return "cpu"
 
