@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import math
 import random
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 
@@ -121,7 +122,7 @@ class Module:
     """The PTX text of a module, read once."""
 
     def __init__(self, text: str):
-        self.source = parse(text)
+        self.source, self.digest = parse(text), hashlib.sha256(text.encode()).hexdigest()
         self.entries = {name: Entry(self, f) for name, f in self.source.functions.items() if f.entry}
         self.variables = {v.name: v for v in self.source.variables.values() if v.space in ("global", "const")}
         self.positions = {name: i for i, name in enumerate(self.variables)}
@@ -154,8 +155,15 @@ class Program:
 
     def __init__(self, entry: Entry, exact: bool):
         self.entry, self.exact = entry, exact
-        self.made: Translated = translate(entry.module.source, entry.function, entry.module.positions, machine.positions(), exact)
-        self.step = 0                                               # compiled when it first runs
+        text = code.Text(self.write, f"PTX {entry.name} {exact} {entry.module.digest} {machine.sources()}")
+        self.step = code.load(text, "kernel", 1)
+        self.made = Translated(*text.notes)
+
+    def write(self) -> tuple[str, tuple]:
+        """The kernel's IR and what must be known to run it."""
+        module = self.entry.module
+        text, made = translate(module.source, self.entry.function, module.positions, machine.positions(), self.exact)
+        return text, astuple(made)
 
     def run(self, grid=(1, 1, 1), block=(1, 1, 1), shared: int = 0, params: bytes = b"", memory=None, seed: int = 0, budget: int = BRANCHES,
             uninitialized: bool = True, races: bool = True, approximate: bool = False) -> Touched:
@@ -166,7 +174,6 @@ class Program:
         threads, entry = math.prod(block), self.entry
         if not 0 < threads <= entry.max_threads: raise ValueError(f"{entry.name}: {threads} threads in a block; at most {entry.max_threads}")
         if len(params) < entry.param_bytes: raise ValueError(f"{entry.name}: {len(params)} bytes of parameters, {entry.param_bytes} are declared")
-        if not self.step: self.step = code.load(self.made.text, "kernel", 1)
         options = {BUDGET: budget, POISON: int(uninitialized), RACES: int(races), APPROXIMATE: int(approximate)} | _order(math.prod(grid), random.Random(seed))
         memory = memory if memory is not None else Memory()
         entry.module.load(memory)                                    # first: it may allocate

@@ -1,7 +1,7 @@
 """One PTX kernel as LLVM IR.
 
-Comes in: a function and what it can name. Goes out: `Translated`, with the text of `i64 name(i64 block, i64 thread)`, which runs one thread until it ends
-or waits (0), or until a fault (1). A thread that waits has said where it goes on; the next call starts there.
+Comes in: a function and what it can name. Goes out: the text of `i64 kernel(i64 block, i64 thread)` and a `Translated` about it. The function runs one thread
+until it ends or waits (0), or until a fault (1). A thread that waits has said where it goes on; the next call starts there.
 
 Statements are written once, in order, into basic blocks; what each reads and writes is noted on the way. Then a pass over the flow of control finds the
 registers whose values must outlast a wait: they live in the thread's frame. All others become machine registers.
@@ -21,9 +21,9 @@ from .parse import SIZES, Function, Instruction, Label, Source
 LEAVES = {"bra", "brx", "ret", "exit", "trap"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Translated:
-    text: str
+    """What must be known of a kernel to run it."""
     waits: list[int]                           # lines
     header: int                                # bytes of a frame that a thread starts with as zeros
     frame: int                                 # bytes of a frame, without local memory
@@ -72,7 +72,7 @@ def places(source: Source, function: Function) -> tuple[dict[str, int], int, int
 def _words(arg: str): return re.findall(r"[\w$.~%]+", arg)
 
 
-def translate(source: Source, function: Function, globals_: dict[str, int], runtime: dict[str, int], exact: bool) -> Translated:
+def translate(source: Source, function: Function, globals_: dict[str, int], runtime: dict[str, int], exact: bool) -> tuple[str, Translated]:
     where, shared, local = places(source, function)
     code, pieces = _pieces(source, function, where, globals_, runtime, exact, {})
     live, names = _liveness(pieces)
@@ -89,8 +89,7 @@ def translate(source: Source, function: Function, globals_: dict[str, int], runt
     end = -(-end // 16) * 16
     text = _text(code, pieces, offsets).replace("<local offset>", str(end))
     copies = any(isinstance(s, Instruction) and s.parts[:2] == ("cp", "async") for s in function.body)
-    return Translated(text, code.waits, header, end, local, shared, _granule(function, "shared"), _granule(function, "global"), _fenced(function), copies,
-                      undefined)
+    return text, Translated(code.waits, header, end, local, shared, _granule(function, "shared"), _granule(function, "global"), _fenced(function), copies, undefined)
 
 
 def _fenced(function: Function) -> bool:
