@@ -221,6 +221,16 @@ def test_code_that_is_refused(text, expected, says):
     assert code(p.d.ModuleLoadDataEx, text, 2, options, values) == expected and says in buffer.value.decode()
 
 
+@pytest.mark.parametrize("version, words, expected", [("7.5", 512, 0), ("7.5", 513, 218), ("8.1", 513, 0), ("8.1", 4096, 218)])
+def test_parameters_have_a_limit(version, words, expected):
+    """4096 bytes, or 32764 from PTX 8.1 on."""
+    p = Program()
+    buffer, options, values = log_options()
+    text = HEAD.replace("7.5", version) + f".visible .entry k({', '.join(f'.param .u64 p{k}' for k in range(words))}) {{ ret; }}\n"
+    assert code(p.d.ModuleLoadDataEx, text.encode() + b"\0", 2, options, values) == expected
+    assert not expected or f"{8 * words} bytes required" in buffer.value.decode()
+
+
 def test_kernels_that_can_not_be_simulated_say_so():
     p = Program()
     module = p.d.ModuleLoadDataEx(HEAD.encode() + b".visible .entry k() { frobnicate.u32 %r1; ret; }\0", 0, None, None)

@@ -143,8 +143,13 @@ class CodeCalls(MemoryCalls):
         if not chips.runs(name, capability):
             raise self.refuse(log, "INVALID_PTX", f"ptxas fatal   : SM version specified by .target is higher than default SM version assumed ({name} on {capability})")
         if ".extern .func" in text.decode(errors="replace"): raise self.refuse(log, "INVALID_PTX", "ptxas fatal   : Unresolved extern function")
-        try: parsed(text)
+        try: entries = parsed(text).entries
         except (ValueError, NotImplementedError) as e: raise self.refuse(log, "INVALID_PTX", f"ptxas application ptx input: {e}") from None
+        most = 32764 if number >= 81 else 4096                                       # bytes of parameters
+        for entry in entries.values():
+            if entry.param_bytes > most:
+                raise self.refuse(log, "INVALID_PTX", f"ptxas error   : Formal parameter space overflowed ({entry.param_bytes} bytes required, max {most} bytes allowed) "
+                                                      f"in function {entry.name}")
         return text, name
 
     @staticmethod
@@ -348,7 +353,6 @@ class CodeCalls(MemoryCalls):
     def parameters(f: Function, params: int, extra: int) -> bytes:
         """The kernel's parameter bytes, from an array of pointers to each, or from one buffer."""
         end = f.entry.param_bytes
-        if end > 32764: raise Refuse("INVALID_VALUE")
         if extra:
             words = (ctypes.c_size_t * 5).from_address(extra)
             if words[0] != 1 or words[2] != 2 or words[4] != 0: raise Refuse("INVALID_VALUE")
