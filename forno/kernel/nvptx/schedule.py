@@ -64,7 +64,7 @@ class DeviceSchedule(Schedule):
     def chunks(self) -> int: return -(-self.row // self.chunk)
 
     @property
-    def elements(self) -> int: return math.prod(self.extents)
+    def elements(self) -> int: return math.prod(self.nest.axes)
 
     @property
     def turns(self) -> int:
@@ -90,7 +90,7 @@ def schedule(nest: Nest, isa: Isa) -> DeviceSchedule:
 
 def fits(s: DeviceSchedule) -> bool:
     """Do all numbers that indices are made of stay below 2^31, those of units beyond the last included?"""
-    if s.elements >= 1 << 30 or s.results * (s.chunks if s.parts > 1 else 1) >= 1 << 30: return False
+    if math.prod(s.extents) >= 1 << 30 or s.results * (s.chunks if s.parts > 1 else 1) >= 1 << 30: return False
     if any(g.size >= 1 << 31 for v in s.nest.body if isinstance(v, Load) for g in v.bounds): return False
     return all(abs(offset) + sum(abs(c) * l.extent for c, l in zip(coefficients, s.loops)) < 1 << 31 for coefficients, offset in affine_maps(s).values())
 
