@@ -10,11 +10,14 @@ import pytest
 
 import forno as torch
 import forno.nn.functional as F
+from forno import gpu
 from forno.core import dtype as dt
 from forno.core.shape import whole
 from forno.cpu import nvptx
 from forno.dnn import attention, ctc, gather, pad, recurrence, scan, sort
+from forno.gpu.sim import Machine
 from forno.kernel.nvptx import routines
+from forno.kernel.nvptx.routines import code
 
 from . import ptx_tools as tools
 
@@ -98,7 +101,7 @@ def test_gradients_of_reads():
 @on_devices
 def test_nonzero():
     for x in (filled((5, 7, 3), torch.float32, high=2), filled((), torch.bool), torch.zeros(0, 3), filled((40, 1000), torch.int16, low=-1, high=2)):
-        same(lambda x: x.nonzero(), x)
+        same(lambda x: (x.nonzero(), x[x > 0], x.count_nonzero()), x)
 
 
 @on_devices
@@ -152,6 +155,7 @@ def test_order_statistics():
         same(lambda x: there(x, *x.kthvalue(k, d, keepdim=True), d), x)
         same(lambda x: [there(x, *f(x, d, keepdim=True), d) for f in (torch.median, torch.nanmedian, torch.mode)], x)
         same(lambda x: [torch.median(x, d), torch.nanmedian(x, d)], x.double().masked_fill(x == 5, float("nan")))
+    same(lambda x: (x.unique(), x.unique(return_inverse=True, return_counts=True)), filled((60,), torch.float32))
 
 
 @on_devices
@@ -198,6 +202,26 @@ def test_attention(dtype, monkeypatch):
     same(slopes(lambda q, k, v, seen: attend(q, k, v, seen)), q, k, v, seen, tolerance=tolerance)
     same(slopes(lambda q, k, v: attend(q, k[:, :2], v[:, :2], enable_gqa=True)), q, k, v, tolerance=tolerance)
     same(lambda q, k, v: attend(q[..., :1, :], k, v), q, k, v, tolerance=tolerance)
+
+
+# ---- what the checks see
+def test_a_missing_barrier_is_found(monkeypatch):
+    """A network whose threads don't wait for each other between its steps."""
+    machine, barrier, calls = Machine(1, seed=1), code.Device.barrier, []
+    monkeypatch.setattr(gpu, "_found", machine.driver())
+    monkeypatch.setattr(code.Device, "barrier", lambda self: barrier(self) if calls else calls.append(1))
+    code.program.cache_clear()
+    try:
+        with pytest.raises(Exception, match="race|nobody has written"), machine, pytest.raises(RuntimeError, match="CUDA error"): torch.arange(777, 0, -1).cuda().sort(stable=True)[0].tolist()
+    finally: code.program.cache_clear()
+
+
+@on_devices
+def test_indices_out_of_range():
+    """Are named; what is read instead exists, what was to be written is left out."""
+    x, i = torch.zeros(6).cuda(), torch.tensor([1, 7]).cuda()
+    for program in (lambda: x[i], lambda: x.index_add(0, i, x[:2]), lambda: x.scatter(0, i, x[:2])):
+        with pytest.raises(RuntimeError, match="index 7 is out of bounds for dimension with size 6"): program().tolist()
 
 
 # ---- as machine code
