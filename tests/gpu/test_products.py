@@ -199,10 +199,10 @@ def test_few_rows(t, orders):
 
 
 # ---------------------------------------------------------------- epilogues
-def with_chain(g):
-    """relu(product + a number per column)."""
+def with_chain(g, first=3):
+    """relu(product + a number per column), which begin at element `first`."""
     t, zeros = g.c.dtype, (0,) * len(g.batch)
-    body = (Load(0, t, (*zeros, 0, 0)), Load(2, t, (*zeros, 0, 1), 3), Apply(ADD, (0, 1), t), Apply(RELU, (2,), t), Store(1, 3, (*g.c.batch, g.c.rows, g.c.cols), g.c.offset, t))
+    body = (Load(0, t, (*zeros, 0, 0)), Load(2, t, (*zeros, 0, 1), first), Apply(ADD, (0, 1), t), Apply(RELU, (2,), t), Store(1, 3, (*g.c.batch, g.c.rows, g.c.cols), g.c.offset, t))
     nest = Nest((*g.batch, g.m, g.n), (), (Operand(t, "r"), Operand(t, "w"), Operand(t, "r")), body)
     return replace(g, operands=(*g.operands, Operand(t, "r")), epilogue=nest)
 
@@ -210,11 +210,11 @@ def with_chain(g):
 @pytest.mark.parametrize("target", KERNELS.values())
 @pytest.mark.parametrize("t", [dt.float32, dt.bfloat16], ids=str)
 def test_epilogue(t, target):
-    for m, n, k, batch in [(40, 50, 30, (2,)), (2, 50, 64, ()), (50, 2, 64, ()), (20, 30, 1100, ())]:
+    for m, n, k, batch, first in [(40, 50, 30, (2,), 3), (40, 54, 30, (2,), 4), (40, 52, 30, (2,), 4), (2, 50, 64, (), 3), (50, 2, 64, (), 3), (20, 30, 1100, (), 3)]:
         g, arrays, result, want = case(m, n, k, t, "ntn", batch)
-        g, more = with_chain(g), stored(np.arange(n + 3) % 7 - 3.0, t)
+        g, more = with_chain(g, first), stored(np.arange(n + first) % 7 - 3.0, t)
         assert build.accepts(g)
-        assert right(g, [*arrays, more], result, np.maximum(want + read(more, t)[3:], 0), target, tolerance=2e-2 if t is dt.bfloat16 else None), (m, n, k)
+        assert right(g, [*arrays, more], result, np.maximum(want + read(more, t)[first:], 0), target, tolerance=2e-2 if t is dt.bfloat16 else None), (m, n, k)
 
 
 # ---------------------------------------------------------------- convolutions
@@ -292,6 +292,15 @@ def test_network():
     for p, q in zip(here.parameters(), there.parameters()): assert torch.allclose(p.grad, q.grad.cpu(), 1e-4, 1e-5)
     a, b = here.bfloat16()(x.bfloat16()), there.bfloat16()(x.cuda().bfloat16()).cpu()
     assert torch.allclose(a.float(), b.float(), 5e-2, 5e-2)
+
+
+@pytest.mark.usefixtures("devices")
+def test_parts_through_every_floor():
+    """A long sum is two launches, with scratch between them; bias and activation go with the second."""
+    x, w, b = torch.randn(20, 1500), torch.randn(30, 1500), torch.randn(30)
+    for t, tolerance in ((torch.float32, 1e-4), (torch.bfloat16, 2e-2)):
+        there, here = (torch.relu(torch.nn.functional.linear(*[v.to(t).to(device) for v in (x, w, b)])).cpu() for device in ("cuda", "cpu"))
+        assert torch.allclose(there.float(), here.float(), tolerance, tolerance)
 
 
 # ---------------------------------------------------------------- planted bugs

@@ -11,14 +11,13 @@ from ...core import dtype as dt
 from ...core.kernels import DeviceLaunch
 from ...cpu.isa import Isa
 from ..text import PTR, Val
-from .product import Product, ProductKernel, tiled
+from .product import TOGETHER, Product, ProductKernel, tiled
 
 THREADS, STAGES, LINE, CHUNK = 128, 3, 64, 16  # bytes of a line along k, and of one copy
 MMA = {dt.bfloat16: "m16n8k16.row.col.bf16", dt.float16: "m16n8k16.row.col.f32.f32", dt.float32: "m16n8k8.row.col.tf32"}
 FOUR_WORDS, FOUR_SUMS = "{ i32, i32, i32, i32 }", "{ float, float, float, float }"
 MANY = 96                                      # tiles of 128 × 128 that keep a GPU busy
 PITCH = 8                                      # results by which a line is longer when they leave: pairs of eight lines are in different banks
-TOGETHER = 4                                   # results of a row that leave in one store
 
 
 class TensorKernel(ProductKernel):
@@ -180,6 +179,7 @@ class TensorKernel(ProductKernel):
         mine = self.add(self.mul(self.add(self.quotient(self.down, 2), line), pitch), self.add(self.across, pair))
         across = self.p.c.along_k or self.p.flat
         n = (self.tile if across else rows) // wide
+        together = self.together() if wide > 1 else None
         for above in (0, half):
             self.barrier()
             for i in range(half // 16):
@@ -193,10 +193,10 @@ class TensorKernel(ProductKernel):
                 far, near = self.shr(at, n.bit_length() - 1), self.and_(at, n - 1)
                 y, x = (far, self.mul(near, wide)) if across else (near, far)
                 row = self.add(self.row0, self.add(self.add(self.mul(self.quotient(y, half), rows), self.and_(y, half - 1)), above))
-                with self.if_(self.lt(row, self.length("m"))): self.finish_some(wide, self.add(self.mul(y, pitch), x), row, self.add(self.column0, x))
+                with self.if_(self.lt(row, self.length("m"))): self.finish_some(together, self.add(self.mul(y, pitch), x), row, self.add(self.column0, x))
 
-    def finish_some(self, wide: int, at: Val, row: Val, column: Val):
-        """Neighbours of a row, from shared memory: together where that many are left, and lie evenly."""
+    def finish_some(self, together: Val | None, at: Val, row: Val, column: Val):
+        """Neighbours of a row, from shared memory: in one piece where that many are left, and `together` allows it. None: a single one."""
         def some(n, by) -> Val:
             kind = "float" if n == 1 else f"<{n} x float>"
             return self.emit(f"load {kind}, ptr addrspace(3) {self.shared_at(self.mul(self.add(at, by), 4))}, align {4 * n}", dt.float32, n)
@@ -205,11 +205,10 @@ class TensorKernel(ProductKernel):
             with self.if_(self.lt(self.add(column, by), self.length("n"))): self.finish(some(1, by), row, self.add(column, by))
 
         def singles():
-            with self.loop(0, wide) as e: single(self.cast(e, self.ix))
-        if wide == 1: return single(0)
-        whole = self.le(self.add(column, wide), self.length("n"))
-        if self.p.epilogue is None and not self.partial: whole = self.and_(whole, self.evenly("c"))
-        self.choose(whole, lambda: self.finish(some(wide, 0), row, column), singles)
+            with self.loop(0, TOGETHER) as e: single(self.cast(e, self.ix))
+        if together is None: return single(0)
+        whole = self.and_(together, self.le(self.add(column, TOGETHER), self.length("n")))
+        self.choose(whole, lambda: self.finish(some(TOGETHER, 0), row, column), singles)
 
 
 def turns(source) -> bool: return source.dtype.size == 2 and not source.along_k

@@ -18,6 +18,7 @@ from ..text import Val
 from .abi import LATE, DeviceKernel
 
 NARROW = 1 << 31                               # below it, indices and places are 32-bit numbers
+TOGETHER = 4                                   # results of a row that leave in one store
 TARGET, PART, MOST = 256, 512, 32              # blocks that are wanted; the shortest part of a sum worth a block of its own; parts at most
 
 
@@ -64,8 +65,13 @@ class Source:
         lines, line = (self.i, self.k) if self.along_k else (self.k, self.i)
         return len(lines) == len(line) == 1 and line[0].stride == 1 and (lines[0].stride * self.dtype.size % 16 == 0 or lines[0].radix <= 1)
 
+    @property
+    def even(self) -> bool:
+        """Do TOGETHER neighbours along k lie at a multiple of their size from the batch entry's first element?"""
+        return len(self.i) == len(self.k) == self.k[0].stride == 1 and self.i[0].stride % TOGETHER == 0
+
     def number(self, what, *at) -> int:
-        if what in ("offset", "straight"): return int(getattr(self, what))
+        if what in ("offset", "straight", "even"): return int(getattr(self, what))
         if what == "batch": return self.batch[at[0]]
         if what == "axis": return getattr(self.axes[at[0]], at[1])
         if what == "advance": return digits_of(at[1], self.k)[at[0]]
@@ -205,7 +211,17 @@ class ProductKernel(DeviceKernel):
         if not self.partial: return self.leave(x, row, column)
         at = self.add(self.mul(self.portion, self.length("items")), self.item)
         at = self.add(self.mul(self.add(self.mul(at, self.length("m")), row), self.length("n")), column)
-        self.store(x, self.offset(self.word("scratch"), at, self.sum))
+        self.store(x, self.offset(self.word("scratch"), at, self.sum), x.n * self.sum.size)
+
+    def together(self) -> Val:
+        """May `finish` take TOGETHER neighbours of a row (`flat`) that begin at a multiple of so many? Where they go, and what they meet there, must lie as evenly."""
+        if self.partial: return self.eq(self.and_(self.length("n"), TOGETHER - 1), 0)
+        if self.p.epilogue is None: found = [(self.origins["c"], self.word("c", "even"), self.p.c.dtype)]
+        else:
+            found = [(self.base(v.operand + 1), self.word("epilogue", i, "even"), v.dtype) for i, v in enumerate(self.p.epilogue.body)
+                     if isinstance(v, (Load, Store)) and v.operand and v.strides[-1] == 1]
+        def even(p, known, t): return self.and_(self.eq(self.and_(self.emit(f"ptrtoint {p} to i64", dt.int64), TOGETHER * t.size - 1), 0), self.ne(known, 0))
+        return reduce(self.and_, [even(*x) for x in found])
 
     def leave(self, x: Val, row: Val, column: Val):
         p = self.p
@@ -215,7 +231,7 @@ class ProductKernel(DeviceKernel):
         x = self.cast(x, p.result)
         if p.epilogue is not None: return self.chain(x, (digits[0], whole, digits[1]) if p.of_images else (*self.entry_of, row, column))
         at = self.add(self.place("c", "i", self.digits(row, "c", "i"))[0], self.place("c", "k", digits)[0])
-        self.store(x, self.offset(self.origins["c"], at, p.c.dtype), x.n * p.c.dtype.size if x.n > 1 else None)
+        self.store(x, self.offset(self.origins["c"], at, p.c.dtype), x.n * p.c.dtype.size)
 
     def chain(self, x: Val, index: tuple[Val, ...]):
         """The epilogue of one element, or of neighbours of a row (`flat`). Its operand 0 is x; its others are the kernel's, one further."""
@@ -225,12 +241,14 @@ class ProductKernel(DeviceKernel):
             at = reduce(self.add, [self.mul(x, self.word("epilogue", i, d)) for d, x in enumerate(index)], self.word("epilogue", i, "offset"))
             return self.offset(self.base(v.operand + 1), at, v.dtype)
         for i, v in enumerate(self.p.epilogue.body):
-            if isinstance(v, Load): out = self.load(element(i, v), v.dtype, x.n if v.strides[-1] == 1 else 1) if v.operand else self.cast(x, v.dtype)
+            if isinstance(v, Load) and not v.operand: out = self.cast(x, v.dtype)
+            elif isinstance(v, Load) and (x.n == 1 or v.strides[-1] == 0): out = self.load(element(i, v), v.dtype)
+            elif isinstance(v, Load): out = self.load(element(i, v), v.dtype, x.n, x.n * v.dtype.size)
             elif isinstance(v, Const): out = self.const(v.value, v.dtype)
             elif isinstance(v, Number): out = self.number(v.operand + 1, v.dtype)
             elif isinstance(v, Cast): out = self.cast(done[v.arg], v.dtype)
             elif isinstance(v, Apply): out = v.op.emit(self, *[done[a] for a in v.args])
-            else: out = self.store(self.splat(done[v.arg], x.n), element(i, v))
+            else: out = self.store(self.splat(done[v.arg], x.n), element(i, v), x.n * v.dtype.size)
             done.append(out)
 
 
@@ -328,9 +346,14 @@ def numbers(p: Product, keys, named: dict) -> tuple[int, ...]:
         if what in LATE: return 0
         if what in ("a", "b", "c"): return getattr(p, what).number(*key[1:])
         if what == "batch": return p.batch[key[1]]
-        if what == "epilogue": return p.epilogue.body[key[1]].offset if key[2] == "offset" else p.epilogue.body[key[1]].strides[key[2]]
+        if what == "epilogue": return of_chain(p.epilogue.body[key[1]], key[2])
         return named[what]
     return tuple(map(number, keys))
+
+
+def of_chain(v: Load | Store, what) -> int:
+    if what == "even": return int(all(x % TOGETHER == 0 for x in (*v.strides[:-1], v.offset)))
+    return v.offset if what == "offset" else v.strides[what]
 
 
 def late_of(keys): return tuple([(k, key[0]) for k, key in enumerate(keys) if key[0] in LATE])
