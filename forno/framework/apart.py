@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ..core.errors import StepError
 from ..core.graph import Graph, Scalar, Value
+from ..core.shape import View
 from ..dnn import movement as mv
 
 
@@ -55,7 +56,7 @@ class Parting:
         for v in self.values:
             ins = [x for x in v.ins if x.__class__ is Value]
             if v.op is not None and v.op is not mv.transfer and all([id(x) in self.free for x in ins]): self.free.add(id(v))
-            else: self.stage[id(v)] = max([self.stage[id(x)] + (x.device != v.device and x.op is not None) for x in ins if id(x) not in self.free], default=0)
+            else: self.stage[id(v)] = max([self.stage[id(x)] + (x.device != v.device and (x.op is not None or x.view is not None)) for x in ins if id(x) not in self.free], default=0)
         outs = {id(v) for v in graph.outputs}
         for v in self.values:
             if v.op is not None and (id(v) not in self.free or id(v) in outs): self.place(v)
@@ -88,7 +89,8 @@ class Parting:
         if out is None and v.op is not None and scattered(v):
             out = part.made[id(v)] = Value(v.op, tuple([x if x.__class__ is Scalar else self.within(part, x) for x in v.ins]), v.attr, v.dtype, v.shape, v.strides)
         if out is None:
-            out = part.made[id(v)] = Value(None, (), None, v.dtype, v.shape, v.strides, v.view if v.op is None and v.device == part.device else None, len(part.inputs))
+            lies = v.view if v.op is None and v.device == part.device else None if v.strides is None else View(v.shape, v.strides, 0)
+            out = part.made[id(v)] = Value(None, (), None, v.dtype, v.shape, v.strides, lies, len(part.inputs))
             part.inputs.append(v)
             if v.device != part.device: part.carried.add(len(part.inputs) - 1)
             if v.op is not None: self.wanted(self.home[id(v)], v)

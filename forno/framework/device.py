@@ -13,6 +13,7 @@ from ..core import collector
 from ..core.flags import flags
 from ..core.graph import Graph, Value
 from ..core.kernels import Host
+from ..core.shape import contiguous
 from ..core.trace import trace
 from ..cpu import memory, nvptx
 from ..cudart import faults, launch
@@ -24,7 +25,7 @@ from ..kernel.abi import CHECK_ERROR
 from ..kernel.nvptx import build
 from ..show import ladder
 from . import host
-from .native import Runner, halved, planned, shown, wrapped
+from .native import Runner, gathered, halved, planned, shown, wrapped
 
 
 def isa_of(device: str):
@@ -121,6 +122,9 @@ def span(view, size: int) -> int:
 def carried(buffer, value: Value, device: str):
     """A dense value's bytes on another device."""
     n = math.prod(value.shape) * value.dtype.size
+    if n and buffer.__class__ is Slice and buffer.view.strides != (value.strides or contiguous(value.shape)):
+        buffer = straightened(buffer, value)
+        if device == "cpu": return buffer
     start, base = (buffer.start, buffer.buffer) if buffer.__class__ is Slice else (0, buffer)
     if device == "cpu":
         out = memory.empty(n)
@@ -130,6 +134,18 @@ def carried(buffer, value: Value, device: str):
     if base.device == "cpu": device_memory.send_to(device, base.address + start, n, out.address)
     else: device_memory.across(base.device, base.address + start, n, device, out.address)
     return out
+
+
+def straightened(buffer: Slice, value: Value):
+    """A value that lies scattered in its buffer, row-major on the host."""
+    v, size, base = buffer.view, value.dtype.size, buffer.buffer
+    if base.device != "cpu":
+        first = v.offset + sum([(n - 1) * s for n, s in zip(v.shape, v.strides) if s < 0])
+        count = 1 + sum([(n - 1) * abs(s) for n, s in zip(v.shape, v.strides)])
+        raw = memory.empty(count * size)
+        device_memory.fetch_from(base.device, base.address + first * size, count * size, raw.address)
+        base, v = raw, v._replace(offset=v.offset - first)
+    return gathered(base, v, value)
 
 
 def on_host(buffer, nbytes: int):

@@ -121,7 +121,7 @@ def index_tensors(x, shape, d) -> list:
 
 def first(input) -> Tensor:
     """The position of a 0-d tensor's only element."""
-    return without_data(dt.int64, ()) if is_meta(input) else apply(mv.full, attr=((), dt.int64, 0))
+    return without_data(dt.int64, ()) if is_meta(input) else on_device(apply(mv.full, attr=((), dt.int64, 0)), device_name(input))
 
 
 def nonzero(input, *, as_tuple=False):

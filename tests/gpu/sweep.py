@@ -27,19 +27,25 @@ def names_in(path) -> list[str]: return [line.split("#")[0].strip() for line in 
 # ---------------------------------------------------------------- the child
 def on_gpu(walk, forno):
     """Let walk's functions give tensors of device "cuda", and look where results are."""
-    given, same = walk.given, walk.same
+    given, same, called, seen = walk.given, walk.same, walk.called, []
 
     def there(x):
         import torch
-        if isinstance(x, torch.device): return "cuda"
+        if isinstance(x, torch.device) or x == "cpu": return "cuda"
         out = given(x)
-        if not isinstance(out, forno.Tensor) or out.is_cuda: return out
+        if not isinstance(out, forno.Tensor): return out
+        seen.append(1)                         # factories are given none
+        if out.is_cuda: return out
         return out.detach().cuda().requires_grad_(out.requires_grad)
 
     def compared(want, got, *args, **kw):
-        assert got.is_cuda, f"the result is on {got.device}"
+        assert got.is_cuda or not seen, f"the result is on {got.device}"
         return same(want, got, *args, **kw)
-    walk.given, walk.same = there, compared
+
+    def anew(f, s, source, out=None):
+        seen.clear()
+        return called(f, s, source, out)
+    walk.given, walk.same, walk.called = there, compared, anew
 
 
 def child(limit: int, seconds: int):
@@ -66,6 +72,7 @@ def child(limit: int, seconds: int):
         except Exception as error: found.append(["samples", 0, type(error).__name__, str(error)[:400], where(error)])
         finally: signal.alarm(0)
         print(json.dumps({"name": name, "checks": done, "failed": found, "seconds": round(time.perf_counter() - begun, 1)}), flush=True)
+        if any("CUDA_ERROR" in f[3] for f in found): sys.exit(1)               # the device is lost
 
 
 def where(error) -> str:
@@ -92,7 +99,7 @@ def walked(names: list[str], limit: int, seconds: int):
                 todo.remove(said["name"])
                 yield said
         code = process.wait()
-        if todo:
+        if current in todo:
             todo.remove(current)
             yield {"name": current, "checks": 0, "failed": [["crash", 0, f"exit {code}", last_words(errors), ""]], "seconds": 0}
 

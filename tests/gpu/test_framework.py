@@ -163,6 +163,17 @@ def test_factories():
     with pytest.raises(RuntimeError, match="different device"): p.grad = torch.ones(2, device="cuda")
 
 
+def test_views_travel():
+    x, z = torch.arange(24.0).reshape(2, 3, 4), torch.arange(12.0).reshape(4, 3)
+    y = x.cuda()
+    for f in (lambda t: t.transpose(0, 2), lambda t: t[:, 1:, ::2], lambda t: t.flip(1), lambda t: t[1].expand(2, 3, 4), lambda t: t.permute(2, 0, 1)[1:]):
+        assert f(y).cpu().tolist() == f(x).tolist() == f(y).to("cuda:1").tolist() and f(x).cuda().tolist() == f(x).tolist()
+    assert [p.cpu().tolist() for p in y.chunk(2, 1)] == [p.tolist() for p in x.chunk(2, 1)]
+    there, here = z.cuda().t() + 1, z.t() + 1                # a value of an order of its own goes from one part to another
+    assert (there.detach().cpu() - here).abs().max().item() == 0
+    assert torch.max(torch.tensor(3.0, device="cuda"), 0).indices.is_cuda
+
+
 # ---------------------------------------------------------------- files and copies
 def test_pickles_and_files():
     x = torch.arange(6.0, device="cuda:1").reshape(2, 3)
