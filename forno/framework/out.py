@@ -14,7 +14,7 @@ from ..graph.line import LOCAL
 from . import views
 from .bind import land
 from .sharing import resize_
-from .size import CPU, DEFAULT
+from .size import CPU, DEFAULT, pinned
 from .tensor import Tensor, check_write, memory, read, root
 
 MAKERS = frozenset(("arange", "range", "empty", "eye", "full", "linspace", "logspace", "ones", "zeros", "rand", "randn", "randint", "randperm"))
@@ -35,7 +35,7 @@ def with_out(f, name: str, arity: int | None = None):
         def call(*args, out=None, **kw):
             if out is not None: return written(f, name, args, kw, out)
             if DEFAULT.stack[-1] is not CPU and name in MAKERS and kw.get("device") is None: kw["device"] = DEFAULT.stack[-1]
-            t = f(*args, **kw)
+            t = pinned(f, args, kw) if kw and kw.get("pin_memory") else f(*args, **kw)
             if t.node is not None: t.node.line.free = False    # somebody asked for it on this device
             return t
     else:

@@ -85,12 +85,17 @@ def set_default_device(device):
 
 
 def placed(f):
-    """A function that makes tensors, on the default device where a call names none."""
+    """A function that makes tensors, on the default device where a call names none, and in pinned memory where one asks for that."""
     @functools.wraps(f)
     def call(*args, **kw):
         if DEFAULT.stack[-1] is not CPU and kw.get("device") is None: kw["device"] = DEFAULT.stack[-1]
-        return f(*args, **kw)
+        return pinned(f, args, kw) if kw and kw.get("pin_memory") else f(*args, **kw)
     return call
+
+
+def pinned(make, args, kw):
+    """What a function makes, in pinned memory of the host."""
+    return make(*args, **kw | {"requires_grad": False}).pin_memory().requires_grad_(bool(kw.get("requires_grad")))
 
 
 def place(where) -> str:

@@ -271,6 +271,13 @@ def test_pinned_memory():
     with pytest.raises(RuntimeError, match="cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned"): there.pin_memory()
 
 
+def test_tensors_are_made_pinned():
+    for x in (torch.empty(3, pin_memory=True), torch.zeros(3, pin_memory=True), torch.tensor([1.0, 2], pin_memory=True), torch.ones(2, pin_memory=True, requires_grad=True),
+              torch.rand(2, pin_memory=True), torch.zeros_like(torch.ones(3), pin_memory=True)):
+        assert x.is_pinned()
+    assert torch.ones(2, pin_memory=True, requires_grad=True).requires_grad
+
+
 def test_copies_keep_their_sources():
     """Pinned memory isn't given out again while a copy reads it."""
     there = []
