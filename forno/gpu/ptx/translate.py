@@ -31,7 +31,7 @@ class Translated:
     shared: int                                # bytes of static shared memory
     granule: int                               # log2 of the smallest access of shared memory
     global_granule: int                        # and of global memory
-    fenced: bool                               # are there fences, acquires or releases beyond the block?
+    fenced: bool                               # are there fences, acquires or releases for the whole GPU?
     copies: bool                               # are there asynchronous copies?
     undefined: list[str]                       # registers that may be read before anything is written to them
 
@@ -93,7 +93,8 @@ def translate(source: Source, function: Function, globals_: dict[str, int], runt
 
 
 def _fenced(function: Function) -> bool:
-    wide = {"gpu", "sys", "gl", "cluster"}
+    """Does the kernel order blocks among themselves? (What it orders for the whole system, it does for the host.)"""
+    wide = {"gpu", "gl", "cluster"}
     ordering = {"membar", "fence", "acquire", "release", "acq_rel"}
     return any(isinstance(s, Instruction) and wide.intersection(s.parts) and ordering.intersection(s.parts) for s in function.body)
 

@@ -3,7 +3,7 @@
 Per granule of every live allocation (the smallest access of global memory that the kernel makes): the last writer and two readers, each with its block,
 thread and its warp's time. Blocks run one after the other here, but on the silicon at the same time: two of them that touch a place, one writing, race,
 unless both accesses are atomic or otherwise strong. Threads of one block are ordered by its barriers, as in shared memory. A kernel with fences, acquires or
-releases beyond a block may order its blocks by flags; there, only threads of the same block are compared.
+releases for the whole GPU may order its blocks by flags; there, only threads of the same block are compared.
 """
 from __future__ import annotations
 
