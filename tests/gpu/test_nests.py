@@ -8,8 +8,11 @@ import subprocess
 import pytest
 
 import forno as torch
+from forno import gpu
 from forno.core.kernels import Nest
 from forno.cpu import nvptx
+from forno.gpu.errors import CudaError
+from forno.gpu.sim import Findings, Machine
 from forno.kernel.nvptx import build, cores, nest, schedule
 
 from .ptx_tools import ptxas
@@ -121,6 +124,22 @@ def test_wide_indices(nests, devices, monkeypatch):
     same(lambda x: x.t().contiguous() - 1, values((41, 39), SINGLE))
     same(lambda x: x - 1, values((999,), SINGLE))
     assert not any(s.narrow for _, s in nests)
+
+
+@pytest.mark.parametrize("way,which", [("turned", 1), ("held rows", 1), ("held rows", 2), ("held rows", 3)])
+def test_a_barrier_is_missed(way, which, monkeypatch):
+    """A kernel without one of its barriers is caught. (The first is for blocks that go on to another tile or row.)"""
+    def without(text, name, isa):
+        lines = usual(text, name, isa).splitlines()
+        found = [k for k, line in enumerate(lines) if re.match(r"\s*(bar|barrier)\.", line)]
+        return "\n".join(line for k, line in enumerate(lines) if k not in found[which:which + 1]) + "\n"
+    usual = nvptx.ptx
+    monkeypatch.setattr(nest, "_programs", {})
+    monkeypatch.setattr(nvptx, "ptx", without)
+    program = {"turned": lambda x: x.t().contiguous() * (which + 6), "held rows": lambda x: torch.softmax(x, 1) * (which + 6.5)}[way]
+    with pytest.raises((CudaError, Findings)), Machine(1, seed=which) as machine:
+        monkeypatch.setattr(gpu, "_found", machine.driver())
+        program(values((20, 330 + which), SINGLE).cuda()).tolist()
 
 
 @pytest.mark.parametrize("divisor", [1, 2, 3, 5, 7, 641, 1000, 65535, 65537, 2**29 - 1, 2**30, 2**31 - 1])
