@@ -18,10 +18,10 @@ from . import autograd as autograd
 from . import fft as fft
 from . import linalg as linalg
 from ..core.dtype import dtype as _dtype, dtype as dtype
-from ..core.errors import OutOfMemoryError as OutOfMemoryError
+from ..core.errors import AcceleratorError as AcceleratorError, OutOfMemoryError as OutOfMemoryError
 from .legacy import TensorType as _TensorType, finfo as finfo, iinfo as iinfo
 from .randoms import Generator as Generator, Generator as _Generator
-from .runtime import AcceleratorError as AcceleratorError, Event as Event, StorageType as _StorageType, SymBool as SymBool, SymFloat as SymFloat, SymInt as SymInt
+from .runtime import Event as Event, StorageType as _StorageType, SymBool as SymBool, SymFloat as SymFloat, SymInt as SymInt
 from .sharing import TypedStorage as TypedStorage, UntypedStorage as UntypedStorage
 from .size import Size as Size, device as device, layout as _layout, layout as layout, memory_format as _memory_format, memory_format as memory_format
 
