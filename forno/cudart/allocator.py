@@ -45,6 +45,7 @@ class Piece:
     def parted(self) -> bool: return self.before is not None or self.after is not None
 
 
+CAPTURING: set[int] = set()                    # threads that capture
 IDLE, LIVE, WAITING = "inactive", "active_allocated", "active_pending_free"        # states of a piece, by PyTorch's names
 
 
@@ -229,12 +230,14 @@ class Allocator:
             memory.users += 1
             self.capturing += 1
             self.private[threading.get_ident()] = memory
+            CAPTURING.add(threading.get_ident())
 
     def end_capture(self):
         """This thread's memory comes from where all comes from again; the graph that was captured is a user of what it had."""
         with self.lock:
             self.capturing -= 1
             del self.private[threading.get_ident()]
+            CAPTURING.discard(threading.get_ident())
 
     # ---- a simulated machine knows who may touch what
     def tell(self):

@@ -7,6 +7,10 @@ from __future__ import annotations
 import functools
 import os
 import struct
+import threading
+
+from ..core.errors import unsupported
+from .allocator import CAPTURING
 
 DEFAULT_SEED = 67280421310721
 STEP = 4                                       # one draw's offset: PyTorch counts numbers, in fours
@@ -31,7 +35,9 @@ class Philox:
         return self.initial_seed
 
     def take(self) -> tuple[int, int, int]:
-        """(low half of the seed, high half, counter) of one draw."""
+        """(low half of the seed, high half, counter) of one draw. A graph would draw the same numbers whenever it runs."""
+        if CAPTURING and threading.get_ident() in CAPTURING:
+            raise unsupported("random numbers in a graph", device="cuda", instead="draw them before the capture, into a tensor that the graph reads")
         counter = self.offset
         self.offset += STEP
         return TALL + (self.initial_seed & MASK), TALL + (self.initial_seed >> 32), TALL + counter
