@@ -108,3 +108,135 @@ def test_random_programs(first):
 def test_more_random_programs():
     found = [d for d in map(disagreement, range(1000, 1400)) if d]
     assert not found, found[0]
+
+
+# ---------------------------------------------------------------- control flow and waits
+MASK = 0xFFFFFFFF
+BINARY = {"add.u32": lambda a, b: a + b, "sub.u32": lambda a, b: a - b, "mul.lo.u32": lambda a, b: a * b, "xor.b32": lambda a, b: a ^ b, "and.b32": lambda a, b: a & b, "max.u32": max}
+
+
+class Flow:
+    """A random structured kernel of two warps, written as PTX and acted out in Python at the same time: branches that part lanes, loops, and at places where all
+    lanes are together shuffles, votes and barriers with an exchange through shared memory. Values live across all of them."""
+    THREADS, REGISTERS = 64, 10
+
+    def __init__(self, seed: int):
+        self.rng, self.text, self.labels, self.counters = random.Random(seed), [], 0, 0
+        self.start = [[self.rng.getrandbits(32) for _ in range(self.THREADS)] for _ in range(self.REGISTERS)]
+        self.block(self.rng.randint(6, 12), 0, True)
+        self.values = [list(v) for v in self.start]
+
+    def label(self) -> str:
+        self.labels += 1
+        return f"L{self.labels}"
+
+    def register(self) -> int: return self.rng.randrange(self.REGISTERS)
+
+    def block(self, count: int, depth: int, together: bool):
+        for _ in range(count):
+            kinds = ["binary"] * 4 + (["part", "loop"] if depth < 3 else []) + (["shuffle", "vote", "exchange", "barrier"] if together else [])
+            getattr(self, self.rng.choice(kinds))(depth, together)
+
+    def say(self, *lines): self.text.extend(lines)
+
+    def binary(self, depth, together):
+        op, d, a, b = self.rng.choice(list(BINARY)), self.register(), self.register(), self.register()
+        self.say((f"{op} %r{d}, %r{a}, %r{b};", lambda v, lanes: self.each(v, lanes, d, lambda i: BINARY[op](v[a][i], v[b][i]))))
+
+    @staticmethod
+    def each(v, lanes, d, f):
+        new = {i: f(i) & MASK for i in lanes}
+        for i, x in new.items(): v[d][i] = x
+
+    def part(self, depth, together):
+        """if (bit of a) … else …; lanes take different ways."""
+        a, bit, other, end = self.register(), self.rng.randrange(32), self.label(), self.label()
+        outer, self.text = self.text, []
+        self.block(self.rng.randint(1, 3), depth + 1, False)
+        yes, self.text = self.text, []
+        self.block(self.rng.randint(0, 3), depth + 1, False)
+        no, self.text = self.text, outer
+        def act(v, lanes):
+            chosen = [i for i in lanes if v[a][i] >> bit & 1]
+            run(yes, v, chosen)
+            run(no, v, [i for i in lanes if i not in chosen])
+        self.say((f"and.b32 %s0, %r{a}, {1 << bit:#x}; setp.eq.u32 %p0, %s0, 0; @%p0 bra {other};\n{spoken(yes)}\nbra {end};\n{other}:\n{spoken(no)}\n{end}:", act))
+
+    def loop(self, depth, together):
+        """Together: a fixed number of turns; alone: as many as a register says."""
+        top, a, turns = self.label(), self.register(), self.rng.randint(1, 3)
+        self.counters += 1
+        counter = f"%n{self.counters}"
+        outer, self.text = self.text, []
+        self.block(self.rng.randint(1, 3), depth + 1, together)
+        body, self.text = self.text, outer
+        first = f"mov.u32 {counter}, {turns};" if together else f"and.b32 {counter}, %r{a}, 3; add.u32 {counter}, {counter}, 1;"
+        def act(v, lanes):
+            left = {i: turns if together else (v[a][i] & 3) + 1 for i in lanes}
+            while lanes := [i for i in left if left[i]]:
+                run(body, v, lanes)
+                for i in lanes: left[i] -= 1
+        self.say((f"{first}\n{top}:\n{spoken(body)}\nsub.u32 {counter}, {counter}, 1; setp.ne.u32 %p1, {counter}, 0; @%p1 bra {top};", act))
+
+    def shuffle(self, depth, together):
+        d, a, by = self.register(), self.register(), self.rng.randrange(1, 32)
+        def act(v, lanes):
+            old = list(v[a])
+            self.each(v, lanes, d, lambda i: old[i ^ by])
+        self.say((f"shfl.sync.bfly.b32 %r{d}, %r{a}, {by}, 31, -1;", act))
+
+    def vote(self, depth, together):
+        d, a, bit = self.register(), self.register(), self.rng.randrange(32)
+        def act(v, lanes):
+            ballots = [sum((v[a][w * 32 + i] >> bit & 1) << i for i in range(32)) for w in range(2)]
+            self.each(v, lanes, d, lambda i: ballots[i // 32])
+        self.say((f"and.b32 %s0, %r{a}, {1 << bit:#x}; setp.ne.u32 %p0, %s0, 0; vote.sync.ballot.b32 %r{d}, %p0, -1;", act))
+
+    def exchange(self, depth, together):
+        """With the thread at the other end of the block."""
+        d, a = self.register(), self.register()
+        def act(v, lanes):
+            old = list(v[a])
+            self.each(v, lanes, d, lambda i: old[self.THREADS - 1 - i])
+        self.say((f"st.shared.u32 [%mine], %r{a}; bar.sync 0; ld.shared.u32 %r{d}, [%other]; bar.sync 0;", act))
+
+    def barrier(self, depth, together):
+        d, a = self.register(), self.register()
+        def act(v, lanes):
+            count = sum(v[a][i] & 1 for i in range(self.THREADS))
+            self.each(v, lanes, d, lambda i: count)
+        self.say((f"and.b32 %s0, %r{a}, 1; setp.ne.u32 %p0, %s0, 0; bar.red.popc.u32 %r{d}, 0, %p0;", act))
+
+    def kernel(self) -> str:
+        loads = [f"ld.global.u32 %r{i}, [%in+{4 * self.THREADS * i}];" for i in range(self.REGISTERS)]
+        stores = [f"st.global.u32 [%out+{4 * self.THREADS * i}], %r{i};" for i in range(self.REGISTERS)]
+        return HEAD + f""".visible .entry k(.param .u64 x, .param .u64 y) {{
+.reg .pred %p<2>; .reg .b32 %r<{self.REGISTERS}>, %s<1>, %n<{self.counters + 1}>, %t, %mine, %other; .reg .b64 %in, %out, %at; .shared .align 4 .b8 room[{4 * self.THREADS}];
+ld.param.u64 %in, [x]; ld.param.u64 %out, [y]; mov.u32 %t, %tid.x; mul.wide.u32 %at, %t, 4; add.u64 %in, %in, %at; add.u64 %out, %out, %at;
+mov.u32 %mine, room; shl.b32 %other, %t, 2; sub.u32 %other, {4 * self.THREADS - 4}, %other; add.u32 %other, %other, %mine; shl.b32 %t, %t, 2; add.u32 %mine, %mine, %t;
+""" + "\n".join([*loads, spoken(self.text), *stores]) + "\nret;\n}\n"
+
+    def disagreement(self, seed: int) -> str | None:
+        run(self.text, self.values, list(range(self.THREADS)))
+        data = np.array(self.start, np.uint32)
+        got = launch(self.kernel(), [data, np.zeros_like(data)], block=self.THREADS, seed=seed)[1]
+        return None if np.array_equal(got, np.array(self.values, np.uint32)) else f"seed {seed}\n{self.kernel()}"
+
+
+def run(text, v, lanes):
+    for _, act in text: act(v, lanes)
+
+
+def spoken(text) -> str: return "\n".join(line for line, _ in text)
+
+
+@pytest.mark.parametrize("first", range(0, 24, 8))
+def test_random_flow(first):
+    found = [d for seed in range(first, first + 8) if (d := Flow(seed).disagreement(seed))]
+    assert not found, found[0]
+
+
+@pytest.mark.slow
+def test_more_random_flow():
+    found = [d for seed in range(2000, 2300) if (d := Flow(seed).disagreement(seed))]
+    assert not found, found[0]

@@ -18,7 +18,7 @@ from .instructions.table import handler, unknown
 from .layout import FRAME_WORDS, STATE
 from .parse import SIZES, Function, Instruction, Label, Source
 
-LEAVES = {"bra", "brx", "ret", "exit", "trap"}
+LEAVES = {"bra", "brx", "ret", "exit", "trap", "brkpt"}
 
 
 @dataclass(frozen=True)
