@@ -9,6 +9,7 @@ from ..core.errors import OutOfMemoryError, unsupported
 from ..cudart import devices, faults
 from ..framework.engine import flush
 from ..framework.legacy import LEGACY, tensor_type
+from ..framework.randoms import default_of
 from ..framework.runtime import AcceleratorError
 from ..gpu import chips
 from ..gpu.errors import CudaError
@@ -21,8 +22,13 @@ from .random import get_rng_state, get_rng_state_all, initial_seed, manual_seed,
 from .streams import Event, ExternalStream, Stream, StreamContext, current_stream, default_stream, get_stream_from_external, set_stream, stream
 
 has_half, has_magma = True, False
-default_generators: tuple = ()
 for _t in LEGACY: globals()[tensor_type(_t, "cuda").__name__] = tensor_type(_t, "cuda")
+
+
+def __getattr__(name: str):
+    """`default_generators`: one for each device there is now."""
+    if name == "default_generators": return tuple([default_of(i) for i in range(devices.count())])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class DeferredCudaCallError(Exception):

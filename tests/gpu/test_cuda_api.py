@@ -278,6 +278,13 @@ def test_tensors_are_made_pinned():
     assert torch.ones(2, pin_memory=True, requires_grad=True).requires_grad
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_pinned(workers):
+    data = torch.utils.data.TensorDataset(torch.arange(12.0).reshape(6, 2), torch.arange(6))
+    batches = list(torch.utils.data.DataLoader(data, batch_size=2, pin_memory=True, num_workers=workers))
+    assert all(x.is_pinned() and y.is_pinned() for x, y in batches) and [y.cuda(non_blocking=True).tolist() for _, y in batches] == [[0, 1], [2, 3], [4, 5]]
+
+
 def test_copies_keep_their_sources():
     """Pinned memory isn't given out again while a copy reads it."""
     there = []
@@ -419,7 +426,7 @@ def test_states_of_random_numbers():
     assert state.dtype is torch.uint8 and state.shape == (16,) and len(torch.cuda.get_rng_state_all()) == 2 and torch.cuda.initial_seed() == 5
     torch.cuda.seed()
     torch.cuda.set_rng_state(state)
-    assert torch.cuda.initial_seed() == 5
+    assert torch.cuda.initial_seed() == 5 and [g.device.index for g in torch.cuda.default_generators] == [0, 1]
     with pytest.raises(TypeError, match="ByteTensor"): torch.cuda.set_rng_state(torch.ones(16))
 
 

@@ -123,7 +123,7 @@ class _Epoch:
 
     def __init__(self, loader):
         self.loader = weakref.proxy(loader) if loader.persistent_workers else loader      # no cycle with loader._iterator
-        self.dataset, self.pinned = loader.dataset, loader.pin_memory and gpu.device_count() > 0
+        self.dataset, self.pinned = loader.dataset, loader.pin_memory and gpu.reason() is None
         if loader.pin_memory and not self.pinned:
             warnings.warn("'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't be used.",
                           stacklevel=3)
