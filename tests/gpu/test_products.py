@@ -332,8 +332,8 @@ def test_planted(kernel, bug):
 def kernels(target):
     """name -> PTX of every template and type."""
     it = isa(target)
-    for t, side in ((dt.float32, 4), (dt.float32, 8), (dt.float64, 4), (dt.bfloat16, 8), (dt.complex64, 4), (dt.complex128, 4), (dt.int32, 8)):
-        yield f"tile {side} {t}", program(gemm.TileKernel, "product", gemm.product_of(case(16, 16, 16, t, "ttn")[0]), it, False, side)[0]
+    for t, side in ((dt.float32, 4), (dt.float32, 8), (dt.float64, 4), (dt.bfloat16, 8), (dt.complex64, 4), (dt.complex128, 4), (dt.int32, 8), (dt.int64, 4)):
+        yield f"tile {side} {t}", program(gemm.TileKernel, "product", gemm.product_of(case(16, 16, 16, t, "nnn", (2, 2))[0]), it, False, side)[0]
     for t, orders in ((dt.float32, "nnn"), (dt.bfloat16, "ntn"), (dt.float64, "ntn")):
         p = gemm.product_of(case(16, 16, 16, t, orders)[0])
         yield f"few {t}", program(skinny.SkinnyKernel, "product", p, it, 8)[0]

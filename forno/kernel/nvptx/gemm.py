@@ -31,7 +31,8 @@ class TileKernel(ProductKernel):
     def __init__(self, p: Product, isa: Isa, partial: bool, side: int):
         super().__init__(p, isa, THREADS)
         self.partial, self.side, self.tile, self.depth = partial, side, ACROSS * side, depth_of(p)
-        if p.b.axes and side == QUAD: self.tuning = ' "nvvm.minctasm"="2"'            # else ptxas aims at more blocks, and spills
+        blocks = 1 if p.sum.category == dt.COMPLEX else 2 if p.b.axes or p.sum.size == 8 else 0           # left alone, ptxas aims at more, and spills
+        if blocks and side == QUAD: self.tuning = f' "nvvm.minctasm"="{blocks}"'
         self.line = self.tile + PAD
         self.room = self.depth * self.line     # elements of a factor's tile
 
