@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from ..prototypes import POINTER, POOL, AccessDesc, AllocationProp, Memcpy2D, PoolProps
 from . import memory
-from .machine import Context, Device
+from .machine import Context, Device, caller, place_name
 from .memory import ALIGN, DELTA, PAGE, Allocation, Reservation, round_up
 from .streams import StreamCalls
 from .work import Allocate, Copy, Fill, Free, Refuse, ends_of
@@ -39,6 +39,8 @@ class Physical:
 
 class MemoryCalls(StreamCalls):
     # ---- allocations
+    def named(self, what: str) -> str: return f"{what} {self.calls}{place_name(caller())}"
+
     def allocation(self, device: Device, nbytes: int, kind: str, name: str, live: bool = True) -> Allocation:
         """Counts against the device's memory and gets addresses."""
         if not nbytes: raise Refuse("INVALID_VALUE")
@@ -61,11 +63,10 @@ class MemoryCalls(StreamCalls):
 
     def MemAlloc(self, nbytes):
         self.unsafe()
-        return self.allocation(self.context().device, nbytes, "memory", f"allocation {self.calls}").start
+        return self.allocation(self.context().device, nbytes, "memory", self.named("allocation")).start
 
     def MemFree(self, at):
         """Waits for everything on its device, as the driver does."""
-        if not at: return
         self.unsafe()
         self.context()
         a = self.freeable(at, ("memory", "pool"))
@@ -93,10 +94,10 @@ class MemoryCalls(StreamCalls):
 
     def from_pool(self, pool, nbytes, stream):
         if stream.capture is not None: raise Refuse(self.spoil(stream.capture, "NOT_SUPPORTED"))       # graph-owned memory is not simulated
-        try: a = self.allocation(pool.device, nbytes, "pool", f"pool allocation {self.calls}", live=False)
+        try: a = self.allocation(pool.device, nbytes, "pool", self.named("pool allocation"), live=False)
         except Refuse:
             self.finish(stream.context)                  # what is being freed counts once it is
-            a = self.allocation(pool.device, nbytes, "pool", f"pool allocation {self.calls}", live=False)
+            a = self.allocation(pool.device, nbytes, "pool", self.named("pool allocation"), live=False)
         a.pool, a.readers = pool, pool.readers
         pool.used += nbytes
         pool.peak = max(pool.peak, pool.used)
@@ -104,7 +105,6 @@ class MemoryCalls(StreamCalls):
         return a.start
 
     def MemFreeAsync(self, at, stream):
-        if not at: return
         s, a = self.stream(stream), self.freeable(at, ("memory", "pool"))
         if s.capture is not None: raise Refuse(self.spoil(s.capture, "NOT_SUPPORTED"))
         a.freed_by = f"MemFreeAsync, call {self.calls}"
@@ -185,7 +185,7 @@ class MemoryCalls(StreamCalls):
         block = ctypes.create_string_buffer(nbytes + 4096)
         at = round_up(ctypes.addressof(block), 4096)
         ctypes.memset(at, memory.POISON, nbytes)
-        self.space.add(Allocation(at + DELTA, at + DELTA + nbytes, -1, "host", f"pinned memory {self.calls}"))
+        self.space.add(Allocation(at + DELTA, at + DELTA + nbytes, -1, "host", self.named("pinned memory")))
         self.pinned[at] = block
         return at
 
@@ -204,7 +204,7 @@ class MemoryCalls(StreamCalls):
         if not at or not nbytes: raise Refuse("INVALID_VALUE")
         start, end = at + DELTA, at + DELTA + nbytes
         if any(a.start < end and start < a.end for a in self.space.items if a.device < 0): raise Refuse("HOST_MEMORY_ALREADY_REGISTERED")
-        self.space.add(Allocation(start, end, -1, "registered", f"registered memory {self.calls}"))
+        self.space.add(Allocation(start, end, -1, "registered", self.named("registered memory")))
 
     def MemHostUnregister(self, at):
         self.unsafe()
@@ -363,7 +363,7 @@ class MemoryCalls(StreamCalls):
         if any(a.start < at + nbytes and at < a.end for a in self.space.items): raise Refuse("ALREADY_MAPPED")
         r.map(at, nbytes, p.file)
         p.held += 1
-        a = self.space.add(Allocation(at, at + nbytes, p.device, "mapped", f"mapped memory {self.calls}", live=False))      # nobody has access yet
+        a = self.space.add(Allocation(at, at + nbytes, p.device, "mapped", self.named("mapped memory"), live=False))      # nobody has access yet
         a.pool = p
 
     def MemUnmap(self, at, nbytes):

@@ -108,9 +108,11 @@ class Op:
 
     def __str__(self):
         if not self.text:
-            where = f" ({os.path.basename(self.place[0])}:{self.place[1]})" if self.place else ""
-            self.text = f"{self.work.name}, call {self.call} in {self.stream or 'a graph'}{where}"
+            self.text = f"{self.work.name}, call {self.call} in {self.stream or 'a graph'}{place_name(self.place)}"
         return self.text
+
+
+def place_name(place: tuple[str, int] | None) -> str: return f" ({os.path.basename(place[0])}:{place[1]})" if place else ""
 
 
 def caller() -> tuple[str, int] | None:
@@ -343,10 +345,10 @@ class Core:
         """What lies at an address that may not be touched."""
         a = self.space.at(at)
         if a is not None and not a.live: return f"{nbytes} bytes at {at:#x}: {a} does not exist yet in the order of streams"
-        if a is not None and at + nbytes > a.end: return f"{nbytes} bytes at {at:#x} go {at + nbytes - a.end} beyond the end of {a}"
-        if a is not None: return f"{nbytes} bytes at {at:#x} lie in {a}, of device {a.device}"
-        if (a := self.space.was(at)) is not None: return f"{nbytes} bytes at {at:#x} lie in {a}, which was freed by {a.freed_by}"
-        if (a := self.space.below(at)) is not None: return f"{nbytes} bytes at {at:#x} lie {at - a.end} bytes past the end of {a}"
+        if a is not None and at + nbytes > a.end: return f"{nbytes} bytes at {at:#x}, {at + nbytes - a.end} more than there are in {a}"
+        if a is not None: return f"{nbytes} bytes at {at:#x} in {a}, of device {a.device}"
+        if (a := self.space.was(at)) is not None: return f"{nbytes} bytes at {at:#x} in {a}, which was freed by: {a.freed_by}"
+        if (a := self.space.below(at)) is not None: return f"{nbytes} bytes at {at:#x}, {at - a.end} bytes past the end of {a}"
         return f"{nbytes} bytes at {at:#x}, where nothing was ever allocated"
 
     def free_now(self, a: Allocation, by: str) -> None:

@@ -150,7 +150,7 @@ class Allocate(Work):
     node = NODE["alloc"]
 
     @property
-    def name(self) -> str: return f"allocation of {self.allocation}"
+    def name(self) -> str: return f"making of {self.allocation.name}"
 
     def run(self, machine, op) -> float:
         a = self.allocation
@@ -168,11 +168,11 @@ class Free(Work):
     node = NODE["free"]
 
     @property
-    def name(self) -> str: return f"freeing of {self.allocation}"
+    def name(self) -> str: return f"freeing of {self.allocation.name}"
 
     def run(self, machine, op) -> float:
         machine.touch(op, self.allocation, self.allocation.start, self.allocation.end, True)
-        machine.free_now(self.allocation, f"{self.name} ({op})")
+        machine.free_now(self.allocation, str(op))
         return 0.0
 
 
