@@ -94,6 +94,24 @@ WAYS = {
 }
 
 
+functional = torch.nn.functional
+OTHERS = {
+    "joined": (lambda x, y: torch.cat([x, y], 1) * 2, (40, 33), (40, 31)), "padded": (lambda x: functional.pad(x, (1, 2, 3, 4)) + 1, (40, 40)),
+    "complex rows": (lambda x, y: torch.complex(x, y).sum(1).abs(), (20, 100), (20, 100)), "complex columns": (lambda x, y: torch.complex(x, y).sum(0).abs(), (400, 10), (400, 10)),
+    "positions of bytes": (lambda x: ((x * 5).to(torch.int8).argmax(1), (x * 5).to(torch.int8).argmin(0)), (40, 300)), "looked up": (lambda x: x[(x[:, 0].abs() * 10).long() % 20], (50, 24)),
+    "any": (lambda x: ((x > 2).any(1), (x > -9).all(0), (x > 5).any()), (70, 200)), "group norm": (lambda x: functional.group_norm(x, 4), (3, 8, 10, 10)),
+    "layer norm's gradient": (lambda x: torch.func.grad(lambda v: (functional.layer_norm(v, (64,)) ** 3).sum())(x), (30, 64)), "two windows": (lambda x: x.sum((0, 2)), (30, 5, 50)),
+    "turned rows": (lambda x: torch.softmax(x, 1), (5, 40, 12)), "pooled": (lambda x: functional.max_pool2d(x, 3, 2, 1), (2, 3, 33, 33)), "integers": (lambda x: (x * 100).int() // 7, (2001,)),
+    "nothing": (lambda x: x[:0].sum(0) + 1, (5, 7)),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_numbers(name, devices):
+    program, *shapes = OTHERS[name]
+    same(program, *[values(shape, SINGLE, k) for k, shape in enumerate(shapes)], tolerance=1e-4)
+
+
 @pytest.mark.parametrize("name", WAYS)
 def test_numbers(name, nests, devices):
     program, shapes, dtype, wanted = WAYS[name]
