@@ -281,7 +281,10 @@ class Said:
             self.values.append(self.value(k, s, args))
 
     def value(self, k: int, s: Step, args):
-        if s.op == OPERAND: return self.operands[k].to(s.dtype) if is_tensor(self.operands[k]) else self.operands[k]
+        if s.op == OPERAND:
+            x = self.operands[k]
+            if not is_tensor(x): return x
+            return x.expand(self.shape).to(s.dtype) if self.p.rowwise else x.to(s.dtype)     # rows are repeated where they are read: what is computed of them could only be copied
         if s.op == CONSTANT: return s.attr
         if s.op == LENGTH: return self.shape[-1]
         if s.op is CAST: return args[0].to(s.dtype)

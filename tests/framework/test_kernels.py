@@ -218,6 +218,11 @@ def test_an_operand_with_one_number_per_row():
     assert kernels.row(lambda x, c: x * c.sum())(x, c).tolist() == [[5.0] * 5, [10.0] * 5]
 
 
+def test_a_result_that_doesnt_need_every_operand():
+    f = kernels.row(lambda x, c: c * 2 + 1)
+    assert f(torch.ones(2, 3), torch.tensor([[1.0], [2.0]])).tolist() == [[3.0] * 3, [5.0] * 3]
+
+
 # ---------------------------------------------------------------- with what else there is
 def test_under_vmap():
     x, w = torch.randn(4, 3, 8), torch.randn(8)
