@@ -219,7 +219,7 @@ mov.u32 %mine, room; shl.b32 %other, %t, 2; sub.u32 %other, {4 * self.THREADS - 
     def disagreement(self, seed: int) -> str | None:
         run(self.text, self.values, list(range(self.THREADS)))
         data = np.array(self.start, np.uint32)
-        got = launch(self.kernel(), [data, np.zeros_like(data)], block=self.THREADS, seed=seed)[1]
+        got = launch(self.kernel(), [data, np.zeros_like(data)], block=self.THREADS, seed=seed, exact=seed % 3 > 0)[1]
         return None if np.array_equal(got, np.array(self.values, np.uint32)) else f"seed {seed}\n{self.kernel()}"
 
 
