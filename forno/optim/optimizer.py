@@ -13,8 +13,10 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from copy import deepcopy
 
+from ..core.errors import unsupported
 from ..framework import api as torch
 from ..framework.effects import rated, refused, ticked
+from ..framework.hurried import capturing
 from ..framework.tensor import version
 from ..framework.world import Shown
 
@@ -253,6 +255,13 @@ class Rule(Optimizer, Shown):
     def _rated(self, group: dict, step=None) -> tuple:
         return rated(self, group, step, self.rates(group, step))
 
+    def _uncapturable(self) -> Exception:
+        """The number of a step is Python's: a graph would repeat one and the same."""
+        name = type(self).__name__
+        if any([g.get("capturable") is False for g in self.param_groups]):
+            return RuntimeError(f"Attempting CUDA graph capture of step() for an instance of {name} but param_groups' capturable is False.")
+        return unsupported(f"{name}.step() in a graph", device="cuda", instead="capture forward and backward alone, or take Adam(capturable=True)")
+
     def _varying(self, group: dict) -> tuple:
         """Which options `rates` alone reads in this group; none in rules of other people, which may do anything with them."""
         return self.varying if type(self).__module__.startswith(__package__) else ()
@@ -326,6 +335,7 @@ class Rule(Optimizer, Shown):
 
     def _tick(self, p, state: dict) -> float:
         """Advances state['step'] and returns the new count."""
+        if capturing(): raise self._uncapturable()
         tensor = state["step"]
         seen = self._numbers.get(p)
         n = 1 + (seen[2] if seen is not None and seen[0] is tensor and seen[1] == version(tensor) else tensor.item())

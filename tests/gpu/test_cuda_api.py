@@ -370,6 +370,21 @@ def test_a_graph_of_a_training_step():
     for p, q in zip(net.parameters(), twin.parameters()): assert torch.allclose(p.cpu(), q, 1e-4, 1e-5)
 
 
+def test_optimizers_that_count_steps():
+    w, twin = (torch.arange(4.0, device=d).requires_grad_() for d in ("cuda", "cpu"))
+    w.grad, twin.grad = torch.ones(4, device="cuda"), torch.ones(4)
+    plain, opt, other = torch.optim.Adam([w]), torch.optim.Adam([w], lr=0.1, capturable=True), torch.optim.Adam([twin], lr=0.1)
+    with pytest.raises(RuntimeError, match="instance of Adam but param_groups' capturable is False"), torch.cuda.graph(torch.cuda.CUDAGraph()): plain.step()
+    opt.step()
+    torch.cuda.synchronize()
+    g = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(g): opt.step()
+    for _ in range(3): g.replay()
+    for _ in range(4): other.step()
+    assert torch.allclose(w.detach().cpu(), twin.detach(), 1e-4, 1e-5)
+    with pytest.raises(NotImplementedError, match="in a graph"), torch.cuda.graph(torch.cuda.CUDAGraph()): torch.optim.NAdam([w], capturable=True).step()
+
+
 def test_what_graphs_refuse():
     x = torch.ones(10, device="cuda")
     torch.cuda.synchronize()
