@@ -60,8 +60,8 @@ FAULTS = {
     17: ("copies", "more than 512 asynchronous copies of one thread are under way"),
     18: ("branch", "the index {address} of a branch table is out of range"),
     19: ("uninitialized", "{access} of parameter bytes at {address:#x}, outside the kernel's parameters"),
-    21: ("race", "{access} of {size} bytes at {address:#x}; thread {other} of block {block} touches it too, and nothing orders the two"),
     20: ("copies", "an asynchronous copy of {address} bytes where {size} was said"),
+    21: ("race", "{access} of {size} bytes at {address:#x}; thread {other} of block {block} touches it too, and nothing orders the two"),
 }
 (OUT_OF_BOUNDS, MISALIGNED, SHARED_BOUNDS, RACE, UNINITIALIZED, NOT_LANDED, ENDLESS, DEADLOCK, DIVERGENT, TRAP, UNDEFINED, LOCAL_BOUNDS, READ_ONLY, NO_MEMBER,
  INACTIVE, BARRIER_MISUSE, TOO_MANY_COPIES, NO_TARGET, PARAM_BOUNDS, COPY_SIZE, GLOBAL_RACE) = range(1, 22)

@@ -245,13 +245,12 @@ class _Reader:
 
     def instruction(self, text: str, start: int, names: dict) -> Instruction:
         guard = _GUARD.match(text)
-        rest = text[guard.end():] if guard else text
-        op, _, operands = rest.partition(" ") if " " in rest.partition("\t")[0] else rest.partition("\t")
+        op, operands = ((text[guard.end():] if guard else text).split(None, 1) + [""])[:2]
         predicate = guard[2] if guard else None
         if names:
             operands = _NAME.sub(lambda m: _scoped(m[0], names), operands)
             predicate = predicate and _scoped(predicate, names)
-        return Instruction(self.line(start), " ".join(text.split()), predicate, bool(guard and guard[1]), tuple(op.strip().split(".")), split(operands))
+        return Instruction(self.line(start), " ".join(text.split()), predicate, bool(guard and guard[1]), tuple(op.split(".")), split(operands))
 
 
 def _scoped(name: str, names: dict) -> str:
@@ -310,13 +309,11 @@ def _inline(f: Function, functions: dict[str, Function]):
         count += 1
         if count > 1000: raise NotImplementedError(f"{f.name}: more than 1000 calls of functions after inlining; recursion can't be run here")
         call = f.body[at]
-        lists = [a for a in call.args if a.startswith("(")]
-        name = next(a for a in call.args if not a.startswith("("))
-        callee = functions.get(name)
-        if callee is None: raise NotImplementedError(f"PTX line {call.line}: '{name}' is called but not defined: {call.text}")
-        results, given = (lists if len(lists) == 2 else ([], lists[0]) if callee.params and lists else (lists[0] if lists else [], []))
-        names = dict(zip((p.name for p in callee.returns), split(results[1:-1]) if results else ()))
-        names |= dict(zip((p.name for p in callee.params), split(given[1:-1]) if given else ()))
+        place = next(i for i, a in enumerate(call.args) if not a.startswith("("))        # call (results), name, (arguments)
+        callee = functions.get(call.args[place])
+        if callee is None: raise NotImplementedError(f"PTX line {call.line}: '{call.args[place]}' is called but not defined: {call.text}")
+        results, given = ([n for a in side for n in split(a[1:-1])] for side in (call.args[:place], call.args[place + 1:]))
+        names = dict(zip([p.name for p in callee.returns + callee.params], results + given))
         if any(v not in f.variables for v in names.values()): raise NotImplementedError(f"PTX line {call.line}: calls pass .param variables here: {call.text}")
         f.body[at:at + 1] = _body(f, callee, call, names, f"c{count}")
 
