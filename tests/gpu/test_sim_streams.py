@@ -114,6 +114,25 @@ def test_parts_of_one_allocation():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_memory_that_is_given_out_again(seed):
+    """Its new owner finds nothing in it; what was queued before still does."""
+    with Machine(seed=seed) as m:
+        p = Program(m)
+        a, b, s = p.array(np.ones(N)), p.array(np.zeros(N)), p.stream()
+        p.launch("move", b, a, N, stream=s)
+        m.poison(a, 4 * N, s)
+        assert np.isnan(p.read(a, N, s)).all() and (p.read(b, N, s) == 1).all()
+        p.d.StreamBeginCapture(s, 0)
+        m.poison(a, 4 * N, s)
+        assert p.d.StreamGetCaptureInfo(s)[4] == 0
+        p.d.StreamEndCapture(s)
+    p.launch("scale", a, N, stream=p.stream())
+    m.poison(a, 4 * N, s)
+    p.d.CtxSynchronize()
+    assert kinds(m) == ["race"]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_what_the_host_has_waited_for_is_ordered(seed):
     with Machine(seed=seed) as m:
         p = Program(m)

@@ -13,6 +13,7 @@ import _thread
 import atexit
 import contextlib
 import ctypes
+import itertools
 import os
 import sys
 import threading
@@ -23,7 +24,7 @@ from ..prototypes import CHARS, INPUT, OUTPUT, PROTOTYPES, Prototype
 from .machine import CALL, Spec
 from .order import Finding
 from .tensormap import TensorMapCalls
-from .work import Refuse
+from .work import Fill, Refuse
 
 # What may be called without anything being initialised, and when a context is broken.
 _ALWAYS = frozenset(("Init", "DriverGetVersion", "GetProcAddress", "GetErrorName", "GetErrorString"))
@@ -87,7 +88,13 @@ class Machine(TensorMapCalls):
     def divide(self, at: int, parts) -> None:
         """An allocator tells which parts, [start, end) each, of its memory at `at` it has given out: kernels that are launched from now on may touch nothing
         else of it."""
-        with self.lock: self.divisions = self.divisions | {self.space.at(at).start: tuple(map(tuple, parts))}
+        with self.lock: self.divisions = self.divisions | {self.space.at(at).start: tuple(itertools.chain(*sorted(parts)))}
+
+    def poison(self, at: int, nbytes: int, stream: int = 0) -> None:
+        """An allocator gives memory out again for use in this stream: what it held is gone then. Nothing happens while the stream is captured."""
+        with self.lock, self.working():
+            s = self.stream(stream)
+            if s.capture is None: self.post(Fill(at, b"\xff", nbytes), s)
 
     def __enter__(self): return self
 

@@ -140,7 +140,7 @@ class Core:
         self.local = _Thread()
         self.threads = itertools.count()
         self.space, self.values = Space(), {}
-        self.divisions: dict[int, tuple] = {}            # allocation -> parts of it that an allocator above has given out; never changed, only exchanged
+        self.divisions: dict[int, tuple] = {}            # allocation -> start, end, start, … of the parts that an allocator above has given out; only exchanged
         everyone = range(len(specs))
         reach = peers if peers is not None else [[i != j for j in everyone] for i in everyone]
         self.devices = [Device(i, s, Arena(i, s.nbytes), {j for j in everyone if reach[i][j]}) for i, s in enumerate(specs)]

@@ -181,6 +181,9 @@ class Space:
 
     def intervals(self, device: int, divisions: dict[int, tuple]) -> tuple[np.ndarray, np.ndarray]:
         """What a device's kernels may touch as sorted starts and ends; of an allocation that an allocator above has divided, its parts alone."""
-        spans = sorted(span for a in self.visible(device) for span in divisions.get(a.start, ((a.start, a.end),)))
-        table = np.array(spans, np.uint64).reshape(-1, 2)
+        ends = []                              # of spans, in order: allocations are, and so are the parts of each
+        for a in self.visible(device):
+            if (parts := divisions.get(a.start)) is None: ends += (a.start, a.end)
+            else: ends += parts
+        table = np.array(ends, np.uint64).reshape(-1, 2)
         return np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1])
