@@ -146,7 +146,7 @@ def _quantile(name, skip_nan):
             raise RuntimeError(f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, but got {interpolation}")
         if not isinstance(q, Tensor):
             if not 0 <= q <= 1: raise RuntimeError(f"{name}() q must be in the range [0, 1] but got {q}")
-            q = creation.tensor(q, dtype=input.dtype)
+            q = creation.tensor(q, dtype=input.dtype, device="cpu" if is_meta(input) else input.device)
         if q.ndim > 1: raise RuntimeError(f"{name}() q must be a scalar or 1D tensor")
         if q.dtype is not input.dtype: raise RuntimeError(f"{name}() q tensor must be same dtype as the input tensor")
         if not input.numel(): raise RuntimeError(f"{name}() input tensor must be non-empty")
