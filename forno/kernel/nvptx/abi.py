@@ -142,6 +142,12 @@ class DeviceKernel(Kernel):
         self.declared[name] = f"declare void @{name}(i32)"
         self.put(f"call void @{name}(i32 0)")
 
+    def warp_barrier(self):
+        """All threads of the warp have come here and see each other's writes."""
+        name = "llvm.nvvm.bar.warp.sync"
+        self.declared[name] = f"declare void @{name}(i32)"
+        self.put(f"call void @{name}(i32 -1)")
+
     def shared_memory(self, nbytes: int) -> Val:
         """Static memory of the block: the only one of the kernel."""
         self.shared["@shared"] = f"@shared = internal addrspace(3) global [{nbytes} x i8] undef, align 16"

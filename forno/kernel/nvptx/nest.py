@@ -139,7 +139,17 @@ class DeviceLowering(Lowering, DeviceKernel):
 
     def write(self, scope: Scope, i: int):
         if self.postponed and i in self.s.wide: return
+        if self.member is not None and i in self.outer_stores and self.reads(i): self.together()
         with self.guard(scope, i): super().write(scope, i)
+
+    def reads(self, i: int) -> bool:
+        """Is what store i writes read here, too, by all threads of a group?"""
+        return any([isinstance(v, Load) and v.operand == self.body_values[i].operand for v in self.body_values])
+
+    def together(self):
+        """The group's threads have read all that they will before one of them writes."""
+        if self.meets: self.barrier()
+        else: self.warp_barrier()
 
     # ---- several elements of one thread
     def elements(self):
