@@ -12,7 +12,7 @@ from ..dnn import recipes as rc
 from . import creation, data, functions as fn, gathering, views
 from .bind import apply
 from .modes import no_grad
-from .tensor import Tensor, share
+from .tensor import Tensor, device_name, on_device, share
 from .views import shape_of
 
 
@@ -126,7 +126,7 @@ def _starts(rows):
     n = shape_of(rows)[0]
     k = max(n - 1, 0)
     change = fn.any(apply(ew.ne, views.narrow(rows, 0, n - k, k), views.narrow(rows, 0, 0, k)), 1)
-    return fn.cat([apply(mv.full, attr=((min(n, 1),), dt.bool, True)), change], 0)
+    return fn.cat([on_device(apply(mv.full, attr=((min(n, 1),), dt.bool, True)), device_name(rows)), change], 0)
 
 
 def _runs(rows, back, inverse, counts, shape, order=None):
@@ -140,7 +140,7 @@ def _runs(rows, back, inverse, counts, shape, order=None):
         if order is not None: rank = gathering.scatter(apply(mv.full, attr=((n,), dt.int64, 0)), 0, order, rank)
         out.append(views.reshape(rank, shape))
     if counts:
-        ends = fn.cat([views.narrow(starts, 0, min(1, starts.numel()), max(starts.numel() - 1, 0)), apply(mv.full, attr=((min(n, 1),), dt.int64, n))], 0)
+        ends = fn.cat([views.narrow(starts, 0, min(1, starts.numel()), max(starts.numel() - 1, 0)), on_device(apply(mv.full, attr=((min(n, 1),), dt.int64, n)), device_name(rows))], 0)
         out.append(fn.sub(ends, starts))
     return tuple(out) if len(out) > 1 else out[0]
 
@@ -152,7 +152,7 @@ def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=No
         values, order = gathering.sort(views.reshape(input, (-1,)), 0, stable=True)
         return _runs(views.unsqueeze(values, 1), lambda r: views.reshape(r, (-1,)), return_inverse, return_counts, shape_of(input), order)
     rows, back = _rows(input, dim)
-    order = creation.arange(shape_of(rows)[0])
+    order = on_device(creation.arange(shape_of(rows)[0]), device_name(input))
     for c in range(shape_of(rows)[1] - 1, -1, -1):             # a stable sort per column, the first column last
         order = gathering.index_select(order, 0, gathering.argsort(gathering.index_select(views.select(rows, 1, c), 0, order), 0, stable=True))
     return _runs(gathering.index_select(rows, 0, order), back, return_inverse, return_counts, (shape_of(rows)[0],), order)

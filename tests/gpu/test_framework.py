@@ -172,6 +172,7 @@ def test_views_travel():
     there, here = z.cuda().t() + 1, z.t() + 1                # a value of an order of its own goes from one part to another
     assert (there.detach().cpu() - here).abs().max().item() == 0
     assert torch.max(torch.tensor(3.0, device="cuda"), 0).indices.is_cuda
+    for n in (0, 1, 4): assert all(t.is_cuda for t in torch.unique(torch.ones(n, device="cuda"), return_inverse=True, return_counts=True))
 
 
 # ---------------------------------------------------------------- files and copies
