@@ -143,8 +143,9 @@ class DeviceLowering(Lowering, DeviceKernel):
         with self.guard(scope, i): super().write(scope, i)
 
     def reads(self, i: int) -> bool:
-        """Is what store i writes read here, too, by all threads of a group?"""
-        return any([isinstance(v, Load) and v.operand == self.body_values[i].operand for v in self.body_values])
+        """May what store i writes be read here, too, by all threads of a group, after they last waited for each other?"""
+        written, size = self.body_values[i].operand, self.access_type(i).size      # a result may take the memory of any operand of its size
+        return any([isinstance(v, Load) and (v.operand == written or not d & self.window_bits and v.dtype.size == size) for v, d in zip(self.body_values, self.s.deps)])
 
     def together(self):
         """The group's threads have read all that they will before one of them writes."""
