@@ -91,8 +91,9 @@ class Machine(TensorMapCalls):
         with self.lock: self.divisions = self.divisions | {self.space.at(at).start: tuple(itertools.chain(*sorted(parts)))}
 
     def poison(self, at: int, nbytes: int, stream: int = 0) -> None:
-        """An allocator gives memory out again for use in this stream: what it held is gone then. Nothing happens while the stream is captured."""
-        with self.lock, self.working():
+        """An allocator gives memory out again for use in this stream: what it held is gone then. Nothing happens where a fill can't be queued: in a capture, on
+        a device that is broken."""
+        with self.lock, self.working(), contextlib.suppress(Refuse):
             s = self.stream(stream)
             if s.capture is None: self.post(Fill(at, b"\xff", nbytes), s)
 
