@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from . import gpu, nn, optim
+from . import cuda, nn, optim
 from .compiler import compile as compile_model
 from .core.trace import trace
 from .cpu import isa
@@ -94,7 +94,7 @@ def where_time_went(wall: float) -> list[str]:
 
 def run(device="cpu", epochs=8, seed=0, compile=False, path="digits.pt", out=None) -> int:
     out = out or sys.stdout
-    found = gpu.device_name(0) if gpu.device_count() else "none"
+    found = cuda.get_device_name(0) if cuda.is_available() else "none"
     print(f"CPU   {isa.describe()}\nGPU   {found}", file=out)
     torch.manual_seed(seed)
     device = torch.device(device)
