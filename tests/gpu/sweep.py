@@ -28,6 +28,7 @@ def names_in(path) -> list[str]: return [line.split("#")[0].strip() for line in 
 def on_gpu(walk, forno):
     """Let walk's functions give tensors of device "cuda", and look where results are."""
     given, same, called, seen = walk.given, walk.same, walk.called, []
+    walk.UNDEFINED.update({"nn.functional.multi_head_attention_forward", "nn.functional.dropout2d", "nn.functional.dropout3d", "nn.functional.alpha_dropout"})      # other numbers
 
     def there(x):
         import torch
