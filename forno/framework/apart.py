@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from ..core.errors import StepError
 from ..core.graph import Graph, Scalar, Value
-from ..core.shape import View
+from ..core.shape import View, contiguous
 from ..dnn import movement as mv
+from ..graph.line import Slice
 
 
 def all_values(graph: Graph) -> list[Value]:
@@ -140,7 +141,10 @@ class Relay:
     def __call__(self, buffers, scalars):
         known = {id(v): buffers[k] for k, v in enumerate(self.graph.inputs)}
         for p in self.parts:
-            given = [self.carry(known[id(v)], v, p.device) if k in p.carried else known[id(v)] for k, v in enumerate(p.inputs)]
+            given = []
+            for k, v in enumerate(p.inputs):
+                b = known[id(v)]
+                given.append(self.carry(b, v, p.device) if k in p.carried or v.op is not None and b.__class__ is Slice and not lies_dense(b, v) else b)
             try: out = p.execute(given, scalars)
             except StepError as error: raise self.told(error, p, known) from error.__cause__
             for v, b in zip(p.outputs, out): known[id(v)] = b
@@ -151,6 +155,11 @@ class Relay:
         done = {id(part.outputs[j]): b for j, b in error.made.items()} | {id(v): known[id(v)] for v in self.graph.outputs if id(v) in known and v.op is not None}
         made = {j: done[id(v)] for j, v in enumerate(self.graph.outputs) if id(v) in done}
         return StepError(error.cause, made, {self.inputs[id(part.inputs[i])] for i in error.spoiled if id(part.inputs[i]) in self.inputs}, error.row)
+
+
+def lies_dense(buffer: Slice, v: Value) -> bool:
+    """Does a value that shares memory lie there as whoever reads it expects?"""
+    return buffer.view.strides == (v.strides or contiguous(v.shape))
 
 
 def scattered(v: Value) -> bool:

@@ -73,3 +73,12 @@ def test_layouts_and_copies():
     assert x.device.type == "cpu" and x.tolist()[0] == [1, 2, 3, 4]
     with pytest.raises(TypeError, match="can't convert cuda:0 device type tensor to numpy"): y.numpy()
     assert str(y[:1]) == "tensor([[5., 0.]], device='cuda:0')"
+
+
+def test_values_that_share_memory_meet_later():
+    """A copy that needs no kernel is a view until somebody reads it; who reads it may be another part of the window."""
+    x = torch.randn(16, 24)
+    here, there = x.t().contiguous(), x.cuda().t().contiguous()
+    back = there.cpu()
+    assert (back != here).sum() == 0
+    assert ((back.cuda() + there).cpu() != here * 2).sum() == 0
