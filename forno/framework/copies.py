@@ -22,7 +22,7 @@ def copied(name, view):
     """The view's values in memory of their own."""
     def f(*args, **kw):
         r = view(*args, **kw)
-        return tuple(views.clone(t) for t in r) if isinstance(r, (tuple, list)) else views.clone(r)
+        return tuple(views.dense_copy(t) for t in r) if isinstance(r, (tuple, list)) else views.dense_copy(r)
     f.__name__ = f.__qualname__ = name
     return f
 
