@@ -11,7 +11,7 @@ import math
 import weakref
 from sys import getrefcount
 
-from ..core.shape import View, as_numpy_strided, compose, contiguous, dense_layout, exactly, is_contiguous, whole
+from ..core.shape import View, as_numpy_strided, compose, contiguous, dense_layout, exactly, whole
 from ..cpu import memory as memory_floor
 from ..core.hot import hot, know
 from ..cpu.memory import Block
@@ -177,18 +177,10 @@ def is_meta(t: Tensor) -> bool: return device_name(t) == "meta"
 
 def in_memory_order(n: Node, view: View) -> Node:
     """n's value, which lies as `view` says in dense memory, in the order of that memory."""
-    order, mine = outermost_first(view), contiguous(view.shape)
-    return record(mv.view, (n,), View(tuple([view.shape[d] for d in order]), tuple([mine[d] for d in order]), 0))
-
-
-def outermost_first(view: View) -> list[int]: return sorted(range(len(view.shape)), key=lambda d: (-view.strides[d], view.shape[d] == 1))
-
-
-def reordered(view: View) -> tuple[int, ...] | None:
-    """The shape of the memory whose axes a view only puts in another order, None if it does more."""
-    order = outermost_first(view)
-    shape = tuple([view.shape[d] for d in order])
-    return shape if is_contiguous(shape, [view.strides[d] for d in order]) else None
+    shape, strides, _ = view
+    order = sorted(range(len(shape)), key=lambda d: (-strides[d], shape[d] == 1))
+    mine = contiguous(shape)
+    return record(mv.view, (n,), View(tuple([shape[d] for d in order]), tuple([mine[d] for d in order]), 0))
 
 
 @hot
@@ -513,7 +505,7 @@ def record_write(t, v, tracked):
     if a.leaf is not None: tracked = False
     if view is None or (not tracked and view.offset == 0 and view.strides == contiguous(view.shape) and math.prod(view.shape) == math.prod(s.shape)):
         w = v if v.line.shape == s.shape else record(mv.view, (v,), whole(s.shape))
-    elif a.own or not tracked and view.offset == 0 and reordered(view) == s.shape: w = in_memory_order(v, view)
+    elif a.own: w = in_memory_order(v, view)
     else: w = record(mv.put, (old if tracked else cut(old), v), view)
     if s.__class__ is Lens:
         w, old = s.back(w, tracked), s.base.node
