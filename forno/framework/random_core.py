@@ -15,6 +15,7 @@ import struct
 from ..core import dtype as dt
 from ..core.errors import unsupported
 from ..cpu import code
+from ..kernel.abi import WHOLE
 from ..kernel.routines import random as native
 
 DEFAULT_SEED = 67280421310721
@@ -52,7 +53,7 @@ class Engine:
         self._memory = (ctypes.c_char * (native.SIZE + 64))()
         self.address = -(-ctypes.addressof(self._memory) // 64) * 64
         self._record = (ctypes.c_int64 * 4)()
-        self._ctx = (ctypes.c_int64 * 7)(0, 1, 0, 0, 0, ctypes.addressof(self._record), 0)
+        self._ctx = (ctypes.c_int64 * 10)(0, 1, 0, 0, 0, ctypes.addressof(self._record), 0, 0, 1 << WHOLE, 0)       # one thread, which has all the work (kernel/abi.py)
         self._context = ctypes.addressof(self._ctx)
         ctypes.memmove(self.address + native.LIBM, _ADDRESSES, len(_ADDRESSES))
         self.manual_seed(seed)

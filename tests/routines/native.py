@@ -9,6 +9,7 @@ import torch
 from forno.core import dtype as dt
 from forno.core.graph import Value
 from forno.kernel import routines
+from tests.kernel.harness import cuts
 
 DTYPES = {getattr(torch, t.name): t for t in dt.ALL}
 TORCH = {t: k for k, t in DTYPES.items()}
@@ -31,7 +32,7 @@ def call(launch, pointers, threads: int):
     def thread(tid):
         scratch = ctypes.create_string_buffer(launch.scratch + 64)
         at = -(-ctypes.addressof(scratch) // 64) * 64
-        ctx = (ctypes.c_int64 * 7)(tid, threads, at, 0, ctypes.cast(barrier, ctypes.c_void_p).value, ctypes.addressof(record), 17)
+        ctx = (ctypes.c_int64 * 10)(tid, threads, at, 0, ctypes.cast(barrier, ctypes.c_void_p).value, ctypes.addressof(record), 17, *cuts(threads)[tid:tid + 2], 0)
         f(ctypes.addressof(ctx), vals, words)
     others = [threading.Thread(target=thread, args=(tid,)) for tid in range(1, threads)]
     for other in others: other.start()
