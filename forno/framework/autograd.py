@@ -25,7 +25,7 @@ from .bind import apply
 from .data import item
 from .engine import HOLE
 from .layouts import OTHERS, along, carrier
-from .tensor import Tensor, history, owned, read, version, without_data, wrap, write
+from .tensor import Tensor, device_name, history, on_device, owned, read, version, without_data, wrap, write
 
 
 # ---------------------------------------------------------------- accumulation
@@ -92,7 +92,12 @@ class set_detect_anomaly(detect_anomaly):
     def __enter__(self): state.anomaly = self.mode
 
 
-FACE = Face(wrap, read, accumulate, inspect)
+def placed(g: Tensor, device: str) -> Tensor:
+    """A gradient where the value is that it belongs to. Sparse ones are on the CPU, as all sparse tensors are."""
+    return g if g.__class__ in OTHERS or device_name(g) == device else on_device(g, device)
+
+
+FACE = Face(wrap, read, accumulate, placed, inspect)
 
 
 class Memo:

@@ -92,7 +92,7 @@ def set_grad(self, g):
         if g is self: raise RuntimeError("can't assign Variable as its own grad")
         if g.shape != shape_of(self): raise RuntimeError("assigned grad has data of a different size")
         if g.dtype is not self.dtype: raise RuntimeError("assigned grad has data of a different type")
-        if device_name(g) != device_name(self): raise RuntimeError("assigned grad has data located on a different device")
+        if g.device != self.device: raise RuntimeError("assigned grad has data located on a different device")
     journal = LOCAL.run.journal
     if journal is not None: journal.gradients = True
     past = read(self).past

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..core.dtype import COMPLEX
-from ..core.op import TABLE, keeps
+from ..core.op import keeps
 from ..core.state import state
 from .line import LOCAL, History, Leaf, Node, Ref, record
 
@@ -21,6 +21,7 @@ class Face(NamedTuple):
     wrap: Callable                             # node -> Tensor
     unwrap: Callable                           # Tensor -> node
     accumulate: Callable                       # (Leaf, strides of its tensor, gradient Tensor, create_graph) -> the node the leaf's gradient holds
+    placed: Callable                           # (gradient Tensor, device) -> it there: constants have no device yet, and those of 0-d tensors may be elsewhere
     inspect: Callable                          # (Line, operand, gradient Tensor) under detect_anomaly
 
 
@@ -150,7 +151,7 @@ class Derivation:
     def visit(self, n: Node, g):
         """One vertex: hooks, then a leaf's collection or the row's rules."""
         past, k = n.past, vertex(n)
-        g = self.taken_to(n.line.device, g)
+        g = self.face.placed(g, n.line.device)
         wanted = self.wanted is not None and k in self.wanted
         hooks = past.hooks if past is not None else None
         if wanted and hooks and past.__class__ is not Leaf and self.reaches_below(n): self.take(k, g); wanted = False      # as PyTorch: hooks come too late for it
@@ -167,11 +168,6 @@ class Derivation:
             self.custom(n, g)
             return
         self.rules(n, g)
-
-    def taken_to(self, device: str, g):
-        """A gradient where the value is that it belongs to: constants have no device yet, and 0-d tensors may be elsewhere."""
-        made = self.face.unwrap(g)
-        return g if made.line.device == device else self.face.wrap(record(TABLE["transfer"], (made,), device))
 
     def take(self, k, g): self.got[k] = self.got[k] + g if k in self.got else g
 
