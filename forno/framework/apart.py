@@ -14,18 +14,7 @@ from ..core.graph import Graph, Scalar, Value
 from ..core.shape import View, contiguous
 from ..dnn import movement as mv
 from ..graph.line import Slice
-
-
-def all_values(graph: Graph) -> list[Value]:
-    """Operands first."""
-    out, seen, todo = [], set(), list(reversed(graph.outputs))
-    while todo:
-        v = todo[-1]
-        below = [x for x in v.ins if x.__class__ is Value and id(x) not in seen]
-        if below and id(v) not in seen: todo.extend(below); continue
-        todo.pop()
-        if id(v) not in seen: seen.add(id(v)); out.append(v)
-    return out
+from ..plan.expand import topological
 
 
 class Line:
@@ -52,14 +41,14 @@ class Parting:
     """Cuts one graph."""
 
     def __init__(self, graph: Graph):
-        self.graph, self.values = graph, all_values(graph)
+        values = topological(graph.outputs)
         self.free, self.stage, self.parts, self.home, self.dense = set(), {}, {}, {}, {}
-        for v in self.values:
+        for v in values:
             ins = [x for x in v.ins if x.__class__ is Value]
             if v.op is not None and v.op is not mv.transfer and all([id(x) in self.free for x in ins]): self.free.add(id(v))
             else: self.stage[id(v)] = max([self.stage[id(x)] + (x.device != v.device and (x.op is not None or x.view is not None)) for x in ins if id(x) not in self.free], default=0)
         outs = {id(v) for v in graph.outputs}
-        for v in self.values:
+        for v in values:
             if v.op is not None and (id(v) not in self.free or id(v) in outs): self.place(v)
         for v in graph.outputs:
             if v.op is None: self.part(v.device, 0)        # an input that is given back
@@ -78,17 +67,21 @@ class Parting:
         if out is not None: return out
         if v.op is not None and (id(v) in self.free or self.home.get(id(v)) is part):
             if v.op is mv.transfer: out = relaid(self.within(part, v.ins[0]) if id(v.ins[0]) in self.free else self.given(part, v.ins[0]), v)
-            else: out = Value(v.op, tuple([x if x.__class__ is Scalar else self.within(part, x) for x in v.ins]), v.attr, v.dtype, v.shape, v.strides)
+            else: out = self.again(part, v)
             part.made[id(v)] = out
             return out
         return self.given(part, v)
+
+    def again(self, part: Part, v: Value) -> Value:
+        """A value's row on its operands as this part sees them."""
+        return Value(v.op, tuple([x if x.__class__ is Scalar else self.within(part, x) for x in v.ins]), v.attr, v.dtype, v.shape, v.strides)
 
     def given(self, part: Part, v: Value) -> Value:
         """What another part, or the caller, gives to this one. Views are made again; another device is sent bytes as they lie."""
         if v.device != part.device and scattered(v): v = self.straightened(v)
         out = part.made.get(id(v))
         if out is None and v.op is not None and scattered(v):
-            out = part.made[id(v)] = Value(v.op, tuple([x if x.__class__ is Scalar else self.within(part, x) for x in v.ins]), v.attr, v.dtype, v.shape, v.strides)
+            out = part.made[id(v)] = self.again(part, v)
         if out is None:
             lies = v.view if v.op is None and v.device == part.device else None if v.strides is None else View(v.shape, v.strides, 0)
             out = part.made[id(v)] = Value(None, (), None, v.dtype, v.shape, v.strides, lies, len(part.inputs))
@@ -133,10 +126,8 @@ class Relay:
     """Runs parts one after the other; what one device made for another is carried there by `carry(buffer, value, device)`."""
 
     def __init__(self, graph: Graph, parts: list[Part], carry):
-        self.parts, self.carry, self.outs = parts, carry, len(graph.outputs)
+        self.graph, self.parts, self.carry = graph, parts, carry
         self.inputs = {id(v): k for k, v in enumerate(graph.inputs)}
-        self.numbers = [[j for j, w in enumerate(graph.outputs) if w is v] for p in parts for v in p.outputs]
-        self.graph = graph
 
     def __call__(self, buffers, scalars):
         known = {id(v): buffers[k] for k, v in enumerate(self.graph.inputs)}
@@ -144,7 +135,7 @@ class Relay:
             given = []
             for k, v in enumerate(p.inputs):
                 b = known[id(v)]
-                given.append(self.carry(b, v, p.device) if k in p.carried or v.op is not None and b.__class__ is Slice and not lies_dense(b, v) else b)
+                given.append(self.carry(b, v, p.device) if k in p.carried or v.op is not None and not lies_dense(b, v) else b)
             try: out = p.execute(given, scalars)
             except StepError as error: raise self.told(error, p, known) from error.__cause__
             for v, b in zip(p.outputs, out): known[id(v)] = b
@@ -157,9 +148,9 @@ class Relay:
         return StepError(error.cause, made, {self.inputs[id(part.inputs[i])] for i in error.spoiled if id(part.inputs[i]) in self.inputs}, error.row)
 
 
-def lies_dense(buffer: Slice, v: Value) -> bool:
-    """Does a value that shares memory lie there as whoever reads it expects?"""
-    return buffer.view.strides == (v.strides or contiguous(v.shape))
+def lies_dense(buffer, v: Value) -> bool:
+    """Does a value lie in memory as whoever reads it expects? One that shares memory may not."""
+    return buffer.__class__ is not Slice or 0 in v.shape or buffer.view.strides == (v.strides or contiguous(v.shape))
 
 
 def scattered(v: Value) -> bool:

@@ -13,13 +13,14 @@ from sys import getrefcount
 import numpy as np
 
 from ..core import dtype as dt
-from ..core.shape import View, contiguous, is_contiguous, whole
+from ..core.shape import View, as_numpy_strided, contiguous, is_contiguous, whole
 from ..core.state import state
 from ..cpu import memory as mem
 from ..cudart import devices, faults
 from ..cudart import memory as device_memory
 from ..graph.line import LOCAL, Leaf, Node, Poison, Slice, given, new, snapshot_hook
 from .engine import BUFFER_BASE, flush, hand_over
+from .native import elements, spanned
 from .tensor import Storage, Tensor, detached, is_meta, memory, on_device, read, root, share, wrap
 
 
@@ -90,12 +91,9 @@ def array_of(n: Node) -> np.ndarray:
 def from_device(buffer, v: View, dtype) -> np.ndarray:
     """The values of a view of a device's buffer."""
     if 0 in v.shape: return np.empty(v.shape, dtype.code)
-    first = v.offset + sum((n - 1) * s for n, s in zip(v.shape, v.strides) if s < 0)
-    count = 1 + sum((n - 1) * abs(s) for n, s in zip(v.shape, v.strides))
-    raw = np.empty(count, dtype.code)
-    device_memory.fetch_from(buffer.device, buffer.address + first * dtype.size, raw.nbytes, raw.ctypes.data)
+    there, v = spanned(buffer, v, dtype.size)
     faults.check(devices.number_of(buffer.device))
-    return np.lib.stride_tricks.as_strided(raw[v.offset - first:], v.shape, [s * dtype.size for s in v.strides])
+    return as_numpy_strided(elements(there, dtype), v).copy()
 
 
 KNOWN = 1 << 16                                # elements up to which looking at them is cheap

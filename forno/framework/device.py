@@ -13,19 +13,19 @@ from ..core import collector
 from ..core.flags import flags
 from ..core.graph import Graph, Value
 from ..core.kernels import Host
-from ..core.shape import contiguous
 from ..core.trace import trace
 from ..cpu import memory, nvptx
 from ..cudart import faults, launch
 from ..cudart import memory as device_memory
 from ..dnn.gather import lookups
 from ..graph.derive import at
-from ..graph.line import Line, Slice
+from ..graph.line import Line
 from ..kernel.abi import CHECK_ERROR
 from ..kernel.nvptx import build
 from ..show import ladder
 from . import host
-from .native import Runner, gathered, halved, planned, shown, wrapped
+from .apart import lies_dense
+from .native import Runner, gathered, halved, planned, shown, spanned, wrapped
 
 
 def isa_of(device: str):
@@ -120,32 +120,16 @@ def span(view, size: int) -> int:
 
 
 def carried(buffer, value: Value, device: str):
-    """A dense value's bytes on another device."""
+    """A value's bytes on another device, dense."""
     n = math.prod(value.shape) * value.dtype.size
-    if n and buffer.__class__ is Slice and buffer.view.strides != (value.strides or contiguous(value.shape)):
-        buffer = straightened(buffer, value)
+    if not lies_dense(buffer, value):
+        buffer = gathered(*spanned(buffer.buffer, buffer.view, value.dtype.size), value)
         if device == "cpu": return buffer
-    start, base = (buffer.start, buffer.buffer) if buffer.__class__ is Slice else (0, buffer)
-    if device == "cpu":
-        out = memory.empty(n)
-        device_memory.fetch_from(base.device, base.address + start, n, out.address)
-        return out
+    if device == "cpu": return on_host(buffer, n)
     out = device_memory.empty(n, device)
-    if base.device == "cpu": device_memory.send_to(device, base.address + start, n, out.address)
-    else: device_memory.across(base.device, base.address + start, n, device, out.address)
+    if buffer.device == "cpu": device_memory.send_to(device, buffer.address, n, out.address)
+    else: device_memory.across(buffer.device, buffer.address, n, device, out.address)
     return out
-
-
-def straightened(buffer: Slice, value: Value):
-    """A value that lies scattered in its buffer, row-major on the host."""
-    v, size, base = buffer.view, value.dtype.size, buffer.buffer
-    if base.device != "cpu":
-        first = v.offset + sum([(n - 1) * s for n, s in zip(v.shape, v.strides) if s < 0])
-        count = 1 + sum([(n - 1) * abs(s) for n, s in zip(v.shape, v.strides)])
-        raw = memory.empty(count * size)
-        device_memory.fetch_from(base.device, base.address + first * size, count * size, raw.address)
-        base, v = raw, v._replace(offset=v.offset - first)
-    return gathered(base, v, value)
 
 
 def on_host(buffer, nbytes: int):

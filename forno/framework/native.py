@@ -131,10 +131,19 @@ def gathered_there(buffer, view, line):
     out = device_memory.empty(nbytes, buffer.device)
     if view.strides == contiguous(view.shape): device_memory.copy(buffer.device, buffer.address + view.offset * size, nbytes, out.address)
     elif nbytes:
-        copy = memory.empty(buffer.nbytes)
-        device_memory.fetch_from(buffer.device, buffer.address, buffer.nbytes, copy.address)
-        device_memory.send_to(buffer.device, gathered(copy, view, line).address, nbytes, out.address)
+        straight = gathered(*spanned(buffer, view, size), line)
+        device_memory.send_to(buffer.device, straight.address, nbytes, out.address)
     return out
+
+
+def spanned(buffer, view: View, size: int):
+    """All that a view of a buffer reaches, on the host, and the view of that."""
+    if buffer.device == "cpu": return buffer, view
+    first = view.offset + sum([(n - 1) * s for n, s in zip(view.shape, view.strides) if s < 0])
+    count = 1 + sum([(n - 1) * abs(s) for n, s in zip(view.shape, view.strides)])
+    out = memory.empty(count * size)
+    device_memory.fetch_from(buffer.device, buffer.address + first * size, out.nbytes, out.address)
+    return out, view._replace(offset=view.offset - first)
 
 
 def elements(buffer, dtype) -> np.ndarray:

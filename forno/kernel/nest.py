@@ -55,7 +55,12 @@ def bytes_of(s: Schedule) -> int:
 
 
 def numbers(s: Schedule, keys, places: dict) -> tuple[int, ...]:
-    """The words of a launch: what each key means for this schedule."""
+    """The words of a launch."""
+    return tuple(map(meaning(s, places), keys))
+
+
+def meaning(s: Schedule, places: dict):
+    """What each key means for this schedule, as a function of the key."""
     maps, body = affine_maps(s), s.nest.body
 
     def number(key):
@@ -68,5 +73,5 @@ def numbers(s: Schedule, keys, places: dict) -> tuple[int, ...]:
         if what == "at size": return body[key[1]].at[key[2]].size
         if what == "bound size": return body[key[1]].bounds[key[2]].size
         if what in ("kept", "staged", "partial"): return places[key]
-        return s.results * s.chunks if what == "units" else getattr(s, what)       # results, chunks, chunk, block, blocks, tiles
-    return tuple(map(number, keys))
+        return s.results * s.chunks if what == "units" else getattr(s, what)       # results, chunks, chunk, block, blocks, tiles; on GPUs row, elements, turns, too
+    return number

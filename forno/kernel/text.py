@@ -104,15 +104,20 @@ class Writer:
 
     # ---- functions, blocks, loops
     @contextmanager
-    def function(self, name: str, args: str = "ptr %ctx, ptr %vals, ptr %words", result: str = "void", internal: bool = False):
-        """The body ends with `ret void`, or with what the caller put there itself when `result` is something else."""
+    def inside(self, head):
+        """What is written goes into a function; `head()` is the text in front of it, asked for when all is written."""
         outer = self.lines, self.entry, self.block
         self.lines, self.entry, self.block = [], [], "entry"
         yield
-        if result == "void": self.put("ret void")
-        head = f"define {'internal ' if internal else ''}{result} @{name}({args}) #0 {{\nentry:\n"
-        self.functions.append(head + "\n".join([*self.entry, *self.lines]) + "\n}\n")
+        self.functions.append(f"{head()} {{\nentry:\n" + "\n".join([*self.entry, *self.lines]) + "\n}\n")
         self.lines, self.entry, self.block = outer
+
+    @contextmanager
+    def function(self, name: str, args: str = "ptr %ctx, ptr %vals, ptr %words", result: str = "void", internal: bool = False):
+        """The body ends with `ret void`, or with what the caller put there itself when `result` is something else."""
+        with self.inside(lambda: f"define {'internal ' if internal else ''}{result} @{name}({args}) #0"):
+            yield
+            if result == "void": self.put("ret void")
 
     def label(self, name: str):
         self.block = name
@@ -120,17 +125,17 @@ class Writer:
 
     @contextmanager
     def loop(self, lo, hi, step=1):
-        """for i in range(lo, hi, step), step > 0; gives i (int64)."""
+        """for i in range(lo, hi, step), step > 0; gives i (int64, or 32 bits if a bound is)."""
         k, lo, hi, step = self.name(""), self.index(lo), self.index(hi), self.index(step)
-        i = Val(f"%i{k}", dt.int64)
-        before = self.block
-        self.put(f"%c{k} = icmp slt i64 {lo.text}, {hi.text}\nbr i1 %c{k}, label %body{k}, label %done{k}")
+        t = dt.int32 if any([x.const is None and x.dtype is dt.int32 for x in (lo, hi, step)]) else dt.int64
+        kind, i, before = TYPES[t], Val(f"%i{k}", t), self.block
+        self.put(f"%c{k} = icmp slt {kind} {lo.text}, {hi.text}\nbr i1 %c{k}, label %body{k}, label %done{k}")
         self.label(f"body{k}")
         at = len(self.lines)
         self.put("")
         yield i
-        self.put(f"%n{k} = add nsw i64 {i.text}, {step.text}\n%d{k} = icmp slt i64 %n{k}, {hi.text}\nbr i1 %d{k}, label %body{k}, label %done{k}")
-        self.lines[at] = f"{i.text} = phi i64 [ {lo.text}, %{before} ], [ %n{k}, %{self.block} ]"
+        self.put(f"%n{k} = add nsw {kind} {i.text}, {step.text}\n%d{k} = icmp slt {kind} %n{k}, {hi.text}\nbr i1 %d{k}, label %body{k}, label %done{k}")
+        self.lines[at] = f"{i.text} = phi {kind} [ {lo.text}, %{before} ], [ %n{k}, %{self.block} ]"
         self.label(f"done{k}")
 
     @contextmanager

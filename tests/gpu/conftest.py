@@ -4,16 +4,14 @@ import pytest
 from forno import gpu
 from forno.framework.engine import flush
 from forno.gpu.sim import Machine
-from forno.graph.line import LOCAL, drop_trie
 
 
 @pytest.fixture(params=[1, 2], ids=lambda seed: f"seed {seed}")
 def devices(request, monkeypatch):
     """A machine with two GPUs, which finds whatever is unordered, out of bounds or used too late."""
-    flush()                                    # a program that no other test began
-    drop_trie()
-    LOCAL.run.open(LOCAL.run.grad, LOCAL.run.inference)
+    flush()                                    # what other tests left
     machine = Machine(2, seed=request.param)
     with machine:
         monkeypatch.setattr(gpu, "_found", machine.driver())
         yield machine
+        flush()

@@ -8,7 +8,7 @@ import functools
 from contextlib import contextmanager
 
 from ...core import dtype as dt
-from ..abi import CHECK_ERROR, INDEX_ERROR, Kernel
+from ..abi import INDEX_ERROR, Kernel
 from ..text import PTR, TYPES, Val
 from . import cores
 
@@ -33,14 +33,14 @@ class DeviceKernel(Kernel):
 
     @contextmanager
     def body(self, name: str):
-        outer = self.lines, self.entry, self.block
-        self.lines, self.entry, self.block = [], [], "entry"
-        yield self
+        with self.inside(lambda: f"define ptx_kernel void @{name}({self.signature()}) #0 \"nvvm.maxntid\"=\"{self.threads_per_block}\"{self.tuning}"):
+            yield self
+            self.put("ret void")
+
+    def signature(self) -> str:
         pointers = {f for o, f in zip(self.operands, self.first) if o.mode != "n"}
         types = ["ptr" if k in pointers else "i64" for k in range(self.parameters)] + ["ptr" if key[0] in ("error", "scratch") else "i64" for key in self.keys]
-        head = f"define ptx_kernel void @{name}({', '.join(f'{t} %p{k}' for k, t in enumerate(types))}) #0 \"nvvm.maxntid\"=\"{self.threads_per_block}\"{self.tuning} {{\nentry:\n"
-        self.functions.append(head + "\n".join([*self.entry, *self.lines, "ret void"]) + "\n}\n")
-        self.lines, self.entry, self.block = outer
+        return ", ".join([f"{t} %p{k}" for k, t in enumerate(types)])
 
     def word(self, *key) -> Val:
         if key not in self._words:
@@ -70,22 +70,6 @@ class DeviceKernel(Kernel):
         name = f"llvm.nvvm.membar.{scope}"
         self.declared[name] = f"declare void @{name}()"
         self.put(f"call void @{name}()")
-
-    # ---- loops in the type of their bounds
-    @contextmanager
-    def loop(self, lo, hi, step=1):
-        """for i in range(lo, hi, step), step > 0; gives i, 32 bits if a bound is."""
-        k, lo, hi, step = self.name(""), self.index(lo), self.index(hi), self.index(step)
-        t = dt.int32 if any(x.const is None and x.dtype is dt.int32 for x in (lo, hi, step)) else dt.int64
-        kind, i, before = TYPES[t], Val(f"%i{k}", t), self.block
-        self.put(f"%c{k} = icmp slt {kind} {lo.text}, {hi.text}\nbr i1 %c{k}, label %body{k}, label %done{k}")
-        self.label(f"body{k}")
-        at = len(self.lines)
-        self.put("")
-        yield i
-        self.put(f"%n{k} = add nsw {kind} {i.text}, {step.text}\n%d{k} = icmp slt {kind} %n{k}, {hi.text}\nbr i1 %d{k}, label %body{k}, label %done{k}")
-        self.lines[at] = f"{i.text} = phi {kind} [ {lo.text}, %{before} ], [ %n{k}, %{self.block} ]"
-        self.label(f"done{k}")
 
     # ---- memory by 16 bytes
     def load_wide(self, p: Val, t, n: int) -> list[Val]:
@@ -172,5 +156,3 @@ class DeviceKernel(Kernel):
 
 
 for _name in cores.SINGLE: setattr(DeviceKernel, _name, cores.method(_name))
-
-__all__ = ["ALL", "CHECK_ERROR", "LATE", "WARP", "DeviceKernel"]

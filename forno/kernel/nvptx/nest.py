@@ -20,10 +20,9 @@ from ...core import dtype as dt
 from ...core.kernels import DeviceLaunch, Load, Nest, Store
 from ...cpu import nvptx
 from ...cpu.isa import Isa
-from ..abi import float_word
 from ..combine import ARG, combine
-from ..nest import bytes_of
-from ..lower import Lowering, Scope, affine_maps
+from ..nest import bytes_of, meaning
+from ..lower import Lowering, Scope
 from ..schedule import sequence
 from ..text import Val
 from .abi import LATE, WARP, DeviceKernel
@@ -452,20 +451,6 @@ def divisor(d: int) -> int:
 
 
 def numbers(s: DeviceSchedule, keys, places: dict) -> tuple[int, ...]:
-    """The words of a launch: what each key means for this schedule."""
-    maps, body = affine_maps(s), s.nest.body
-
-    def number(key):
-        what = key[0]
-        if what in LATE: return 0
-        if what == "divisor": return divisor(number(key[1:]))
-        if what == "extent": return s.loops[key[1]].extent
-        if what == "coefficient": return maps[key[1]][0][key[2]]
-        if what == "offset": return maps[key[1]][1]
-        if what == "constant": return float_word(body[key[1]].value) if body[key[1]].dtype.category == dt.FLOAT else int(body[key[1]].value)
-        if what == "at stride": return body[key[1]].at[key[2]].stride
-        if what == "at size": return body[key[1]].at[key[2]].size
-        if what == "bound size": return body[key[1]].bounds[key[2]].size
-        if what == "partial": return places[key]
-        return s.results * s.chunks if what == "units" else getattr(s, what)       # results, chunks, chunk, row, blocks, tiles, elements, turns
-    return tuple(map(number, keys))
+    """The words of a launch."""
+    plain = meaning(s, places)
+    return tuple([0 if key[0] in LATE else divisor(plain(key[1:])) if key[0] == "divisor" else plain(key) for key in keys])
