@@ -15,6 +15,7 @@ import weakref
 from ..core.hot import hot, know
 from ..graph.line import LOCAL
 from . import parts, phrase
+from .autograd import HOOKED
 from .phrase import MISS, again, settled
 from .tensor import Tensor
 from .world import Transparent, Unrepeatable, Walk, Witness, differing
@@ -66,6 +67,7 @@ class Compiled(Transparent):
     def recorded(self, args, kw, run):
         """The call itself, and what can be kept of it."""
         if run.level is not None or run.hold or run.saving is not None or self.run < self.watch_from: return self.f(*args, **kw)
+        if HOOKED.data: self.note("a value that was computed has a hook: no backward is said from memory while it lives")
         line = run.cur
         if line.phrases is None: line.phrases = {}
         if self not in line.phrases:

@@ -8,18 +8,11 @@ import torch
 
 import forno
 from forno import nn
-from forno.framework.engine import flush
-from forno.graph.line import LOCAL, drop_trie
 
 COUNT, FACTOR, SETTINGS, TABLE, DRAWS = [0], 2.0, {"power": 2}, np.ones(3), iter([])
 
 
-@pytest.fixture(autouse=True)
-def fresh():
-    """A program that no other test began."""
-    flush()
-    drop_trie()
-    LOCAL.run.open(LOCAL.run.grad, LOCAL.run.inference)
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def calls(f, *args, times=6, **kw):

@@ -6,18 +6,11 @@ import pytest
 
 import forno
 from forno import nn
-from forno.framework.engine import flush
-from forno.graph.line import LOCAL, drop_trie
 
 GAIN = 2.0
 
 
-@pytest.fixture(autouse=True)
-def fresh():
-    """A program that no other test began."""
-    flush()
-    drop_trie()
-    LOCAL.run.open(LOCAL.run.grad, LOCAL.run.inference)
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def seen(r):

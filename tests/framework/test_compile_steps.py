@@ -12,7 +12,6 @@ import torch
 import forno
 from forno.cpu import memory
 from forno.framework.engine import flush
-from forno.graph.line import LOCAL, drop_trie
 
 OPTIMIZERS = {"SGD": dict(lr=0.1), "momentum": dict(lr=0.1, momentum=0.9, weight_decay=0.01), "nesterov": dict(lr=0.1, momentum=0.9, nesterov=True, maximize=True), "Adam": dict(lr=0.01),
               "decay": dict(lr=0.01, weight_decay=0.1), "amsgrad": dict(lr=0.01, amsgrad=True), "AdamW": dict(lr=0.01), "capturable": dict(lr=0.01, capturable=True), "NAdam": {}, "RAdam": {},
@@ -21,12 +20,7 @@ CLASSES = {"momentum": "SGD", "nesterov": "SGD", "decay": "Adam", "amsgrad": "Ad
 SAID = {"SGD", "momentum", "nesterov", "Adam", "decay", "amsgrad", "AdamW", "capturable", "Rprop", "RMSprop", "Adadelta"}
 
 
-@pytest.fixture(autouse=True)
-def fresh():
-    """A program that no other test began."""
-    flush()
-    drop_trie()
-    LOCAL.run.open(LOCAL.run.grad, LOCAL.run.inference)
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def network(lib):
