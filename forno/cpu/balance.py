@@ -27,22 +27,10 @@ def even(part: int, parts: int) -> int:
 # Words of a context, written by its thread: done (how much of the work that the cut is about it had, in WHOLEs; 0: the kernel doesn't say), waited (at
 # barriers), busy. Written by the caller between kernels: weight (float64; all add up to 1), from and to.
 TEXT = """
-declare i32 @clock_gettime(i32, ptr)
 declare double @llvm.maxnum.f64(double, double)
 declare double @llvm.minnum.f64(double, double)
 declare double @llvm.fabs.f64(double)
 declare i64 @llvm.smin.i64(i64, i64)
-
-define internal i64 @now() #0 {
-  %t = alloca [2 x i64], align 16
-  %r = call i32 @clock_gettime(i32 $clock, ptr %t)
-  %s = load i64, ptr %t
-  %np = getelementptr i64, ptr %t, i64 1
-  %n = load i64, ptr %np
-  %sn = mul i64 %s, 1000000000
-  %ns = add i64 %sn, %n
-  ret i64 %ns
-}
 
 ; One thread's part of a kernel, and how long it was busy with it.
 define internal void @work(ptr %ctx, ptr %kernel, ptr %vals, ptr %words, i64 %begin) #0 {

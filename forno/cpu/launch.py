@@ -16,24 +16,11 @@ from typing import NamedTuple
 
 from ..core.hot import free, held, hot, know
 from ..core.kernels import Choices
-from . import code, hot as hot_functions, isa, memory, threads, tune
+from . import clock, code, hot as hot_functions, isa, memory, threads, tune
 
 QUICK = 50e-6                                  # plans shorter than this keep the GIL: releasing it costs little, getting it back from a busy thread 5 ms
 
 _TEXT = """
-declare i32 @clock_gettime(i32, ptr)
-
-define internal i64 @now() #0 {
-  %t = alloca [2 x i64], align 16
-  %r = call i32 @clock_gettime(i32 CLOCK, ptr %t)
-  %s = load i64, ptr %t
-  %np = getelementptr i64, ptr %t, i64 1
-  %n = load i64, ptr %np
-  %sn = mul i64 %s, 1000000000
-  %ns = add i64 %sn, %n
-  ret i64 %ns
-}
-
 ; call: pool, steps, first, last, times (null: none), walks begun. A step: kernel, words, parallel, unused. Returns the number of the step that failed plus 1, or 0.
 define i64 @walk(ptr %call, ptr %vals) #0 {
 entry:
@@ -132,8 +119,8 @@ class Error(NamedTuple):
 
 @functools.cache
 def _walker() -> int:
-    text = _TEXT
-    for name, value in (("CLOCK", time.CLOCK_MONOTONIC), ("SERIAL", threads.AT["serial"]), ("ERROR", threads.AT["error"]), ("STEP", threads.STEP),
+    text = clock.TEXT + _TEXT
+    for name, value in (("SERIAL", threads.AT["serial"]), ("ERROR", threads.AT["error"]), ("STEP", threads.STEP),
                         ("DISPATCH", threads.AT["dispatch"]), ("ATTRIBUTES", isa.attributes)):
         text = text.replace(name, str(value))
     return code.load(text, "walk", 1, ("clock_gettime",))

@@ -19,7 +19,7 @@ import time
 import warnings
 
 from ..core.flags import flags
-from . import balance, code, isa, memory
+from . import balance, clock, code, isa, memory
 
 STACK = 4 << 20                                # bytes per worker; kernels keep up to 64 KiB of tiles on it
 # Gears: how often to spin and then yield, and for how long each time; after that, sleep. Without a yield every few microseconds a spinner can keep the
@@ -309,9 +309,9 @@ def text(futex: bool) -> str:
     arm = isa.level == "neon"
     pause, pausing = ("llvm.aarch64.hint(i32)", "llvm.aarch64.hint(i32 1)") if arm else ("llvm.x86.sse2.pause()",) * 2
     context = dict(NT=NT, STEP=STEP, POOL=POOL, FROM=FROM, TO=TO, DONE=DONE, WAITED=WAITED, BUSY=BUSY, WEIGHT=WEIGHT, CONTEXT=CONTEXT)
-    weights = dict(clock=time.CLOCK_MONOTONIC, time=balance.TIME, most=balance.MOST, alike=balance.ALIKE, least=balance.LEAST, whole=balance.WHOLE)
+    weights = dict(time=balance.TIME, most=balance.MOST, alike=balance.ALIKE, least=balance.LEAST, whole=balance.WHOLE)
     names = dict(AT, **context, **weights, pause=pause, pausing=pausing, futex=98 if arm else 202, attributes=isa.attributes)
-    return string.Template((_FUTEX if futex else _PTHREAD) + balance.TEXT + _TEXT).substitute(names)
+    return string.Template((_FUTEX if futex else _PTHREAD) + clock.TEXT + balance.TEXT + _TEXT).substitute(names)
 
 
 _OUTSIDE = ("clock_gettime", "syscall", "sched_yield", "pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_broadcast")

@@ -13,7 +13,7 @@ from ..cpu import code, isa
 from . import epilogue
 from .gemv import batch_offsets
 from .text import Val
-from .tile import Program, Tile, accumulator, tile
+from .tile import Program, Tile, accumulator, store_rows, tile
 
 WORDS = "driver tail a_at b_at batch rank m n k a_off a_row b_off b_col c_off c_row c_col panels height taller".split()
 MOST, FAR = 24, 8                              # with more rows packing b pays; of a b that doesn't stay in L2, making them lanes does (kernel/skinny.py)
@@ -60,7 +60,7 @@ def register_block(m: int) -> tuple[int, int]:
 def driver(stored: dt.dtype, result: dt.dtype, heights: tuple[int, ...], columns: int, ahead: bool) -> str:
     t, p = tile(stored), Program()
     for height in heights: _write_dots(p, t, height, columns, ahead)
-    T, L, pitch, depth = t.acc, t.lanes, PIECE + ROOM, DEPTH // t.acc.size
+    T, pitch, depth = t.acc, PIECE + ROOM, DEPTH // t.acc.size
     with p.define("main", "ptr ctx, ptr vals, ptr words, ptr w", internal=False) as (ctx, vals, words, w):
         W = {name: p.read(w, i) for i, name in enumerate(WORDS)}
         m, n, k, tail = W["m"], W["n"], W["k"], p.read_pointer(w, WORDS.index("tail"))
@@ -78,20 +78,9 @@ def driver(stored: dt.dtype, result: dt.dtype, heights: tuple[int, ...], columns
                 at = (p.offset(a, a_off + row * W["a_row"] + k0, stored), W["a_row"], p.offset(b, b_off + (col + j) * W["b_col"] + k0, stored), W["b_col"],
                       p.offset(sums, row * pitch + j, T), cols - j, p.min(k - k0, depth), k0)
                 p.otherwise(q < W["taller"], lambda: p.run(f"dots{heights[-1]}", *at), lambda: p.run(f"dots{heights[0]}", *at))
-
-            def store():
-                out = p.offset(c, c_off + col * W["c_col"], result)
-
-                def vectors():
-                    with p.loop(0, m) as i, p.loop(0, p.ceil_div(cols, L)) as q:
-                        x = p.cast(p.load(p.offset(sums, i * pitch + q * L, T), T, L), result)
-                        p.store_masked(x, p.offset(out, i * W["c_row"] + q * L, result), p.mask(cols - q * L, L))
-
-                def elements():
-                    with p.loop(0, cols) as j, p.loop(0, m) as i:
-                        p.store(p.cast(p.load(p.offset(sums, i * pitch + j, T), T), result), p.offset(out, i * W["c_row"] + j * W["c_col"], result))
-                p.otherwise(W["c_col"].eq(1), vectors, elements)
-            p.otherwise(W["tail"].ne(0), lambda: p.run(tail, vals, words, sums, pitch, item, 0, col, m, cols), store)
+            out = p.offset(c, c_off + col * W["c_col"], result)
+            p.otherwise(W["tail"].ne(0), lambda: p.run(tail, vals, words, sums, pitch, item, 0, col, m, cols),
+                        lambda: store_rows(p, t, sums, pitch, out, W, m, cols, result))
     return p.module()
 
 

@@ -16,7 +16,7 @@ from ..cpu import code, isa
 from . import epilogue, pack
 from .gemv import batch_offsets
 from .text import Val
-from .tile import Program, Tile, accumulator, even_split, tile
+from .tile import Program, Tile, accumulator, even_split, store_rows, tile
 
 WORDS = "driver tiles tail a_at b_at batch rank m n k a_off a_row a_col b_off b_col c_off c_row c_col panels height taller at_once kc vectors wide width".split()
 LEAST, MOST = 9, 128                           # rows of a: fewer leave too many lanes empty, with more packing b costs little
@@ -110,18 +110,8 @@ def driver(stored: dt.dtype, result: dt.dtype) -> str:
                         p.run(kernel, at, W["b_col"], p.offset(packed, (k0 * vectors + v * depth) * L, T), p.offset(sums, (row - col) * pitch + v * L, T), pitch, depth, k0,
                               p.offset(at, further, stored))
                 p.run("turn", sums, turned, pitch, width, m, cols)
-
-                def store():
-                    def rows():
-                        with p.loop(0, m) as i, p.loop(0, p.ceil_div(cols, L)) as q:
-                            x = p.cast(p.load(p.offset(turned, i * width + q * L, T), T, L), result)
-                            p.store_masked(x, p.offset(out, i * W["c_row"] + q * L, result), p.mask(cols - q * L, L))
-
-                    def elements():
-                        with p.loop(0, cols) as j, p.loop(0, m) as i:
-                            p.store(p.cast(p.load(p.offset(turned, i * width + j, T), T), result), p.offset(out, i * W["c_row"] + j * W["c_col"], result))
-                    p.otherwise(W["c_col"].eq(1), rows, elements)
-                p.otherwise(W["tail"].ne(0), lambda: p.run(tail, vals, words, turned, width, item, 0, col, m, cols), store)
+                p.otherwise(W["tail"].ne(0), lambda: p.run(tail, vals, words, turned, width, item, 0, col, m, cols),
+                            lambda: store_rows(p, t, turned, width, out, W, m, cols, result))
     return p.module()
 
 

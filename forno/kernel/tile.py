@@ -197,6 +197,21 @@ def kept_memory(p: Program, word: Int, vals: Val) -> Kept:
     return Kept(given, p.or_(bits.eq(0), (bits & 1).ne(0)), p.emit(f"inttoptr i64 {(bits & -2).text} to ptr", PTR))
 
 
+def store_rows(p: Program, t: Tile, sums: Val, pitch, out: Val, words: dict, m, columns, result: dt.dtype):
+    """C's elements from rows of finished sums; `out`: where the first one goes."""
+    T, L, row, column = t.acc, t.lanes, words["c_row"], words["c_col"]
+
+    def vectors():
+        with p.loop(0, m) as i, p.loop(0, p.ceil_div(columns, L)) as q:
+            x = p.cast(p.load(p.offset(sums, i * pitch + q * L, T), T, L), result)
+            p.store_masked(x, p.offset(out, i * row + q * L, result), p.mask(columns - q * L, L))
+
+    def elements():
+        with p.loop(0, columns) as j, p.loop(0, m) as i:
+            p.store(p.cast(p.load(p.offset(sums, i * pitch + j, T), T), result), p.offset(out, i * row + j * column, result))
+    p.otherwise(column.eq(1), vectors, elements)
+
+
 # ---- micro-kernels
 AHEAD = 64                                     # steps between fetching a panel of packed weights and multiplying it: they come from far
 MICRO = "ptr a, ptr b, ptr c, i64 k, i64 sb, i64 ldc, i64 adding, i64 ra, i64 ka"
