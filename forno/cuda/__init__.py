@@ -4,25 +4,35 @@ Every function asks for a device when it is called. Where there is none, what as
 """
 from __future__ import annotations
 
-from .. import gpu
-from ..core.errors import OutOfMemoryError, unsupported
-from ..cudart import devices, faults
+from ..core.errors import AcceleratorError as AcceleratorError, OutOfMemoryError as OutOfMemoryError, unsupported
+from ..cudart import devices, faults, ipc
+from ..cudart import memory as device_memory
 from ..framework.engine import flush
 from ..framework.legacy import LEGACY, tensor_type
 from ..framework.randoms import default_of
-from ..framework.runtime import AcceleratorError
-from ..gpu import chips
-from ..gpu.errors import CudaError
-from . import amp, graphs, memory, nvtx, random, streams, where
+from ..gpu import chips, nvml
+from . import amp, comm, gds, graphs, green_contexts, jiterator, memory, nccl, nvtx, profiler, random, runtime, sparse, storages, streams, tunable, where
 from .graphs import CUDAGraph, graph, graph_pool_handle, is_current_stream_capturing, make_graphed_callables
-from .memory import (empty_cache, get_per_process_memory_fraction, host_memory_stats, max_memory_allocated, max_memory_cached, max_memory_reserved, mem_get_info,
-                     memory_allocated, memory_cached, memory_reserved, memory_snapshot, memory_stats, memory_stats_as_nested_dict, memory_summary,
-                     reset_accumulated_memory_stats, reset_max_memory_allocated, reset_max_memory_cached, reset_peak_memory_stats, set_per_process_memory_fraction)
+from .green_contexts import GreenContext
+from .memory import *
 from .random import get_rng_state, get_rng_state_all, initial_seed, manual_seed, manual_seed_all, seed, seed_all, set_rng_state, set_rng_state_all
+from .runtime import CudaError, check_error, cudart, cudaStatus
+from .storages import *
 from .streams import Event, ExternalStream, Stream, StreamContext, current_stream, default_stream, get_stream_from_external, set_stream, stream
 
 has_half, has_magma = True, False
-for _t in LEGACY: globals()[tensor_type(_t, "cuda").__name__] = tensor_type(_t, "cuda")
+_TYPES = {t.__name__: t for t in [tensor_type(d, "cuda") for d in LEGACY]}
+globals().update(_TYPES)
+
+__all__ = ["CUDAGraph", "CudaError", "DeferredCudaCallError",
+           "Event", "ExternalStream", "GreenContext", "Stream", "StreamContext", "amp", "can_device_access_peer", "check_error", "clock_rate", "cudaStatus", "cudart",
+           "current_blas_handle", "current_device", "current_solver_handle", "current_stream", "default_generators", "default_stream", "device", "device_count",
+           "device_memory_used", "device_of", "get_arch_list", "get_device_capability", "get_device_name", "get_device_properties", "get_gencode_flags",
+           "get_stream_from_external", "get_sync_debug_mode", "graph", "graph_pool_handle", "graphs", "has_half", "has_magma", "init", "ipc_collect", "is_available",
+           "is_bf16_supported", "is_current_stream_capturing", "is_initialized", "is_tf32_supported", "jiterator", "make_graphed_callables", "memory", "memory_usage", "nccl",
+           "nvtx", "power_draw", "profiler", "random", "set_device", "set_stream", "set_sync_debug_mode", "sparse", "stream", "streams", "synchronize", "temperature",
+           "tunable", "utilization"]
+__all__ += memory.__all__ + storages.__all__ + random.__all__ + list(_TYPES)
 
 
 def __getattr__(name: str):
@@ -49,7 +59,16 @@ def init():
 _lazy_init = init
 
 
+def _lazy_call(callable, **kwargs):
+    """Nothing has to wait for a first use here."""
+    callable()
+
+
+def _is_compiled() -> bool: return True
+
+
 def is_bf16_supported(including_emulation: bool = True) -> bool:
+    """Older devices compute in float32 and round."""
     return devices.count() > 0 and (including_emulation or get_device_capability() >= (8, 0))
 
 
@@ -61,11 +80,14 @@ def get_arch_list() -> list[str]:
     return [c.target for c in chips.CHIPS.values() if c.capability >= chips.OLDEST] if devices.count() else []
 
 
-def get_gencode_flags() -> str: return ""
+def get_gencode_flags() -> str:
+    """The same, as NVIDIA's compiler takes it."""
+    return " ".join([f"-gencode compute=compute_{t.removeprefix('sm_')},code={t}" for t in get_arch_list()])
 
 
 # ---------------------------------------------------------------- which one
 def current_device() -> int:
+    """The device that "cuda" means in this thread."""
     where.number()
     return devices.current()
 
@@ -78,7 +100,8 @@ def set_device(device):
 class device:
     """Context manager that selects a device; None and negative numbers change nothing."""
 
-    def __init__(self, device): self.idx = -1 if device is None or device.__class__ is int and device < 0 else device
+    def __init__(self, device): self.idx, self.prev_idx = -1 if device is None or device.__class__ is int and device < 0 else device, -1
+
     def __enter__(self):
         if self.idx == -1: return self
         self.idx = where.number(self.idx)
@@ -107,11 +130,13 @@ def synchronize(device=None):
 
 # ---------------------------------------------------------------- what it is
 def get_device_name(device=None) -> str:
+    """What its maker calls a device."""
     index = where.number(device)
     return devices.title(devices.use(index), index)
 
 
 def get_device_capability(device=None) -> tuple[int, int]:
+    """What a device can do, as (major, minor)."""
     index = where.number(device)
     return devices.capability(devices.use(index), index)
 
@@ -129,8 +154,7 @@ class _CudaDeviceProperties:
         self.is_integrated, self.is_multi_gpu_board = ask("integrated"), ask("multi_gpu_board")
         self.clock_rate, self.memory_clock_rate, self.memory_bus_width = ask("clock"), ask("memory_clock"), ask("bus_width")
         self.pci_bus_id, self.pci_device_id, self.pci_domain_id = ask("pci_bus"), ask("pci_device"), ask("pci_domain")
-        raw = driver.DeviceGetUuid(driver.DeviceGet(index)).hex()
-        self.uuid, self.gcnArchName = "-".join((raw[:8], raw[8:12], raw[12:16], raw[16:20], raw[20:])), self.name
+        self.uuid, self.gcnArchName = where.uuid(index), self.name
 
     def __repr__(self):
         return (f"_CudaDeviceProperties(name='{self.name}', major={self.major}, minor={self.minor}, total_memory={self.total_memory >> 20}MB, "
@@ -138,40 +162,62 @@ class _CudaDeviceProperties:
                 f"pci_domain_id={self.pci_domain_id}, L2_cache_size={self.L2_cache_size >> 20}MB)")
 
 
-def get_device_properties(device=None) -> _CudaDeviceProperties: return _CudaDeviceProperties(where.number(device))
+def get_device_properties(device=None) -> _CudaDeviceProperties:
+    """All that a device has."""
+    return _CudaDeviceProperties(where.valid(device))
 
 
 def can_device_access_peer(device, peer_device) -> bool:
     """Can a device touch another one's memory? Copies between them then don't go through the host."""
-    index, other = where.number(device), where.number(peer_device)
+    index, other = where.valid(device), where.valid(peer_device, "peer device")
     return devices.can_reach(index, other)
 
 
-def get_allocator_backend() -> str:
+# ---------------------------------------------------------------- how it is, as nvidia-smi says
+def _busy(name: str, ask):
+    def answer(device=None) -> int: return ask(where.sensors(f"torch.cuda.{name}", where.number(device)))
+    answer.__name__ = answer.__qualname__ = name
+    return answer
+
+
+utilization, memory_usage = _busy("utilization", lambda uuid: nvml.rates(uuid).gpu), _busy("memory_usage", lambda uuid: nvml.rates(uuid).memory)
+temperature, power_draw = _busy("temperature", nvml.temperature), _busy("power_draw", nvml.milliwatts)
+clock_rate, device_memory_used = _busy("clock_rate", nvml.megahertz), _busy("device_memory_used", lambda uuid: nvml.memory(uuid).used)
+
+
+# ---------------------------------------------------------------- waiting, other processes, libraries
+_MODES = {"default": 0, "warn": 1, "error": 2}
+
+
+def set_sync_debug_mode(debug_mode):
+    """What is done when the host waits for a value: 0 or "default" nothing, 1 or "warn" a warning, 2 or "error" an error."""
     where.number()
-    return "native"
+    if isinstance(debug_mode, str):
+        if debug_mode not in _MODES: raise RuntimeError("invalid value of debug_mode, expected one of `default`, `warn`, `error`")
+        debug_mode = _MODES[debug_mode]
+    if debug_mode not in (0, 1, 2): raise RuntimeError("invalid value of debug_mode, expected one of 0,1,2")
+    flush()                                    # what was recorded before isn't meant
+    device_memory.ON_WAIT[0] = debug_mode
+
+
+def get_sync_debug_mode() -> int:
+    """What is done when the host waits for a value."""
+    where.number()
+    return device_memory.ON_WAIT[0]
 
 
 def ipc_collect():
-    """Memory isn't shared between processes, so there is none to collect."""
+    """Takes back memory that other processes are done with."""
     where.number()
+    ipc.collect()
 
 
-def list_gpu_processes(device=None) -> str:
-    if devices.count() == 0: return "no CUDA device is available"
-    raise unsupported("torch.cuda.list_gpu_processes", device="cuda", instead="ask nvidia-smi")
+def _no_library(name: str, library: str):
+    def refuse():
+        where.number()
+        raise unsupported(f"torch.cuda.{name}", device="cuda", instead=f"kernels are forno's own, and there is no {library} to have a handle of")
+    refuse.__name__ = refuse.__qualname__ = name
+    return refuse
 
 
-globals().update(gpu.answers(
-    __name__,
-    refused="""current_blas_handle cudart caching_allocator_alloc caching_allocator_delete get_sync_debug_mode set_sync_debug_mode utilization temperature power_draw
-               clock_rate memory_usage""",
-    error=lambda name: unsupported(f"torch.cuda.{name}", device="cuda", instead="nvidia-smi tells how busy a GPU is") if devices.count() else AssertionError(devices.ABSENT)))
-
-
-class MemPool:
-    """Memory apart from that of others: only graphs have such (`graph_pool_handle`)."""
-
-    def __init__(self, *args, **kw):
-        if devices.count() == 0: raise RuntimeError("torch.cuda.MemPool requires CUDA support")
-        raise unsupported("torch.cuda.MemPool", device="cuda", instead="graph_pool_handle() gives graphs memory to share")
+current_blas_handle, current_solver_handle = _no_library("current_blas_handle", "cuBLAS"), _no_library("current_solver_handle", "cuSOLVER")

@@ -41,6 +41,6 @@ def mark(msg: str):
 class range(contextlib.ContextDecorator):
     """`with range("name"):`, or a decorator."""
 
-    def __init__(self, msg: str, *args, **kw): self.msg = msg.format(*args, **kw)
+    def __init__(self, msg: str, *args, **kwargs): self.msg = msg.format(*args, **kwargs)
     def __enter__(self): range_push(self.msg)
     def __exit__(self, *error): range_pop()

@@ -7,6 +7,8 @@ from ..framework import api as torch, data
 from ..framework.effects import refused
 from . import where
 
+__all__ = ["get_rng_state", "get_rng_state_all", "initial_seed", "manual_seed", "manual_seed_all", "seed", "seed_all", "set_rng_state", "set_rng_state_all"]
+
 
 def _there() -> bool:
     """Is there a generator whose state is to be set?"""

@@ -41,6 +41,7 @@ class Stream(runtime.Stream):
         return self
 
     cuda_stream = property(lambda self: self.stream_id)
+    def __cuda_stream__(self) -> tuple[int, int]: return 0, self.stream_id          # the protocol's version, the driver's handle
     _as_parameter_ = property(lambda self: self.stream_id)
     priority = property(lambda self: streams.priority(self.device_index, self.stream_id))
 

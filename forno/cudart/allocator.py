@@ -4,19 +4,21 @@ Comes in: sizes and streams. Goes out: a `Piece` of a segment that the driver ga
 one is freed. Sizes, splitting and statistics are PyTorch's: sizes are multiples of 512 bytes; pieces of up to 1 MiB come from segments of 2 MiB, those below 10 MiB
 from segments of 20 MiB, larger ones have their own; the smallest idle piece that is large enough is cut, and joined with its idle neighbours when it comes back.
 
-What finalizers leave in `returned` is looked at when somebody asks for memory or for numbers. A simulated machine is told what is given out (`Machine.divide`).
+What finalizers leave in `returned` is looked at when somebody asks for memory or for numbers. A simulated machine is told what is given out (`Machine.divide`), and
+fills it with NaN before, if it asks for that (`Machine.poisoning`).
 """
 from __future__ import annotations
 
 import bisect
-import functools
 import gc
+import itertools
 import threading
 from collections import deque
 
 from ..core.errors import OutOfMemoryError
 from ..gpu.errors import OutOfMemory
 from . import devices
+from .history import History
 from .statistics import Statistics, size_text
 from .streams import Event
 
@@ -28,18 +30,19 @@ LARGE_ROUND = 2 << 20                          # segments of their own have mult
 
 class Segment:
     """What the driver gave at once; `first` is the piece at its start."""
-    __slots__ = ("address", "size", "first")
+    __slots__ = ("address", "size", "first", "frames")
 
-    def __init__(self, address: int, size: int): self.address, self.size, self.first = address, size, None
+    def __init__(self, address: int, size: int, frames: list): self.address, self.size, self.first, self.frames = address, size, None, frames
 
 
 class Piece:
-    """A part of a segment; `before` and `after` are its neighbours. `asked`: bytes that are wanted of it while it is given out. `others`: streams it is used in besides."""
-    __slots__ = ("address", "size", "asked", "stream", "pool", "segment", "before", "after", "state", "others")
+    """A part of a segment; `before` and `after` are its neighbours. `asked`: bytes that are wanted of it while it is given out. `others`: streams it is used in besides.
+    `frames`: who asked, if that is noted."""
+    __slots__ = ("address", "size", "asked", "stream", "pool", "segment", "before", "after", "state", "others", "frames")
 
     def __init__(self, address: int, size: int, stream: int, pool: Pool, segment: Segment, before=None, after=None):
         self.address, self.size, self.stream, self.pool, self.segment, self.before, self.after = address, size, stream, pool, segment, before, after
-        self.asked, self.state, self.others = 0, IDLE, set()
+        self.asked, self.state, self.others, self.frames = 0, IDLE, set(), []
 
     @property
     def parted(self) -> bool: return self.before is not None or self.after is not None
@@ -47,12 +50,13 @@ class Piece:
 
 CAPTURING: set[int] = set()                    # threads that capture
 IDLE, LIVE, WAITING = "inactive", "active_allocated", "active_pending_free"        # states of a piece, by PyTorch's names
+_numbers = itertools.count(1)
 
 
 class Pool:
-    """Idle pieces of one kind, by stream, size and address. `graphs`: the private memory of graphs that it is a part of."""
+    """Idle pieces of one kind, by stream, size and address. `apart`: the private memory that it is a part of."""
 
-    def __init__(self, kind: str, graphs: Graphs | None = None): self.kind, self.graphs, self.idle = kind, graphs, []
+    def __init__(self, kind: str, apart: Graphs | None = None): self.kind, self.apart, self.idle = kind, apart, []
 
     def put(self, p: Piece): bisect.insort(self.idle, (p.stream, p.size, p.address, p))
     def remove(self, p: Piece): del self.idle[bisect.bisect_left(self.idle, (p.stream, p.size, p.address))]
@@ -64,26 +68,29 @@ class Pool:
         return self.idle.pop(k)[3]
 
 
-class Graphs:
-    """Memory of graphs, which nobody else gets as long as one of them lives. `users`: graphs, and captures underway."""
+class Graphs(tuple):
+    """Memory of graphs, or of a user's pool, which nobody else gets as long as one of them lives; as a tuple its number. `users`: graphs, pools, and captures underway."""
 
-    def __init__(self): self.pools, self.users = (Pool("small_pool", self), Pool("large_pool", self)), 0
+    def __new__(cls): return super().__new__(cls, (0, next(_numbers)))
+    def __init__(self): self.users, self.pools = 0, {}
+    def of(self, index: int) -> tuple[Pool, Pool]: return self.pools.setdefault(index, (Pool("small_pool", self), Pool("large_pool", self)))
 
 
 class Allocator:
     """One device's memory. Its functions may be called by any thread."""
 
     def __init__(self, driver, index: int):
-        self.driver, self.index, self.machine = driver, index, driver.machine
+        self.index, self.machine = index, driver.machine
         self.lock, self.returned = threading.RLock(), deque()
         self.pools = Pool("small_pool"), Pool("large_pool")
         self.segments: dict[int, Segment] = {}
         self.waiting: list[tuple[list[Event], Piece]] = []          # pieces that other streams still use
-        self.private: dict[int, Graphs] = {}                       # thread -> where its memory comes from while it captures
-        self.capturing, self.fraction, self.total = 0, 1.0, 0      # captures underway; the part of all memory that may be used
+        self.private: dict[int, list[Graphs]] = {}                 # thread -> where its memory comes from, the last first
+        self.raw: dict[int, Piece] = {}                            # given out by address
+        self.capturing, self.fraction = 0, 1.0                     # captures underway; the part of all memory that may be used
         self.deferred: list[Piece] = []                            # freed while something is captured: no event may be asked then
         self.changed: set[Segment] = set()                         # segments of which a simulated machine knows what isn't so any more
-        self.stats = Statistics()
+        self.stats, self.history = Statistics(), History(index)
 
     # ---- giving out
     def allocate(self, nbytes: int, stream: int) -> Piece:
@@ -92,13 +99,14 @@ class Allocator:
         with self.lock:
             self.collect()
             mine = self.private.get(threading.get_ident())
-            pool = (mine.pools if mine else self.pools)[size > SMALL]
+            pool = (mine[-1].of(self.index) if mine else self.pools)[size > SMALL]
             piece = self.idle(pool, size, stream) or self.fresh(pool, size, stream, nbytes)
             self.cut(piece, size)
             piece.state, piece.asked = LIVE, nbytes
             self.stats.given(piece)
             self.changed.add(piece.segment)
-            self.tell()
+            if self.history.on: piece.frames = self.history.note("alloc", piece.address, piece.size, stream, pool.apart)
+            self.tell(piece)
             return piece
 
     def idle(self, pool: Pool, size: int, stream: int) -> Piece | None:
@@ -133,8 +141,8 @@ class Allocator:
             at = self.obtain(room)
         if not at:
             self.stats.count("num_ooms")
-            raise self.exhausted(nbytes)
-        s = self.segments[at] = Segment(at, room)
+            raise self.exhausted(room)
+        s = self.segments[at] = Segment(at, room, self.history.note("segment_alloc", at, room, stream, pool.apart) if self.history.on else [])
         s.first = Piece(at, room, stream, pool, s)
         self.stats.opened(s.first)
         return s.first
@@ -148,11 +156,7 @@ class Allocator:
         except OutOfMemory: return 0
 
     @property
-    def allowed(self) -> int: return int(self.fraction * self.all_memory())
-
-    def all_memory(self) -> int:
-        if not self.total: self.total = self.driver.DeviceTotalMem(self.driver.DeviceGet(self.index))
-        return self.total
+    def allowed(self) -> int: return int(self.fraction * devices.all_memory(devices.use(self.index), self.index))
 
     # ---- taking back
     def collect(self):
@@ -166,6 +170,7 @@ class Allocator:
 
     def freed(self, p: Piece):
         self.stats.dropped(p)
+        if self.history.on: self.history.note("free_requested", p.address, p.size, p.stream, p.pool.apart)
         if p.others and self.capturing: p.state = WAITING; self.deferred.append(p)
         elif p.others: self.begin_waiting(p)
         else: self.back(p)
@@ -188,8 +193,9 @@ class Allocator:
     def back(self, p: Piece):
         """Nobody uses a piece any more but its own stream: whoever comes next in it may have it."""
         self.stats.ended(p)
+        if self.history.on: self.history.note("free_completed", p.address, p.size, p.stream, p.pool.apart)
         self.changed.add(p.segment)
-        p.state, p.asked = IDLE, 0
+        p.state, p.asked, p.frames = IDLE, 0, []
         p.others.clear()
         for q in (p.before, p.after):
             if q is None or q.state is not IDLE: continue
@@ -207,41 +213,69 @@ class Allocator:
     def release(self):
         """Gives the driver back what is idle as a whole. The driver waits for the device's work first."""
         self.collect()
+        self.stats.count("num_sync_all_streams")
         if self.waiting:
             devices.synchronize(self.index)
             self.finish_waiting()
         for s in list(self.segments.values()):
             p = s.first
-            if p.state is not IDLE or p.after is not None or p.pool.graphs is not None and p.pool.graphs.users: continue
+            if p.state is not IDLE or p.after is not None or p.pool.apart is not None and p.pool.apart.users: continue
             p.pool.remove(p)
             del self.segments[s.address]
             self.changed.discard(s)
             self.stats.closed(p)
+            if self.history.on: self.history.note("segment_free", s.address, s.size, p.stream, p.pool.apart)
             devices.use(self.index).MemFree(s.address)
 
     def empty_cache(self):
         with self.lock:
             if not self.capturing: self.release()
 
-    # ---- graphs
-    def begin_capture(self, memory: Graphs):
+    # ---- by address, for other libraries
+    def lend(self, nbytes: int, stream: int) -> int:
+        piece = self.allocate(nbytes, stream)
+        self.raw[piece.address] = piece
+        return piece.address
+
+    def take_back(self, at: int):
+        self.returned.append(self.raw.pop(at))
+
+    def holder(self, at: int) -> Segment | None:
+        """The segment that an address lies in."""
+        return next((s for s in self.segments.values() if s.address <= at < s.address + s.size), None)
+
+    # ---- memory apart: of graphs, and of pools
+    def draw_from(self, memory: Graphs):
+        """This thread's memory comes from there, until `draw_no_more`."""
         with self.lock:
             self.collect()
             memory.users += 1
+            self.private.setdefault(threading.get_ident(), []).append(memory)
+
+    def draw_no_more(self) -> Graphs:
+        """It comes from where it came from before."""
+        with self.lock:
+            mine = self.private[threading.get_ident()]
+            out = mine.pop()
+            if not mine: del self.private[threading.get_ident()]
+            return out
+
+    def begin_capture(self, memory: Graphs):
+        with self.lock:
+            self.draw_from(memory)
             self.capturing += 1
-            self.private[threading.get_ident()] = memory
             CAPTURING.add(threading.get_ident())
 
     def end_capture(self):
-        """This thread's memory comes from where all comes from again; the graph that was captured is a user of what it had."""
+        """The graph that was captured is a user of what it had."""
         with self.lock:
             self.capturing -= 1
-            del self.private[threading.get_ident()]
+            self.draw_no_more()
             CAPTURING.discard(threading.get_ident())
 
     # ---- a simulated machine knows who may touch what
-    def tell(self):
-        """What is given out of each segment now is what kernels that come next may touch."""
+    def tell(self, given: Piece):
+        """What is given out of each segment now is what kernels that come next may touch; what the piece held is gone."""
         for s in self.changed if self.machine is not None else ():
             spans, p = [], s.first
             while p is not None:
@@ -249,19 +283,21 @@ class Allocator:
                 p = p.after
             self.machine.divide(s.address, spans)
         self.changed.clear()
+        if self.machine is not None and self.machine.poisoning and given.asked: self.machine.poison(given.address, given.asked, given.stream)
 
     # ---- numbers
-    def exhausted(self, nbytes: int) -> OutOfMemoryError:
+    def exhausted(self, room: int) -> OutOfMemoryError:
         """PyTorch's sentence."""
         free, total = devices.use(self.index).MemGetInfo()
+        if self.history.on: self.history.note("oom", free, room, 0, None)
         given, reserved = self.stats.allocated, self.stats.reserved
         limit = f" {size_text(self.allowed)} allowed;" if self.fraction < 1 else ""
-        private = sum(s.size for s in self.segments.values() if s.first.pool.graphs is not None)
-        graphs = f", with {size_text(private)} allocated in private pools (e.g., CUDA Graphs)" if private else ""
+        apart = [s.first for s in self.segments.values() if s.first.pool.apart is not None]
+        private = f", with {size_text(sum(p.segment.size for p in apart))} allocated in private pools (e.g., CUDA Graphs)" if apart else ""
         return OutOfMemoryError(
-            f"CUDA out of memory. Tried to allocate {size_text(nbytes)}. GPU {self.index} has a total capacity of {size_text(total)} of which {size_text(free)} is free. "
+            f"CUDA out of memory. Tried to allocate {size_text(room)}. GPU {self.index} has a total capacity of {size_text(total)} of which {size_text(free)} is free. "
             f"Including non-PyTorch memory, this process has {size_text(total - free)} memory in use.{limit} "
-            f"Of the allocated memory {size_text(given)} is allocated by PyTorch{graphs}, and {size_text(reserved - given)} is reserved by PyTorch but unallocated. "
+            f"Of the allocated memory {size_text(given)} is allocated by PyTorch{private}, and {size_text(reserved - given)} is reserved by PyTorch but unallocated. "
             "Free tensors, take smaller batches, or end other programs on this GPU (nvidia-smi shows them).")
 
     def snapshot(self) -> list[dict]:
@@ -274,14 +310,14 @@ class Allocator:
                 while p is not None:
                     pieces.append(p)
                     p = p.after
-                blocks = [{"address": p.address, "size": p.size, "requested_size": p.asked, "state": p.state, "frames": []} for p in pieces]
+                blocks = [{"address": p.address, "size": p.size, "requested_size": p.asked, "state": p.state, "frames": p.frames} for p in pieces]
                 live, pool = [p for p in pieces if p.state is LIVE], s.first.pool
                 out.append({"device": self.index, "address": s.address, "total_size": s.size, "allocated_size": sum(p.size for p in live),
                             "active_size": sum(p.size for p in pieces if p.state is not IDLE), "requested_size": sum(p.asked for p in live), "stream": s.first.stream,
-                            "segment_type": pool.kind.removesuffix("_pool"), "segment_pool_id": (0, id(pool.graphs)) if pool.graphs else (0, 0),
-                            "is_expandable": False, "frames": [], "blocks": blocks})
+                            "segment_type": pool.kind.removesuffix("_pool"), "segment_pool_id": (0, 0) if pool.apart is None else tuple(pool.apart),
+                            "is_expandable": False, "frames": s.frames, "blocks": blocks})
             return out
 
 
-@functools.cache
+@devices.remembered
 def of(driver, index: int) -> Allocator: return Allocator(driver, index)

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import os
 import threading
+import weakref
 
 from .. import gpu
 from ..gpu import chips
@@ -20,11 +21,12 @@ from ..gpu.prototypes import DEVICE
 ABSENT = "Torch not compiled with CUDA enabled"
 FORKED = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the 'spawn' start method"
 OLDEST_PTX = 63                                # shfl.sync and what else kernels take for granted
+VECTORS_PTX = 81                               # additions to 16 bytes in memory, on chips from 9.0 on
 RELAXED = 2                                    # CU_STREAM_CAPTURE_MODE_RELAXED
 
 
 class _Current(threading.local):
-    """`index`: the device that "cuda" means in this thread; `opened`: (driver, device) whose context the driver has here."""
+    """`index`: the device that "cuda" means in this thread; `opened`: (weakly: the driver, device) whose context the driver has here."""
     index, opened = 0, None
 
 
@@ -84,10 +86,11 @@ def opened() -> list[int]:
 def use(index: int):
     """The driver, with this device's context current in this thread."""
     driver = gpu.driver()
-    if CURRENT.opened != (driver, index):
+    opened = CURRENT.opened
+    if opened is None or opened[0]() is not driver or opened[1] != index:
         if gpu.forked(): raise RuntimeError(FORKED)
         driver.CtxSetCurrent(context(driver, index))
-        CURRENT.opened = driver, index
+        CURRENT.opened = weakref.ref(driver), index
     return driver
 
 
@@ -137,11 +140,13 @@ def all_memory(driver, index: int) -> int: return driver.DeviceTotalMem(driver.D
 
 
 def target(index: int) -> tuple[str, int]:
-    """(what PTX is generated for, its version): the newest chip not newer than this one, in the oldest PTX that knows it."""
+    """(what PTX is generated for, its version): the newest chip not newer than this one, in the oldest PTX that knows it and what kernels use of it."""
     driver = gpu.driver()
     name = next(t for t in chips.targets(capability(driver, index), driver.version) if t[-1].isdigit())
     digits = name.removeprefix("sm_")
-    return name, max(chips.CHIPS[int(digits[:-1]), int(digits[-1])].ptx, OLDEST_PTX)
+    chip = chips.CHIPS[int(digits[:-1]), int(digits[-1])]
+    used = min(VECTORS_PTX, chips.newest_ptx(driver.version)) if chip.capability >= (9, 0) else OLDEST_PTX
+    return name, max(chip.ptx, used)
 
 
 def number_of(name: str) -> int:

@@ -6,7 +6,6 @@ goes on with index 0. The record lies in the host's memory, so a look at it is n
 from __future__ import annotations
 
 import ctypes
-import functools
 import itertools
 import weakref
 
@@ -20,18 +19,21 @@ _numbers = itertools.count(1)
 _tables: weakref.WeakValueDictionary = weakref.WeakValueDictionary()         # a step's number -> the plan's table
 
 
-@functools.cache
+@devices.remembered
 def record(driver, index: int) -> tuple:
-    """(the host's look at a device's record, its address there). It stays as long as the process."""
+    """(the host's look at a device's record, its address there)"""
     devices.use(index)
     with devices.relaxed(driver): at = driver.MemHostAlloc(8 * WORDS, PORTABLE | MAPPED)
     words = (ctypes.c_int64 * WORDS).from_address(at)
     words[:] = [0] * WORDS
-    _written.add((driver, index))
+    written(driver).add(index)
     return words, driver.MemHostGetDevicePointer(at, 0)
 
 
-_written: set = set()                          # devices that have a record
+@devices.remembered
+def written(driver) -> set:
+    """The devices that have a record."""
+    return set()
 
 
 def number(table) -> int:
@@ -44,7 +46,7 @@ def number(table) -> int:
 def seen(index: int) -> AcceleratorError | None:
     """The error that a device reported by now, once."""
     driver = gpu.driver()
-    if (driver, index) not in _written: return None
+    if index not in written(driver): return None
     words, _ = record(driver, index)
     code, at, size, step, _ = words
     if not code: return None

@@ -8,12 +8,15 @@ from __future__ import annotations
 import itertools
 from collections import deque
 
+from ..core.errors import warn
+from ..cpu.memory import nobody
 from ..gpu.errors import CODES, error
 from ..gpu.names import NAMES
 from . import allocator, devices, host, streams
 
 _born = itertools.count()
 _captured = [0]                                # blocks that are older: a graph may have their addresses
+ON_WAIT = [0]                                  # what is done when the host waits for a value: 0 nothing, 1 a warning, 2 an error
 
 
 class Block:
@@ -35,6 +38,16 @@ class Block:
     def __repr__(self): return f"<{self.nbytes} bytes at {self.address:#x} of {self.device}>"
 
 
+class Outside:
+    """Memory of a device that something outside knows, another library or another process: it may write there at any time, so values are read from it at once and written
+    where they lie. `owner` keeps it: a Block, or whoever lent it."""
+    __slots__ = ("address", "nbytes", "device", "owner", "kept", "__weakref__")
+    exposed, _writable, _readable = True, None, staticmethod(nobody)
+
+    def __init__(self, address: int, nbytes: int, device: str, owner): self.address, self.nbytes, self.device, self.owner, self.kept = address, nbytes, device, owner, False
+    def __repr__(self): return f"<{self.nbytes} bytes at {self.address:#x} of {self.device}, known to others>"
+
+
 def expose():
     """A capture begins or ends: the addresses of all blocks there are now may be in its graph, so that new values of tensors that have them must go there."""
     _captured[0] = next(_born)
@@ -48,12 +61,19 @@ def empty(nbytes: int, device: str) -> Block:
     return Block(piece.address, nbytes, NAMES[index], piece, mine.returned)
 
 
-def used_in(block: Block, stream: int):
-    """The block's memory is used in another stream than its own; it isn't given out again before that is done."""
-    if stream != block.piece.stream: block.piece.others.add(stream)
+def used_in(block: Block | Outside, stream: int):
+    """The block's memory is used in another stream than its own; it isn't given out again before that is done. What another library lent is its own business."""
+    if block.__class__ is Outside: block = block.owner
+    if block.__class__ is Block and stream != block.piece.stream: block.piece.others.add(stream)
 
 
 # ---------------------------------------------------------------- copies
+def waits():
+    """The host waits for a device, and programs may want to know."""
+    if ON_WAIT[0] == 2: raise RuntimeError("called a synchronizing CUDA operation")
+    warn("called a synchronizing CUDA operation")
+
+
 def send_to(device: str, source: int, nbytes: int, target: int):
     """Bytes of the host to a device. The source may be used again at once."""
     if not nbytes: return
@@ -61,12 +81,15 @@ def send_to(device: str, source: int, nbytes: int, target: int):
     driver, stream = devices.use(index), streams.current(index)
     if allocator.of(driver, index).capturing: raise error("MemcpyHtoDAsync", CODES["STREAM_CAPTURE_UNSUPPORTED"], "a graph would read this memory of the host whenever it runs")
     driver.MemcpyHtoDAsync(target, source, nbytes, stream)
-    if host.holds(driver, source): wait(index, stream)         # what isn't pinned was read already
+    if host.holds(driver, source):             # what isn't pinned was read already
+        if ON_WAIT[0]: waits()
+        wait(index, stream)
 
 
 def fetch_from(device: str, source: int, nbytes: int, target: int):
     """Bytes of a device to the host, when all that was queued before is done."""
     if not nbytes: return
+    if ON_WAIT[0]: waits()
     index = devices.number_of(device)
     stream = streams.current(index)
     devices.use(index).MemcpyDtoHAsync(target, source, nbytes, stream)
@@ -79,7 +102,7 @@ def send_pinned(source: host.Pinned, start: int, nbytes: int, block: Block):
     index = devices.number_of(block.device)
     driver, stream = devices.use(index), streams.current(index)
     driver.MemcpyHtoDAsync(block.address, source.address + start, nbytes, stream)
-    source.used.add((driver, index, stream))
+    source.used.add((index, stream))
     used_in(block, stream)
 
 
@@ -89,7 +112,7 @@ def fetch_pinned(block: Block, start: int, nbytes: int, target: host.Pinned, off
     index = devices.number_of(block.device)
     driver, stream = devices.use(index), streams.current(index)
     driver.MemcpyDtoHAsync(target.address + offset, block.address + start, nbytes, stream)
-    target.used.add((driver, index, stream))
+    target.used.add((index, stream))
     used_in(block, stream)
 
 

@@ -1,9 +1,11 @@
 """What an allocator counts: torch.cuda.memory_stats's numbers, under its names."""
 from __future__ import annotations
 
+from collections import defaultdict
+
 POOLS = ("all", "large_pool", "small_pool")
 TALLIES = ("allocation", "segment", "active", "inactive_split", "allocated_bytes", "reserved_bytes", "active_bytes", "inactive_split_bytes", "requested_bytes")
-COUNTS = ("num_alloc_retries", "num_ooms", "num_sync_all_streams", "num_device_alloc", "num_device_free")
+COUNTS = ("num_alloc_retries", "num_ooms", "num_sync_all_streams", "num_device_alloc", "num_device_free", "num_oom_rejections")
 
 
 class Tally:
@@ -24,11 +26,15 @@ class Tally:
     def shown(self) -> dict[str, int]: return {"current": self.current, "peak": self.peak, "allocated": self.allocated, "freed": self.freed}
 
 
+def tallies() -> dict[str, Tally]: return {pool: Tally() for pool in POOLS}
+
+
 class Statistics:
     """Tallies of one device, in all and by kind of pool."""
 
     def __init__(self):
-        self.tallies = {name: {pool: Tally() for pool in POOLS} for name in TALLIES}
+        self.tallies = {name: tallies() for name in TALLIES}
+        self.private: dict[tuple, dict[str, Tally]] = defaultdict(tallies)          # reserved bytes of pools apart from the others
         self.oversize = {"oversize_allocations": Tally(), "oversize_segments": Tally()}          # there is no bound on what is cut
         self.counts = dict.fromkeys(COUNTS, 0)
 
@@ -58,17 +64,27 @@ class Statistics:
     def opened(self, p):
         self.up(p.pool.kind, segment=1, reserved_bytes=p.size)
         self.count("num_device_alloc")
+        for t in self.apart(p): t.up(p.size)
 
     def closed(self, p):
         self.down(p.pool.kind, segment=1, reserved_bytes=p.size)
         self.count("num_device_free")
+        for t in self.apart(p): t.down(p.size)
+
+    def apart(self, p) -> list[Tally]:
+        """The tallies of the pool that a segment belongs to, if it is one apart from the others."""
+        if p.pool.apart is None: return []
+        mine = self.private[tuple(p.pool.apart)]
+        return [mine["all"], mine[p.pool.kind]]
 
     # ---- as they are shown and begin anew
     def shown(self) -> dict:
-        out = {name: {pool: t.shown() for pool, t in pools.items()} for name, pools in self.tallies.items()}
-        return out | {name: t.shown() for name, t in self.oversize.items()} | self.counts | {"max_split_size": -1}
+        def all_of(pools): return {pool: t.shown() for pool, t in pools.items()}
+        out = {name: all_of(pools) for name, pools in self.tallies.items()} | {name: t.shown() for name, t in self.oversize.items()}
+        return out | self.counts | {"max_split_size": -1, "reserved_bytes_by_private_pools": {number: all_of(pools) for number, pools in self.private.items()}}
 
-    def every(self) -> list[Tally]: return [t for pools in self.tallies.values() for t in pools.values()] + [*self.oversize.values()]
+    def every(self) -> list[Tally]:
+        return [t for pools in (*self.tallies.values(), *self.private.values()) for t in pools.values()] + [*self.oversize.values()]
 
     def reset_peaks(self):
         for t in self.every(): t.peak = t.current
@@ -81,5 +97,5 @@ class Statistics:
 def size_text(n: int) -> str:
     """Bytes as PyTorch's messages give them."""
     for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if n > 1 << bits or n == 1 << bits and bits == 30: return f"{n / (1 << bits):.2f} {unit}"
+        if n > 1 << bits: return f"{n / (1 << bits):.2f} {unit}"
     return f"{n} bytes"

@@ -17,6 +17,7 @@ from .data import from_data, from_numpy
 from .bind import apply, element_type, held, number
 from .layouts import elsewhere
 from .size import place, strided
+from .lending import brought, offers_memory
 from .tensor import Tensor, alone, device_name, is_meta, on_device, owned, without_data, wrap
 from .views import ints, shape_of
 
@@ -31,6 +32,7 @@ def finish(t: Tensor, requires_grad, where: str = "cpu") -> Tensor:
 def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """A tensor with its own copy of the data."""
     if isinstance(data, Tensor) and is_meta(data): return finish(without_data(element_type(dtype) or data.dtype, shape_of(data)), requires_grad)
+    if offers_memory(data): return finish(brought(data, element_type(dtype), None if device is None else place(device), True), requires_grad)
     where = device_name(data) if device is None and isinstance(data, Tensor) else place(device)
     return finish(from_data(data, element_type(dtype)), requires_grad, where)
 
@@ -44,6 +46,7 @@ def as_tensor(data, dtype=None, device=None):
     """The data as a tensor, sharing memory where it can."""
     dtype = element_type(dtype)
     if isinstance(data, Tensor): return data if dtype is None and device is None else data.to(device=device, dtype=dtype)
+    if offers_memory(data): return brought(data, dtype, None if device is None else place(device), False)
     if (where := place(device)) != "cpu": return on_device(from_data(data, dtype), where)
     if isinstance(data, np.ndarray):
         t = from_numpy(data)

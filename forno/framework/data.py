@@ -44,11 +44,14 @@ class Foreign(mem.Buffer):
 
 def snapshot(n: Node) -> Node:
     """The same value, history and place in the graph, in private memory."""
-    line = n.line
-    out = mem.empty(math.prod(line.shape) * line.dtype.size)
+    line, nbytes = n.line, math.prod(n.line.shape) * n.line.dtype.size
+    m = new(Node)
+    if n.buf.device != "cpu":
+        m.line, m.buf, m.past = line, dense_on_device(n, nbytes), n.past
+        return m
+    out = mem.empty(nbytes)
     twin = node_of(out, line.dtype, line.shape)
     if out.nbytes: np.copyto(array_of(twin), array_of(n))
-    m = new(Node)
     m.line, m.buf, m.past = line, out, n.past
     if line.strides is not None: m.buf = Slice(out, whole(line.shape), line.dtype.size)
     return m

@@ -15,7 +15,8 @@ from ..core import dtype as dt
 from ..core.shape import View, is_contiguous
 from ..dnn import movement as mv
 from ..graph.line import Leaf, record
-from . import creation, data, functions as fn, methods, storage, views
+from ..cudart.exchange import CPU, CUDA, PINNED
+from . import creation, data, functions as fn, lending, methods, storage, views
 from .bind import element_type
 from .size import place
 from .tensor import Tensor, alone, cut, detached, device_name, is_meta, memory, on_device, read, recast, root, without_data, wrap
@@ -149,7 +150,11 @@ def type_code(capsule) -> ctypes.c_uint8:
 def export(t: Tensor, *, stream=-1, max_version=None, dl_device=None, copy=None):
     """Tensor.__dlpack__: a capsule on the tensor's memory."""
     if t.requires_grad: raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-    if device_name(t) != "cpu": raise BufferError(f"memory of {device_name(t)} can't be exported; export t.cpu()")
+    if is_meta(t): raise BufferError("a tensor on device meta has no memory to export")
+    if device_name(t) != "cpu":
+        if dl_device is None or int(dl_device[0]) == CUDA: return lending.capsule(t, stream, max_version is not None and max_version[0] >= 1, copy)
+        if copy is False: raise ValueError(f"cannot move a tensor of {t.device} to the CPU without copying it")
+        t, stream, copy = on_device(detached(t), "cpu"), None, None
     if stream not in (None, -1): raise AssertionError("stream should be None on cpu.")
     if copy: t = views.clone(t)
     bits = t.dtype is dt.bfloat16
@@ -172,17 +177,27 @@ class _Handed:
 def from_dlpack(ext_tensor, *, device=None, copy=None) -> Tensor:
     """A tensor on the memory of anything that speaks DLPack, or of a capsule."""
     if hasattr(ext_tensor, "__dlpack__"):
-        kind = ext_tensor.__dlpack_device__()[0]
-        if int(kind) != 1: raise NotImplementedError(f"'from_dlpack' from DLPack device type {int(kind)} is not implemented; copy it to the CPU first")
+        kind = int(ext_tensor.__dlpack_device__()[0])
+        if kind == CUDA: return arrived(lending.taken(lending.asked(ext_tensor)), device, copy)
+        if kind not in (CPU, PINNED): raise NotImplementedError(f"'from_dlpack' from DLPack device type {kind} is not implemented; copy it to the CPU first")
         try: capsule = ext_tensor.__dlpack__(max_version=(1, 0)) if _NEW_NUMPY else ext_tensor.__dlpack__()
         except TypeError: capsule = ext_tensor.__dlpack__()    # a producer from before versioned capsules
     else: capsule = ext_tensor
+    if lending.place_of(capsule)[0] == CUDA: return arrived(lending.taken(capsule), device, copy)
     code = type_code(capsule)
     bits = code.value == _BFLOAT
     if bits: code.value = _UINT
     array = np.from_dlpack(_Handed(capsule))
     t = data.from_numpy(array)
     if bits: t = reinterpreted(array)
+    return arrived(t, device, copy)
+
+
+def arrived(t: Tensor, device, copy) -> Tensor:
+    """The tensor, where it is wanted."""
+    if device is not None and (where := place(device)) != device_name(t):
+        if copy is False: raise ValueError(f"cannot move DLPack tensor from device {device_name(t)} to {where} without copying. Set copy=None or copy=True.")
+        return on_device(t, where)
     return views.clone(t) if copy else t
 
 
@@ -195,6 +210,12 @@ def reinterpreted(array: np.ndarray) -> Tensor:
 
 
 def to_dlpack(t: Tensor): return export(t)
+
+
+def dlpack_device(t: Tensor) -> tuple[int, int]:
+    """Tensor.__dlpack_device__"""
+    if device_name(t) != "cpu": return CUDA, t.get_device()
+    return (PINNED if t.is_pinned() else CPU), 0
 
 
 # ---------------------------------------------------------------- asarray
@@ -221,6 +242,7 @@ def interpreted(obj, dtype):
     if isinstance(obj, np.ndarray): return data.from_numpy(obj), True
     if isinstance(obj, np.generic): return data.from_data(np.asarray(obj)), False
     if hasattr(obj, "__dlpack__"): return from_dlpack(obj), True
+    if lending.offers_memory(obj): return lending.from_cuda_array(obj), True
     try: memoryview(obj)
     except TypeError: return data.from_data(obj, dtype), False
     return frombuffer(obj, dtype=dtype or creation.get_default_dtype()), True
@@ -229,4 +251,4 @@ def interpreted(obj, dtype):
 def hang(cls):
     cls.__copy__, cls.__deepcopy__, cls.__reduce_ex__ = shallow, deep, reduce_ex
     cls.__array__, cls.__array_wrap__, cls.__array_priority__ = to_array, wrap_array, 1000
-    cls.__dlpack__, cls.__dlpack_device__ = export, lambda t: (1, 0) if device_name(t) == "cpu" else (2, t.get_device())
+    cls.__dlpack__, cls.__dlpack_device__, cls.__cuda_array_interface__ = export, dlpack_device, property(lending.cuda_array_interface)

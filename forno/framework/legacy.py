@@ -17,7 +17,7 @@ from . import creation, data, methods, views
 from .bind import element_type, number
 from .layouts import OTHERS
 from .sharing import TypedStorage, UntypedStorage
-from .size import Size, on_cpu, place
+from .size import Size, on_cpu, place, there
 from .tensor import Tensor, detached, is_inference, on_device
 
 
@@ -54,7 +54,8 @@ class TensorType(type):
 
     def __instancecheck__(cls, x): return isinstance(x, Tensor) and x.dtype is cls.dtype and x.device.type == cls.device_type and x.__class__ not in OTHERS
     def __call__(cls, *args, device=None):
-        if cls.device_type != "cpu": raise TypeError(f"type {cls.__module__}.{cls.__name__} not available. Torch not compiled with CUDA enabled.")
+        if not there(cls.device_type): raise TypeError(f"type {cls.__module__}.{cls.__name__} not available. Torch not compiled with CUDA enabled.")
+        if cls.device_type != "cpu": device = device or cls.device_type
         return built(args, cls.dtype, device)
 
     def __repr__(cls): return f"<class '{cls.__module__}.{cls.__name__}'>"

@@ -10,9 +10,10 @@ import ctypes
 import os
 import re
 import sys
+import weakref
 from ctypes import byref, c_int
 
-from . import errors
+from . import errors, visible
 from .errors import Missing
 from .prototypes import CHARS, INPUT, OUTPUT, PROTOTYPES, Prototype, version_name
 
@@ -48,9 +49,9 @@ class Driver:
 
 # ---------------------------------------------------------------- methods, made once
 def _method(prototype: Prototype, address: int, driver: Driver):
-    name, outputs = prototype.name, prototype.outputs
+    name, outputs, itself = prototype.name, prototype.outputs, weakref.ref(driver)
     if not address:
-        def method(*_): raise driver._absent(prototype)
+        def method(*_): raise itself()._absent(prototype)
     elif not outputs: method = _plain(prototype, address)
     elif len(outputs) == 1 and prototype.arguments[0].out and outputs[0].type in ("int", "uint", "u64", "size", "address", "handle", "ptr", "float"):
         method = _one(prototype, address)
@@ -193,21 +194,28 @@ def _refused(function: str, code: int) -> str:
     if code in (errors.CODES["NO_DEVICE"], errors.CODES["UNKNOWN"], errors.CODES["OPERATING_SYSTEM"]) and (closed := _closed_files()):
         return f"{where}: this user may not open {', '.join(closed)}; add the user to the files' group (video, render), or ask whoever runs the machine"
     if code == errors.CODES["SYSTEM_DRIVER_MISMATCH"] and (module := kernel_module()): where += f"; the kernel module is {module}"
+    if code in _OF_THE_LIBRARY and (path := loaded_library()): where += f"; the library is {path}"
+    if code in _OF_MPS and (pipes := os.environ.get("CUDA_MPS_PIPE_DIRECTORY")): where += f"; CUDA_MPS_PIPE_DIRECTORY is {pipes!r}"
     return f"{where}: {hint or 'see nvidia-smi'}"
 
 
+_OF_THE_LIBRARY = [errors.CODES[n] for n in ("SYSTEM_DRIVER_MISMATCH", "COMPAT_NOT_SUPPORTED_ON_DEVICE", "STUB_LIBRARY")]
+_OF_MPS = [code for name, code in errors.CODES.items() if name.startswith("MPS_")]
+
+
 def _hidden() -> str:
-    """What CUDA_VISIBLE_DEVICES has to do with there being no device; empty: nothing."""
+    """What the environment has to do with there being no device; empty: nothing."""
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if wanted is None: return ""
-    shown = f"CUDA_VISIBLE_DEVICES={wanted!r}"
-    first = wanted.split(",")[0].strip()
-    if not first: return f"{shown} hides every GPU: unset it"
-    if first.startswith("-"): return f"{shown} hides every GPU, as the first number is negative: unset it, or list the GPUs to use"
-    if first.startswith("MIG-"): return f"{shown} names a MIG instance that is not on this machine (any more): `nvidia-smi -L` lists them"
-    if first.startswith("GPU-"): return f"{shown} names a GPU that is not on this machine, or is ambiguous: `nvidia-smi -L` lists them"
-    if not first.isdigit(): return f"{shown} is neither a list of numbers nor of UUIDs: `nvidia-smi -L` lists both"
-    return f"{shown}: there may be no GPU {first} on this machine (what follows a wrong number is hidden, too): `nvidia-smi -L` lists them"
+    order = visible.order_complaint(os.environ.get("CUDA_DEVICE_ORDER"))
+    return visible.complaint(wanted) + (f"; {order}" if order else "")
+
+
+def loaded_library() -> str:
+    """The file that the driver's functions were loaded from, where the system tells."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8") as f: return next((line.split(None, 5)[5].strip() for line in f if "libcuda.so" in line), "")
+    except OSError: return ""
 
 
 def _closed_files() -> list[str]:

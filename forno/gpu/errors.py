@@ -5,15 +5,17 @@ likely cause and the way out. `Missing` is raised where there is no driver to sp
 """
 from __future__ import annotations
 
-from ..core.errors import OutOfMemoryError
+from ..core.errors import AcceleratorError, OutOfMemoryError
 
 
 class Missing(RuntimeError):
     """There is no GPU that forno can use; the message is one sentence that says why and what to do."""
 
 
-class CudaError(RuntimeError):
+class CudaError(AcceleratorError):
     """A call of the driver failed. `code` and `name` are the driver's, `function` is what was called."""
+
+    error_code = property(lambda self: self.code)        # PyTorch's name
 
     def __init__(self, function: str, code: int, detail: str = ""):
         self.function, self.code, (self.name, text, hint) = function, code, described(code)
@@ -60,7 +62,7 @@ _TABLE = (
     (46, "DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable",
      "Another process holds the GPU in exclusive mode: end it (nvidia-smi shows it), or `nvidia-smi -c DEFAULT` allows several."),
     (100, "NO_DEVICE", "no CUDA-capable device is detected",
-     "The driver is there but shows this process no GPU: see nvidia-smi, CUDA_VISIBLE_DEVICES and the container's --gpus."),
+     "The driver is there but shows this process no GPU: see nvidia-smi, CUDA_VISIBLE_DEVICES and the container's --gpus; where MIG is on, instances have to be made first."),
     (101, "INVALID_DEVICE", "invalid device ordinal", "There is no device of that number: CUDA_VISIBLE_DEVICES renumbers those it lets through, from 0."),
     (102, "DEVICE_NOT_LICENSED", "device doesn't have a valid Grid license", "This virtual GPU has no licence: ask whoever runs the machine."),
     (200, "INVALID_IMAGE", "device kernel image is invalid", "The code is neither PTX nor a cubin of this driver's, or it is cut short."),

@@ -13,8 +13,17 @@ import ctypes
 from ctypes import c_char, c_char_p, c_float, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_ushort, c_void_p
 from dataclasses import dataclass
 
+
+class IpcHandle(ctypes.Structure):
+    """CUipcMemHandle, which C passes as it is; Python gives and gets 64 bytes."""
+    _fields_ = [("raw", c_ubyte * 64)]
+
+    @classmethod
+    def from_param(cls, value): return value if isinstance(value, cls) else cls.from_buffer_copy(value)
+
+
 # Types of arguments: what Python gives to C (handles and addresses of the host may be None, bytes, arrays or a Struct), and what C writes for Python.
-INPUT = {"int": c_int, "uint": c_uint, "u8": c_ubyte, "u16": c_ushort, "u64": c_uint64, "size": c_size_t, "float": c_float, "address": c_uint64,
+INPUT = {"ipc": IpcHandle, "int": c_int, "uint": c_uint, "u8": c_ubyte, "u16": c_ushort, "u64": c_uint64, "size": c_size_t, "float": c_float, "address": c_uint64,
          "handle": c_void_p, "ptr": c_void_p, "text": c_char_p}
 OUTPUT = INPUT | {"handle": c_size_t, "ptr": c_size_t, "uuid": c_char * 16, "ipc": c_char * 64}
 CHARS = 256                                    # bytes of a `chars` output, which is two arguments in C: where to, and how many
@@ -51,6 +60,8 @@ CtxDisablePeerAccess        4000   handle context
 CtxGetStreamPriorityRange   5050   >int least, >int greatest
 CtxGetLimit                 3010   >size value, int limit
 CtxSetLimit                 3010   int limit, size value
+ProfilerStart               4000
+ProfilerStop                4000
 
 # ---- memory
 MemGetInfo                  3020   >size free, >size total
@@ -98,6 +109,7 @@ MemGetAllocationGranularity 10020  >size granularity, ptr props, int option
 MemExportToShareableHandle 10020   ptr shared, u64 memory, int kind, u64 flags
 MemImportFromShareableHandle 10020 >u64 memory, ptr shared, int kind
 IpcGetMemHandle             4010   >ipc shared, address at
+IpcOpenMemHandle           11000   >address at, ipc shared, uint flags
 IpcCloseMemHandle           4010   address at
 MulticastCreate            12010   >u64 multicast, ptr props
 MulticastAddDevice         12010   u64 multicast, int device

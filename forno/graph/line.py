@@ -256,8 +256,9 @@ def enter(run: Run, n: Node) -> int:
         hand_over_hook[0](n)
         buf = n.buf
     if buf.__class__ is Poison and buf is not META: raise buf.error
-    if buf.exposed and buf.device == "cpu":    # memory that something outside sees is read now, not at the flush; graphs of devices run between windows
-        if run.hold == 0 and buf_bytes(n) > SNAPSHOT: run.eager = True
+    if buf.exposed and (buf.device == "cpu" or (buf.buffer if buf.__class__ is Slice else buf)._readable is not None):
+        # memory that something outside sees is read now, not at the flush; graphs of devices run between windows
+        if run.hold == 0 and (buf.device != "cpu" or buf_bytes(n) > SNAPSHOT): run.eager = True
         else: return enter(run, snapshot_hook[0](n))
     line = n.line
     kind = PLAIN if not line.grad else LEAF if n.past.__class__ is Leaf else HISTORY

@@ -1,5 +1,6 @@
 """The driver's table: every declaration is CUDA's own, every code becomes an error, and every way of having no driver is one clear sentence."""
 import ctypes
+import functools
 import glob
 import os
 import pickle
@@ -19,6 +20,12 @@ from forno.gpu.prototypes import INPUT, PROTOTYPES
 from tests.laws.tree import ROOT
 
 HEADERS = sorted(glob.glob("/usr/local/cuda*/include/cudaTypedefs.h") + glob.glob(os.path.join(os.environ.get("CUDA_HOME", "/nowhere"), "include/cudaTypedefs.h")))
+
+
+@functools.cache
+def typedefs() -> str: return "".join(open(p, encoding="utf-8").read() for p in (HEADERS[-1], HEADERS[-1].replace("cudaTypedefs", "cudaProfilerTypedefs")))
+
+
 headers = pytest.mark.skipif(not HEADERS, reason="needs CUDA's headers (cudaTypedefs.h in CUDA_HOME or /usr/local/cuda)")
 
 
@@ -38,6 +45,7 @@ def kind(declared: str) -> str:
     if base == "unsigned short": return "u16"
     if base in ("CUcontext CUstream CUevent CUmodule CUfunction CUkernel CUlibrary CUlinkState CUgraph CUgraphNode CUgraphExec CUmemoryPool").split(): return "handle"
     if base == "CUhostFn": return "pointer"
+    if base == "CUipcMemHandle_v1": return "ipc"
     if base.startswith(("int", "CUdevice", "CUresult", "CUlimit", "CUjit", "CUfunction_attribute", "CUpointer_attribute", "CUmem", "CUtensorMap", "CUstreamCapture", "CUmulticast")):
         return "int"
     raise AssertionError(f"unknown C type {declared!r}")
@@ -55,7 +63,7 @@ def expected(prototype) -> list[str]:
 @pytest.mark.parametrize("name", PROTOTYPES)
 def test_declarations_are_cudas(name):
     """Types in C's order, for just the version that is asked for."""
-    text = open(HEADERS[-1], encoding="utf-8").read()
+    text = typedefs()
     found = re.search(rf"PFN_cu{name}_v{PROTOTYPES[name].version}\)\(([^;]*)\)\s*;", text)
     assert found, f"cu{name} has no version {PROTOTYPES[name].version}: {re.findall(rf'PFN_cu{name}_v([0-9]+)[)]', text)}"
     declared = [] if found.group(1).strip() == "void" else [kind(a) for a in found.group(1).split(",")]
@@ -71,7 +79,7 @@ POINTEES = {"int": "int", "uint": "unsigned int", "u64": "cuuint64_t|unsigned lo
 @pytest.mark.parametrize("name", [n for n, p in PROTOTYPES.items() if p.outputs])
 def test_outputs_are_cudas(name):
     """What C writes has the size that Python reads."""
-    text = open(HEADERS[-1], encoding="utf-8").read()
+    text = typedefs()
     declared = re.search(rf"PFN_cu{name}_v{PROTOTYPES[name].version}\)\(([^;]*)\)\s*;", text).group(1).split(",")
     at = 0
     for a in PROTOTYPES[name].arguments:

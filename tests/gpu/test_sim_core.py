@@ -48,9 +48,9 @@ def test_the_real_way_in():
 
 
 def test_what_is_simulated():
-    """Everything but processes that share memory, multicast and tensor maps of convolutions."""
+    """Everything but multicast and tensor maps of convolutions."""
     assert PROTOTYPES.keys() - Machine(version=13000).table().keys() == {
-        "IpcGetMemHandle", "IpcCloseMemHandle", "MulticastCreate", "MulticastAddDevice", "MulticastBindMem", "MulticastGetGranularity",
+        "MulticastCreate", "MulticastAddDevice", "MulticastBindMem", "MulticastGetGranularity",
         "TensorMapEncodeIm2col"}
 
 

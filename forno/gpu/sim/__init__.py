@@ -18,9 +18,12 @@ import os
 import sys
 import threading
 import traceback
+from uuid import UUID
 
-from ..driver import Driver
+from .. import visible
+from ..driver import Driver, start
 from ..prototypes import CHARS, INPUT, OUTPUT, PROTOTYPES, Prototype
+from .devices import uuid
 from .machine import CALL, Spec
 from .order import Finding
 from .tensormap import TensorMapCalls
@@ -42,11 +45,12 @@ class Findings(AssertionError):
 
 
 class Machine(TensorMapCalls):
-    """`devices`: how many, or a `Spec` for each. `peers[i][j]`: can device i reach memory of j. `missing`: functions that this driver lacks."""
+    """`devices`: how many, or a `Spec` for each. `peers[i][j]`: can device i reach memory of j. `missing`: functions that this driver lacks. `poisoning`: allocators are to
+    fill what they give out with NaN (`poison`), so that values nobody wrote are seen."""
 
-    def __init__(self, devices=1, seed: int = 0, version: int = 12080, peers=None, missing=()):
+    def __init__(self, devices=1, seed: int = 0, version: int = 12080, peers=None, missing=(), poisoning: bool = False):
         super().__init__([Spec()] * devices if isinstance(devices, int) else list(devices), seed, version, peers)
-        self.missing = frozenset(missing)
+        self.missing, self.poisoning = frozenset(missing), poisoning
         self.blocking = os.environ.get("CUDA_LAUNCH_BLOCKING") == "1"
         self.texts, self.arrays, self.pinned, self.reserved, self.tables = {}, [], {}, {}, {}
         self.captures, self.capture_count = [], 0
@@ -193,10 +197,13 @@ def _write(kind: str, place: int, room: int, value) -> None:
 
 
 def install(devices: int) -> Driver:
-    """What FORNO_GPU=sim is. Findings are printed when the process ends."""
-    machine = Machine(devices)
+    """What FORNO_GPU=sim is; CUDA_VISIBLE_DEVICES counts here, too. Findings are printed when the process ends."""
+    uuids = [str(UUID(bytes=uuid(0, k))) for k in range(devices)]
+    machine = Machine([Spec(serial=k) for k in visible.numbers(os.environ.get("CUDA_VISIBLE_DEVICES"), [f"GPU-{u}" for u in uuids])])
+    driver = start(machine.symbol)
+    driver.machine = machine
     atexit.register(_report, machine, os.getpid())
-    return machine.driver()
+    return driver
 
 
 def _report(machine: Machine, owner: int) -> None:

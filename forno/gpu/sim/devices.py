@@ -12,6 +12,9 @@ from .work import Refuse
 _LIMITS = {0: 1024, 1: 1 << 20, 2: 8 << 20}              # stack, printf and heap bytes
 
 
+def uuid(seed: int, serial: int) -> bytes: return hashlib.md5(b"forno %d %d" % (seed, serial)).digest()
+
+
 class DeviceCalls(Core):
     initialised = False
 
@@ -25,9 +28,12 @@ class DeviceCalls(Core):
 
     def GetProcAddress(self, symbol, version, flags):
         """(address, status): status 1 is "no such symbol", 2 "needs a newer driver"."""
+        if version > self.version or flags > 2: raise Refuse("INVALID_VALUE")
         name = symbol.decode().removeprefix("cu")
-        if name not in PROTOTYPES or name in self.missing: return 0, 1
-        return (self.table()[name], 0) if PROTOTYPES[name].version <= min(version, self.version) else (0, 2)
+        if name not in PROTOTYPES: return 0, 1
+        if PROTOTYPES[name].version > version: return 0, 2
+        at = self.table().get(name, 0)
+        return at, int(not at)
 
     def GetErrorName(self, code): return self.text(errors.described(code)[0])
     def GetErrorString(self, code): return self.text(errors.described(code)[1])
@@ -44,8 +50,8 @@ class DeviceCalls(Core):
 
     def DeviceGet(self, ordinal): return self.device(ordinal).ordinal
     def DeviceGetName(self, ordinal): return self.device(ordinal).spec.name.encode()
-    def DeviceGetPCIBusId(self, ordinal): return b"0000:%02X:00.0" % (self.device(ordinal).ordinal + 1)
-    def DeviceGetUuid(self, ordinal): return hashlib.md5(b"forno %d %d" % (self.seed, self.device(ordinal).ordinal)).digest()
+    def DeviceGetPCIBusId(self, ordinal): return b"0000:%02X:00.0" % (self.device(ordinal).serial + 1)
+    def DeviceGetUuid(self, ordinal): return uuid(self.seed, self.device(ordinal).serial)
     def DeviceTotalMem(self, ordinal): return self.device(ordinal).spec.nbytes
 
     def DeviceGetAttribute(self, attribute, ordinal):
@@ -53,7 +59,7 @@ class DeviceCalls(Core):
         c, new = d.chip, d.capability >= (9, 0)
         known = {"block_threads": chips.BLOCK_THREADS, "block_x": 1024, "block_y": 1024, "block_z": 64, "grid_x": 2**31 - 1, "grid_y": 65535, "grid_z": 65535,
                  "block_shared": chips.STATIC_SHARED, "constant": 65536, "warp": chips.WARP, "pitch": 2**31 - 1, "block_registers": c.registers,
-                 "clock": int(d.hertz / 1000), "sms": d.sms, "map_host": 1, "concurrent": 1, "ecc": 1, "pci_bus": ordinal + 1, "memory_clock": 3201000,
+                 "clock": int(d.hertz / 1000), "sms": d.sms, "map_host": 1, "concurrent": 1, "ecc": 1, "pci_bus": d.serial + 1, "memory_clock": 3201000,
                  "bus_width": int(d.bandwidth / 6.402e9 * 8), "l2": d.spec.l2, "sm_threads": c.threads, "engines": 3, "unified": 1, "major": d.capability[0],
                  "minor": d.capability[1], "priorities": 1, "sm_shared": c.shared, "sm_registers": c.registers, "double_ratio": 2, "preemption": 1, "cooperative": 1,
                  "optin_shared": c.optin, "vmm": 1, "fd_handles": 1, "sm_blocks": c.blocks, "reserved_shared": c.reserved_shared, "pools": 1, "cluster": int(new),
@@ -140,6 +146,7 @@ class DeviceCalls(Core):
     def CtxEnablePeerAccess(self, handle, flags):
         c, peer = self.context(), self.get(handle, Context, "INVALID_CONTEXT")
         self.unsafe()
+        if flags: raise Refuse("INVALID_VALUE")
         if peer.device.ordinal not in c.device.peers: raise Refuse("PEER_ACCESS_UNSUPPORTED")
         if peer.device.ordinal in c.peers: raise Refuse("PEER_ACCESS_ALREADY_ENABLED")
         c.peers.add(peer.device.ordinal)
@@ -164,6 +171,9 @@ class DeviceCalls(Core):
     def CtxSetLimit(self, limit, value):
         if limit not in _LIMITS: raise Refuse("UNSUPPORTED_LIMIT")
         self.context().limits[limit] = value
+
+    def ProfilerStart(self): self.context()
+    def ProfilerStop(self): self.context()
 
     # ---- texts that C may keep
     def text(self, s: str) -> int:

@@ -36,6 +36,7 @@ class Spec:
     hertz: float = 1.98e9
     bandwidth: float = 4.8e12                  # bytes/s
     l2: int = 50 << 20
+    serial: int | None = None                  # which GPU of its machine it is; None: as it is numbered
 
 
 @dataclass(eq=False, repr=False)
@@ -51,6 +52,7 @@ class Device:
 
     def __post_init__(self):
         self.chip = chips.chip(self.spec.capability)
+        self.serial = self.ordinal if self.spec.serial is None else self.spec.serial
         self.capability, self.sms, self.hertz, self.bandwidth = self.spec.capability, self.spec.sms, self.spec.hertz, self.spec.bandwidth
 
 
@@ -358,6 +360,7 @@ class Core:
         if a.start in self.divisions: self.divisions = {at: parts for at, parts in self.divisions.items() if at != a.start}
         memory.fill(a.host, min(a.nbytes, memory.PAGE), memory.POISON)
         arena = self.devices[a.device].arena
+        if a.file is not None: arena.from_file(a.host, a.nbytes, a.file)
         arena.release(a.start, a.nbytes)
         arena.used -= memory.round_up(a.nbytes, memory.ALIGN)
         if a.pool is not None: a.pool.used -= a.nbytes

@@ -49,6 +49,7 @@ class Allocation:
     readers: frozenset = frozenset()           # devices that may touch it besides its own
     history: list = field(default_factory=list)          # accesses (order.py)
     written: int = 0                           # how often operations wrote to it
+    file: int | None = None                    # that other processes map
 
     @property
     def nbytes(self) -> int: return self.end - self.start
@@ -75,21 +76,39 @@ class Arena:
 
     def reserve(self, nbytes: int) -> int:
         """A device address with `nbytes` behind it and a red zone on either side, or 0."""
-        at = round_up(self.next + ZONE, ALIGN)
+        align = mmap.PAGESIZE if nbytes >= mmap.PAGESIZE else ALIGN          # large ones share no page at their start: they can become files
+        at = round_up(self.next + ZONE, align)
         if at + nbytes + ZONE <= self.base + self.room: self.next = at + round_up(nbytes, ALIGN)
         else:
-            at = self._gap(nbytes)
+            at = self._gap(nbytes, align)
             if not at: return 0
         bisect.insort(self.taken, (at - ZONE, at + nbytes + ZONE))
         return at + DELTA
 
-    def _gap(self, nbytes: int) -> int:
+    def _gap(self, nbytes: int, align: int) -> int:
         end = self.base
         for start, stop in [*self.taken, (self.base + self.room, 0)]:
-            at = round_up(end + ZONE, ALIGN)
+            at = round_up(end + ZONE, align)
             if at + nbytes + ZONE <= start: return at
             end = max(end, stop)
         return 0
+
+    def to_file(self, host: int, nbytes: int) -> int:
+        """Moves what lies there into an anonymous file, which is mapped in its place. The last page's rest may be somebody else's: it goes along."""
+        room = round_up(nbytes, mmap.PAGESIZE)
+        file = os.memfd_create("forno", os.MFD_CLOEXEC)
+        os.ftruncate(file, room)
+        os.pwrite(file, ctypes.string_at(host, room), 0)
+        if _mmap(host, room, _BOTH, mmap.MAP_SHARED | _FIXED, file, 0) == _FAILED: raise OSError(ctypes.get_errno(), "mmap")
+        return file
+
+    def from_file(self, host: int, nbytes: int, file: int) -> None:
+        """The other way round."""
+        room = round_up(nbytes, mmap.PAGESIZE)
+        was = ctypes.string_at(host, room)
+        if _mmap(host, room, _BOTH, mmap.MAP_PRIVATE | mmap.MAP_ANON | _NORESERVE | _FIXED, -1, 0) == _FAILED: raise OSError(ctypes.get_errno(), "mmap")
+        ctypes.memmove(host, was, room)
+        os.close(file)
 
     def release(self, at: int, nbytes: int) -> None:
         """The addresses are free; their pages, too."""
