@@ -5,6 +5,7 @@ meets an intrinsic that it can't select for a GPU, so only those on a list are l
 """
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import re
@@ -25,7 +26,7 @@ NVVM = frozenset("""read.ptx.sreg.tid.x read.ptx.sreg.tid.y read.ptx.sreg.ntid.x
     read.ptx.sreg.nctaid.y read.ptx.sreg.laneid barrier.cta.sync.aligned.all bar.warp.sync shfl.sync.bfly.i32 shfl.sync.idx.i32 shfl.sync.up.i32 shfl.sync.down.i32
     vote.all.sync vote.any.sync vote.ballot.sync membar.cta membar.gl membar.sys ex2.approx.ftz.f lg2.approx.ftz.f rcp.approx.ftz.f rsqrt.approx.ftz.f
     prefetch.global.L2 cp.async.cg.shared.global.16.s cp.async.commit.group cp.async.wait.group ldmatrix.sync.aligned.m8n8.x4.b16.p3
-    ldmatrix.sync.aligned.m8n8.x4.trans.b16.p3 mma.m16n8k16.row.col.bf16 mma.m16n8k16.row.col.f32.f32 mma.m16n8k8.row.col.tf32 f2tf32.rna""".split())
+    ldmatrix.sync.aligned.m8n8.x4.trans.b16.p3 mma.m16n8k8.row.col.f32.f32 mma.m16n8k16.row.col.bf16 mma.m16n8k16.row.col.f32.f32 mma.m16n8k8.row.col.tf32 f2tf32.rna""".split())
 APPROXIMATE = frozenset(("tanh",))              # what it selects where a call says "afn", and nowhere else
 _NAME = re.compile(r"@(llvm\.[\w.]+)")
 _TYPES = re.compile(r"(\.(v\d+)?(i\d+|f\d+|bf16|p\d+))+$")
@@ -38,8 +39,15 @@ class Refused(emit.BadCode):
 def isa_of(target: str, ptx: int) -> Isa:
     """What to generate for GPUs of a target ("sm_80") in this version of PTX (63 is 6.3)."""
     number = int(re.sub(r"\D", "", target))
-    since = (("tanh", 75, 70), ("bf16", 80, 70))                   # instructions for tanh and for rounding to bfloat16, the first target and PTX that have them
+    # instructions for tanh, for rounding to bfloat16, for additions in memory: the first target and PTX that have them
+    since = (("tanh", 75, 70), ("bf16", 80, 70), ("red.f64", 60, 50), ("cas.b16", 70, 63), ("red.bf16", 90, 78), ("red.v4", 90, 81))
     return Isa("ptx", target, f"+ptx{ptx}", 16, frozenset(("fma", "sse4.1", "f16c", *(name for name, chip, version in since if number >= chip and ptx >= version))))
+
+
+
+def at_least(isa: Isa, ptx: int) -> Isa:
+    """The same for a kernel that needs this version of PTX. (All drivers that forno works with know 8.0.)"""
+    return isa if int(isa.features.removeprefix("+ptx")) >= ptx else dataclasses.replace(isa, features=f"+ptx{ptx}")
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from . import creation, data, functions as fn, gathering, linalg, views
 from .autocast import matmul
 from .bind import apply, binary
 from .results import named
-from .tensor import Tensor, is_meta, on_meta
+from .tensor import Tensor, device_name, is_meta, on_meta
 from .views import shape_of
 
 multiply, divide = binary(ew.mul), binary(ew.div)
@@ -185,7 +185,7 @@ def histc(input, bins=100, min=0, max=0):
     if low == high: low, high = low - 1, high + 1
     inside = apply(ew.logical_and, apply(ew.ge, x, low), apply(ew.le, x, high))
     where = fn.clamp(fn.to(apply(ew.floor, divide(multiply(fn.sub(x, low), bins), high - low)), dt.int64), 0, bins - 1)
-    return gathering.scatter_add(creation.zeros(bins, dtype=input.dtype), 0, where, fn.to(inside, input.dtype))
+    return gathering.scatter_add(creation.zeros(bins, dtype=input.dtype, device=device_name(input)), 0, where, fn.to(inside, input.dtype))
 
 
 def edges_of(x, bins, range):
@@ -193,7 +193,7 @@ def edges_of(x, bins, range):
     if isinstance(bins, Tensor): return bins
     low, high = range or ((data.item(fn.amin(x)), data.item(fn.amax(x))) if x.numel() else (0.0, 1.0))
     if low == high: low, high = low - 0.5, high + 0.5
-    return creation.linspace(low, high, bins + 1, dtype=x.dtype)
+    return creation.linspace(low, high, bins + 1, dtype=x.dtype, device=device_name(x))
 
 
 def bin_of(x, edges):
@@ -206,7 +206,7 @@ def bin_of(x, edges):
 
 def counted(where, inside, count, weight, dtype):
     mass = fn.to(inside, dtype) if weight is None else fn.where(inside, views.reshape(weight, (-1,)), 0.0)
-    return gathering.scatter_add(creation.zeros(count, dtype=dtype), 0, where, mass)
+    return gathering.scatter_add(creation.zeros(count, dtype=dtype, device=device_name(mass)), 0, where, mass)
 
 
 def histogram(input, bins, *, range=None, weight=None, density=False):

@@ -129,7 +129,7 @@ def nonzero(input, *, as_tuple=False):
     counts = _counted(input)
     where = _found(data.total(counts))(input, counts)
     if not as_tuple: return where
-    if not shape_of(input): return (apply(mv.full, attr=((shape_of(where)[0],), dt.int64, 0)),)
+    if not shape_of(input): return (on_device(apply(mv.full, attr=((shape_of(where)[0],), dt.int64, 0)), device_name(input)),)
     return views.unbind(where, 1)
 
 

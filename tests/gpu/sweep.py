@@ -1,13 +1,16 @@
 """PyTorch's database of samples on device "cuda" of a simulated machine, against torch on the CPU: what fails and why. A script, not a test.
 
-    FORNO_GPU=sim python -m tests.gpu.sweep [--limit 2] [--seconds 60] [--file operations.txt] [operation …]
+    FORNO_GPU=sim python -m tests.gpu.sweep [--limit 2] [--seconds 60] [--kinds forward,gradient] [--tier 0 | --file operations.txt] [operation …]
 
 Operations are walked in a child process, which a crash ends alone: the next one goes on behind it. `missing` is what raises NotImplementedError for device "cuda".
+Tiers are the lists of tests/conformance; a file has an operation per line, of which those that the database lacks ("module:…") are left out.
+What the simulated machine finds while an operation runs (races, memory used too late) is a failure of that operation.
 """
 from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -18,10 +21,13 @@ import tempfile
 import time
 import traceback
 
-T0 = pathlib.Path(__file__).parents[1] / "conformance" / "t0.txt"
+TIERS = pathlib.Path(__file__).parents[1] / "conformance"
+T0 = TIERS / "t0.txt"
 
 
-def names_in(path) -> list[str]: return [line.split("#")[0].strip() for line in pathlib.Path(path).read_text().splitlines() if line.split("#")[0].strip()]
+def names_in(path) -> list[str]:
+    names = [line.split("#")[0].strip() for line in pathlib.Path(path).read_text().splitlines()]
+    return [name for name in names if name and not name.startswith("module:")]
 
 
 # ---------------------------------------------------------------- the child
@@ -49,16 +55,18 @@ def on_gpu(walk, forno):
     walk.given, walk.same, walk.called = there, compared, anew
 
 
-def child(limit: int, seconds: int):
+def child(limit: int, seconds: int, kinds: str = ""):
     """Names come in by lines, results go out as lines of JSON."""
     import torch
 
     import forno
+    from forno import gpu
     from tests.conformance import walk
     on_gpu(walk, forno)
 
     def late(*_): raise TimeoutError(f"longer than {seconds} s")
     signal.signal(signal.SIGALRM, late)
+    machine, known = gpu.driver().machine, 0
     for line in sys.stdin:
         name = line.strip()
         found, begun, done = [], time.perf_counter(), 0
@@ -66,12 +74,17 @@ def child(limit: int, seconds: int):
         signal.alarm(seconds)
         try:
             for kind, number, thunk in walk.checks(name, torch.float32, limit):
+                if kinds and kind not in kinds.split(","): continue
                 done += 1
                 try: thunk()
                 except TimeoutError: raise
                 except Exception as error: found.append([kind, number, type(error).__name__, str(error)[:400], where(error)])
         except Exception as error: found.append(["samples", 0, type(error).__name__, str(error)[:400], where(error)])
         finally: signal.alarm(0)
+        if machine is not None:
+            with contextlib.suppress(Exception): forno.cuda.synchronize()      # an operation's error was told where it was raised
+            found += [["finding", 0, f.kind, str(f)[:400], ""] for f in machine.findings()[known:]]
+            known = len(machine.findings())
         print(json.dumps({"name": name, "checks": done, "failed": found, "seconds": round(time.perf_counter() - begun, 1)}), flush=True)
         if any("CUDA_ERROR" in f[3] for f in found): sys.exit(1)               # the device is lost
 
@@ -83,11 +96,11 @@ def where(error) -> str:
 
 
 # ---------------------------------------------------------------- the parent
-def walked(names: list[str], limit: int, seconds: int):
-    """Results by name; a child that dies is followed by another one."""
+def walked(names: list[str], limit: int, seconds: int, kinds: str = ""):
+    """Results by name; a child that dies is followed by another one. `kinds`: of checks, all by default."""
     todo = list(names)
     while todo:
-        command = [sys.executable, "-m", "tests.gpu.sweep", "--child", "--limit", str(limit), "--seconds", str(seconds)]
+        command = [sys.executable, "-m", "tests.gpu.sweep", "--child", "--limit", str(limit), "--seconds", str(seconds), "--kinds", kinds]
         errors = tempfile.TemporaryFile("w+")
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env={"FORNO_GPU": "sim", **os.environ})
         process.stdin.write("".join(n + "\n" for n in todo))
@@ -113,14 +126,16 @@ def last_words(errors) -> str:
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("names", nargs="*")
-    p.add_argument("--file", default=T0)
+    p.add_argument("--tier", type=int, default=0, choices=(0, 1, 2))
+    p.add_argument("--file")
     p.add_argument("--limit", type=int, default=2, help="samples per operation (0: all)")
     p.add_argument("--seconds", type=int, default=60, help="per operation")
+    p.add_argument("--kinds", default="", help="of checks, with commas between them: forward, gradient, method, in-place, out= (default: all)")
     p.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     a = p.parse_args()
-    if a.child: return child(a.limit, a.seconds)
+    if a.child: return child(a.limit, a.seconds, a.kinds)
     checks, good, missing, reasons = 0, 0, 0, collections.Counter()
-    for r in walked(a.names or names_in(a.file), a.limit, a.seconds):
+    for r in walked(a.names or names_in(a.file or TIERS / f"t{a.tier}.txt"), a.limit, a.seconds, a.kinds):
         checks += r["checks"]
         absent = [f for f in r["failed"] if f[2] == "NotImplementedError" and "on device 'cuda'" in f[3]]
         wrong = [f for f in r["failed"] if f not in absent]

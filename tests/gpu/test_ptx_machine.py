@@ -304,6 +304,16 @@ def test_atomic_floats():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_what_goes_before_atomics(seed):
+    """A plain write is not ordered before others' additions by the writer's own."""
+    one = "setp.eq.u32 %p1, %{}, 0; @%p1 st.{}.u32 [{}], 5; {} red.{}.add.u32 [{}], 1;"
+    with pytest.raises(Fault, match="race"): launch(entry(one.format("c", "global", "%a0", "", "global", "%a0")), [np.zeros(1, np.uint32)] * 2, grid=2, block=1, seed=seed)
+    outside = ".shared .align 4 .b8 s[4];"
+    with pytest.raises(Fault, match="race"): launch(entry(one.format("t", "shared", "s", "", "shared", "s"), outside), [np.zeros(1, np.uint32)] * 2, block=64, seed=seed)
+    launch(entry(one.format("t", "shared", "s", "bar.sync 0;", "shared", "s"), outside), [np.zeros(1, np.uint32)] * 2, block=64, seed=seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_async_copy(seed):
     body = """mov.u32 %r5, s; shl.b32 %r6, %t, 4; add.u32 %r7, %r5, %r6; mul.wide.u32 %d1, %t, 16; add.u64 %d1, %a0, %d1;
 cp.async.cg.shared.global [%r7], [%d1], 16; cp.async.commit_group;

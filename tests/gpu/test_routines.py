@@ -15,9 +15,9 @@ from forno.core import dtype as dt
 from forno.core.shape import whole
 from forno.cpu import nvptx
 from forno.dnn import attention, ctc, gather, pad, recurrence, scan, sort
-from forno.gpu.sim import Machine
+from forno.gpu.sim import Machine, Spec
 from forno.kernel.nvptx import routines
-from forno.kernel.nvptx.routines import code
+from forno.kernel.nvptx.routines import atomic, code
 
 from . import ptx_tools as tools
 
@@ -84,11 +84,83 @@ def test_writes(dtype):
 
 
 @on_devices
-def test_many_writes():
-    """More than a block sorts at a time; sums are the CPU's, bit by bit."""
-    v, i = torch.randn(5000, generator=torch.Generator().manual_seed(3)), places((5000,), 30)
-    same(lambda v, i: (torch.zeros(30, device=v.device).index_add(0, i, v), torch.zeros(30, device=v.device).index_copy(0, i, v)), v, i, tolerance=0)
+def test_many_writes(alike):
+    """More than a block sorts at a time. Where that is asked for sums are the CPU's, bit by bit, whatever else made them before; of plain writes the last wins always."""
+    v, i, far = torch.randn(5000, generator=torch.Generator().manual_seed(3)), places((5000,), 30), places((2100,), 20000)
+    def sums(v, i): return torch.zeros(30, device=v.device).index_add(0, i, v)
+    same(sums, v, i, tolerance=1e-4)
+    alike()
+    same(sums, v, i, tolerance=0)
+    same(lambda v, i, far: (torch.zeros(30, device=v.device).index_copy(0, i, v), torch.zeros(20000, device=v.device).index_copy(0, far, v[:2100])), v, i, far, tolerance=0)
+    same(lambda v, i: torch.zeros(30, 3, device=v.device).index_put((i,), v[:, None] * torch.arange(3.0, device=v.device)), v, i, tolerance=0)
     same(lambda v, i: (i.new_zeros(30).index_add(0, i, i), i.bincount()), v, i)
+
+
+@pytest.fixture
+def alike():
+    """A function that asks for the same bits in every run."""
+    yield lambda: torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(False)
+
+
+@on_devices
+def test_sums_over_windows(alike):
+    """Of 3078 positions on several axes: two tiles, so that what is sorted lies in the other half of scratch."""
+    x = torch.randn(20, 21, generator=torch.Generator().manual_seed(11))
+    program = slopes(lambda x: (x.unfold(0, 3, 1).unfold(1, 3, 1), F.avg_pool2d(x[None], 3, 2, 1)))
+    same(program, x, tolerance=1e-4)
+    alike()
+    same(program, x, tolerance=0)
+
+
+@on_devices
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])
+def test_sums_of_rows(dtype):
+    """Neighbours at once, where there are instructions for them: whole rows, pairs, one by one; memory that begins anywhere; one value all along; written places alone."""
+    for width in (16, 6, 5):
+        v, i = filled((41, width), dtype), places((40,), 7)
+        same(lambda v, i: torch.zeros(7, v.shape[1], dtype=v.dtype, device=v.device).index_add(0, i, v[1:]), v, i)
+        same(lambda v, i: torch.zeros(7, v.shape[1], dtype=v.dtype, device=v.device).index_add(0, i, v.reshape(-1)[1:-v.shape[1] + 1].reshape(-1, v.shape[1])), v, i)
+        same(lambda v, i: (v.index_put((i,), v[0, 0], accumulate=True), v.index_put((i[:, None], i % 5), v[0, 1], accumulate=True)), v, i)
+        if not dtype.is_complex: same(lambda v, i: v.index_reduce(0, i, v[1:], "mean", include_self=False), v, i, tolerance=4e-2)
+        if not dtype.is_complex: same(slopes(lambda v, i: F.embedding(i, v)), v, i, tolerance=4e-2)
+
+
+def test_sums_on_older_chips(monkeypatch):
+    """Without instructions for bfloat16, or for many at once."""
+    for spec in (Spec(capability=(7, 5)), Spec(capability=(8, 0))):
+        with Machine([spec], seed=5) as machine:
+            monkeypatch.setattr(gpu, "_found", machine.driver())
+            for dtype, width in ((torch.bfloat16, 6), (torch.bfloat16, 3), (torch.float16, 3), (torch.float32, 4)):
+                same(lambda v, i: torch.zeros(7, v.shape[1], dtype=v.dtype, device=v.device).index_add(0, i, v), filled((40, width), dtype), places((40,), 7))
+
+
+@on_devices
+def test_extremes_of_whole_numbers():
+    for dtype in (torch.int32, torch.int64):
+        x, v, i = filled((6, 5), dtype), filled((40, 5), dtype, 2), places((40, 5), 6)
+        same(lambda x, v, i: [x.scatter_reduce(0, i, v, how, include_self=s) for how in ("amax", "amin", "sum") for s in (True, False)], x, v, i)
+
+
+def test_sums_that_are_not_atomic_are_found(monkeypatch):
+    def apart(c, mode, x, out, at, numel): c.store(c.load(out, x.dtype, at) + x, out, at)
+    machine = Machine(1, seed=1)
+    monkeypatch.setattr(gpu, "_found", machine.driver())
+    monkeypatch.setattr(atomic, "combine", apart)
+    code.program.cache_clear()
+    try:
+        with pytest.raises(Exception, match="race"), machine, pytest.raises(RuntimeError, match="CUDA error"): torch.zeros(3).cuda().index_add(0, places((40,), 3).cuda(), torch.ones(40).cuda()).tolist()
+    finally: code.program.cache_clear()
+
+
+def test_what_makes_sums(alike):
+    """As few launches as there can be, unless results must have the same bits."""
+    def names():
+        first = routines.build(plan(gather.index_back, ((0,), (70, 80)), value(dt.float32, 70, 80), value(dt.float32, 3000, 80), value(dt.int64, 3000)), nvptx.isa_of("sm_90", 81))
+        return [launch.name for launch in (first, *first.then)]
+    assert names() == ["clear", "add"]
+    alike()
+    assert names() == ["clear", "tiles", "merge", "combine"]
 
 
 @on_devices
@@ -102,6 +174,24 @@ def test_gradients_of_reads():
 def test_nonzero():
     for x in (filled((5, 7, 3), torch.float32, high=2), filled((), torch.bool), torch.zeros(0, 3), filled((40, 1000), torch.int16, low=-1, high=2)):
         same(lambda x: (x.nonzero(), x[x > 0], x.count_nonzero()), x)
+
+
+@on_devices
+def test_different_elements():
+    x = filled((4, 6), torch.int64, high=3) % 3
+    same(lambda x: [torch.unique(x, sorted=s, return_inverse=True, return_counts=True) for s in (True, False)], x)
+    same(lambda x: [torch.unique(x.repeat(2, 1), return_inverse=True, return_counts=True, dim=d) for d in (0, 1)], x)
+    same(lambda x: [torch.unique_consecutive(x.sort(1)[0], return_inverse=True, return_counts=True, dim=d) for d in (None, 0)], x)
+    same(lambda x: (torch.unique(x[:0]), torch.unique(x > 1), torch.unique(x.to(torch.bfloat16)), torch.unique(x[0, 0], return_inverse=True)), x)
+
+
+@on_devices
+def test_counts():
+    x, w, points = filled((900,), torch.int64).abs(), torch.linspace(0, 1, 900), torch.linspace(-1, 2, 120).reshape(40, 3) ** 2
+    same(lambda x, w: (x.bincount(), x.bincount(minlength=20), x.bincount(w, 3), x[:0].bincount(), x[:0].bincount(minlength=2)), x, w)
+    same(lambda x, p: (torch.histc(x.float(), 5), p[:, 0].histc(4, 0.1, 0.9), p.histogram(5), p.histogram(4, range=(0.0, 1.0), weight=p, density=True)), x, points)
+    same(lambda p: (torch.histogramdd(p, [3, 2, 4]), torch.histogramdd(p, 2, range=[0.0, 1, 0, 2, 0, 3], weight=p[:, 0], density=True)), points)
+    same(lambda x: (x.nonzero(as_tuple=True), x[5].nonzero(as_tuple=True), x.nonzero_static(size=1000), torch.argwhere(x[:9]), torch.where(x > 3)), x)
 
 
 @on_devices
@@ -237,6 +327,7 @@ def natives():
     yield plan(gather.index, (0,), None, value(f, 70, 80), value(i, 9))
     yield plan(gather.gather, 0, at, value(z, 70, 80), at)
     for t, mode in ((f, "sum"), (i, "sum"), (dt.bfloat16, "prod"), (z, "set")): yield plan(gather.scatter, (0, mode, True), value(t, 70, 80), value(t, 70, 80), at, value(t, 50, 80))
+    for t in (dt.float16, dt.bfloat16, f, z): yield plan(gather.index_back, ((0,), (70, 80)), value(t, 70, 80), value(t, 9, 80), value(i, 9))
     yield plan(gather.nonzero_count, None, count, value(f, 70, 80))
     yield plan(gather.nonzero_fill, 9, value(i, 9, 2), value(f, 70, 80), count)
     yield plan(pad.reflection_pad, ((0, 0), (2, 3)), value(f, 70, 85), value(f, 70, 80))

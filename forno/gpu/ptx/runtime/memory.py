@@ -104,9 +104,13 @@ def note(B, T, address, size, info):
                 reader = u32[at, i]
                 if reader != 0 and not (strong and reader & 1024):
                     if knows(B, T, reader) == 0: return conflict(B, T, RACE, reader, address, info)
+            if strong == 0:
+                u32[at, 1] = 0
+                u32[at, 2] = 0
+            elif writer != 0 and writer & 1024 == 0:               # what is ordered before this atomic access must be so before the next ones, too
+                u32[at, 2] = u32[at, 1]
+                u32[at, 1] = writer
             u32[at] = record
-            u32[at, 1] = 0
-            u32[at, 2] = 0
         else:
             if u32[at, 1] != 0 and (u32[at, 1] & 1023) != (record & 1023): u32[at, 2] = u32[at, 1]
             u32[at, 1] = record

@@ -38,9 +38,13 @@ def note_global(B, T, allocation, address, info):
         if info & WRITES:
             if ordered(B, T, i64[at, 1], strong) == 0: return i64[at, 1]
             if ordered(B, T, i64[at, 2], strong) == 0: return i64[at, 2]
+            if strong == 0:
+                i64[at, 1] = 0
+                i64[at, 2] = 0
+            elif i64[at] != 0 and i64[at] & 1024 == 0:             # what is ordered before this atomic access must be so before the next ones, too
+                i64[at, 2] = i64[at, 1]
+                i64[at, 1] = i64[at]
             i64[at] = record
-            i64[at, 1] = 0
-            i64[at, 2] = 0
         else:
             before = i64[at, 1]
             if before != 0 and (before ^ record) & -4294966273 != 0: i64[at, 2] = before         # another block or thread

@@ -1,6 +1,7 @@
 """Kernels of GPUs with loops of their own: the CPU's `kernel/routines`, written for many threads.
 
-Comes in: a core.kernels.Native and what to generate for. Goes out: a DeviceLaunch, with those that follow it. Results are the same bits in every run.
+Comes in: a core.kernels.Native and what to generate for. Goes out: a DeviceLaunch, with those that follow it. Results are the same bits in every run, but for sums
+of numbers that are rounded at places that other tensors name (`index`), unless `use_deterministic_algorithms` asks for it.
 """
 from __future__ import annotations
 

@@ -44,6 +44,8 @@ class Device(Code):
     def scratch(self) -> X: return X(self, self.b.word("scratch"))
     def report(self, index: X, size: X): self.b.report(index.v, size.v)
 
+    def address(self, p: X) -> X: return X(self, self.b.emit(f"ptrtoint ptr {p.v.text} to i64", dt.int64))
+
     def barrier(self):
         """All threads of the block have come here and see each other's writes."""
         self.b.barrier()

@@ -3,28 +3,35 @@
 Comes in: Natives in the canonical form of `dnn/gather.py`, whose words the CPU's routines/index.py explains. Goes out: DeviceLaunches.
 
 take      a thread per element of the result: neighbours read neighbours of a run
-scatter   one answer, whoever is first. Sums of whole numbers are added atomically, for their order doesn't matter. Any other write is sorted by its place,
-          equal places in the order of the values; then a thread per place and element of the run walks through what goes there, as the CPU does
+scatter   sums, and extremes of whole numbers, are made in memory by whoever comes, several neighbours of a run at once. Sums that are rounded depend on the order,
+          so not under `use_deterministic_algorithms`. Of plain writes the last wins: every place is marked with its last position first, where that is less
+          work than sorting. What is left is sorted by its place, equal places in the order of the values; then a thread per place and element of the run
+          walks through what goes there, as the CPU does
 nonzero   a block per part of the elements: it counts; then it writes, each chunk behind the one before
 
 An index out of range is reported; what would have been written there is left out.
 """
 from __future__ import annotations
 
+import functools
 import math
 
 from ....core import dtype as dt
 from ....core.errors import unsupported
 from ....core.kernels import DeviceLaunch, Native
 from ....core.shape import View, contiguous, overlaps
+from ....core.state import state
 from ....cpu.isa import Isa
 from ...routines.code import X
 from ...routines.index import _COMBINE, _RAW, IDENTITY, Words, merged
-from . import order
-from .code import Device, blocks, chain, stage
+from . import atomic, order
+from .code import THREADS, Device, blocks, chain, stage
 
 COUNTING = 1024                                # threads of a block that counts
 WIDEST = 16                                    # bytes that a thread moves at once
+FAR = (1 << 32) - 1
+TALLY = 2048                                   # places for which a block has room
+MARKS = 8                                      # per position: a mark takes 4 bytes, and sorting moves 16 bytes per position at least twice
 
 
 # ---- places
@@ -47,6 +54,11 @@ def picked(c: Device, pointers, types, picks, offsets, start: X) -> tuple[X, X]:
     return start, good
 
 
+def begins_at(c: Device, nbytes: int, *pointers: X) -> X:
+    """Do all of these begin at a multiple of so many bytes?"""
+    return (functools.reduce(X.__or__, map(c.address, pointers)) & (nbytes - 1)).eq(0)
+
+
 # ---- reads
 def _take(c: Device, axes: int, types: tuple, size: int, piece: int, run: bool):
     """`size`: bytes that a thread moves. 16 of them, which are several elements, go at once where both arrays begin at multiples of that, else piece by piece."""
@@ -56,7 +68,7 @@ def _take(c: Device, axes: int, types: tuple, size: int, piece: int, run: bool):
     lengths, strides = w(axes), [w(axes) for _ in range(1 + k)]
     picks = [w(3) for _ in range(k)]
     inner, count = w(), w()
-    if size == WIDEST: whole = (X(c, c.b.or_(*(c.b.emit(f"ptrtoint ptr {p.v.text} to i64", dt.int64) for p in (x, out)))) & (WIDEST - 1)).eq(0)
+    if size == WIDEST: whole = begins_at(c, WIDEST, x, out)
     with c.each(count * inner) as e:
         position, j = (e // inner, e % inner) if run else (e, c.const(0))
         offsets = axis_offsets(c, position, lengths, strides)
@@ -102,9 +114,12 @@ class Writes:
         own, *offsets = axis_offsets(self.c, position, self.lengths, [self.strides[0], *self.strides[2:]])
         return picked(self.c, self.pointers, self.types, self.picks, offsets, own + self.offset)
 
-    def value(self, t: dt.dtype, position: X, j: X, run: str) -> X:
+    def source(self, position: X, j: X, run: str) -> X:
+        """Where among the values its element j is."""
         at, = axis_offsets(self.c, position, self.lengths, [self.strides[1]])
-        return self.c.load(self.values, t, at + j if run == "row" else at)
+        return at + j if run == "row" else at
+
+    def value(self, t: dt.dtype, position: X, j: X, run: str) -> X: return self.c.load(self.values, t, self.source(position, j, run))
 
 
 def _clear(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype):
@@ -112,26 +127,74 @@ def _clear(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype):
     with c.each(w.numel) as i: c.store(zero, w.out, i)
 
 
-def _add(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, run: str):
-    """Whole numbers, in any order."""
+def _begin(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mode: str):
+    """Places that are written begin anew. Who writes there, and how many, doesn't matter."""
     w = Writes(c, axes, types, places)
+    with c.each(w.count * w.inner) as e:
+        at, good = w.place(e // w.inner)
+        with c.when(good): atomic.put(c, c.const(IDENTITY[mode](t), t), w.out, at + e % w.inner)
+
+
+def _add(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mode: str, run: str, many: int):
+    """In any order. `many`: neighbours that one thread adds at once, if their memory begins at a multiple of their bytes; words count those."""
+    w = Writes(c, axes, types, places)
+    if many > 1: whole = begins_at(c, many * t.size, w.out, *([w.values] if run == "row" else []))
     with c.each(w.count * w.inner) as e:
         position, j = e // w.inner, e % w.inner
         at, good = w.place(position)
         with c.when(good):
-            place, x = c.at(w.out, at + j, t), w.value(t, position, j, run)
-            c.b.emit(f'atomicrmw add ptr {place.v.text}, {x.v} syncscope("device") monotonic', t)
+            target, source = at + j, w.source(position, j, run)
+            if many == 1: atomic.combine(c, mode, c.load(w.values, t, source), w.out, target, w.numel)
+            else: _add_neighbours(c, w, t, mode, whole, target * many, source * many if run == "row" else source, run, many)
 
 
-def _apart(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mode: str, start: str, run: str):
-    """Places that no two positions share."""
+def _add_neighbours(c: Device, w: Writes, t: dt.dtype, mode: str, whole: X, target: X, source: X, run: str, many: int):
+    with c.either(whole) as otherwise:
+        atomic.add(c, t, c.at(w.out, target, t), atomic.neighbours(c, t, c.at(w.values, source, t), many, run == "one"))
+        otherwise()
+        with c.loop(0, many) as i: atomic.combine(c, mode, c.load(w.values, t, source + i if run == "row" else source), w.out, target + i, w.numel)
+
+
+def _tally(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype):
+    """Whole numbers, many for each of few places: every block adds up its own in shared memory first."""
+    w, room, zero = Writes(c, axes, types, places), c.room(TALLY * t.size), c.const(0, t)
+    with c.across(w.numel) as i: c.store(zero, room, i)
+    c.barrier()
+    with c.each(w.count) as position:
+        at, good = w.place(position)
+        with c.when(good): atomic.tally(c, w.value(t, position, at, ""), room, at)
+    c.barrier()
+    with c.across(w.numel) as i:
+        x = c.load(room, t, i)
+        with c.when(x.ne(0)): atomic.combine(c, "sum", x, w.out, i, w.numel)
+
+
+def _apart(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mode: str, start: str, run: str, marked: bool):
+    """Places that no two positions share. `marked`: they do, and only a position with a mark writes."""
     w = Writes(c, axes, types, places)
+    marks = c.scratch() if marked else None
     with c.each(w.count * w.inner) as e:
         position, j = e // w.inner, e % w.inner
         at, good = w.place(position)
+        if marked: good = good & c.load(marks, dt.uint32, at // w.inner).eq((position + 1).to(dt.uint32))
         with c.when(good):
             old = c.const(IDENTITY[mode](t), t) if start == "fresh" else c.load(w.out, t, at + j)
             c.store(_COMBINE[mode](old, w.value(t, position, j, run)), w.out, at + j)
+
+
+def _unmark(c: Device, axes: int, types: tuple, places: tuple):
+    w, zero = Writes(c, axes, types, places), c.const(0, dt.uint32)
+    marks = c.scratch()
+    with c.each(w.numel // w.inner) as i: c.store(zero, marks, i)
+
+
+def _mark(c: Device, axes: int, types: tuple, places: tuple):
+    """Each run of the result is marked with the last position that goes there, counted from 1."""
+    w = Writes(c, axes, types, places)
+    marks = c.scratch()
+    with c.each(w.count) as position:
+        at, good = w.place(position)
+        with c.when(good): atomic.combine(c, "amax", (position + 1).to(dt.uint32), marks, at // w.inner, w.numel)
 
 
 def _places(c: Device, k: dt.dtype, axes: int, types: tuple, places: tuple):
@@ -144,15 +207,15 @@ def _places(c: Device, k: dt.dtype, axes: int, types: tuple, places: tuple):
     return make
 
 
-def _combine(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mode: str, start: str, run: str, k: dt.dtype, turn: int):
+def _combine(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mode: str, start: str, run: str, k: dt.dtype, first: int, turn: int):
     """A thread per place and element of its run; in sorted order, a place is where the first of its writes is."""
     w = Writes(c, axes, types, places)
-    lines = order.Lines(c, k, word_count(axes, types), turn)
+    lines = order.Lines(c, k, first, turn)
     with c.each(w.count * w.inner) as e:
         i, j = e // w.inner, e % w.inner
         here = lines.key(i)
-        first = i.eq(0) | lines.key((i - 1).max(0)).ne(here)
-        with c.when(first & here.ne(-1)):
+        fresh = i.eq(0) | lines.key((i - 1).max(0)).ne(here)
+        with c.when(fresh & here.ne(-1)):
             target = here.to(dt.int64) + j
             last, total = c.var(i), None
             if mode != "set": total = c.var(c.const(IDENTITY[mode](t), t) if start == "fresh" else c.load(w.out, t, target), t)
@@ -164,23 +227,36 @@ def _combine(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mod
             c.store(total.now if total is not None else w.value(t, lines.place(last.now), j, run), w.out, target)
 
 
-def word_count(axes: int, types: tuple) -> int:
-    """A write's words, in front of the sort's."""
-    return (2 + len(types)) * axes + 3 * len(types) + 5
-
-
 def writes(n: Native, isa: Isa, axes: int, types: tuple, t: dt.dtype, mode: str, start: str, run: str, words: tuple, places: tuple, meet: bool) -> DeviceLaunch:
     """`words` as Writes reads them. `meet`: may two positions have one place?"""
     inner, count, numel = words[-5:-2]
     common, threads = (axes, types, places), blocks(count * inner)
     stages = [stage(n, isa, _clear, (*common, t), words, blocks(numel))] if start == "zero" else []
-    if not meet: return chain([*stages, stage(n, isa, _apart, (*common, t, mode, start, run), words, threads)])
-    if mode == "sum" and start != "fresh" and t.category == dt.INT and t.size >= 4:
-        return chain([*stages, stage(n, isa, _add, (*common, t, run), words, threads)])
-    if count >= 1 << 32: raise unsupported(f"{n.label} of {count} places", t, "cuda", "split it")
-    k = dt.uint32 if numel < (1 << 32) - 1 else dt.uint64
+    if not meet: return chain([*stages, stage(n, isa, _apart, (*common, t, mode, start, run, False), words, threads)])
+    if atomic.combines(t, mode, isa) and not (state.deterministic and atomic.rounds(t)):
+        if start == "fresh": stages.append(stage(n, isa, _begin, (*common, t, mode), words, threads))
+        stages.append(_adding(n, isa, common, t, mode, run, words))
+        return chain(stages)
+    if count >= FAR: raise unsupported(f"{n.label} of {count} places", t, "cuda", "split it")
+    if mode == "set" and count > order.TILE and numel // inner <= MARKS * count:
+        marking = [stage(n, isa, _unmark, common, words, blocks(numel // inner)), stage(n, isa, _mark, common, words, blocks(count))]
+        return chain([*marking, stage(n, isa, _apart, (*common, t, mode, start, run, True), words, threads)], 4 * (numel // inner))
+    k = dt.uint32 if numel < FAR else dt.uint64
     sorting = order.Sort(n, isa, _places, common, k, words, 1, count)
-    return chain([*stages, *sorting.stages, stage(n, isa, _combine, (*common, t, mode, start, run, k, sorting.turn), sorting.words, threads)], sorting.scratch)
+    return chain([*stages, *sorting.stages, stage(n, isa, _combine, (*common, t, mode, start, run, k, sorting.first, sorting.turn), sorting.words, threads)], sorting.scratch)
+
+
+def _adding(n: Native, isa: Isa, common: tuple, t: dt.dtype, mode: str, run: str, words: tuple) -> DeviceLaunch:
+    """Neighbours at once, as many as divide every stride in the result and the length of runs."""
+    _, count, numel = words[-5:-2]
+    if t.category == dt.INT and mode == "sum" and not run and numel <= TALLY and count >= 8 * numel: return stage(n, isa, _tally, (*common, t), words, blocks(count, 8 * THREADS))
+    axes, types, _ = common
+    k, words = len(types), list(words)
+    picks = (3 + k) * axes
+    counted = [*range(axes, (3 if run == "row" else 2) * axes), *range(picks + 1, picks + 3 * k, 3), picks + 3 * k, len(words) - 1]
+    many = next(m for m in atomic.widths(t, isa) if m == 1 or mode == "sum" and run and not any(words[i] % m for i in counted))
+    for i in counted: words[i] //= many
+    return stage(n, isa, _add, (*common, t, mode, run, many), words, blocks(words[-4] * words[-5]))
 
 
 def scatter(n: Native, isa: Isa) -> DeviceLaunch:
