@@ -26,6 +26,7 @@ _SPEC = {
     "WINOGRAD": _flag(1, "0: 3×3 convolutions of float32 sum every product, which is slower and a few times more exact", range(2)),
     "HOT": _flag(1, "0: what every recorded operation goes through stays Python (`forno/cpu/hot.py`)", range(2)),
     "TUNE": _flag(1, "0: every kernel runs as it was worked out, and nothing else is tried (`forno/cpu/tune.py`)", range(2)),
+    "GRAPHS": _flag(1, "0: every kernel on a GPU is launched on its own; 1: a plan that repeats is one CUDA graph (`forno/cudart/replay.py`)", range(2)),
     "CHECK": _flag(0, "1: verify every graph and plan against its rules before it runs", range(2)),
 }
 
@@ -46,6 +47,7 @@ class Flags:
     WINOGRAD: int
     HOT: int
     TUNE: int
+    GRAPHS: int
     CHECK: int
 
 

@@ -1,16 +1,19 @@
 """torch.cuda's graphs: what a piece of program queues is captured once, and launched as one from then on.
 
 Tensors that are read and written have their addresses in the graph. So a tensor that was alive when something was captured keeps its memory: new values are written
-there. A captured graph computes with the numbers that it was captured with; what needs a look at values, or memory of the host that isn't pinned, can't be captured.
+there. A captured graph computes with the numbers that it was captured with, but draws random numbers anew; what needs a look at values, or memory of the host that
+isn't pinned, can't be captured.
 """
 from __future__ import annotations
 
 import gc
 
+from ..core.errors import unsupported, warn
 from ..cudart import allocator, devices, graphs, streams
+from ..cudart import random as states
 from ..framework import api as torch
 from ..framework.autograd import grad
-from ..framework.custom import Function
+from ..framework.custom import Function, once_differentiable
 from ..nn.modules.module import Module
 from ..utils._pytree import tree_flatten, tree_unflatten
 from . import memory, where
@@ -31,15 +34,20 @@ def graph_pool_handle() -> allocator.Graphs:
 
 
 class CUDAGraph:
-    """A captured graph. Inputs, outputs and all between them stay where they are."""
+    """A captured graph. Inputs, outputs and all between them stay where they are. `keep_graph`: its nodes are there to be looked at after it was made ready, which is
+    done by `instantiate` or the first replay then."""
 
     def __init__(self, keep_graph: bool = False):
         if devices.count() == 0: raise RuntimeError("torch.cuda.CUDAGraph requires CUDA support")
-        self.inner, self.keep_graph = graphs.Graph(), keep_graph
+        self.inner, self.keep_graph, self.debug, self.ended = graphs.Graph(), keep_graph, False, False
 
-    def capture_begin(self, pool=None, capture_error_mode: str = "global"):
+    # ---- capture
+    def capture_begin(self, pool=None, capture_error_mode: str = "global", check_input_liveness: bool = False):
         if capture_error_mode not in graphs.MODES:
             raise RuntimeError(f"Unknown capture error mode. Expected `global`, `thread_local`, or `relaxed`, got {capture_error_mode}")
+        if check_input_liveness: raise unsupported("torch.cuda.CUDAGraph.capture_begin(check_input_liveness=True)", device="cuda", instead="keep the tensors that a graph reads")
+        if pool is not None and not isinstance(pool, allocator.Graphs):
+            raise TypeError(f"pool must come from graph_pool_handle(), a graph's pool() or a MemPool's id, not {pool!r}")
         if self.inner.exec: raise RuntimeError("This CUDAGraph instance already owns a captured graph. To capture a new graph, create a new instance.")
         settle()
         s = current_stream()
@@ -55,38 +63,73 @@ class CUDAGraph:
             self.give_up()
             raise
         self.inner.end()
+        self.ended = True
+        if not self.inner.count(): warn("The CUDA Graph is empty. This usually means that the graph was attempted to be captured on wrong device or stream.")
+        if self.keep_graph: return
+        self.inner.instantiate()
+        if not self.debug: self.inner.forget()
 
     def give_up(self):
         """Ends a capture that failed; why is known already."""
         try: self.inner.end()
         except RuntimeError: pass
+        self.inner.reset()
 
-    def instantiate(self): """The graph was made ready when its capture ended."""
+    def register_generator_state(self, generator):
+        """What is captured may draw from this generator, too. Its device's own needs no telling."""
+        if states.capturing(): raise RuntimeError("Cannot register the state during capturing stage. during CUDA graph capture.")
+        self.inner.states.append(generator.state_of_gpu())
+
+    # ---- replay
+    def instantiate(self):
+        if not self.ended: raise RuntimeError("capture_end() must have been called before calling instantiate")
+        if self.inner.exec and not self.keep_graph: raise RuntimeError("instantiate() is intended to be called by the user only when keep_graph=true")
+        self.inner.instantiate()
 
     def replay(self):
-        if not self.inner.exec: raise RuntimeError("Called CUDAGraph::replay without a preceding successful capture.")
+        if not self.ended: raise RuntimeError("Called CUDAGraph::replay without a preceding successful capture.")
         settle()
+        if not self.inner.exec: self.inner.instantiate()
         self.inner.launch(streams.current(self.inner.index))
 
     def reset(self):
         settle()
         self.inner.reset()
+        self.ended = False
 
-    def pool(self) -> allocator.Graphs: return self.inner.memory
-    def raw_cuda_graph(self) -> int: return self.inner.graph
-    def enable_debug_mode(self): """Graphs can always be drawn."""
-    def debug_dump(self, debug_path): self.inner.draw(str(debug_path))
+    # ---- what it is
+    def pool(self) -> allocator.Graphs:
+        if not self.ended: raise RuntimeError("Called CUDAGraph::pool() without a preceding successful capture.")
+        return self.inner.memory
+
+    def raw_cuda_graph(self) -> int:
+        if not self.keep_graph: raise RuntimeError("You cannot access the raw cudaGraph_t instance unless CUDAGraph was initialized with keep_graph=true")
+        if not self.inner.graph: raise RuntimeError("You cannot access the raw cudaGraph_t instance until capture_end() has been called")
+        return self.inner.graph
+
+    def raw_cuda_graph_exec(self) -> int:
+        if not self.inner.exec: raise RuntimeError("You cannot access the raw cudaGraphExec_t instance until instantiate() has been called")
+        return self.inner.exec
+
+    def enable_debug_mode(self): self.debug = True
+
+    def debug_dump(self, debug_path):
+        """Writes the graph for Graphviz. Its nodes are let go of then, unless they are to be kept."""
+        if not self.inner.graph or not (self.debug or self.keep_graph): return warn("CUDA Graphs debug not enabled, set with [graph].enable_debug_mode()")
+        self.inner.draw(str(debug_path))
+        if not self.keep_graph: self.inner.forget()
 
 
 class graph:
     """Captures what is recorded inside."""
 
-    def __init__(self, cuda_graph: CUDAGraph, pool=None, stream=None, capture_error_mode: str = "global"):
+    def __init__(self, cuda_graph: CUDAGraph, pool=None, stream=None, capture_error_mode: str = "global", enable_annotations: bool = False, check_input_liveness: bool = False):
+        if enable_annotations: raise unsupported("torch.cuda.graph(enable_annotations=True)", device="cuda", instead="torch.cuda.nvtx.range around parts of the program")
         if stream is None:
             index = where.number()
             stream = Stream.of(index, graphs.capture_stream(devices.use(index), index))
-        self.cuda_graph, self.pool, self.capture_stream, self.mode = cuda_graph, pool, stream, capture_error_mode
-        self.context = StreamContext(stream)
+        self.cuda_graph, self.pool, self.capture_stream, self.capture_error_mode = cuda_graph, pool, stream, capture_error_mode
+        self.check_input_liveness, self.context = check_input_liveness, StreamContext(stream)
 
     def __enter__(self):
         settle()
@@ -94,7 +137,7 @@ class graph:
         gc.collect()
         memory.empty_cache()
         self.context.__enter__()
-        try: self.cuda_graph.capture_begin(self.pool, self.mode)
+        try: self.cuda_graph.capture_begin(self.pool, self.capture_error_mode, self.check_input_liveness)
         except BaseException:
             self.context.__exit__()
             raise
@@ -120,18 +163,30 @@ def make_graphed_callables(callables, sample_args, num_warmup_iters: int = 3, al
     return out[0] if alone else out
 
 
+def fit(m: Module):
+    """Only what has no hooks and trains nothing but parameters can be graphed."""
+    if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks:
+        raise AssertionError("Modules must not have hooks registered at the time they are passed. However, registering hooks on modules after passing them through "
+                             "make_graphed_callables is allowed.")
+    if any([b.requires_grad for b in m.buffers()]):
+        raise AssertionError("In any :class:`~torch.nn.Module` passed to :func:`~make_graphed_callables`, only parameters may be trainable. All buffers must have "
+                             "``requires_grad=False``.")
+
+
+def copied(g): return None if g is None else g.clone()
+
+
 class _Graphed:
     """One function's two graphs with the tensors that lie at their ends."""
 
     def __init__(self, f, args, warmup: int, unused: bool, pool):
-        if torch.is_autocast_enabled("cuda"): raise RuntimeError("make_graphed_callables does not support the autocast caching. Please set `cache_enabled=False`.")
+        if torch.is_autocast_enabled("cuda") and torch.is_autocast_cache_enabled():
+            raise RuntimeError("make_graphed_callables does not support the autocast caching. Please set `cache_enabled=False`.")
         self.f, self.args, self.unused, self.pool = f, args, unused, pool
         leaves, _ = tree_flatten(args)
         if not all([isinstance(x, torch.Tensor) for x in leaves]):
-            raise TypeError("In the beta API, sample_args for each callable must contain only Tensors. Other types are not allowed.")
-        if isinstance(f, Module) and (f._forward_hooks or f._forward_pre_hooks or f._backward_hooks):
-            raise RuntimeError("Modules must not have hooks registered at the time they are passed. However, registering hooks on modules after passing them through "
-                               "make_graphed_callables is allowed.")
+            raise AssertionError("In the beta API, sample_args for each callable must contain only Tensors. Other types are not allowed.")
+        if isinstance(f, Module): fit(f)
         self.count = len(leaves)
         self.inputs = (*leaves, *(f.parameters() if isinstance(f, Module) else ()))
         self.wanted = [x for x in self.inputs if x.requires_grad]
@@ -174,12 +229,13 @@ class _Graphed:
                 return tuple([o.detach() for o in graphed.outputs])
 
             @staticmethod
+            @once_differentiable
             def backward(ctx, *gradients):
                 for mine, g in zip(graphed.given, gradients):
                     if mine is not None: mine.copy_(g)
                 if graphed.found: graphed.backward_graph.replay()
                 found = iter(graphed.found)
-                return tuple([next(found).clone() if x.requires_grad else None for x in graphed.inputs])
+                return tuple([copied(next(found, None)) if x.requires_grad else None for x in graphed.inputs])
         return Graphed
 
     def call(self, *args):

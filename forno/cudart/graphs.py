@@ -1,11 +1,14 @@
 """Graphs: work of streams that is captured once and launched many times.
 
-While a stream captures, what is queued in it (and in streams that wait for it) is written down instead of done; addresses and numbers stay as they are then. Memory
-that is given out meanwhile belongs to the graph (`allocator.Graphs`), which several graphs may share that never run at once.
+While a stream captures, what is queued in it (and in streams that wait for it) is written down instead of done; addresses and numbers stay as they are then, but for
+random numbers (`random.Draws`). Memory that is given out meanwhile belongs to the graph (`allocator.Graphs`), which several graphs may share that never run at once.
 """
 from __future__ import annotations
 
-from . import allocator, devices, memory, streams
+import ctypes
+import threading
+
+from . import allocator, devices, memory, random, streams
 from .allocator import Graphs
 
 MODES = {"global": 0, "thread_local": 1, "relaxed": 2}            # whose forbidden calls spoil a capture (CU_STREAM_CAPTURE_MODE_…)
@@ -25,9 +28,11 @@ def capture_stream(driver, index: int) -> int:
 
 
 class Graph:
-    """One captured graph. `memory`: where what it makes lies."""
+    """One captured graph. `memory`: where what it makes lies; `states`: generators that it may draw from besides its device's own; `draws`: what it drew."""
 
-    def __init__(self): self.index, self.stream, self.memory, self.graph, self.exec, self.underway, self.dropped = -1, 0, None, 0, 0, False, None
+    def __init__(self):
+        self.index, self.stream, self.graph, self.exec, self.underway = -1, 0, 0, 0, False
+        self.memory, self.dropped, self.draws, self.states = None, None, None, []
 
     # a finalizer may run anywhere, inside a call of the driver's, too: so it calls nothing
     def __del__(self):
@@ -38,7 +43,7 @@ class Graph:
         driver = devices.use(index)
         self.dropped = dropped(driver)
         while self.dropped: destroy(driver, *self.dropped.pop())
-        self.index, self.stream, self.memory = index, stream, shared or Graphs()
+        self.index, self.stream, self.memory, self.draws = index, stream, shared or Graphs(), random.Draws(index, self.states)
         memory.expose()
         mine = allocator.of(driver, index)
         mine.begin_capture(self.memory)
@@ -47,10 +52,10 @@ class Graph:
             mine.end_capture()
             self.leave()
             raise
-        self.underway = True
+        self.underway, random.UNDERWAY[threading.get_ident()] = True, self.draws
 
     def end(self):
-        """The capture is over, and the graph can be launched, if nothing forbidden was done."""
+        """The capture is over, and the graph can be instantiated, if nothing forbidden was done."""
         driver = devices.use(self.index)
         self.underway = False
         try: self.graph = driver.StreamEndCapture(self.stream)
@@ -58,11 +63,32 @@ class Graph:
             self.leave()
             raise
         finally:
+            random.UNDERWAY.pop(threading.get_ident(), None)
             allocator.of(driver, self.index).end_capture()
             memory.expose()
+
+    def instantiate(self):
+        """Makes ready what `launch` launches, anew if there is one."""
+        driver = devices.use(self.index)
+        if self.exec: driver.GraphExecDestroy(self.exec)
+        self.exec = 0
         self.exec = driver.GraphInstantiateWithFlags(self.graph, 0)
 
-    def launch(self, stream: int): devices.use(self.index).GraphLaunch(self.exec, stream)
+    def forget(self):
+        """Only what can be launched stays."""
+        if self.graph: devices.use(self.index).GraphDestroy(self.graph)
+        self.graph = 0
+
+    def count(self) -> int:
+        """How many nodes it has."""
+        n = ctypes.c_size_t()
+        devices.use(self.index).GraphGetNodes(self.graph, None, ctypes.byref(n))
+        return n.value
+
+    def launch(self, stream: int):
+        driver = devices.use(self.index)
+        self.draws.begin_launch(stream)
+        driver.GraphLaunch(self.exec, stream)
 
     def draw(self, path: str):
         """Writes the graph for Graphviz."""
@@ -76,6 +102,7 @@ class Graph:
         """The graph ends; its memory is anybody's once nobody has a tensor there."""
         if self.dropped is not None: destroy(devices.use(self.index), self.exec, self.graph)
         self.graph = self.exec = 0
+        self.draws = None
         self.leave()
 
 

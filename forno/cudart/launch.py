@@ -2,21 +2,25 @@
 
 Comes in: launches with their operands' positions among a run's values. Goes out: a `Table`, flat native arrays made once; `Frame.run` queues launches in one native
 call, which fills their parameters and calls the driver. Every parameter of a kernel is an 8-byte word: operands' addresses and numbers, which each run has anew, then
-the kernel's own numbers.
+the kernel's own numbers. A plan that repeats becomes a graph (`replay`).
 """
 from __future__ import annotations
 
 import array
 import functools
 import struct
+import threading
 import weakref
 
+from ..core.flags import flags
 from ..core.hot import free
 from ..core.kernels import DeviceLaunch
 from ..cpu import code as host_code
 from ..cpu import isa
 from ..gpu.errors import error
 from . import code, devices, faults, memory, streams
+from .allocator import CAPTURING
+from .replay import Replay
 
 # The driver copies parameters when it is called, so one room for them does for all launches of a walk, and threads that walk at once have one each.
 _TEXT = """
@@ -137,6 +141,7 @@ class Table:
         self.most = max((len(words) for _, words, _ in self.launches), default=0)
         self.tail = struct.Struct(f"{len(arena_offsets) + 1}q").pack
         self.driver, self.flat, self.call = None, None, None            # of the driver that it was made for last
+        self.replays: dict[tuple[int, int], Replay] = {}                # launches [first, end) -> their graphs, of that driver
 
     def told(self, number: int, code: int, index: int, size: int) -> str:
         """What a report of a step means."""
@@ -155,7 +160,12 @@ class Table:
         """The native arrays, with the functions as this driver knows them. A capture may be underway: that is not their business."""
         with devices.relaxed(driver): self.flat = array.array("q", self.flattened(driver))
         self.call = array.array("q", [driver.address("LaunchKernel"), self.flat.buffer_info()[0], max(self.most, 1)])
-        self.driver = weakref.ref(driver)
+        self.driver, self.replays = weakref.ref(driver), {}
+
+    def replay(self, span: tuple[int, int]) -> Replay:
+        """Some launches as graphs, if there are to be any."""
+        found = self.replays.get(span)
+        return self.replays.setdefault(span, Replay(self.index, self.launches[slice(*span)])) if found is None else found
 
     def flattened(self, driver) -> list[int]:
         """A record for each launch."""
@@ -190,7 +200,10 @@ class Frame:
         t = self.table
         driver = devices.use(t.index)
         if t.driver is None or t.driver() is not driver: t.made_for(driver)
-        refused = free(_launcher(), t.call.buffer_info()[0], _HEAD(t.begins[first], t.begins[last], streams.current(t.index)) + self.vals)
+        span = t.begins[first], t.begins[last]
+        values = _HEAD(*span, streams.current(t.index)) + self.vals
+        if flags.GRAPHS and not (CAPTURING and threading.get_ident() in CAPTURING) and t.replay(span).run(driver, values): return
+        refused = free(_launcher(), t.call.buffer_info()[0], values)
         if refused: self.refuse(refused)
 
     def refuse(self, refused: int):

@@ -13,6 +13,7 @@ import types
 import weakref
 
 from ..core.hot import hot, know
+from ..cudart.allocator import CAPTURING
 from ..graph.line import LOCAL
 from . import parts, phrase
 from .autograd import HOOKED
@@ -47,6 +48,7 @@ class Compiled(Transparent):
     def __call__(self, *args, **kw):
         run = LOCAL.run
         if watching and threading.get_ident() in watching: return self.f(*args, **kw)
+        if CAPTURING and threading.get_ident() in CAPTURING: return self.f(*args, **kw)        # numbers it draws are those of the graph's launches
         r = replayed(self, args, kw, run)
         if r is not MISS:
             self.said += 1

@@ -1,6 +1,7 @@
 """Random numbers of a GPU: an engine with the CPU's methods that records rows instead of filling memory.
 
-Comes in: what randoms.py asks of any engine. Goes out: lines, whose numbers (seed and counter) are the run's; a call that is said again takes new ones.
+Comes in: what randoms.py asks of any engine. Goes out: lines, whose numbers (seed and counter) are the run's; a call that is said again takes new ones. In a graph
+that is captured they are values of the device, which each launch of the graph finds anew.
 Variates that no row draws (gamma, Poisson, binomial) are drawn on the host by an engine that this one seeds.
 """
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import math
 
 from ..core import dtype as dt
-from ..core.shape import whole
+from ..core.shape import View, whole
 from ..cudart import random as states
 from ..dnn import movement as mv
+from ..dnn.elementwise import add
 from ..dnn.philox import Draw, variates
 from ..graph.line import LOCAL, Node, record
 from . import gathering
+from .data import node_of
+from .effects import refused
 from .random_core import Engine
 from .tensor import Tensor, on_device, owned, read
 
@@ -49,9 +53,14 @@ class DeviceEngine(Engine):
         return self.state.take()
 
     def variates(self, draw: Draw, n: int, *numbers) -> Node:
+        taken = within_graph(self.state) if states.capturing() else self.noted()
+        return record(variates, (record(mv.iota, (), (n, dt.int64, 0, 1)), *taken, *numbers), draw)
+
+    def noted(self) -> tuple[int, int, int]:
+        """The next draw's numbers, for the call that is watched."""
         taken, journal = self.rates(), LOCAL.run.journal
         if journal is not None: journal.rates.append((self, None, None, taken))
-        return record(variates, (record(mv.iota, (), (n, dt.int64, 0, 1)), *taken, *numbers), draw)
+        return taken
 
     def _run(self, kind: str, spec: tuple, target: Target, *values, words=()):
         kind, numbers = asked(kind, values, words[1:])
@@ -61,6 +70,15 @@ class DeviceEngine(Engine):
         """The order of random keys; two that are equal are all but impossible."""
         order = read(gathering.argsort(owned(self.variates(Draw("bits", dt.int64), n))))
         target.values = order if dtype is dt.int64 else record(mv.cast, (order,), dtype)
+
+
+def within_graph(state: states.Philox) -> tuple[Node, Node, Node]:
+    """A draw's numbers in a graph that is captured: what the device has of the generator when the graph is launched, and this draw's place behind that."""
+    refused("it draws in a graph that is captured")
+    drawn, begin = states.within_graph(state)
+    if drawn.above is None: drawn.above = node_of(drawn.block, dt.int64, (3,))
+    low, high, counter = (record(mv.view, (drawn.above,), View((1,), (1,), k)) for k in range(3))
+    return low, high, record(add, (counter, begin))
 
 
 def asked(kind: str, values: tuple, words: tuple) -> tuple[str, tuple]:

@@ -7,14 +7,13 @@ has some goes the usual way, and so does a value that lies scattered.
 from __future__ import annotations
 
 import math
-import threading
 
 import numpy as np
 
 from ..core.shape import contiguous
 from ..cudart import devices, host
 from ..cudart import memory as device_memory
-from ..cudart.allocator import CAPTURING
+from ..cudart import random as states
 from ..dnn.elementwise import TITLES
 from ..graph.line import LOCAL
 from .data import array_of, node_of, own_memory, place, realize
@@ -50,9 +49,7 @@ def record_stream(self, stream):
     device_memory.used_in(place(realize(self))[0], stream.stream_id)
 
 
-def capturing() -> bool:
-    """Does this thread capture a graph?"""
-    return bool(CAPTURING) and threading.get_ident() in CAPTURING
+capturing = states.capturing                   # optimizers ask
 
 
 def dense(view) -> bool: return view.strides == contiguous(view.shape)
