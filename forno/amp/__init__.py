@@ -1,12 +1,11 @@
 """Mixed precision under PyTorch's names: autocast and GradScaler.
 
 autocast is a block in which functions compute in the types of PyTorch's lists for CPUs (framework.autocast has them); for devices this machine lacks it is
-off, as in PyTorch. A scaler is a number and a count; whether gradients overflowed is looked at once per step.
+off, as in PyTorch. A scaler is two numbers on the device.
 """
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from collections.abc import Iterable, Mapping
 
@@ -15,6 +14,8 @@ import numpy as np
 from ..framework import api as torch
 from ..framework.autocast import DTYPES, STATE, cast, enable
 from ..framework.size import there
+from ..optim.adam import Adam, AdamW
+from ..optim.sgd import SGD
 
 __all__ = ["GradScaler", "autocast", "custom_bwd", "custom_fwd", "is_autocast_available"]
 
@@ -105,7 +106,11 @@ _NO_SCALE = ("Attempted {} but _scale is None.  This may indicate your script di
 
 
 class GradScaler:
-    """Multiplies the loss so that small gradients survive in half precision, and skips steps whose gradients overflowed."""
+    """Multiplies the loss so that small gradients survive in half precision, and skips steps whose gradients overflowed.
+
+    The scale, the count of steps without overflow and whether there was one are tensors where the loss is. Nothing waits for them on a GPU if the optimizer
+    counts no steps in Python: then a step is always taken, and taken back on the device where gradients overflowed.
+    """
 
     def __init__(self, device: str = "cuda", init_scale: float = 2.0 ** 16, growth_factor: float = 2.0, backoff_factor: float = 0.5, growth_interval: int = 2000,
                  enabled: bool = True):
@@ -116,19 +121,24 @@ class GradScaler:
         if enabled and backoff_factor >= 1.0: raise AssertionError("The backoff factor must be < 1.0.")
         self._enabled, self._device = enabled, device
         self._init_scale, self._growth_factor, self._backoff_factor, self._growth_interval = float(init_scale), growth_factor, backoff_factor, growth_interval
-        self._scale: float | None = None       # the first scaled output makes it
-        self._tracker = 0                      # steps without overflow since the last change
+        self._init_growth_tracker = 0
+        self._scale = self._growth_tracker = None          # the first scaled output makes them; the tracker counts steps without overflow since the last change
         self._stages: dict[int, int] = {}      # by optimizer
-        self._found: dict[int, bool] = {}      # by optimizer: did its gradients overflow?
+        self._found: dict[int, torch.Tensor] = {}          # by optimizer: did its gradients overflow?
 
-    def _scaled(self, doing: str) -> float:
+    def _scaled(self, doing: str):
         if self._scale is None: raise AssertionError(_NO_SCALE.format(doing))
         return self._scale
 
+    def _begin(self, device):
+        self._scale = torch.full((), self._init_scale, dtype=torch.float32, device=device)
+        self._growth_tracker = torch.full((), self._init_growth_tracker, dtype=torch.int32, device=device)
+
     def scale(self, outputs):
         if not self._enabled: return outputs
-        if self._scale is None: self._scale = self._init_scale
-        if isinstance(outputs, torch.Tensor): return outputs * self._scale
+        if isinstance(outputs, torch.Tensor):
+            if self._scale is None: self._begin(outputs.device)
+            return outputs * self._scale.to(outputs.device)
         if not isinstance(outputs, Iterable): raise ValueError("outputs must be a Tensor or an iterable of Tensors")
         return type(outputs)(map(self.scale, outputs)) if isinstance(outputs, (list, tuple)) else map(self.scale, outputs)
 
@@ -139,13 +149,13 @@ class GradScaler:
         stage = self._stages.get(key, READY)
         if stage == UNSCALED: raise RuntimeError("unscale_() has already been called on this optimizer since the last update().")
         if stage == STEPPED: raise RuntimeError("unscale_() is being called after step().")
-        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        grads = gradients(optimizer)
         if any(g.dtype is torch.float16 for g in grads): raise ValueError("Attempting to unscale FP16 gradients.")
-        grads = [g._values() if g.is_sparse else g for g in grads]
-        finite = [g.isfinite().all().to(grads[0].device) for g in grads]
         with torch.no_grad():
-            for g in grads: g.mul_(1.0 / scale)
-        if grads: self._found[key] = not bool(torch.stack(finite).all())
+            finite = [g.isfinite().all().to(scale.device) for g in grads]
+            factor = scale.double().reciprocal().float()
+            for g in grads: g.mul_(factor.to(g.device))
+            if grads: self._found[key] = ~torch.stack(finite).all()
         self._stages[key] = UNSCALED
 
     def step(self, optimizer, *args, **kw):
@@ -156,26 +166,31 @@ class GradScaler:
         if self._stages.get(key, READY) == STEPPED: raise RuntimeError("step() has already been called since the last update().")
         if self._stages.get(key, READY) == READY: self.unscale_(optimizer)
         if key not in self._found: raise AssertionError("No inf checks were recorded for this optimizer.")
-        done = None if self._found[key] else optimizer.step(*args, **kw)
+        found = self._found[key]
+        if found.device.type == "cuda" and counts_on_device(optimizer): done = step_or_back(optimizer, found, *args, **kw)
+        else: done = None if found.item() else optimizer.step(*args, **kw)
         self._stages[key] = STEPPED
         return done
 
     def update(self, new_scale=None):
         """Adapt the scale to what was found since the last update."""
         if not self._enabled: return
-        self._scaled("update")
-        if new_scale is not None: self._scale = float(new_scale)
-        elif not self._found: raise AssertionError("No inf checks were recorded prior to update.")
-        elif any(self._found.values()): self._scale, self._tracker = self._scale * self._backoff_factor, 0
-        else:
-            self._tracker += 1
-            if self._tracker == self._growth_interval:
-                grown = self._scale * self._growth_factor
-                self._scale, self._tracker = grown if math.isfinite(grown) else self._scale, 0
+        scale, tracker = self._scaled("update"), self._growth_tracker
+        with torch.no_grad():
+            if isinstance(new_scale, torch.Tensor): scale.copy_(new_scale.reshape(()))
+            elif new_scale is not None: scale.fill_(new_scale)
+            elif not self._found: raise AssertionError("No inf checks were recorded prior to update.")
+            else:
+                found, good, grown = torch.stack(list(self._found.values())).any(), tracker + 1, scale * self._growth_factor
+                ripe = good == self._growth_interval
+                kept = torch.where(ripe & grown.isfinite(), grown, scale)
+                scale.copy_(torch.where(found, scale * self._backoff_factor, kept))
+                tracker.copy_(torch.where(found | ripe, 0, good))
         self._stages.clear()
         self._found.clear()
 
-    def get_scale(self) -> float: return 1.0 if not self._enabled else self._init_scale if self._scale is None else self._scale
+    def get_scale(self) -> float: return 1.0 if not self._enabled else self._init_scale if self._scale is None else self._scale.item()
+    def _get_growth_tracker(self) -> int: return self._init_growth_tracker if self._growth_tracker is None else self._growth_tracker.item()
     def is_enabled(self) -> bool: return self._enabled
     def get_growth_factor(self) -> float: return self._growth_factor
     def set_growth_factor(self, new_factor: float): self._growth_factor = new_factor
@@ -187,11 +202,45 @@ class GradScaler:
     def state_dict(self) -> dict:
         if not self._enabled: return {}
         return {"scale": self.get_scale(), "growth_factor": self._growth_factor, "backoff_factor": self._backoff_factor, "growth_interval": self._growth_interval,
-                "_growth_tracker": self._tracker}
+                "_growth_tracker": self._get_growth_tracker()}
 
     def load_state_dict(self, state_dict: dict):
         if not self._enabled: return
         if not state_dict: raise RuntimeError("The source state dict is empty, possibly because it was saved from a disabled instance of GradScaler.")
-        self._init_scale, self._tracker = state_dict["scale"], state_dict["_growth_tracker"]
-        if self._scale is not None: self._scale = self._init_scale
+        self._init_scale, self._init_growth_tracker = state_dict["scale"], state_dict["_growth_tracker"]
+        if self._scale is not None: self._begin(self._scale.device)
         self._growth_factor, self._backoff_factor, self._growth_interval = (state_dict[k] for k in ("growth_factor", "backoff_factor", "growth_interval"))
+
+    def __getstate__(self) -> dict:
+        """Numbers instead of tensors, which need not find their device where this goes."""
+        if self._stages: raise AssertionError("A GradScaler instance may only be pickled at the beginning of an iteration, or at the end after scaler.update().")
+        return self.__dict__ | {"_init_scale": self.get_scale(), "_init_growth_tracker": self._get_growth_tracker(), "_scale": None, "_growth_tracker": None}
+
+
+# ---------------------------------------------------------------- steps that are decided on the device
+def gradients(optimizer) -> list:
+    """The dense tensors that an optimizer's gradients are made of."""
+    grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return [g._values() if g.is_sparse else g for g in grads]
+
+
+def counts_on_device(optimizer) -> bool:
+    """Is all that a step changes in tensors on the device, and nothing in Python? State that a step makes must be what zeros would have become."""
+    if any(p.grad is not None and p.grad.is_sparse for group in optimizer.param_groups for p in group["params"]): return False
+    if type(optimizer) is SGD: return all(not group["dampening"] for group in optimizer.param_groups)
+    return type(optimizer) in (Adam, AdamW) and all(group["capturable"] for group in optimizer.param_groups)
+
+
+def changing(optimizer) -> list:
+    """What a step changes: parameters that have gradients, and their state."""
+    moved = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return moved + [x for p in moved for x in optimizer.state.get(p, {}).values() if isinstance(x, torch.Tensor)]
+
+
+def step_or_back(optimizer, found, *args, **kw):
+    """A step, and where gradients overflowed what was there before."""
+    with torch.no_grad():
+        before = {id(x): x.clone() for x in changing(optimizer)}
+        done = optimizer.step(*args, **kw)
+        for x in changing(optimizer): x.copy_(torch.where(found.to(x.device), before.get(id(x), 0), x))
+    return done

@@ -8,45 +8,17 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import NamedTuple
 
 from ..core import dtype as dt
 from ..dnn.movement import cast as CAST
 from ..graph.line import LOCAL, record, set_autocast_mode
 from . import functions as fn
+from .autocast_lists import AS_IS, FLOAT32, FLOAT32_CUDA, NARROW, NARROW_CUDA, WIDEST, WIDEST_CUDA, Narrow
 from .layouts import OTHERS
 from .tensor import Tensor, device_name, owned, read
 
 DTYPES = {"cpu": dt.bfloat16, "cuda": dt.float16, "xpu": dt.float16, "mps": dt.float16}
 
-# PyTorch's lists for CPUs, by the names that functions have here
-NARROW = frozenset("matmul mm bmm addmm baddbmm addbmm linear vecdot lstm conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d prelu "
-                   "scaled_dot_product_attention __matmul__ __rmatmul__".split())
-FLOAT32 = frozenset(
-    "avg_pool3d adaptive_avg_pool3d max_pool3d adaptive_max_pool3d adaptive_max_pool3d_with_indices fractional_max_pool2d fractional_max_pool2d_with_indices "
-    "fractional_max_pool3d fractional_max_pool3d_with_indices max_unpool1d max_unpool2d max_unpool3d grid_sample "
-    "binary_cross_entropy binary_cross_entropy_with_logits cosine_embedding_loss cross_entropy ctc_loss hinge_embedding_loss huber_loss kl_div l1_loss "
-    "margin_ranking_loss mse_loss multi_margin_loss multilabel_margin_loss nll_loss poisson_nll_loss smooth_l1_loss soft_margin_loss triplet_margin_loss "
-    "polar prod quantile nanquantile stft cdist trace view_as_complex cholesky cholesky_inverse cholesky_solve inverse lu_solve orgqr ormqr pinverse geqrf qr "
-    "svd triangular_solve cholesky_ex cond eig eigh eigvals eigvalsh householder_product inv inv_ex lstsq matrix_rank solve svdvals tensorinv tensorsolve "
-    "fft fft2 fftn ifft ifft2 ifftn rfft rfft2 rfftn irfft irfft2 irfftn hfft ihfft".split())
-WIDEST = frozenset("cat concat concatenate stack index_copy".split())
-AS_IS = frozenset(("bilinear",))               # made of others on these lists here, but not in PyTorch
-
-# PyTorch's lists for CUDA. The functions that are rows (exp, log, pow and the like) are missing: they compute in float32 anyway, and give what they are given
-NARROW_CUDA = frozenset("matmul mm bmm mv addmm addmv addr baddbmm addbmm linear chain_matmul multi_dot conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d "
-                        "conv_transpose3d prelu scaled_dot_product_attention lstm __matmul__ __rmatmul__".split())
-FLOAT32_CUDA = frozenset(
-    "binary_cross_entropy_with_logits cosine_embedding_loss cosine_similarity cross_entropy hinge_embedding_loss kl_div l1_loss margin_ranking_loss mse_loss "
-    "multilabel_margin_loss multi_margin_loss nll_loss poisson_nll_loss smooth_l1_loss soft_margin_loss triplet_margin_loss softmax softmin log_softmax softplus layer_norm "
-    "group_norm normalize norm pdist cdist dist renorm sum prod cumsum cumprod".split())
-WIDEST_CUDA = frozenset("cat concat concatenate stack addcdiv addcmul atan2 bilinear cross dot grid_sample index_put scatter_add tensordot".split())
-
-
-class Narrow(NamedTuple):
-    """The narrow types of device types; None where autocast is off."""
-    cpu: dt.dtype | None
-    cuda: dt.dtype | None
 
 
 class _State(threading.local):
@@ -105,9 +77,9 @@ def cast(x, to: dt.dtype):
 
 
 def in_float32(x: Tensor) -> Tensor:
-    """x as functions of FLOAT32 get it."""
+    """x as functions of FLOAT32 get it, on the CPU."""
     now = LOCAL.run.autocast
-    return x if now is None or fast_type(now, on_gpu((x,))) is None else cast(x, dt.float32)
+    return x if now is None or on_gpu((x,)) or fast_type(now, False) is None else cast(x, dt.float32)
 
 
 def widest(fast: dt.dtype, args) -> dt.dtype:
@@ -149,10 +121,11 @@ def unsafe(fast, args):
 def stay(fast, args): return None
 def narrow(fast, args): return fast
 def wide(fast, args): return dt.float32
+def resized(fast, args): return None if any(x.__class__ is str and x == "area" for x in args) else dt.float32          # averages over areas are a pool
 
 
 POLICIES = dict.fromkeys(NARROW, narrow) | dict.fromkeys(FLOAT32, wide) | dict.fromkeys(WIDEST, widest) | dict.fromkeys(AS_IS, stay)
-POLICIES_CUDA = dict.fromkeys(NARROW_CUDA, narrow) | dict.fromkeys(FLOAT32_CUDA, wide) | dict.fromkeys(WIDEST_CUDA, widest) | {"binary_cross_entropy": unsafe}
+POLICIES_CUDA = dict.fromkeys(NARROW_CUDA, narrow) | dict.fromkeys(FLOAT32_CUDA, wide) | dict.fromkeys(WIDEST_CUDA, widest) | {"binary_cross_entropy": unsafe, "interpolate": resized, "upsample": resized}
 
 
 def apply(f, name: str):

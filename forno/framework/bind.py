@@ -18,6 +18,7 @@ from ..dnn.elementwise import TITLES
 from ..dnn.movement import cast as CAST, full as FULL
 from ..dnn.polynomials import NAMES as POLYNOMIALS
 from ..graph.line import LOCAL, Leaf, Node, Ref, enter_again, new, record
+from .autocast_lists import FLOAT32_ROWS, Narrow
 from .data import from_numpy
 from .layouts import OTHERS, elsewhere
 from .tensor import Tensor, check_write, leaf_node, owned, outside, permuted, read, root, version, write
@@ -100,14 +101,22 @@ def lift(args, name):
     return [operand(x, name) for x in args]
 
 
+def widened(x):
+    """An operand as rows of autocast's FLOAT32_ROWS get it: float32 on a GPU, where autocast is on there."""
+    if LOCAL.run.autocast.__class__ is not Narrow or x.__class__ is not Node: return x
+    line = x.line
+    narrow = line.dtype.category == dt.FLOAT and line.dtype not in (dt.float32, dt.float64) and line.device.startswith("cuda")
+    return record(CAST, (x,), dt.float32) if narrow else x
+
+
 def unary(op: Op):
     """A function of one tensor."""
-    name = op.name
+    name, wide = op.name, op.name in FLOAT32_ROWS
 
     def slow(a):
         if a.__class__ in OTHERS: return elsewhere(name, a)
         if not isinstance(a, Tensor): raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(a).__name__}")
-        return owned(record(op, (read(a),)))
+        return owned(record(op, (widened(read(a)) if wide else read(a),)))
 
     def fast(input):
         try: x = input.node or read(input)     # an aliased tensor asks its storage
@@ -176,7 +185,7 @@ WITH_ARRAYS = {("eq", False), ("div", True)}   # operators that take NumPy's arr
 
 def binary(op: Op, reflected: bool = False, operator: bool = False):
     """A function of two operands, the second a tensor or a number. An operator gives way to other types (NotImplemented)."""
-    name = op.name
+    name, wide = op.name, op.name in FLOAT32_ROWS
 
     def slow(a, b):
         if a.__class__ in OTHERS or b.__class__ in OTHERS: return elsewhere(name, b, a) if reflected else elsewhere(name, a, b)
@@ -189,6 +198,7 @@ def binary(op: Op, reflected: bool = False, operator: bool = False):
                 if not isinstance(b, np.ndarray) or (name, reflected) not in WITH_ARRAYS: return NotImplemented
                 y = read(from_numpy(b))
         else: check_numbers(name, a, b, x, y)
+        if wide: x, y = widened(x), widened(y)
         return owned(record(op, (y, x) if reflected else (x, y)))
 
     if reflected:

@@ -19,7 +19,7 @@ from ..dnn import recipes as rc
 from ..dnn import reduce as rd
 from ..graph.line import LOCAL, Node, new, record
 from . import views
-from .bind import NUMBERS, apply, binary, check_divisor, check_numbers, element_type, held, number, operand
+from .bind import NUMBERS, apply, binary, check_divisor, check_numbers, element_type, held, widened, number, operand
 from .growing import joined
 from .layouts import OTHERS, elsewhere
 from .tensor import Tensor, owned, read, wrap
@@ -87,13 +87,13 @@ def lerp(input, end, weight):
 
 def pow(input, exponent):
     if exponent.__class__ in NUMBERS and isinstance(input, Tensor) and input.dtype.category >= dt.FLOAT and (exponent in _CONSTANT or not exponent and input.dtype.is_complex):
-        return owned(record(rc.power, (read(input),), exponent))
+        return owned(record(rc.power, (widened(read(input)),), exponent))
     x, y = read(input) if isinstance(input, Tensor) else number(input), read(exponent) if isinstance(exponent, Tensor) else number(exponent)
     check_numbers("pow", input, exponent, x, y)
     if y.__class__ is int and y < 0 and x.__class__ is Node and x.line.dtype.category < dt.FLOAT:
         raise RuntimeError("Integers to negative integer powers are not allowed.")
     if y.__class__ is int and x.__class__ is Node and x.line.dtype.category == dt.INT: held(y, x.line.dtype)
-    return owned(record(fns.pow_, (x, y)))
+    return owned(record(fns.pow_, (widened(x), widened(y))))
 
 
 _CONSTANT = frozenset((2, 3, 0.5, -0.5, -1, -2))                # exponents with a shortcut are part of the program, others are run-time numbers
