@@ -16,8 +16,9 @@ from multiprocessing import reduction
 from ..core import dtype as dt
 from ..core.shape import contiguous
 from ..cpu import memory as mem
-from . import creation, data, methods, views
-from .tensor import Lens, Tensor, detached, memory, root, share, wrap
+from ..cudart import ipc
+from . import creation, data, lending, methods, views
+from .tensor import Lens, Tensor, detached, device_name, memory, root, share, wrap
 from .views import shape_of
 
 
@@ -36,19 +37,20 @@ class UntypedStorage:
     def __len__(self): return self.nbytes()
     def data_ptr(self): return self.base.data_ptr()
     def tolist(self): return list(self)
-    def __bytes__(self): return bytes(memoryview(data.to_numpy(self.base).reshape(-1).view("u1")))
+    def __bytes__(self): return bytes(memoryview(data.to_numpy(self.base, True).reshape(-1).view("u1")))
     def __iter__(self): return iter(bytes(self))
     def __getitem__(self, i): return bytes(self)[i]
     def is_shared(self): return is_shared(self.base)
     def share_memory_(self): share_memory_(self.base); return self
     def clone(self): return type(self)(views.clone(self.base))
-    def cpu(self): return self
+    def cpu(self): return type(self)(self.base.cpu()) if self.is_cuda else self
+    def cuda(self, device=None, non_blocking=False): return type(self)(self.base.cuda(device))
     def __eq__(self, other): return isinstance(other, UntypedStorage) and self.data_ptr() == other.data_ptr() and self.nbytes() == other.nbytes()
     def __hash__(self): return hash((self.data_ptr(), self.nbytes()))
     def __repr__(self): return "".join(f" {v}\n" for v in self) + f"[torch.storage.{type(self).__name__}({self.title()}device={self.device}) of size {len(self)}]"
     def title(self): return ""
 
-    is_cuda, is_sparse = False, False
+    is_sparse, is_cuda = False, property(lambda self: self.device.type == "cuda")
 
 
 class TypedStorage(UntypedStorage):
@@ -158,7 +160,12 @@ def shared_buffer(t: Tensor) -> Shared | None:
     return n.buf if n.buf.__class__ is Shared else None
 
 
-def is_shared(t: Tensor) -> bool: return shared_buffer(t) is not None
+def is_shared(t: Tensor) -> bool:
+    """Do other processes see this memory, or can they? They can see a GPU's always."""
+    return on_gpu(t) or shared_buffer(t) is not None
+
+
+def on_gpu(t: Tensor) -> bool: return device_name(t).startswith("cuda")
 
 
 def share_memory_(t: Tensor) -> Tensor:
@@ -175,7 +182,10 @@ def share_memory_(t: Tensor) -> Tensor:
 
 def received(handle, dtype, stored, view, cls, requires_grad, state) -> Tensor:
     """In the receiving process: a tensor on the sender's memory."""
-    node = data.node_of(Shared(math.prod(stored) * dtype.size, handle.detach()), dtype, stored)
+    return dressed(data.node_of(Shared(math.prod(stored) * dtype.size, handle.detach()), dtype, stored), view, cls, requires_grad, state)
+
+
+def dressed(node, view, cls, requires_grad, state) -> Tensor:
     t = views.as_strided(wrap(node), *view)
     if cls is not Tensor: t = methods.make_subclass(cls, t)
     if requires_grad: t.requires_grad_()
@@ -188,9 +198,23 @@ def send(t: Tensor):
     if not t.is_leaf and t.requires_grad:
         raise RuntimeError("Cowardly refusing to serialize non-leaf tensor which requires_grad, since autograd does not support crossing process boundaries.  If you just "
                            "want to transfer the data, call detach() on the tensor before serializing (e.g., putting it on the queue).")
+    if on_gpu(t): return sent_from_gpu(t)
     buffer = shared_buffer(t)
     if buffer is None: return t.__reduce_ex__(2)
     return received, (reduction.DupFd(buffer.fd), t.dtype, t.alias.store.shape, tuple(memory(t)), type(t), t.requires_grad, dict(t.__dict__))
+
+
+def sent_from_gpu(t: Tensor):
+    """A tensor on a GPU: its memory, as another process finds it."""
+    memory, view = lending.lent(t)
+    handle, offset, index, file = ipc.send(memory)
+    return received_on_gpu, (handle, offset, memory.nbytes, index, reduction.DupFd(file), t.dtype, tuple(view), type(t), t.requires_grad, dict(t.__dict__))
+
+
+def received_on_gpu(handle, offset, nbytes, index, file, dtype, view, cls, requires_grad, state) -> Tensor:
+    """In the receiving process: a tensor on the sender's memory, which stays the sender's as long as this one lives."""
+    memory = ipc.receive(handle, offset, nbytes, index, file.detach())
+    return dressed(data.node_of(memory, dtype, (nbytes // dtype.size,)), view, cls, requires_grad, state)
 
 
 def hang(cls):
