@@ -1,10 +1,17 @@
-"""Switches of CUDA's libraries: kept as set."""
+"""Switches of CUDA's libraries. Products of float32 are rounded to tf32 as they say; what else they say is kept."""
 import contextlib
+
+from ..framework.settings import get_float32_matmul_precision, set_float32_matmul_precision
 
 
 class _Products:
-    """torch.backends.cuda.matmul"""
-    allow_tf32 = False
+    """torch.backends.cuda.matmul: `allow_tf32` is another name for the precision of products of float32."""
+    @property
+    def allow_tf32(self) -> bool: return get_float32_matmul_precision() != "highest"
+
+    @allow_tf32.setter
+    def allow_tf32(self, on: bool): set_float32_matmul_precision("high" if on else "highest")
+
     allow_fp16_reduced_precision_reduction = True
     allow_bf16_reduced_precision_reduction = True
     allow_fp16_accumulation = False

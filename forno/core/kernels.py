@@ -233,6 +233,20 @@ class DeviceLaunch:
     bytes: int = 0
     flops: int = 0
     keeps: None = None                         # nothing: see Keeps
+    by: str = ""                               # who computes it (kernel/nvptx/providers.py)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCall:
+    """A library's function that queues work on a GPU: `call(device number, stream, operands, scratch)`. Operands are addresses, or words of numbers; `scratch` is the
+    address of so many bytes of its own, which stay as long as the work in that stream needs them."""
+    name: str
+    call: Callable[[int, int, tuple[int, ...], int], None] = field(repr=False)
+    scratch: int = 0
+    bytes: int = 0
+    flops: int = 0
+    keeps: None = None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

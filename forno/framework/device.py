@@ -12,14 +12,14 @@ from .. import cudart
 from ..core import collector
 from ..core.flags import flags
 from ..core.graph import Graph, Value
-from ..core.kernels import Host
+from ..core.kernels import DeviceCall, DeviceLaunch, Host
 from ..core.trace import trace
 from ..cpu import memory, nvptx
-from ..cudart import faults, launch
+from ..cudart import devices, faults, launch
 from ..cudart import memory as device_memory
+from ..cudart import streams
 from ..dnn.gather import lookups
 from ..graph.derive import at
-from ..graph.line import Line
 from ..kernel.abi import CHECK_ERROR
 from ..kernel.nvptx import build
 from ..show import ladder
@@ -35,9 +35,10 @@ def isa_of(device: str):
 
 def prepare(graph: Graph, lines, device: str):
     with collector.Waiting():
-        plan, t = planned(graph, build.accepts)
+        isa = isa_of(device)
+        plan, t = planned(graph, functools.partial(build.accepts, isa=isa), halves=True)
         kernels = [s.kernel for s in plan.steps]
-        built = iter(build.build_all([k for k in kernels if not isinstance(k, Host)], isa_of(device)))
+        built = iter(build.build_all([k for k in kernels if not isinstance(k, Host)], isa))
         run = DeviceRunner(graph, plan, lines, [None if isinstance(k, Host) else next(built) for k in kernels], device)
         trace.add("compile", t)
         if flags.SHOW >= 2: ladder.planned(plan, run.launches)
@@ -51,7 +52,7 @@ class DeviceRunner(Runner):
     def __init__(self, graph: Graph, plan, lines, launches, device: str):
         self.device = device
         super().__init__(graph, plan, lines, launches)
-        if self.table is not None: self.table.about = functools.partial(told, [s.kernel for s in plan.steps if not isinstance(s.kernel, Host)], lines)
+        if self.table is not None: self.table.about = functools.partial(told, [s.kernel for s, l in zip(plan.steps, launches) if isinstance(l, DeviceLaunch)], lines)
 
     def step(self, s, k, positions, lent):
         places = []
@@ -73,9 +74,17 @@ class DeviceRunner(Runner):
             for kind, *what in self.parts:
                 if kind == "native": frame.run(*what)
                 else:
-                    try: self.stop(what[0], [frame.values[p] for p in what[1]])
+                    operands = [frame.values[p] for p in what[1]]
+                    try: self.stop(what[0], operands) if kind == "host" else self.queue(what[2], operands)
                     except Exception as error: self.fail(error, what[0], buffers, result)
         return shown(self, buffers, result)
+
+    def queue(self, call: DeviceCall, operands):
+        """A library's work, in the stream's turn."""
+        index = cudart.number_of(self.device)
+        scratch = device_memory.empty(call.scratch, self.device) if call.scratch else None
+        devices.use(index)
+        call.call(index, streams.current(index), tuple(operands), scratch.address if scratch else 0)
 
     def stop(self, step, addresses):
         """An opaque row, on copies of its operands."""
@@ -104,7 +113,7 @@ def watched(execute, names: set):
 
 def told(kernels, lines, step: int, code: int, index: int, size: int) -> str:
     """What a step's report means, with the user's line where only one can be meant."""
-    program = max([l for l in lines if l.__class__ is Line], key=lambda l: l.slot).program()
+    program = max(lines, key=lambda l: l.slot).program()
     if code == CHECK_ERROR:
         row = kernels[step].body[index].op
         mine = [l for l in program if l.op is row]

@@ -17,7 +17,7 @@ from ..core import collector
 from ..core.errors import StepError
 from ..core.flags import flags
 from ..core.graph import Graph, Scalar
-from ..core.kernels import Host, Native, Nest
+from ..core.kernels import DeviceCall, Host, Native, Nest
 from ..core.plan import Place, Plan
 from ..core.shape import View, as_numpy_strided, contiguous, whole
 from ..core.trace import trace
@@ -48,15 +48,15 @@ def prepared(graph: Graph, lines):
     return plan, functools.partial(carry_out, run)
 
 
-def planned(graph: Graph, accepts=accepts):
+def planned(graph: Graph, accepts=accepts, halves=False):
     """A plan that no failing step can lose an input by, and the time it was ready."""
     t = time.perf_counter()
-    plan = make(graph, accepts)
+    plan = make(graph, accepts, halves)
     for last in (False, True):                 # what an output can't take over it may take from another input, so the second time it gets none
         lost = endangered(plan)
         if not lost: break
         kept = frozenset() if last else graph.donated - lost
-        plan = make(graph._replace(donated=kept, prefer={j: k for j, k in graph.prefer.items() if k in kept}), accepts)
+        plan = make(graph._replace(donated=kept, prefer={j: k for j, k in graph.prefer.items() if k in kept}), accepts, halves)
     return plan, trace.add("plan", t)
 
 
@@ -273,16 +273,17 @@ class Runner:
             if place.kind == "out": return self.nins + place.index
             if place.kind == "number": return where[place.index]
             return at + offsets.setdefault(place.index, len(offsets))
-        steps, self.parts = [], []             # parts: ('native', first, last) and ('host', step)
+        steps, self.parts = [], []             # parts: ('native', first, last), ('host', step, places) and ('call', step, places, DeviceCall)
         for n, (s, k) in enumerate(zip(plan.steps, self.launches)):
-            if k is None:
-                self.parts.append(("host", s, [position(p) for p in s.places]))
+            if k is None or k.__class__ is DeviceCall:
+                operands = [position(p) for p in s.places]
+                self.parts.append(("host", s, operands) if k is None else ("call", s, operands, k))
                 continue
             trace.counts["kernels_built"] += 1
             steps.append(self.step(s, k, [position(p) for p in s.places], lent.get(n)))
             if self.parts and self.parts[-1][0] == "native": self.parts[-1] = ("native", self.parts[-1][1], len(steps))
             else: self.parts.append(("native", len(steps) - 1, len(steps)))
-        self.stops = any(p[0] == "host" for p in self.parts)
+        self.stops = any(p[0] != "native" for p in self.parts)
         self.table = self.table_of(steps, at, plan.arena, tuple(offsets)) if steps or self.stops else None
         self.made = [(j, o.nbytes) for j, o in enumerate(plan.outs) if o.kind == "fresh"]
         self.seen = [(j, o.view) for j, o in enumerate(plan.outs) if o.kind != "alias" and o.view is not None]

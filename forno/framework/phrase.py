@@ -323,7 +323,7 @@ class Part:
 
     def state(self) -> dict:
         run, s = self.run, self.run.stats
-        what = {"looks": s.looks, "window": run.id, "lines": s.lines, "warnings": errors.warned[0], "defaults": (state.default_dtype, state.deterministic, state.rounding)}
+        what = {"looks": s.looks, "window": run.id, "lines": s.lines, "warnings": errors.warned[0], "defaults": (state.default_dtype, state.deterministic, state.rounding, state.tf32, state.without)}
         if not self.ends: what["modes"] = run.grad, run.inference, run.autocast
         return what if self.more is not None else what | {"freed": len(run.freed), "versions": [version(a) for a in self.tensors]}
 

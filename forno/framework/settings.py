@@ -1,6 +1,7 @@
 """Switches of the whole program that PyTorch has: determinism, precision of products, the default device, autocast's state. And numbers by name.
 
-On the CPU forno is deterministic and computes float32 products in float32 whatever these say; they are kept, answer as set, and complain where PyTorch would.
+On the CPU forno is deterministic and computes float32 products in float32 unless told otherwise; what has no effect is kept, answers as set, and complains where
+PyTorch would.
 """
 from __future__ import annotations
 
@@ -9,9 +10,8 @@ import warnings
 
 from ..core.errors import OutOfMemoryError
 from ..core.state import state
-from ..graph.line import ambient
 from . import autocast
-from .engine import flush
+from .allowed import PRODUCTS, allow_tf32, switch
 from .size import get_default_device, set_default_device
 
 
@@ -25,10 +25,8 @@ class Settings:
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False):
     """On: results don't depend on the number of threads either. (They never differ from run to run.)"""
-    if bool(mode) is not state.deterministic:
-        flush()                                # what was recorded before is planned under the setting it had
-        ambient(("deterministic", bool(mode)))
-    state.deterministic, Settings.deterministic_warn_only = bool(mode), bool(warn_only)
+    switch("deterministic", bool(mode))
+    Settings.deterministic_warn_only = bool(warn_only)
 
 
 def are_deterministic_algorithms_enabled() -> bool: return state.deterministic
@@ -48,13 +46,11 @@ def get_float32_matmul_precision() -> str: return Settings.matmul_precision
 
 def set_float32_matmul_precision(precision: str):
     """'medium' rounds the factors of float32 products to bfloat16 where the processor multiplies those faster. 'high' is as exact as 'highest': three products
-    of bfloat16, which it stands for, take longer than one of float32 here."""
+    of bfloat16, which it stands for, take longer than one of float32 here. On GPUs both round to tf32, which has three bits more than bfloat16."""
     if precision in ("highest", "high", "medium"):
-        rounding = precision == "medium"
-        if rounding is not state.rounding:
-            flush()                            # what was recorded before is planned under the setting it had
-            ambient(("rounding", rounding))
-        Settings.matmul_precision, state.rounding = precision, rounding
+        switch("rounding", precision == "medium")
+        allow_tf32(PRODUCTS, precision != "highest")
+        Settings.matmul_precision = precision
     else: warnings.warn(f"{precision} is not one of 'highest', 'high', and 'medium'; the current setting stays {Settings.matmul_precision}", stacklevel=2)
 
 

@@ -60,7 +60,7 @@ CHIPS: dict[tuple[int, int], Chip] = {c.capability: c for c in (
     Chip((12, 0), "Blackwell", 48, 24, 100 << 10, 99 << 10, 87, 12080),
     Chip((12, 1), "Blackwell", 48, 24, 100 << 10, 99 << 10, 88, 12090),
 )}
-OLDEST = (7, 5)                                # what CUDA 13's drivers still know, and forno makes code for
+OLDEST = (5, 0)                                # what CUDA 12's drivers still know, and forno makes code for
 
 
 def chip(capability: tuple[int, int]) -> Chip:

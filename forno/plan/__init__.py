@@ -3,7 +3,7 @@
 expand     composite rows become the rows they are made of
 share      equal values become one
 simplify   history rows, views of views, reductions of nothing … disappear
-widen      convolutions of half types become those of float32
+widen      convolutions of half types become those of float32, where the kernel floor has none
 products   sums of matrix products become one product
 layout     which values need memory of their own; who owns each output
 fuse       which values share a loop nest
@@ -35,12 +35,12 @@ from .verify import verify
 from .widen import widen
 
 
-def make(graph: Graph, accepts_epilogue=None) -> Plan:
-    """The pipeline, pass by pass."""
+def make(graph: Graph, accepts_epilogue=None, halves=False) -> Plan:
+    """The pipeline, pass by pass. `halves`: the kernel floor has convolutions of half types."""
     values = stage("expand", expand(list(graph.outputs)))
     values = stage("share", share(values))
     values = stage("simplify", simplify(values))
-    values = stage("widen", widen(values))
+    values = stage("widen", values if halves else widen(values))
     values = stage("products", gather_products(values))
     layout = Layout(graph, values)
     values = stage("layout", layout.outputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..core.flags import flags
-from ..core.kernels import Nest
+from ..core.kernels import DeviceCall, DeviceLaunch, Launch, Nest
 from ..core.plan import Plan
 from ..cpu import code, tune
 
@@ -15,10 +15,12 @@ def planned(plan: Plan, launches):
     print(f"plan: {len(plan.steps)} steps, {len(plan.outs)} outputs, {plan.arena} bytes of arena")
     for i, (step, launch) in enumerate(zip(plan.steps, launches)):
         places = " ".join(f"{p.kind}{p.index}" for p in step.places)
-        print(f"  {i:3} {step.device} {type(step.kernel).__name__.lower():7} {step.kernel.label:44} [{places}]" + (f"  {step.reason}" if level >= 3 else ""))
+        by = f"  by {launch.by}" if isinstance(launch, (DeviceLaunch, DeviceCall)) else ""
+        print(f"  {i:3} {step.device} {type(step.kernel).__name__.lower():7} {step.kernel.label:44} [{places}]{by}" + (f"  {step.reason}" if level >= 3 else ""))
         if level >= 4: print(loops(step.kernel))
-        if level >= 5 and launch is not None: print(launch.program.text)
-        if level >= 6 and launch is not None: print(code.assembly(launch.program.text, launch.program.name))
+        if level >= 5 and isinstance(launch, DeviceLaunch): print(launch.ptx)
+        if level >= 5 and isinstance(launch, Launch): print(launch.program.text)
+        if level >= 6 and isinstance(launch, Launch): print(code.assembly(launch.program.text, launch.program.name))
 
 
 def loops(kernel) -> str:

@@ -1,17 +1,27 @@
-"""Simulated devices for tests: what `gpu.driver()` finds, in place of this machine's."""
+"""Simulated devices for tests: what `gpu.driver()` finds, in place of this machine's.
+
+Every test on them runs with two seeds, each of which runs streams in an order of its own; FORNO_SEEDS=50 makes that 50, and FORNO_SEEDS=17-20
+the four from 17 on.
+"""
+import os
+
 import pytest
 
+import forno as torch
 from forno import gpu
 from forno.framework.engine import flush
 from forno.gpu.sim import Machine
 
+FIRST, _, LAST = os.environ.get("FORNO_SEEDS", "2").rpartition("-")
+SEEDS = range(int(FIRST or 1), int(LAST) + 1)
 
-@pytest.fixture(params=[1, 2], ids=lambda seed: f"seed {seed}")
+
+@pytest.fixture(params=SEEDS, ids=lambda seed: f"seed {seed}")
 def devices(request, monkeypatch):
-    """A machine with two GPUs, which finds whatever is unordered, out of bounds or used too late."""
+    """A machine with two GPUs, which finds whatever is unordered, out of bounds or used too late, and where memory that nobody wrote is NaN."""
     flush()                                    # what other tests left
-    machine = Machine(2, seed=request.param)
-    with machine:
+    machine = Machine(2, seed=request.param, poisoning=True)
+    with machine, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):          # convolutions are compared with the CPU's
         monkeypatch.setattr(gpu, "_found", machine.driver())
         yield machine
         flush()

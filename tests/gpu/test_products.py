@@ -17,17 +17,19 @@ from forno.dnn.activation import relu as RELU
 from forno.dnn.elementwise import add as ADD
 from forno.gpu.chips import CHIPS
 from forno.gpu.ptx import Fault, Memory, Module
-from forno.kernel.nvptx import build, conv, gemm, mma, product, skinny
+from forno.gpu.ptx.since import lacking
+from forno.kernel.nvptx import build, conv, gathered, gemm, mma, product, skinny
 from forno.kernel.nvptx.product import SumKernel, program, tiled
 
 from . import ptx_tools as tools
 from .ptx_tools import from_bf16, to_bf16
 
 TARGETS = {"sm_75": 63, "sm_80": 70, "sm_90": 78, "sm_100": 86, "sm_120": 87}
+OLDER = {"sm_50": 63, "sm_60": 63, "sm_70": 63}            # an assembler of CUDA 13 doesn't know them
 KERNELS = {"tile": "sm_75", "tensor": "sm_90"}
 
 
-def isa(target: str): return nvptx.isa_of(target, TARGETS[target])
+def isa(target: str): return nvptx.isa_of(target, (OLDER | TARGETS)[target])
 
 
 @functools.cache
@@ -213,7 +215,7 @@ def test_epilogue(t, target):
     for m, n, k, batch, first in [(40, 50, 30, (2,), 3), (40, 54, 30, (2,), 4), (40, 52, 30, (2,), 4), (2, 50, 64, (), 3), (50, 2, 64, (), 3), (20, 30, 1100, (), 3)]:
         g, arrays, result, want = case(m, n, k, t, "ntn", batch)
         g, more = with_chain(g, first), stored(np.arange(n + first) % 7 - 3.0, t)
-        assert build.accepts(g)
+        assert build.accepts(g, isa(target))
         assert right(g, [*arrays, more], result, np.maximum(want + read(more, t)[first:], 0), target, tolerance=2e-2 if t is dt.bfloat16 else None), (m, n, k)
 
 
@@ -230,6 +232,11 @@ IMAGES = [
 def three(x, fill): return (fill,) * (3 - len(x)) + tuple(x)
 
 
+def array_of(x: oracle.Tensor):
+    """A tensor as memory holds it."""
+    return x.view(oracle.int16).numpy().view(np.uint16) if x.dtype is oracle.bfloat16 else x.numpy()
+
+
 def convolutions(n, c, k, size, taps, stride=None, padding=None, dilation=None, groups=1, t=dt.float32, bias=True):
     """(noun, arrays with the result third, what it should be) of each direction."""
     d = len(size)
@@ -242,7 +249,7 @@ def convolutions(n, c, k, size, taps, stride=None, padding=None, dilation=None, 
     common = (n, c, k, groups, three(size, 1), three(out, 1), three(taps, 1), three(stride, 1), three(padding, 0), three(dilation, 1), t)
     for which, ins, more, want in (("forward", [x, w], [b] if bias else [], y), ("input", [dy, w], [], dx), ("weight", [dy, x], [], dw)):
         operands = (Operand(t, "r"), Operand(t, "r"), Operand(t, "w"), *[Operand(t, "r")] * len(more))
-        yield Conv(which, *common, bool(more), operands), [ins[0].numpy(), ins[1].numpy(), np.full(want.shape, np.nan, t.code), *[x.numpy() for x in more]], want.numpy()
+        yield Conv(which, *common, bool(more), operands), [array_of(v) for v in (*ins, oracle.full(want.shape, np.nan, dtype=x.dtype), *more)], want.numpy()
 
 
 @pytest.mark.parametrize("at", range(len(IMAGES)))
@@ -267,6 +274,62 @@ def test_convolution_epilogue():
         more = np.arange(c.k, dtype=np.float32) - 2
         got = run(build.build(replace(c, operands=(*c.operands, Operand(f, "r")), epilogue=nest), isa("sm_75")), [*arrays, more])[2]
         assert np.allclose(got, np.maximum(want + more[:, None, None], 0), atol=1e-5)
+
+
+HALVES = [
+    (2, 16, 24, (9, 7), (3, 3), (1, 1), (1, 1)), (2, 9, 20, (12, 12), (3, 3), (2, 2), (1, 1)), (2, 32, 32, (6, 6), (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    (3, 24, 40, (5, 7), (1, 1)), (1, 16, 72, (8, 10), (1, 1)), (2, 16, 16, (8, 8), (1, 1), (2, 2)), (3, 10, 12, (41,), (5,), (2,), (2,)),
+    (1, 8, 9, (5, 6, 7), (2, 3, 3), (2, 1, 2), (1, 0, 1), (1, 2, 1)), (2, 8, 70, (7, 7), (3, 3), (1, 1), (4, 4), (3, 2)),
+]
+
+
+def right_conv(c, arrays, want, launch, seed=0) -> bool:
+    got = read(run(launch, arrays, seed=seed)[2], c.dtype)
+    return bool(np.abs(got - want).max() <= {dt.float16: 2e-3, dt.bfloat16: 1e-2, dt.float32: 2e-3}[c.dtype] * max(1, np.abs(want).max()))
+
+
+@pytest.mark.parametrize("at", range(len(HALVES)))
+def test_convolutions_on_tensor_cores(at):
+    """All directions, with tiles of both sizes."""
+    t, tile = (dt.bfloat16, dt.float16)[at % 2], (64, 128)[at // 2 % 2]
+    for c, arrays, want in convolutions(*HALVES[at], t=t, bias=at % 3 > 0):
+        p = conv.product_of(c)
+        assert gathered.accepts(p, isa("sm_90")) and not gathered.accepts(p, isa("sm_70")), c.which
+        names = gathered.names_of(p, isa("sm_90"))
+        launch = gathered.launch_with(p, isa("sm_90"), tile, names) if names else mma.launch(p, isa("sm_90"))
+        assert right_conv(c, arrays, want, launch, at), (c.which, names)
+
+
+def test_convolutions_of_tf32():
+    for at in (0, 3, 7):
+        for c, arrays, want in convolutions(*HALVES[at]):
+            p = replace(conv.product_of(c), rounding=True)
+            assert not gathered.accepts(conv.product_of(c), isa("sm_80"))
+            launch = gathered.launch(p, isa("sm_80"))
+            assert "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32" in launch.ptx and right_conv(c, arrays, want, launch, at), c.which
+
+
+def test_long_weight_gradient():
+    """Of many pixels: in parts, with the same bits in every run."""
+    for c, arrays, want in convolutions(4, 8, 8, (18, 18), (3, 3), (1, 1), (1, 1), t=dt.bfloat16):
+        launch = build.build(c, isa("sm_90"))
+        assert right_conv(c, arrays, want, launch) and bool(launch.then) == (c.which == "weight")
+        assert np.array_equal(*[run(launch, arrays, seed=s)[2] for s in (1, 2)])
+
+
+@pytest.mark.parametrize("orders", ["nnn", "ntn", "tnt", "gtg"])
+def test_older_tensor_cores(orders):
+    """Capability 7.5: float16, without asynchronous copies, half as deep."""
+    for seed, (m, n, k) in enumerate([(64, 64, 64), (65, 40, 72), (9, 8, 13)]):
+        g, *rest = case(m, n, k, dt.float16, orders, seed=seed)
+        launch = build.build(g, isa("sm_75"))
+        assert "mma.sync.aligned.m16n8k8" in launch.ptx and "cp.async" not in launch.ptx
+        assert right(g, *rest, launch=launch, seed=seed), (m, n, k)
+    for c, arrays, want in convolutions(*HALVES[0], t=dt.float16):
+        launch = build.build(c, isa("sm_75"))
+        assert "mma.sync.aligned.m16n8k8" in launch.ptx and right_conv(c, arrays, want, launch), c.which
+    g, *_ = case(64, 64, 64, dt.bfloat16, orders)
+    assert "mma.sync" not in build.build(g, isa("sm_75")).ptx
 
 
 def test_wide_indices(monkeypatch):
@@ -317,6 +380,8 @@ BUGS = {
                "a wait": lambda t: without(t, "cp.async.wait_group", 0), "a group": lambda t: without(t, "cp.async.commit_group", 0),
                "fragments": lambda t: t.replace("ldmatrix.sync.aligned.m8n8.x4.shared", "ldmatrix.sync.aligned.m8n8.x4.trans.shared", 1)},
 }
+GATHERED = {"tables": lambda t: without(t, "bar.sync", 0), "the barrier of a step": lambda t: without(t, "bar.sync", 1), "before results": lambda t: without(t, "bar.sync", 2),
+            "a wait": lambda t: without(t, "cp.async.wait_group", 0), "an image's edge": lambda t: re.sub(r"(setp\.lt\.u32\s+\S+ \S+) \S+;", r"\1 -1;", t)}
 
 
 @pytest.mark.parametrize(("kernel", "bug"), [(kernel, bug) for kernel in BUGS for bug in BUGS[kernel]])
@@ -325,6 +390,16 @@ def test_planted(kernel, bug):
     g, *rest = case(70, 64, 160, dt.bfloat16, "ntn")
     for seed in range(3):
         try: assert not right(g, *rest, KERNELS[kernel], seed=seed, change=BUGS[kernel][bug])
+        except Fault: pass
+
+
+@pytest.mark.parametrize("bug", GATHERED)
+def test_planted_in_gathered(bug):
+    c, arrays, want = next(convolutions(2, 16, 24, (9, 9), (3, 3), (1, 1), (1, 1), t=dt.bfloat16))
+    launch = build.build(c, isa("sm_90"))
+    assert right_conv(c, arrays, want, launch)
+    for seed in range(3):
+        try: assert not right_conv(c, arrays, want, replace(launch, ptx=GATHERED[bug](launch.ptx)), seed)
         except Fault: pass
 
 
@@ -344,6 +419,15 @@ def kernels(target):
         yield f"tensor {tile} {t} {orders}", program(mma.TensorKernel, "product", p, it, False, tile)[0]
     for c, *_ in convolutions(2, 4, 4, (6, 5, 8), (2, 3, 3), (2, 1, 2)):
         for side in (4, 8): yield f"conv {side} {c.which}", program(gemm.TileKernel, "product", conv.product_of(c), it, False, side)[0]
+    for t, which, tile in ((dt.bfloat16, "forward", 128), (dt.bfloat16, "forward", 64), (dt.float16, "input", 64), (dt.bfloat16, "weight", 64), (dt.float32, "input", 64)):
+        c = next(c for c, *_ in convolutions(2, 8, 8, (6, 5), (3, 3), (2, 2), (1, 1), t=t, bias=False) if c.which == which)
+        p = replace(conv.product_of(c), rounding=True)
+        if gathered.accepts(p, it): yield f"gathered {tile} {t} {which}", gathered_kernel(p, it, tile)
+    if target == "sm_75": yield "gathered matrix", gathered_kernel(gemm.product_of(with_chain(case(16, 16, 16, dt.float16, "ttn")[0])), it, 64)
+
+
+def gathered_kernel(p, it, tile):
+    return program(gathered.GatheredKernel, "product", p, nvptx.at_least(it, gathered.PTX), False, tile, gathered.names_of(p, it))[0]
 
 
 @pytest.mark.skipif(tools.ptxas() is None, reason="needs ptxas (pip install nvidia-cuda-nvcc)")
@@ -351,8 +435,9 @@ def kernels(target):
 def test_ptxas(target, tmp_path):
     """Every kernel becomes machine code, without spills."""
     texts = dict(kernels(target))
-    assert {name.split()[0] for name in texts} >= {"tile", "few", "sums", "conv"} and CHIPS[int(target[3:-1]), int(target[-1])].target == target
+    assert {name.split()[0] for name in texts} >= {"tile", "few", "sums", "conv", "gathered"} and CHIPS[int(target[3:-1]), int(target[-1])].target == target
     for name, text in texts.items():
+        assert lacking(Module(text).source) == [], name
         path = tmp_path / "kernel.ptx"
         path.write_text(text)
         done = subprocess.run([tools.ptxas(), "-v", f"-arch={target}", path, "-o", tmp_path / "kernel.cubin"], capture_output=True, text=True, timeout=120, check=False)

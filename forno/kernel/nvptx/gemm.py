@@ -1,20 +1,22 @@
 """Products on any GPU and of any type: tiles in shared memory, each thread a square of results in registers.
 
-Comes in: core.kernels.Gemm, or any `Product`. Goes out: a DeviceLaunch, of the kernel that suits it: skinny.py's for few rows, mma.py's where tensor cores take
-the type, else the one here. A block computes a square tile of one batch entry. Steps along k lie in shared memory, in the type that sums are made in (float32 for
-half types): while one is multiplied, the next one is on its way through registers. Sums go along k in order, in parts whose number depends on sizes alone, so
-results are the same bits in every run.
+Comes in: core.kernels.Gemm, or any `Product`. Goes out: a DeviceLaunch, of the kernel that suits it: skinny.py's for few rows, mma.py's or gathered.py's
+where tensor cores take the type, else the one here. A block computes a square tile of one batch entry. Steps along k lie in shared memory, in the type that sums
+are made in (float32 for half types): while one is multiplied, the next one is on its way through registers. Sums go along k in order, in parts whose number
+depends on sizes alone, so results are the same bits in every run.
 """
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ...core import dtype as dt
 from ...core.errors import unsupported
 from ...core.kernels import DeviceLaunch, Gemm, Matrix
+from ...core.state import state
 from ...cpu.isa import Isa
 from ..text import Val
-from . import mma, skinny
+from . import gathered, mma, skinny
 from .product import Digit, Product, ProductKernel, Source, Walk, tiled
 
 ACROSS = 16                                    # threads per side of a block
@@ -109,6 +111,7 @@ def depth_of(p: Product) -> int:
 
 def launch(p: Product, isa: Isa) -> DeviceLaunch:
     if (few := skinny.launch(p, isa)) is not None: return few
+    if gathered.accepts(p, isa): return gathered.launch(p, isa)
     if mma.accepts(p, isa): return mma.launch(p, isa)
     side = 2 * QUAD if p.sum.size <= 4 and min(p.m, p.n) > SPAN and -(-p.m // 128) * -(-p.n // 128) * p.count >= MANY else QUAD
     return tiled(TileKernel, p, isa, ACROSS * side, ACROSS * side, THREADS, depth_of(p), side)
@@ -117,7 +120,7 @@ def launch(p: Product, isa: Isa) -> DeviceLaunch:
 # ---------------------------------------------------------------- matrices
 def build(g: Gemm, isa: Isa) -> DeviceLaunch:
     if g.a.dtype in (dt.bool, dt.complex32): raise unsupported("matmul", g.a.dtype, device="cuda", instead="convert the operands")
-    return launch(product_of(g), isa)
+    return launch(replace(product_of(g), rounding=g.rounding or state.tf32[0]), isa)
 
 
 def product_of(g: Gemm) -> Product:

@@ -11,10 +11,11 @@ from ...core import dtype as dt
 from ...core.kernels import DeviceLaunch
 from ...cpu.isa import Isa
 from ..text import PTR, Val
-from .product import TOGETHER, Product, ProductKernel, tiled
+from .product import TOGETHER, Product, ProductKernel, number_of, tiled
 
 THREADS, STAGES, LINE, CHUNK = 128, 3, 64, 16  # bytes of a line along k, and of one copy
 MMA = {dt.bfloat16: "m16n8k16.row.col.bf16", dt.float16: "m16n8k16.row.col.f32.f32", dt.float32: "m16n8k8.row.col.tf32"}
+OLDER = "m16n8k8.row.col.f32.f32"              # of float16 before capability 8.0: half as deep
 FOUR_WORDS, FOUR_SUMS = "{ i32, i32, i32, i32 }", "{ float, float, float, float }"
 MANY = 96                                      # tiles of 128 × 128 that keep a GPU busy
 PITCH = 8                                      # results by which a line is longer when they leave: pairs of eight lines are in different banks
@@ -35,12 +36,11 @@ class TensorKernel(ProductKernel):
     def kernel(self):
         with self.body("product"):
             self.position(self.tile, self.tile)
-            self.shared_memory(max(2 * STAGES * self.room, self.tile // 2 * (self.tile + PITCH) * 4))
-            self.lane, warp = self.and_(self.tid, 31), self.shr(self.tid, 5)
-            self.down, self.across = (self.mul(x, self.tile // 2) for x in (self.shr(warp, 1), self.and_(warp, 1)))
+            self.shared_memory(max(2 * STAGES * self.room, self.results_bytes))
+            self.divide()
             self.even = {name: self.evenly(name) for name in "ab"}
             self.corners = self.reads()
-            sums = [[[self.variable(self.const(0, dt.float32)) for _ in range(4)] for _ in range(self.tile // 16)] for _ in range(self.tile // 32)]
+            sums = self.zeros()
             with self.if_(self.lt(self.begin, self.end)):
                 for s in range(STAGES - 1): self.bring(self.const(s * 2 * self.room, self.ix), self.add(self.begin, s * self.depth))
             here, free = self.variable(self.const(0, self.ix)), self.variable(self.const((STAGES - 1) * 2 * self.room, self.ix))
@@ -53,6 +53,16 @@ class TensorKernel(ProductKernel):
             self.nvvm("cp.async.wait.group(i32 0)")
             self.results(sums)
         return self.module(), tuple(self.keys)
+
+    def divide(self):
+        """A warp's quarter of the tile."""
+        self.lane, warp = self.and_(self.tid, 31), self.shr(self.tid, 5)
+        self.down, self.across = (self.mul(x, self.tile // 2) for x in (self.shr(warp, 1), self.and_(warp, 1)))
+
+    def zeros(self): return [[[self.variable(self.const(0, dt.float32)) for _ in range(4)] for _ in range(self.tile // 16)] for _ in range(self.tile // 32)]
+
+    @property
+    def results_bytes(self) -> int: return self.tile // 2 * (self.tile + PITCH) * 4
 
     def nvvm(self, call: str):
         """An instruction without a result; `call` has its operands' types."""
@@ -73,8 +83,12 @@ class TensorKernel(ProductKernel):
 
     def bring(self, stage: Val, k0: Val):
         """A step along k, which begins at k0, of both factors: one group of copies."""
-        for name, first, limit, at in (("a", self.row0, "m", 0), ("b", self.column0, "n", self.room)): self.bring_factor(name, first, self.length(limit), self.add(stage, at), k0)
+        for name in "ab": self.bring_one(name, stage, k0)
         self.nvvm("cp.async.commit.group()")
+
+    def bring_one(self, name: str, stage: Val, k0: Val):
+        first, limit, at = (self.row0, "m", 0) if name == "a" else (self.column0, "n", self.room)
+        self.bring_factor(name, first, self.length(limit), self.add(stage, at), k0)
 
     def bring_factor(self, name: str, first: Val, limit: Val, stage: Val, k0: Val):
         """A thread's copies are a number of lines apart. `line`: index across lines; `along`: where its 16 bytes begin on them."""
@@ -154,21 +168,29 @@ class TensorKernel(ProductKernel):
         if self.t is dt.float16: return f"<2 x half> {self.emit(f'bitcast {x} to <2 x half>', dt.int32).text}"
         return str(self.call("llvm.nvvm.f2tf32.rna", dt.int32, self.bitcast(x, dt.float32))) if self.t is dt.float32 else str(x)
 
-    def multiply(self, sums, stage: Val):
+    def multiply(self, sums, stage: Val, steps=(0, 1)):
         now = [[[self.get(s) for s in four] for four in line] for line in sums]
-        name, word = f"llvm.nvvm.mma.{MMA[self.t]}", "<2 x half>" if self.t is dt.float16 else "i32"
-        self.declared[name] = f"declare {FOUR_SUMS} @{name}({', '.join([word] * 6 + ['float'] * 4)})"
-        for step in range(2):
+        for step in steps:
             left = [self.fragment("a", stage, block, step) for block in range(self.tile // 32)]
             right = [self.fragment("b", stage, block, step) for block in range(self.tile // 32)]
             right = [half for four in right for half in (four[:2], four[2:])]
             for x, line in zip(left, now):
                 for j, y in enumerate(right):
-                    four = self.emit(f"call {FOUR_SUMS} @{name}({', '.join([*x, *y, *map(str, line[j])])})", PTR).text
-                    line[j] = [self.emit(f"extractvalue {FOUR_SUMS} {four}, {q}", dt.float32) for q in range(4)]
+                    line[j] = self.add_product(x, y, line[j])
         for places, line in zip(sums, now):
             for four, xs in zip(places, line):
                 for place, x in zip(four, xs): self.set(place, x)
+
+    def add_product(self, x: list[str], y: list[str], sums: list[Val]) -> list[Val]:
+        """Four sums of a lane and what a step adds to them, from fragments of 16 rows and of 8 columns."""
+        older = number_of(self.isa) < 80
+        name, word = f"llvm.nvvm.mma.{OLDER if older else MMA[self.t]}", "<2 x half>" if self.t is dt.float16 else "i32"
+        pieces = [(*x[:2], y[0]), (*x[2:], y[1])] if older else [(*x, *y)]
+        self.declared[name] = f"declare {FOUR_SUMS} @{name}({', '.join([word] * len(pieces[0]) + ['float'] * 4)})"
+        for piece in pieces:
+            four = self.emit(f"call {FOUR_SUMS} @{name}({', '.join([*piece, *map(str, sums)])})", PTR).text
+            sums = [self.emit(f"extractvalue {FOUR_SUMS} {four}, {q}", dt.float32) for q in range(4)]
+        return sums
 
     # ---- to memory
     def results(self, sums):
@@ -216,10 +238,13 @@ def turns(source) -> bool: return source.dtype.size == 2 and not source.along_k
 
 def accepts(p: Product, isa: Isa) -> bool:
     """Can tensor cores compute it, and is there enough of it?"""
-    if int(isa.cpu.removeprefix("sm_").rstrip("af")) < 80 or p.a.dtype not in MMA or p.a.dtype is dt.float32 and not p.rounding: return False
+    if number_of(isa) < 80 or p.a.dtype not in MMA or p.a.dtype is dt.float32 and not p.rounding: return False
     return not p.a.axes and not p.b.axes and all(len(d) == 1 for s in (p.a, p.b) for d in (s.i, s.k)) and min(p.m, p.n, p.k) >= 8
 
 
+def tile_of(p: Product) -> int: return 128 if min(p.m, p.n) > 64 and -(-p.m // 128) * -(-p.n // 128) * p.count >= MANY else 64
+
+
 def launch(p: Product, isa: Isa) -> DeviceLaunch:
-    tile = 128 if min(p.m, p.n) > 64 and -(-p.m // 128) * -(-p.n // 128) * p.count >= MANY else 64
+    tile = tile_of(p)
     return tiled(TensorKernel, p, isa, tile, tile, THREADS, LINE // p.a.dtype.size, tile)

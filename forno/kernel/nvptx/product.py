@@ -138,6 +138,11 @@ def _form(v):
     return (v.dtype, repr(v.value)) if isinstance(v, Const) else v
 
 
+def number_of(isa: Isa) -> int:
+    """Compute capability 8.0 as 80."""
+    return int(isa.cpu.removeprefix("sm_").rstrip("af"))
+
+
 class ProductKernel(DeviceKernel):
     """`ix`: the type of indices. `partial`: sums of a part of k go to scratch. A block's place is known after `position`: batch entry, first row and column."""
     partial = False
@@ -205,6 +210,18 @@ class ProductKernel(DeviceKernel):
             else: moves[digit.axis] = self.add(moves[digit.axis], by)
         return at, moves
 
+    def at_pixel(self, name: str, at: Val, coordinates: list[Val], inside: Val | None) -> tuple[Val, Val]:
+        """(is there an element, its place), where an index's digits have led. `inside`: is there one as far as indices tell?"""
+        for n, (axis, x) in enumerate(zip(self.matrices[name].axes, coordinates)):
+            if axis.divisor > 1:
+                q = self.quotient(x, axis.divisor)
+                whole = self.and_(self.ge(x, 0), self.eq(self.mul(q, axis.divisor), x))
+                inside, x = whole if inside is None else self.and_(inside, whole), q
+            within = self.below(x, self.length(name, "axis", n, "size"))
+            inside = within if inside is None else self.and_(inside, within)
+            at = self.add(at, self.mul(x, self.length(name, "axis", n, "step")))
+        return inside, at
+
     # ---- what happens to a sum
     def finish(self, x: Val, row: Val, column: Val):
         """A sum, or a part of one, whose row and column the result has."""
@@ -252,6 +269,19 @@ class ProductKernel(DeviceKernel):
             done.append(out)
 
 
+def advance(b: ProductKernel, name: str, digits: list, by: int):
+    """One step along k, digit by digit: no division."""
+    carry = None
+    for d in reversed(range(len(digits))):
+        x = b.add(b.get(digits[d]), b.length(name, "advance", d, by))
+        if carry is not None: x = b.add(x, carry)
+        if d:
+            radix = b.length(name, "k", d, "radix")
+            over = b.ge(x, radix)
+            x, carry = b.select(over, b.sub(x, radix), x), b.cast(over, b.ix)
+        b.set(digits[d], x)
+
+
 class Walk:
     """A thread's part of a factor's tile of `size` × `depth` elements, as it goes along k: zeros beyond the matrix. `at`: their places (i, k) in the tile."""
 
@@ -279,30 +309,13 @@ class Walk:
     def element(self, row, column) -> Val:
         """Loads don't wait for the question whether there is anything to load: what is outside reads the first element, and is 0."""
         b, s = self.b, self.source
-        inside, at = b.and_(row[0], column[0]), b.add(row[1], column[1])
-        for n, axis in enumerate(s.axes):
-            x = b.add(row[2][n], column[2][n])
-            if axis.divisor > 1:
-                q = b.quotient(x, axis.divisor)
-                inside, x = b.and_(inside, b.and_(b.ge(x, 0), b.eq(b.mul(q, axis.divisor), x))), q
-            inside = b.and_(inside, b.below(x, b.length(self.name, "axis", n, "size")))
-            at = b.add(at, b.mul(x, b.length(self.name, "axis", n, "step")))
+        inside, at = b.at_pixel(self.name, b.add(row[1], column[1]), [b.add(x, y) for x, y in zip(row[2], column[2])], b.and_(row[0], column[0]))
         x = b.load(b.offset(b.origins[self.name], b.select(inside, at, 0), s.dtype), s.dtype)
         return b.select(inside, b.cast(x, b.sum), 0)
 
     def advance(self):
         """One step along k: `depth` is added digit by digit."""
-        b = self.b
-        for _, digits in self.columns:
-            carry = None
-            for d in reversed(range(len(digits))):
-                x = b.add(b.get(digits[d]), b.length(self.name, "advance", d, self.depth))
-                if carry is not None: x = b.add(x, carry)
-                if d:
-                    radix = b.length(self.name, "k", d, "radix")
-                    over = b.ge(x, radix)
-                    x, carry = b.select(over, b.sub(x, radix), x), b.cast(over, b.ix)
-                b.set(digits[d], x)
+        for _, digits in self.columns: advance(self.b, self.name, digits, self.depth)
 
 
 class SumKernel(ProductKernel):
