@@ -5,8 +5,8 @@ Comes in: launches, and the values of a run. Goes out: one cuGraphLaunch in plac
 It is safe without asking. Native code compares every address and number of a run with those that the graph has, and writes what differs into the nodes that use it
 (cuGraphExecKernelNodeSetParams, which leaves launches alone that are queued already): a graph never runs with what another run had, so nobody has to promise that
 memory stays where it is. There are two graphs where that helps: training steps write new values beside old ones, and the two change places from step to step. Where
-most launches differ from both, they are made one by one; if they do so again, memory has moved, and a graph is rewritten; if that keeps happening, the plan has no
-graphs any more.
+most launches differ from both, memory has moved, and a graph is rewritten, which costs what the launches would; if that keeps happening they are made one by one,
+and ever fewer runs try again.
 
 The nodes are made one after another, each behind the one before, and not by capturing a stream: a capture forbids other threads' calls meanwhile, can't be had on
 the default stream, and tells no nodes' handles, without which nothing can be changed. A chain is what the stream promises, and drivers since CUDA 12.6 launch one
@@ -29,7 +29,7 @@ from . import code, devices, graphs
 LEAST = 3                                      # fewer launches are as quick one by one
 WARM = 3                                       # runs before there is a graph
 GRAPHS = 2                                     # of one plan
-MOVED, PATIENCE = 2, 8                         # runs in a row that no graph fits: one is rewritten; there are none any more
+PATIENCE = 8                                   # runs in a row that rewrite a graph
 MANY = -1                                      # the native function's answer where one does not fit
 
 # A record: a node, its parameters, where the words lie that they point at, (word, value) pairs of the launch, how many, does one differ now.
@@ -231,9 +231,8 @@ class Replay:
                 return self.settled(chain, refused)
             if len(self.chains) < GRAPHS: return self.another(driver, values)
         self.misses += 1
-        if self.misses == MOVED: return self.settled(self.chains[0], self.chains[0].launch(values, n))
-        if self.misses >= PATIENCE: self.drop()
-        return False
+        if self.misses > PATIENCE and self.misses & self.misses - 1: return False
+        return self.settled(self.chains[0], self.chains[0].launch(values, n))
 
     def another(self, driver, values: bytes) -> bool:
         """A graph with these values; False where the driver has none to give."""
