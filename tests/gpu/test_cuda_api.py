@@ -1,17 +1,22 @@
 """torch.cuda as its users know it, on two simulated GPUs: devices, streams, events, memory, graphs, random numbers."""
 import gc
 import os
+import pickle
 import struct
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
+import torch as oracle
+from torch.cuda import _memory_viz as memory_viz
 
 import forno as torch
 from forno import cudart, gpu
 from forno.core.kernels import DeviceLaunch
 from forno.cudart import allocator, code, host, launch
+from forno.cudart.statistics import size_text
 from forno.gpu.sim import Machine, Spec
 
 pytestmark = pytest.mark.usefixtures("devices")
@@ -229,6 +234,133 @@ def test_a_part_of_the_memory(small):
     assert torch.cuda.get_per_process_memory_fraction() == 0.25
     with pytest.raises(torch.OutOfMemoryError, match="16.00 MiB allowed"): there(5 * MiB)
     with pytest.raises(ValueError, match="Allowed range: 0~1"): torch.cuda.set_per_process_memory_fraction(2.0)
+    with pytest.raises(TypeError, match="must be `float`"): torch.cuda.set_per_process_memory_fraction(1)
+
+
+@pytest.mark.parametrize("n, text", [(0, "0 bytes"), (1024, "1024 bytes"), (1025, "1.00 KiB"), (1 << 20, "1024.00 KiB"), (1 << 30, "1024.00 MiB"), ((1 << 30) + 1, "1.00 GiB")])
+def test_sizes_in_messages(n, text): assert size_text(n) == text
+
+
+# what PyTorch 2.13 has on a GPU (torch/csrc/cuda/Module.cpp)
+POOLED = "allocation segment active inactive_split allocated_bytes reserved_bytes active_bytes inactive_split_bytes requested_bytes".split()
+COUNTED = "num_alloc_retries num_ooms num_sync_all_streams num_device_alloc num_device_free num_oom_rejections max_split_size".split()
+WHAT = ("current", "peak", "allocated", "freed")
+
+
+def test_keys_of_statistics():
+    x = there(10)
+    keys = {f"{n}.{pool}.{w}" for n in POOLED for pool in ("all", "large_pool", "small_pool") for w in WHAT}
+    keys |= {f"{n}.{w}" for n in ("oversize_allocations", "oversize_segments") for w in WHAT} | set(COUNTED)
+    assert set(torch.cuda.memory_stats()) == keys and x.sum().item() == 10
+    p = torch.ones(10).pin_memory()
+    host_keys = {f"{n}.{w}" for n in ("allocations", "allocated_bytes", "active_requests", "active_bytes") for w in WHAT} | {"num_host_alloc", "num_host_free"}
+    host_keys |= {f"{n}.{w}" for n in ("host_alloc_time", "host_free_time") for w in ("total", "max", "min", "count", "avg")}
+    stats = torch.cuda.host_memory_stats()
+    assert set(stats) == host_keys and stats["active_bytes.current"] == 512 and stats["num_host_alloc"] == 1 and stats["host_alloc_time.count"] == 1
+    del p
+    assert torch.cuda.host_memory_stats()["active_requests.current"] == 0 and torch.cuda.host_memory_stats()["active_bytes.peak"] == 512
+    torch.cuda.reset_peak_host_memory_stats()
+    torch.cuda.reset_accumulated_host_memory_stats()
+    assert torch.cuda.host_memory_stats()["active_bytes.peak"] == torch.cuda.host_memory_stats()["allocations.allocated"] == 0
+
+
+def test_the_table_of_memory(monkeypatch):
+    """Letter by letter what PyTorch makes of the same numbers."""
+    x, y = there(1000), there(3 * MiB)
+    stats = torch.cuda.memory_stats()
+    monkeypatch.setattr(oracle.cuda.memory, "memory_stats", lambda device=None: stats)
+    monkeypatch.setattr(oracle.cuda.memory, "_get_device_index", lambda device, optional=False: 0)
+    for short in (False, True): assert torch.cuda.memory_summary(abbreviated=short) == oracle.cuda.memory_summary(abbreviated=short)
+    assert x is not y and torch.cuda.memory_summary(1).startswith("|====")
+
+
+def test_history_of_memory(tmp_path):
+    torch.cuda.memory._record_memory_history(max_entries=100)
+    torch.cuda.memory._set_memory_metadata("step 1")
+    x = there(1000)
+    address = x.data_ptr()
+    assert torch.cuda.memory._allocation_traceback(address)[0]["filename"].endswith("test_cuda_api.py")
+    del x
+    torch.cuda.empty_cache()
+    torch.cuda.memory._dump_snapshot(tmp_path / "snapshot.pickle")
+    with open(tmp_path / "snapshot.pickle", "rb") as f: told = pickle.load(f)
+    here, other = told["device_traces"]
+    actions = [e["action"] for e in here]
+    assert not other and [a for a in actions if a in ("segment_alloc", "alloc", "free_requested", "free_completed", "segment_free", "snapshot")] == actions
+    mine = [e for e in here if e.get("addr") == address]
+    assert [e["action"] for e in mine if not e["action"].startswith("segment")][:3] == ["alloc", "free_requested", "free_completed"] and {e["user_metadata"] for e in mine} == {"step 1"}
+    assert any(f["name"] == "there" for f in mine[0]["frames"]) and mine[0]["pool_id"] == (0, 0) and actions[-2:] == ["segment_free", "snapshot"]
+    svg = memory_viz.trace_plot(told) if hasattr(memory_viz, "trace_plot") else memory_viz.segsum(told)         # PyTorch's own tool reads it
+    assert svg
+    torch.cuda.memory._set_memory_metadata("")
+    torch.cuda.memory._record_memory_history(enabled=None)
+    there(1000)
+    assert len(torch.cuda.memory._snapshot()["device_traces"][0]) == len(here)
+    torch.cuda.memory._record_memory_history("state", max_entries=2)
+    there(1000)
+    assert len(torch.cuda.memory._snapshot()["device_traces"][0]) == 2
+    with pytest.raises(RuntimeError, match="expected one of 'state', 'all' or None"): torch.cuda.memory._record_memory_history("some")
+
+
+def test_pools_apart():
+    pool = torch.cuda.MemPool()
+    with torch.cuda.use_mem_pool(pool): x = there(1000)
+    y = there(1000)
+    assert [s["segment_pool_id"] for s in pool.snapshot()] == [tuple(pool.id)] and pool.use_count() == 1
+    assert pool.snapshot()[0]["address"] <= x.data_ptr() < pool.snapshot()[0]["address"] + 2 * MiB and len(torch.cuda.memory_snapshot()) == 2
+    assert torch.cuda.memory_stats()[f"reserved_bytes_by_private_pools.0_{pool.id[1]}.all.current"] == 2 * MiB
+    del x
+    torch.cuda.empty_cache()
+    assert pool.snapshot()
+    del pool
+    torch.cuda.empty_cache()
+    assert [s["segment_pool_id"] for s in torch.cuda.memory_snapshot()] == [(0, 0)] and y.sum().item() == 1000
+
+
+def test_memory_by_address():
+    at = torch.cuda.caching_allocator_alloc(1000, stream=torch.cuda.current_stream())
+    assert torch.cuda.memory_allocated() == 1024
+    torch.cuda.caching_allocator_delete(at)
+    assert torch.cuda.memory_allocated() == 0
+    with pytest.raises(RuntimeError, match="invalid device pointer"): torch.cuda.caching_allocator_delete(at)
+    with pytest.raises(TypeError, match="Invalid type for stream"): torch.cuda.caching_allocator_alloc(8, stream="s")
+
+
+def test_new_memory_is_poisoned(devices):
+    """What nobody wrote is NaN, also where it was given out before."""
+    x = there(1000)
+    del x
+    torch.cuda.synchronize()
+    assert torch.empty(1000, device="cuda").isnan().all().item()
+    devices.poisoning = False
+    x = there(1000)
+    del x
+    assert torch.empty(1000, device="cuda").tolist() == [1] * 1000
+
+
+def test_machines_die_with_their_drivers(monkeypatch):
+    """Nothing that is remembered of a driver keeps it, or the simulated machine behind it."""
+    machine = Machine(2, seed=4)
+    monkeypatch.setattr(gpu, "_found", machine.driver())
+    x = torch.arange(100.0, device="cuda")
+    y = (x * 2).to("cuda:1")
+    g = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(g): z = x + 1
+    g.replay()
+    with torch.cuda.stream(torch.cuda.Stream()): w = torch.ones(10).pin_memory().to("cuda", non_blocking=True)
+    e = torch.cuda.Event(enable_timing=True)
+    e.record()
+    torch.gather(x, 0, torch.tensor([3], device="cuda")).item()              # a kernel with a record of failures
+    torch.from_dlpack(x)
+    torch.cuda.synchronize()
+    machine.drain()
+    assert not machine.findings() and z[0].item() == 1 and y[1].item() == 2 and w[0].item() == 1
+    driver, machine = weakref.ref(gpu.driver()), weakref.ref(machine)
+    del x, y, z, w, g, e
+    monkeypatch.undo()
+    gc.collect()
+    assert driver() is None and machine() is None
 
 
 def test_memory_that_was_given_back_is_found(monkeypatch):
