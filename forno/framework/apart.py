@@ -18,11 +18,12 @@ from ..plan.expand import topological
 
 
 class Line:
-    """What a runner asks of the line of a value that only goes from part to part."""
-    __slots__ = ("dtype", "shape", "strides", "op", "prev")
+    """What a runner asks of the line of a value that only goes from part to part. `last`: the window's last line, which knows all the others."""
+    __slots__ = ("dtype", "shape", "strides", "op", "prev", "last")
 
-    def __init__(self, v: Value): self.dtype, self.shape, self.strides, self.op, self.prev = v.dtype, v.shape, v.strides, mv.copy, None
-    def program(self): return []
+    def __init__(self, v: Value, last): self.dtype, self.shape, self.strides, self.op, self.prev, self.last = v.dtype, v.shape, v.strides, mv.copy, None, last
+    slot = property(lambda self: self.last.slot)
+    def program(self): return self.last.program()
 
 
 @dataclass(slots=True)
@@ -166,5 +167,5 @@ def relaid(made: Value, v: Value) -> Value:
 
 def lines_of(part: Part, graph: Graph, lines) -> list:
     """What the runner of a part is told of its outputs."""
-    known = {id(v): l for v, l in zip(graph.outputs, lines)}
-    return [known.get(id(v)) or Line(v) for v in part.outputs]
+    known, last = {id(v): l for v, l in zip(graph.outputs, lines)}, max(lines, key=lambda l: l.slot)
+    return [known.get(id(v)) or Line(v, last) for v in part.outputs]

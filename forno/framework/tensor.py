@@ -534,7 +534,8 @@ def replaced(old: Node, now: Node, v: Node):
 def whole_write(t: Tensor, v: Node) -> Node:
     """A tracked full overwrite keeps requires_grad: the old history gets zeros."""
     n = read(t)
-    return record(mv.overwrite, (n, v)) if LOCAL.run.grad and n.line.grad else v
+    if not LOCAL.run.grad or not n.line.grad: return v
+    return record(mv.overwrite, (n, v if v.line.free or v.line.device is n.line.device else taken_along(v, n)))
 
 
 def check_write(t: Tensor, overlap: bool = True): writable(t, overlap)

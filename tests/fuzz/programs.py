@@ -41,7 +41,7 @@ class Stop(Exception):
 
 def array(t, m) -> np.ndarray:
     t = t.detach().resolve_conj()
-    return (t.to(m.float32) if t.dtype == m.bfloat16 else t).numpy()
+    return (t.to(m.float32) if t.dtype == m.bfloat16 else t).numpy(force=True)
 
 
 def name_of(dtype) -> str: return str(dtype).rpartition(".")[2]
@@ -49,6 +49,7 @@ def name_of(dtype) -> str: return str(dtype).rpartition(".")[2]
 
 class Program:
     """One random program. `r` decides everything but the numbers, so that a seed (or hypothesis) reproduces it; `round` chooses the numbers."""
+    statements = STATEMENTS
 
     def __init__(self, r: random.Random, log=None, window: int | None = None, round: int = 0):
         self.r, self.log, self.round = r, log, round
@@ -105,7 +106,7 @@ class Program:
             leaf(self)
             for _ in range(self.r.randint(5, 30)):
                 self.on_view = False
-                self.r.choices(list(STATEMENTS), list(STATEMENTS.values()))[0](self)
+                self.r.choices(list(self.statements), list(self.statements.values()))[0](self)
                 self.glance()
             backward(self)
         except Stop: return False
@@ -151,7 +152,7 @@ def run(seed: int, window=None, log=None) -> bool:
     return all([Program(random.Random(seed), log, window, k).run() for k in range(5 if seed % 3 == 0 else 1)])
 
 
-def main(first: int, last: int, window=None) -> int:
+def main(first: int, last: int, window=None, run=run) -> int:
     """How many of these seeds' programs differ."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)

@@ -73,7 +73,9 @@ def child(limit: int, seconds: int, kinds: str = ""):
         print(json.dumps({"begin": name}), flush=True)
         signal.alarm(seconds)
         try:
-            for kind, number, thunk in walk.checks(name, torch.float32, limit):
+            types = walk.INFOS[name].supported_dtypes("cpu")
+            dtype = torch.float32 if torch.float32 in types else min(types, key=str)
+            for kind, number, thunk in walk.checks(name, dtype, limit):
                 if kinds and kind not in kinds.split(","): continue
                 done += 1
                 try: thunk()

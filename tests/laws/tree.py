@@ -25,7 +25,7 @@ BELOW = {
 # Everything else is a library under one of PyTorch's own names, written with the framework: it may import other libraries (never in a circle), and
 # no floor may import it.
 LIBRARY = ("core", "framework")
-MORE = {"backends": ("cpu",)} | dict.fromkeys(("mps", "utils", "xpu"), ("gpu",)) | {"cuda": ("gpu", "cudart")}      # they ask for what no tensor can tell
+MORE = {"backends": ("cpu",)} | dict.fromkeys(("mps", "utils", "xpu"), ("gpu",)) | {"cuda": ("gpu", "cudart"), "nn": ("cudart",)}      # they ask for what no tensor can tell
 ENTRANCES = ("__init__", "__main__", "cli", "demo")              # they may import anything below and nothing imports them
 
 

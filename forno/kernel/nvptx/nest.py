@@ -134,7 +134,15 @@ class DeviceLowering(Lowering, DeviceKernel):
         """The code inside is for threads that have to write store i."""
         conditions = [c for c in (self.live, scope.full if isinstance(scope.full, Val) else None) if c is not None]
         if self.member is not None and i in self.outer_stores: conditions.append(self.eq(self.member, 0))
+        conditions += [self.eq(at, 0) for at in self.repeats(scope, i)]
         with self.if_(functools.reduce(self.and_, conditions)) if conditions else contextlib.nullcontext(): yield
+
+    def repeats(self, scope: Scope | None, i: int):
+        """Indices of the loops along which store i comes back to one place (memory that was expanded): only their first turn writes."""
+        while scope is not None:
+            for loop, at in scope.loops.items():
+                if self.body_values[i].strides[loop] == 0: yield at
+            scope = scope.parent
 
     def write(self, scope: Scope, i: int):
         if self.postponed and i in self.s.wide: return
