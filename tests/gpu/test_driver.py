@@ -1,4 +1,5 @@
 """The driver's table: every declaration is CUDA's own, every code becomes an error, and every way of having no driver is one clear sentence."""
+import ast
 import ctypes
 import functools
 import glob
@@ -8,12 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+from uuid import UUID
 
 import pytest
 
 from forno import gpu
 from forno.core.errors import OutOfMemoryError
-from forno.gpu import chips, errors, prototypes
+from forno.gpu import chips, errors, nvml, prototypes, sim, visible
 from forno.gpu.driver import Driver, resolve, start
 from forno.gpu.errors import CudaError, Missing
 from forno.gpu.prototypes import INPUT, PROTOTYPES
@@ -252,20 +254,72 @@ def test_functions_are_asked_for_by_their_version():
     (dict(init=802), "fabricmanager"),
     (dict(init=46), "exclusive mode"),
     (dict(init=100), "shows this process no GPU"),
+    (dict(init=101), "CUDA_VISIBLE_DEVICES renumbers"),
+    (dict(init=102), "no licence"),
+    (dict(init=304), "locked memory"),
+    (dict(init=805), r"unset CUDA_MPS_PIPE_DIRECTORY"),
+    (dict(init=806), "Restart the MPS daemon"),
+    (dict(init=807), "Try again; if it stays"),
+    (dict(init=808), "End other processes on this GPU"),
+    (dict(init=809), "End other processes on this GPU"),
     (dict(init=999), "nvidia-uvm"),
-    (dict(devices=0), "shows this process no GPU"),
+    (dict(devices=0), "shows this process no GPU.*where MIG is on, instances have to be made first"),
 ])
 def test_a_driver_that_refuses(fake, says, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_MPS_PIPE_DIRECTORY"): monkeypatch.delenv(name, raising=False)
     with pytest.raises(Missing, match=f"(?s){says}") as e: Fake(**fake).driver()
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("value, says", [("", "hides every GPU: unset"), ("-1", "negative"), ("7", "no GPU 7"), ("MIG-1234", "MIG instance"), ("GPU-abc", "names a GPU that is not"), ("first", "neither")])
+def test_which_library_it_was(monkeypatch):
+    """A mismatch names the module and the file; a daemon that doesn't answer, where it was looked for."""
+    module = sys.modules["forno.gpu.driver"]
+    monkeypatch.setattr(module, "kernel_module", lambda: "550.54.14")
+    monkeypatch.setattr(module, "loaded_library", lambda: "/lib/libcuda.so.535.104.05")
+    with pytest.raises(Missing, match=r"the kernel module is 550\.54\.14; the library is /lib/libcuda\.so\.535\.104\.05: libcuda and the loaded"): Fake(init=803).driver()
+    with pytest.raises(Missing, match=r"the library is /lib/libcuda\.so\.535\.104\.05: The cuda-compat libcuda"): Fake(init=804).driver()
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/tmp/mps")
+    with pytest.raises(Missing, match="CUDA_MPS_PIPE_DIRECTORY is '/tmp/mps': Restart the MPS daemon"): Fake(init=805).driver()
+
+
+@pytest.mark.parametrize("value, says", [
+    ("", "hides every GPU: unset"), ("-1", "negative"), ("7", "no GPU 7"), ("MIG-1234", "MIG instance"), ("GPU-abc", "names a GPU that is not"), ("first", "neither"),
+    ("0,0", "names 0 twice"), ("1,0,1", "names 1 twice"), ("GPU-a,GPU-a", "names GPU-a twice"), ("1gpu,2,1x", "names 1 twice"), (",0", "hides every GPU")])
 def test_visible_devices(value, says, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     with pytest.raises(Missing, match=f"CUDA_VISIBLE_DEVICES='{value}'.*{says}"): Fake(init=100).driver()
     with pytest.raises(Missing, match="cuda-compat"): Fake(init=804).driver()                # not everything is that variable's fault
+
+
+def test_an_order_that_is_none(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "BY_NAME")
+    with pytest.raises(Missing, match="no GPU 3.*; CUDA_DEVICE_ORDER='BY_NAME' is none of FASTEST_FIRST and PCI_BUS_ID"): Fake(init=100).driver()
+
+
+UUIDS = ["GPU-1aa0", "GPU-1ab0", "GPU-2cc0"]
+
+
+@pytest.mark.parametrize("value, numbers", [
+    (None, [0, 1, 2]), ("2,0", [2, 0]), ("", []), ("-1", []), ("0,-1,1", [0]), ("1,1", []), ("0,5,1", [0]), ("1gpu2,2ampere", [1, 2]), (" 2 , 1", [2, 1]), ("+1", [1]),
+    ("GPU-2", [2]), ("GPU-2,GPU-1aa", [2, 0]), ("GPU-1", []), ("GPU-2,GPU-1,GPU-1ab", [2]), ("GPU-2cc0,GPU-2", []), ("GPU-2,0", [2]), ("0,GPU-2", [0]), ("gpu-2", []), ("MIG-1", [])])
+def test_which_devices_are_visible(value, numbers):
+    """As NVIDIA's driver does, and PyTorch where it counts without it."""
+    assert visible.numbers(value, UUIDS) == numbers
+
+
+def test_visible_devices_of_a_simulated_machine(monkeypatch):
+    def uuids():
+        d = sim.install(3)
+        return [d.DeviceGetUuid(d.DeviceGet(k)) for k in range(d.DeviceGetCount())]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    everyone = uuids()
+    assert len(set(everyone)) == 3
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"GPU-{UUID(bytes=everyone[2])},GPU-{everyone[0].hex()[:8]}")
+    assert uuids() == [everyone[2], everyone[0]]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,1")
+    with pytest.raises(Missing, match="names 1 twice, which hides every GPU"): uuids()
 
 
 def test_files_that_may_not_be_opened(monkeypatch):
@@ -322,6 +376,40 @@ def test_a_library_of_the_system(stub, says, tmp_path):
     assert says in done.stdout, done.stderr
 
 
+NVML = """
+#include <string.h>
+static int none = 1;
+const char *nvmlErrorString(int code) { return code == 2 ? "Invalid Argument" : "Unknown Error"; }
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetHandleByUUID(const char *uuid, void **out) { *out = &none; return strcmp(uuid, "MIG-12") ? 2 : 0; }
+int nvmlDeviceGetUtilizationRates(void *d, unsigned *out) { out[0] = 87; out[1] = 41; return d == &none ? 0 : 2; }
+int nvmlDeviceGetTemperature(void *d, int kind, unsigned *out) { *out = 61 + kind; return 0; }
+int nvmlDeviceGetPowerUsage(void *d, unsigned *out) { *out = 512000; return 0; }
+int nvmlDeviceGetClockInfo(void *d, int kind, unsigned *out) { *out = 1980 + kind; return 0; }
+int nvmlDeviceGetMemoryInfo(void *d, unsigned long long *out) { out[0] = 80; out[1] = 30; out[2] = 50; return 0; }
+typedef struct { unsigned pid; unsigned long long used; unsigned a, b; } process;
+int nvmlDeviceGetComputeRunningProcesses_v3(void *d, unsigned *count, process *out) {
+    if (*count < 2) { *count = 2; return 7; }
+    out[0] = (process){4711, 3 << 20, 0, 0}; out[1] = (process){12, ~0ull, 0, 0}; *count = 2;
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc to build a library")
+def test_how_busy_devices_are(tmp_path, monkeypatch):
+    """The functions of NVIDIA's management library as C declares them, by a library made for this."""
+    (tmp_path / "nvml.c").write_text(NVML)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", tmp_path / "libnvidia-ml.so.1", tmp_path / "nvml.c"], check=True)
+    monkeypatch.setattr(nvml, "NAMES", ("libnothere.so", str(tmp_path / "libnvidia-ml.so.1")))
+    r = nvml.rates("12")
+    assert (r.gpu, r.memory, nvml.temperature("12"), nvml.milliwatts("12"), nvml.megahertz("12"), nvml.memory("12").used) == (87, 41, 61, 512000, 1981, 50)
+    assert nvml.processes("12") == [(4711, 3 << 20), (12, 0)]
+    with pytest.raises(RuntimeError, match=r"nvmlDeviceGetHandleByUUID: Invalid Argument \(2\)"): nvml.rates("13")
+    monkeypatch.setattr(nvml, "NAMES", ("libnothere.so",))
+    with pytest.raises(RuntimeError, match="can't be loaded .*libnothere.*capability 'utility'"): nvml.rates("12")
+
+
 # ---------------------------------------------------------------- the floor's own functions
 def run(code, **env):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("FORNO_", "CUDA_"))} | {"PYTHONPATH": str(ROOT)} | env
@@ -357,8 +445,8 @@ def test_the_driver_is_opened_once(monkeypatch):
 # ---------------------------------------------------------------- chips
 def test_targets_of_chips():
     assert chips.targets((9, 0), 12000)[:3] == ["sm_90a", "sm_90", "sm_89"]
-    assert chips.targets((8, 6), 12000) == ["sm_86", "sm_80", "sm_75"]
-    assert chips.targets((10, 3), 12080) == ["sm_100", "sm_90", "sm_89", "sm_87", "sm_86", "sm_80", "sm_75"]            # the driver is older than the chip's own names
+    assert chips.targets((8, 6), 12000) == ["sm_86", "sm_80", "sm_75", "sm_70", "sm_61", "sm_60", "sm_52", "sm_50"]
+    assert chips.targets((10, 3), 12080)[:7] == ["sm_100", "sm_90", "sm_89", "sm_87", "sm_86", "sm_80", "sm_75"]            # the driver is older than the chip's own names
     assert chips.targets((10, 3), 12090)[:4] == ["sm_103a", "sm_103f", "sm_100f", "sm_103"]
     assert chips.targets((12, 0), 13000)[:2] == ["sm_120a", "sm_120f"]
     assert chips.targets((13, 0), 13000)[0] == "sm_121"                     # a chip of the future: what all take
