@@ -25,6 +25,7 @@ SELECTED = frozenset("""abs bitreverse bswap canonicalize ceil copysign ctlz ctp
 NVVM = frozenset("""read.ptx.sreg.tid.x read.ptx.sreg.tid.y read.ptx.sreg.ntid.x read.ptx.sreg.ctaid.x read.ptx.sreg.ctaid.y read.ptx.sreg.ctaid.z read.ptx.sreg.nctaid.x
     read.ptx.sreg.nctaid.y read.ptx.sreg.laneid barrier.cta.sync.aligned.all bar.warp.sync shfl.sync.bfly.i32 shfl.sync.idx.i32 shfl.sync.up.i32 shfl.sync.down.i32
     vote.all.sync vote.any.sync vote.ballot.sync membar.cta membar.gl membar.sys ex2.approx.ftz.f lg2.approx.ftz.f rcp.approx.ftz.f rsqrt.approx.ftz.f
+    ex2.approx.f lg2.approx.f rsqrt.approx.f sqrt.approx.ftz.f saturate.f
     prefetch.global.L2 cp.async.cg.shared.global.16.s cp.async.commit.group cp.async.wait.group ldmatrix.sync.aligned.m8n8.x4.b16.p3
     ldmatrix.sync.aligned.m8n8.x4.trans.b16.p3 mma.m16n8k8.row.col.f32.f32 mma.m16n8k16.row.col.bf16 mma.m16n8k16.row.col.f32.f32 mma.m16n8k8.row.col.tf32 f2tf32.rna""".split())
 APPROXIMATE = frozenset(("tanh",))              # what it selects where a call says "afn", and nowhere else

@@ -7,7 +7,6 @@ from __future__ import annotations
 import math as m
 
 from ..core import dtype as dt
-from .circular import sin, tan
 from .math import INF, NAN, at_least, at_most, exp, in_double, log, poly
 
 FUNCTIONS = ("erf", "erfc", "lgamma", "digamma")
@@ -87,7 +86,7 @@ def lgamma(b, x):
     series = b.mul(w, poly(b, b.mul(w, w), 43867 / 244188, -3617 / 122400, 1 / 156, -691 / 360360, 1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12))
     out = b.sub(b.add(b.mad(b.sub(y, 0.5), log(b, y), b.sub(0.9189385332046727, y)), series), log(b, product))
     angle = b.sub(x, b.round(x))
-    reflected = b.sub(log(b, b.div(m.pi, b.abs(sin(b, b.mul(angle, m.pi))))), out)
+    reflected = b.sub(log(b, b.div(m.pi, b.abs(b.sin(b.mul(angle, m.pi))))), out)
     reflected = b.select(b.eq(angle, 0.0), b.const(INF, x), reflected)
     out = b.select(low, reflected, b.select(b.or_(b.eq(x, 1.0), b.eq(x, 2.0)), b.const(0, x), out))
     return b.select(b.isnan(x), x, b.select(b.eq(b.abs(x), INF), b.const(INF, x), out))
@@ -102,6 +101,6 @@ def digamma(b, x):
     series = b.mul(w, poly(b, w, -3617 / 8160, 1 / 12, -691 / 32760, 1 / 132, -1 / 240, 1 / 252, -1 / 120, 1 / 12))
     out = b.sub(b.sub(b.sub(log(b, y), b.div(0.5, y)), series), total)
     angle = b.sub(x, b.round(x))
-    out = b.select(low, b.sub(out, b.div(m.pi, tan(b, b.mul(angle, m.pi)))), out)
+    out = b.select(low, b.sub(out, b.div(m.pi, b.tan(b.mul(angle, m.pi)))), out)
     out = b.select(b.and_(low, b.eq(angle, 0.0)), b.const(NAN, x), out)
     return b.select(b.eq(x, 0.0), b.copysign(b.const(INF, x), b.neg(x)), out)

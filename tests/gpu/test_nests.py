@@ -13,7 +13,7 @@ from forno.core.kernels import Nest
 from forno.cpu import nvptx
 from forno.gpu.errors import CudaError
 from forno.gpu.sim import Findings, Machine
-from forno.kernel.nvptx import build, cores, nest, schedule
+from forno.kernel.nvptx import build, nest, schedule
 
 from .ptx_tools import ptxas
 
@@ -168,33 +168,6 @@ def test_division(divisor):
     assert both < 1 << 63
     for n in {0, 1, divisor - 1, divisor, divisor + 1, 2 * divisor - 1, 2**31 - 1, (2**31 - 1) // divisor * divisor, (2**31 - 1) // divisor * divisor - 1}:
         if 0 <= n < 1 << 31: assert n * factor >> shift == n // divisor
-
-
-ERRORS = {"exp": 2, "exp2": 2, "sigmoid": 3, "tanh": 2}
-
-
-@pytest.mark.parametrize("name", ERRORS)
-def test_cores(name, devices):
-    """float32 functions against float64, in units of the last place; ends and denormal results."""
-    assert set(ERRORS) == set(cores.SINGLE)
-    x = torch.cat([torch.linspace(-87 if name == "sigmoid" else -104, 90, 20000), torch.linspace(-1, 1, 5000), torch.tensor([float("inf"), -float("inf"), float("nan"), 0.0, -0.0, 1e-40, 3e38, -3e38])])
-    f = getattr(torch, name)
-    got, right = f(x.cuda()).cpu(), f(x.double())
-    finite = right.float().isfinite()
-    assert torch.equal(got.isnan(), right.isnan()) and torch.equal(got.isinf(), right.float().isinf())
-    unit = torch.exp2(torch.floor(torch.log2(right.abs().clamp(min=2.0**-126))) - 23)
-    assert ((got.double() - right).abs() / unit)[finite].max() <= ERRORS[name]
-
-
-@pytest.mark.parametrize("dtype", [HALF, BRAIN], ids=["float16", "bfloat16"])
-def test_cores_of_halves(dtype, devices):
-    """Nearly always the same half."""
-    x = torch.linspace(-12, 12, 4001).to(dtype)
-    for name in cores.NEARLY:
-        f = getattr(torch, name)
-        got, right = f(x.cuda()).cpu(), f(x.double()).to(dtype)
-        assert (got == right).float().mean() > 0.97, name
-        assert torch.allclose(got.double(), right.double(), 2.0**-7 if dtype is BRAIN else 2.0**-10, 1e-7), name
 
 
 # ---- machine code

@@ -1,12 +1,10 @@
-"""Exponentials on what a GPU has besides arithmetic: 2^x, 1/x and tanh as instructions that are nearly right.
+"""The functions of a GPU's kernels: which of them are its own, and how far they are from the exact result.
 
-Comes in: a builder and a float32. Goes out: a float32. The first functions are for float32 results; `NEARLY` are for results that are rounded to a half type,
-which hides their errors but near ties. Everything else is computed as on the CPU (kernel/math.py, with its bounds); division and square roots are rounded correctly.
+Comes in: a builder and values. Goes out: a value. SINGLE are for float32; for half types they are computed in float32 and rounded, unless NEARLY has a shorter
+way, whose errors the rounding hides but near ties. DOUBLE are for float64, the rest of which is as on the CPU (kernel/math.py, circular.py, special.py, with
+their bounds). Division and square roots are rounded correctly.
 
-  exp, exp2   2 ulp: 2^-22.5 is the instruction's own, half an ulp what its operand was rounded by; denormal results too
-  sigmoid     3 ulp; 0 below -88, where exp(-x) is infinite
-  tanh        2 ulp, as on the CPU
-  NEARLY      relative errors below 2^-16; results below 2^-126 are 0. tanh of bfloat16: 2^-11
+docs/ptx.md has a table of errors: of the formulas, with instructions that are exact, and of all, with instructions that err as far as PTX's manual lets them.
 """
 from __future__ import annotations
 
@@ -14,62 +12,47 @@ from ...core import dtype as dt
 from .. import math
 from ..builder import Builder, HALVES
 from ..text import Val
-
-LOG2E, LOG2E_LOW = 1.44269502162933349609375, 1.92596303e-8      # their sum is log2(e) to 50 bits
-MAGIC = 1.5 * 2.0 ** 23                        # added to a number, it leaves the whole part in the low bits
-
-
-def power_of_two(b, x: Val) -> Val: return b.call("llvm.nvvm.ex2.approx.ftz.f", dt.float32, x)
-def reciprocal(b, x: Val) -> Val: return b.call("llvm.nvvm.rcp.approx.ftz.f", dt.float32, x)
+from . import angles, exponentials, special
+from .exponentials import LN2, LOG2E
+from .seeds import logarithm, power_of_two, reciprocal
 
 
-def _scaled(b, x: Val, rest) -> Val:
-    """2^x as 2^(x - n) · 2^n with n whole and 2^n normal; `rest(n)` gives x - n, which takes what n can't: at 2^-140 it is -14."""
-    held = b.intrinsic("maxnum", b.intrinsic("minnum", x, b.const(127.0, x)), b.const(-126.0, x))
-    shifted = b.add(held, MAGIC)
-    scale = b.from_bits(b.add(b.shl(b.bits(shifted), 23), 0x3F800000))
-    return b.mul(power_of_two(b, rest(b.sub(shifted, MAGIC))), scale)
-
-
-def exp(b, x: Val) -> Val: return _scaled(b, b.mul(x, LOG2E), lambda n: b.fma(x, LOG2E_LOW, b.fma(x, LOG2E, b.neg(n))))
-def exp2(b, x: Val) -> Val: return _scaled(b, x, lambda n: b.sub(x, n))
-def sigmoid(b, x: Val) -> Val: return b.div(1.0, b.add(exp(b, b.neg(x)), 1.0))
-
-
-def tanh(b, x: Val) -> Val: return _tanh(b, x, lambda e: b.mul(b.div(1.0, b.add(e, 1.0)), 2.0), exp)
-
-
-def _tanh(b, x: Val, twice_inverse, exp) -> Val:
-    a = b.abs(x)
-    z = b.mul(x, x)
-    p = math.poly(b, z, -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
-    large = b.sub(1.0, twice_inverse(exp(b, b.add(a, a))))
-    return b.copysign(b.select(b.lt(a, 0.625), b.mad(b.mul(p, z), a, a), large), x)
-
-
-# ---- for half types
+# ---- for half types: relative errors below 2^-16; results below 2^-126 are 0. tanh of bfloat16: 2^-11, logarithms of bfloat16: 2^-15 near 1
 def exp_nearly(b, x: Val, t) -> Val: return power_of_two(b, b.mul(x, LOG2E))
 def exp2_nearly(b, x: Val, t) -> Val: return power_of_two(b, x)
 def sigmoid_nearly(b, x: Val, t) -> Val: return reciprocal(b, b.add(power_of_two(b, b.mul(x, -LOG2E)), 1.0))
 
 
 def tanh_nearly(b, x: Val, t) -> Val:
-    if t is dt.bfloat16 and b.isa.has("tanh"):
-        b.declared["llvm.tanh.f32"] = "declare float @llvm.tanh.f32(float)"
-        return b.emit(f"call afn float @llvm.tanh.f32({x})", dt.float32)
-    return _tanh(b, x, lambda e: b.mul(reciprocal(b, b.add(e, 1.0)), 2.0), lambda b, v: exp_nearly(b, v, t))
+    if t is not dt.bfloat16 or not b.isa.has("tanh"): return exponentials.tanh(b, x)
+    b.declared["llvm.tanh.f32"] = "declare float @llvm.tanh.f32(float)"
+    return b.emit(f"call afn float @llvm.tanh.f32({x})", dt.float32)
 
 
-SINGLE = {"exp": exp, "exp2": exp2, "sigmoid": sigmoid, "tanh": tanh}
-NEARLY = {"exp": exp_nearly, "exp2": exp2_nearly, "sigmoid": sigmoid_nearly, "tanh": tanh_nearly}
+def _log_nearly(name: str, factor: float):
+    def function(b, x: Val, t) -> Val:
+        if t is not dt.bfloat16: return SINGLE[name](b, x)
+        y = logarithm(b, x)
+        return y if factor == 1 else b.mul(y, factor)
+    return function
+
+
+SINGLE = {**{name: getattr(exponentials, name) for name in math.FUNCTIONS}, **angles.SINGLE, **special.SINGLE}
+DOUBLE = angles.DOUBLE
+NEARLY = {"exp": exp_nearly, "exp2": exp2_nearly, "sigmoid": sigmoid_nearly, "tanh": tanh_nearly, "log": _log_nearly("log", LN2), "log2": _log_nearly("log2", 1),
+          "log10": _log_nearly("log10", 0.30102999566398119521)}
 
 
 def method(name: str):
     """A builder's method that takes its core where there is one for the dtype."""
-    usual, single, nearly = getattr(Builder, name), SINGLE[name], NEARLY[name]
+    usual, single, nearly, double = getattr(Builder, name), SINGLE[name], NEARLY.get(name), DOUBLE.get(name)
 
-    def function(self, x: Val) -> Val:
-        if x.n > 1 or x.parts or x.dtype not in (dt.float32, *HALVES): return usual(self, x)
-        return single(self, x) if x.dtype is dt.float32 else self._widen(lambda v: nearly(self, v, x.dtype), x)
+    def function(self, *xs) -> Val:
+        x = next(v for v in xs if isinstance(v, Val))
+        t = x.dtype
+        if x.n > 1 or x.parts or not (t is dt.float32 or t in HALVES or double and t is dt.float64): return usual(self, *xs)
+        xs = [self.value(v, x) for v in xs]
+        if t in HALVES: return self._widen(lambda *vs: nearly(self, *vs, t) if nearly else single(self, *vs), *xs)
+        return (single if t is dt.float32 else double)(self, *xs)
     function.__name__ = name
     return function
