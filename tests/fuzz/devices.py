@@ -74,7 +74,7 @@ class DeviceProgram(Program):
         """Where a statement takes place, and which of its operands are sent there."""
         at = [self.where[i] for i in ids]
         if len(set(at)) < 2: return at[0] if at else self.r.choice(DEVICES), [False] * len(at)
-        verb = text.split()[1] if text.split()[1] == "+=" else text.split()[0]
+        verb = "+=" if " += " in text else text.split()[0]
         if len(ids) == 2 and self.r.random() < 0.7:
             i, j = ids
             if verb in MEETING and at[1] == "cpu" and not self.torch[j].dim(): return at[0], [False, False]
