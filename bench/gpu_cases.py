@@ -2,25 +2,74 @@
 
     python bench/gpu_cases.py KIND LIBRARY [small]          reads names of cases, a line each; writes a JSON line per case
 
-KIND facts, limits; smoke: every kind of kernel once, against the CPU; families: how long kernels take, and what they read, write and compute; conformance: samples of
-PyTorch's database against PyTorch on the CPU. After an error of the driver nothing that this process computes means anything: it says so and ends.
+KIND facts; smoke: every kind of kernel once, against the CPU; limits: what the chip can do; families: how long kernels take, and what they read, write and compute;
+conformance: samples of PyTorch's database against PyTorch on the CPU. After an error of the driver nothing that this process computes means anything: it says so and
+ends. BENCH_KEPT names a folder for the PTX of cases that fail.
 """
 from __future__ import annotations
 
+import collections
 import gc
 import importlib
 import json
+import os
 import pathlib
+import re
+import shutil
 import sys
 import time
+import traceback
+import types
+import unittest
 import warnings
 
 BROKEN = 3                                     # exit status after an error of the driver
+LONG = 1000                                    # characters of an error
+KERNELS = 16                                   # whose PTX is kept of a case, the latest
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 
 def answer(**fields): print(json.dumps(fields), flush=True)
+
+
+class Kept:
+    """What is kept of a case: the PTX of the kernels that it loads, and its error. When the case has ended well, it is thrown away: so what cases leave that hang or
+    end their process is there, too."""
+
+    def __init__(self, library: str):
+        at = os.environ.get("BENCH_KEPT")
+        self.folder, self.case, self.files = pathlib.Path(at) if at and library == "forno" else None, None, collections.deque()
+        if self.folder is None: return
+        code = importlib.import_module("forno.cudart.code")
+        load = code.function
+
+        def function(driver, index: int, ptx: str, name: str) -> int:
+            self.add(ptx, name)
+            return load(driver, index, ptx, name)
+        code.function = function
+
+    def begin(self, name: str):
+        if self.folder is None: return
+        self.case = self.folder / (re.sub(r"\W+", "-", name).strip("-") or "case")
+        self.files.clear()
+
+    def add(self, ptx: str, name: str):
+        if self.case is None: return
+        self.write(f"{name}-{abs(hash(ptx)) & 0xFFFFFFFF:08x}.ptx", ptx)
+        while len(self.files) > KERNELS: self.files.popleft().unlink(missing_ok=True)
+
+    def write(self, name: str, text: str):
+        self.case.mkdir(parents=True, exist_ok=True)
+        path = self.case / name
+        path.write_text(text, encoding="utf-8")
+        if name.endswith(".ptx") and path not in self.files: self.files.append(path)
+
+    def failed(self, error: BaseException):
+        if self.case is not None: self.write("error.txt", "".join(traceback.format_exception(error)))
+
+    def good(self):
+        if self.case is not None: shutil.rmtree(self.case, ignore_errors=True)
 
 
 class Library:
@@ -213,47 +262,47 @@ FAMILIES = ("elementwise float32", "elementwise bf16", "softmax float32", "softm
 
 
 def timed(library: Library, small: bool):
-    found = families(library, small)
+    """By events, and by the host's clock: where the two differ much, the host is what takes the time."""
+    found, t = families(library, small), library.torch
     assert tuple(found) == FAMILIES
 
     def case(name):
         step, nbytes, flops, kind = found[name]()
         library.wait()
 
-        def run(times) -> float:
+        def run(times) -> tuple[float, float]:
+            """Milliseconds of a step: by events, by the clock."""
+            first, last = (t.cuda.Event(enable_timing=True) for _ in range(2))
             start = time.perf_counter()
+            first.record()
             for _ in range(times):
                 y = step()
                 library.flush()
                 del y
+            last.record()
             library.wait()
-            return (time.perf_counter() - start) / times
-        if small: return {"ms": 1e3 * run(1), "bytes": nbytes, "flops": flops, "limit": kind}
-        for _ in range(3): run(1)
-        times = max(3, min(200, int(0.1 / run(3))))
-        return {"ms": 1e3 * min(run(times) for _ in range(5)), "bytes": nbytes, "flops": flops, "limit": kind}
+            return first.elapsed_time(last) / times, 1e3 * (time.perf_counter() - start) / times
+        for _ in range(0 if small else 3): run(1)
+        times = 1 if small else max(3, min(200, int(100 / run(3)[1])))
+        events, clock = zip(*[run(times) for _ in range(1 if small else 5)])
+        return {"ms": min(events), "clock_ms": min(clock), "times": times, "bytes": nbytes, "flops": flops, "limit": kind}
     return case
 
 
 # ---------------------------------------------------------------- PyTorch's samples
 def conformance(library: Library, small: bool):
+    try: importlib.import_module("expecttest")
+    except ImportError:                        # the database's module wants a base class for PyTorch's own tests
+        sys.modules["expecttest"] = types.SimpleNamespace(TestCase=unittest.TestCase)
     walk = importlib.import_module("tests.conformance.walk")
-    oracle, given = walk.torch, walk.given
-
-    def on_device(x):
-        """PyTorch's argument as forno's, on the device."""
-        if isinstance(x, oracle.Tensor):
-            out = given(x)
-            return out.detach().cuda().requires_grad_(out.requires_grad)
-        if isinstance(x, oracle.device): return "cuda"
-        if type(x) in (list, tuple): return type(x)(map(on_device, x))
-        return {k: on_device(v) for k, v in x.items()} if isinstance(x, dict) else given(x)
-    walk.given = on_device
+    importlib.import_module("tests.gpu.sweep").on_gpu(walk, library.torch)
+    oracle = walk.torch
 
     def case(name):
+        if name not in walk.INFOS: return {"missing": f"PyTorch {oracle.__version__} has no samples of it"}
         info, bad, count = walk.INFOS[name], [], 0
-        types = info.supported_dtypes("cpu")
-        dtype = oracle.float32 if oracle.float32 in types else sorted(types, key=str)[0]
+        kinds = info.supported_dtypes("cpu")
+        dtype = oracle.float32 if oracle.float32 in kinds else sorted(kinds, key=str)[0]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for kind, i, check in walk.checks(name, dtype, 2):
@@ -261,8 +310,8 @@ def conformance(library: Library, small: bool):
                 try: check()
                 except Exception as error:
                     if broken(error): raise
-                    bad.append(f"{kind}, sample {i}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        if bad: raise AssertionError(f"{len(bad)} of {count} checks: {bad[0]}")
+                    bad.append((f"{kind}, sample {i}: {type(error).__name__}: {' '.join(str(error).split())[:200]}", error))
+        if bad: raise AssertionError(f"{len(bad)} of {count} checks: {bad[0][0]}") from bad[0][1]
         return {"checks": count}
     return case
 
@@ -274,21 +323,25 @@ def broken(error: BaseException) -> bool:
 
 
 def facts(library, small): return lambda name: importlib.import_module("gpu_limits").facts()
-def limits(library, small): return lambda name: importlib.import_module("gpu_limits").limits(small)
+def limits(library, small): return lambda name: importlib.import_module("gpu_limits").limit(name, small)
 
 
 def main(kind: str, library: str, *options: str):
-    used = None if kind in ("facts", "limits") else Library(library)
+    kept, used = Kept(library), None if kind in ("facts", "limits") else Library(library)
     case = {"facts": facts, "limits": limits, "smoke": smoke, "families": timed, "conformance": conformance}[kind](used, "small" in options)
     for line in sys.stdin:
         name, start = line.rstrip("\n"), time.perf_counter()
+        kept.begin(f"{kind} {name}")
         try: found = case(name) or {}
         except Exception as error:
-            answer(name=name, failed=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", s=time.perf_counter() - start)
+            kept.failed(error)
+            answer(name=name, failed=f"{type(error).__name__}: {' '.join(str(error).split())[:LONG]}", s=time.perf_counter() - start)
             if broken(error): sys.exit(BROKEN)
             del error
             if used: used.forget()
-        else: answer(name=name, s=time.perf_counter() - start, **found)
+        else:
+            kept.good()
+            answer(name=name, s=time.perf_counter() - start, **found)
 
 
 if __name__ == "__main__": main(*sys.argv[1:])

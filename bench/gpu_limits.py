@@ -1,20 +1,25 @@
-"""What a GPU can do at most: bytes per second of copy and triad, float32 FLOP/s of multiply-adds, bf16 FLOP/s of mma.sync.
+"""What a GPU can do at most, one case each: bytes per second of copies and triads, of the driver's own copies, FLOP/s of multiply-adds and of mma.sync, launches per second.
 
-    limits(small) -> {"copy": bytes/s, "triad": bytes/s, "float32": FLOP/s, "bf16": FLOP/s}          facts() -> what the device is
+    LIMITS[name](small) -> {"rate": …, "best": milliseconds of a launch, "median": …}          facts() -> what the device is
 
 The kernels are PTX written here, not forno's: a limit must not depend on what is measured against it. Of forno only the driver's table of functions is used, so
-this also is the shortest way to see whether driver, module loading, launches and events work at all. Every number is the best of several launches, by events.
-mma.sync is what chips from 8.0 on share; Hopper's and Blackwell's own instructions go further (on an H100 by about a half).
+this also is the shortest way to see whether driver, module loading, launches and events work at all. Every number is the best of several launches, by events, after
+some that aren't timed. mma.sync is what chips from 8.0 on share; Hopper's and Blackwell's own instructions go further (on an H100 by about a half).
 """
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import statistics
 
 from forno import gpu
-from forno.gpu.prototypes import DEVICE
+from forno.gpu.driver import kernel_module
+from forno.gpu.errors import CudaError, error
+from forno.gpu.prototypes import DEVICE, JIT
 
 THREADS, VECTORS, CHAINS, TILES = 256, 4, 16, 8            # of a block; 16-byte vectors per turn; chains of multiply-adds, and of mma, per thread
+EMPTY = 200                                    # launches of nothing that are timed as one
+WARM, LOG = 3, 8192                            # launches that aren't timed; bytes of what the driver's compiler says
 HEAD = ".version {}\n.target {}\n.address_size 64\n"
 START = """ .reg .pred %p<2>; .reg .b32 %r<9>; .reg .b64 %d<20>;
  mov.u32 %r1, %ctaid.x; mov.u32 %r2, %tid.x; mov.u32 %r3, %nctaid.x; mov.u32 %r4, %ntid.x;
@@ -63,18 +68,25 @@ def mma_kernel() -> str:
 
 
 class Bench:
-    """One device's context, with arrays and timed launches."""
+    """One device's context, with arrays and timed work."""
 
-    def __init__(self):
-        self.d = gpu.driver()
+    def __init__(self, small: bool):
+        self.d, self.small = gpu.driver(), small
         self.device = self.d.DeviceGet(0)
         self.d.CtxSetCurrent(self.d.DevicePrimaryCtxRetain(self.device))
+        self.blocks, self.turns = (2, 2) if small else (8 * self.attribute("sms"), 1 << 12)
         self.owned: list[int] = []
 
     def attribute(self, name: str) -> int: return self.d.DeviceGetAttribute(DEVICE[name], self.device)
 
     @property
     def capability(self) -> tuple[int, int]: return self.attribute("major"), self.attribute("minor")
+
+    @property
+    def nbytes(self) -> int:
+        """Of an array that no cache holds."""
+        run = THREADS * VECTORS * 16
+        return 4 * run if self.small else min(1 << 30, self.d.MemGetInfo()[0] // 8) // run * run
 
     def array(self, nbytes: int) -> int:
         self.owned.append(self.d.MemAlloc(nbytes))
@@ -85,44 +97,86 @@ class Bench:
         while self.owned: self.d.MemFree(self.owned.pop())
 
     def kernel(self, text: str, name: str, old: bool = True) -> int:
-        ptx = HEAD.format(*(("6.4", "sm_75") if old else ("7.0", "sm_80"))) + text
-        return self.d.ModuleGetFunction(self.d.ModuleLoadDataEx(ptx.encode() + b"\0", 0, None, None), name.encode())
+        """A refusal has what the driver's compiler said, and the text."""
+        ptx, log = HEAD.format(*(("6.4", "sm_75") if old else ("7.0", "sm_80"))) + text, ctypes.create_string_buffer(LOG)
+        options, values = (ctypes.c_int * 2)(JIT["error_log"], JIT["error_size"]), (ctypes.c_void_p * 2)(ctypes.addressof(log), LOG)
+        try: module = self.d.ModuleLoadDataEx(ptx.encode() + b"\0", 2, options, values)
+        except CudaError as e: raise error(e.function, e.code, f"{log.value.decode(errors='replace').strip()}\n{ptx}") from None
+        return self.d.ModuleGetFunction(module, name.encode())
 
-    def seconds(self, function: int, blocks: int, *words: int, times: int = 10) -> float:
-        """The quickest of several launches."""
-        values = (ctypes.c_uint64 * len(words))(*words)
-        at = (ctypes.c_void_p * len(words))(*[ctypes.addressof(values) + 8 * k for k in range(len(words))])
+    def launches(self, function: int, blocks: int, *words: int):
+        """work(): one launch."""
+        values = (ctypes.c_uint64 * max(1, len(words)))(*words)
+        at = (ctypes.c_void_p * max(1, len(words)))(*[ctypes.addressof(values) + 8 * k for k in range(max(1, len(words)))])
+        return lambda: self.d.LaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, 0, 0, at, None) or values          # the words live as long as it does
+
+    def timed(self, work, amount: float) -> dict:
+        """`amount` per second of the quickest of several, by events."""
+        times = 1 if self.small else 10
         events = [self.d.EventCreate(0) for _ in range(times + 1)]
-        self.d.LaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, 0, 0, at, None)         # not timed: clocks rise
+        for _ in range(1 if self.small else WARM): work()
         self.d.EventRecord(events[0], 0)
         for e in events[1:]:
-            self.d.LaunchKernel(function, blocks, 1, 1, THREADS, 1, 1, 0, 0, at, None)
+            work()
             self.d.EventRecord(e, 0)
         self.d.CtxSynchronize()
-        found = min(self.d.EventElapsedTime(a, b) for a, b in zip(events, events[1:])) / 1e3
+        ms = [self.d.EventElapsedTime(a, b) for a, b in zip(events, events[1:])]
         for e in events: self.d.EventDestroy(e)
-        return found
+        return {"rate": amount / (min(ms) / 1e3), "best": min(ms), "median": statistics.median(ms)}
+
+
+def moved(name: str, reads: int):
+    def measure(b: Bench) -> dict:
+        arrays = [b.array(b.nbytes) for _ in range(reads + 1)]
+        return b.timed(b.launches(b.kernel(memory_kernel(name, reads), name), b.blocks, *arrays, b.nbytes), (reads + 1) * b.nbytes)
+    return measure
+
+
+def driver_copy(b: Bench) -> dict:
+    to, one = b.array(b.nbytes), b.array(b.nbytes)
+    return b.timed(lambda: b.d.MemcpyDtoDAsync(to, one, b.nbytes, 0), 2 * b.nbytes)
+
+
+def fill(b: Bench) -> dict:
+    to = b.array(b.nbytes)
+    return b.timed(lambda: b.d.MemsetD32Async(to, 0x3F800000, b.nbytes // 4, 0), b.nbytes)
+
+
+def multiplied(b: Bench) -> dict:
+    to = b.array(4 * b.blocks * THREADS)
+    return b.timed(b.launches(b.kernel(fma_kernel(), "multiply"), b.blocks, to, b.turns), 2 * 4 * CHAINS * b.turns * b.blocks * THREADS)
+
+
+def matrices(b: Bench) -> dict:
+    if b.capability < (8, 0): return {"missing": "mma.sync of bfloat16 needs capability 8.0"}
+    to = b.array(4 * b.blocks * THREADS)
+    return b.timed(b.launches(b.kernel(mma_kernel(), "products", False), b.blocks, to, b.turns), 2 * 16 * 8 * 16 * TILES * b.turns * b.blocks * (THREADS // 32))
+
+
+def launched(b: Bench) -> dict:
+    """By Python: what a launch costs at most, host and device together."""
+    work, times = b.launches(b.kernel(".visible .entry nothing()\n{\n ret;\n}", "nothing"), 1), 2 if b.small else EMPTY
+
+    def several():
+        for _ in range(times): work()
+    return b.timed(several, times)
+
+
+LIMITS = {"copy": moved("copy", 1), "triad": moved("triad", 2), "driver's copy": driver_copy, "driver's fill": fill, "float32": multiplied, "bf16": matrices, "launches": launched}
+
+
+def limit(name: str, small: bool) -> dict:
+    with contextlib.ExitStack() as ended:
+        b = Bench(small)
+        ended.callback(b.free)
+        return LIMITS[name](b)
 
 
 def facts() -> dict:
-    b = Bench()
+    b = Bench(True)
     free, total = b.d.MemGetInfo()
-    return {"gpu": b.d.DeviceGetName(b.device), "capability": list(b.capability), "sms": b.attribute("sms"), "clock_mhz": b.attribute("clock") // 1000,
-            "memory_clock_mhz": b.attribute("memory_clock") // 1000, "bus_bits": b.attribute("bus_width"), "l2": b.attribute("l2"), "memory": total, "free": free,
-            "cuda": f"{b.d.version // 1000}.{b.d.version % 1000 // 10}", "simulated": b.d.machine is not None}
-
-
-def limits(small: bool = False) -> dict:
-    b, run = Bench(), THREADS * VECTORS * 16
-    blocks, turns, times = (2, 2, 1) if small else (8 * b.attribute("sms"), 1 << 12, 10)
-    nbytes = 4 * run if small else min(1 << 30, b.d.MemGetInfo()[0] // 8) // run * run
-    out = {}
-    with contextlib.ExitStack() as ended:
-        ended.callback(b.free)
-        to, one, two = (b.array(nbytes) for _ in range(3))
-        out["copy"] = 2 * nbytes / b.seconds(b.kernel(memory_kernel("copy", 1), "copy"), blocks, to, one, nbytes, times=times)
-        out["triad"] = 3 * nbytes / b.seconds(b.kernel(memory_kernel("triad", 2), "triad"), blocks, to, one, two, nbytes, times=times)
-        out["float32"] = 2 * 4 * CHAINS * turns * blocks * THREADS / b.seconds(b.kernel(fma_kernel(), "multiply"), blocks, to, turns, times=times)
-        if b.capability >= (8, 0):
-            out["bf16"] = 2 * 16 * 8 * 16 * TILES * turns * blocks * (THREADS // 32) / b.seconds(b.kernel(mma_kernel(), "products", False), blocks, to, turns, times=times)
-    return out
+    return {"gpu": b.d.DeviceGetName(b.device), "uuid": b.d.DeviceGetUuid(b.device).hex(), "capability": list(b.capability), "sms": b.attribute("sms"),
+            "clock_mhz": b.attribute("clock") // 1000,
+            "memory_clock_mhz": b.attribute("memory_clock") // 1000, "bus_bits": b.attribute("bus_width"), "l2": b.attribute("l2"),
+            "ecc": b.attribute("ecc"), "memory": total, "free": free,
+            "cuda": f"{b.d.version // 1000}.{b.d.version % 1000 // 10}", "kernel_module": kernel_module(), "functions": repr(b.d), "simulated": b.d.machine is not None}

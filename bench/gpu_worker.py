@@ -8,13 +8,14 @@ import importlib
 import sys
 
 import worker
-from gpu_cases import Library
+from gpu_cases import Kept, Library
 
 
 def program(library: str, mode: str, name: str):
     found = Library(library)
     found.torch.set_default_device("cuda")
     if library == "torch": importlib.import_module("torch.backends.cuda").matmul.allow_tf32 = False          # float32 is float32 on both sides
+    if library == "torch": importlib.import_module("torch.backends.cudnn").allow_tf32 = False
     make = worker.program(library, mode, name)
 
     def made():
@@ -28,4 +29,14 @@ def program(library: str, mode: str, name: str):
     return made
 
 
-if __name__ == "__main__": worker.serve(program(*sys.argv[1:4]))
+def main(library: str, mode: str, name: str):
+    kept = Kept(library)
+    kept.begin(f"workload {name} {mode}")
+    try: worker.serve(program(library, mode, name))
+    except BaseException as error:
+        kept.failed(error)
+        raise
+    kept.good()
+
+
+if __name__ == "__main__": main(*sys.argv[1:4])
