@@ -16,7 +16,7 @@ OLD = frozenset("""abs add addc and atom bar bfe bfi bfind bra brev brkpt call c
 
 # instructions (space-separated): (words besides, capability, PTX version) …
 _RULES = {
-    "lop3": [("", 50, 43)], "dp4a dp2a": [("", 61, 50)], "bmsk szext": [("", 70, 76)], "nanosleep": [("", 70, 63)], "brx": [("", 30, 60)],
+    "lop3": [("", 50, 43)], "dp4a dp2a": [("", 61, 50)], "bmsk szext": [("", 70, 76)], "nanosleep": [("", 70, 62)], "brx": [("", 30, 60)],
     # ---- threads meet
     "shfl vote": [("sync", 30, 60)], "match": [("", 70, 60)], "activemask": [("", 30, 62)], "redux": [("", 80, 70), ("f32", 100, 86)], "elect": [("", 90, 80)],
     "bar": [("warp", 30, 60)], "barrier": [("", 30, 60), ("cta", 30, 78), ("cluster", 90, 78)],
@@ -61,7 +61,7 @@ def of_opcode(parts: tuple[str, ...]) -> tuple[int, int]:
     """(capability, PTX version) since which there is this opcode: 80 is 8.0."""
     name, words = parts[0], set(parts[1:])
     if name not in RULES and name not in OLD: raise NotImplementedError(f"since when there is '{'.'.join(parts)}' isn't known here")
-    if name == "cvt" and parts[-1] == "bf16" and parts[-2:] != ("bf16", "bf16"): return 90, 78          # from it; to it is older
+    if name == "cvt" and parts[-1] == "bf16": return 80, 71                # from it; to it is older
     found = [(30, 31), *[(chip, version) for rule, chip, version in RULES.get(name, ()) if all(_has(words, w) for w in rule)]]
     if name in ("shfl", "vote") and "sync" not in words: return 1 << 10, 31                            # gone since capability 7.0
     return max(c for c, _ in found), max(v for _, v in found)
