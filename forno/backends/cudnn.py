@@ -7,8 +7,8 @@ import types
 from ..core.state import state
 from ..framework import allowed
 
-benchmark, deterministic, benchmark_limit, fp32_precision = False, False, 10, "none"
-_SWITCHES = "enabled", "benchmark", "benchmark_limit", "deterministic", "allow_tf32", "fp32_precision"
+benchmark, deterministic, benchmark_limit, fp32_precision, depthwise_kernel = False, False, 10, "none", "auto"
+_SWITCHES = "enabled", "benchmark", "benchmark_limit", "deterministic", "allow_tf32", "fp32_precision", "depthwise_kernel"
 
 
 def is_available() -> bool: return False
@@ -16,15 +16,21 @@ def version(): return None
 def is_acceptable(tensor) -> bool: return False
 
 
+def set_flags(_enabled=None, _benchmark=None, _benchmark_limit=None, _deterministic=None, _allow_tf32=None, _fp32_precision="none", _depthwise_kernel=None):
+    """Set some of the switches; how all were before."""
+    here = sys.modules[__name__]
+    before = tuple([getattr(here, name) for name in _SWITCHES])
+    for name, value in zip(_SWITCHES, (_enabled, _benchmark, _benchmark_limit, _deterministic, _allow_tf32, _fp32_precision, _depthwise_kernel)):
+        if value is not None: setattr(here, name, value)
+    return before
+
+
 @contextlib.contextmanager
-def flags(enabled=False, benchmark=False, benchmark_limit=10, deterministic=False, allow_tf32=True, fp32_precision="none"):
+def flags(enabled=False, benchmark=False, benchmark_limit=10, deterministic=False, allow_tf32=True, fp32_precision="none", depthwise_kernel="auto"):
     """Set the switches for the length of a block."""
-    asked, here = locals(), sys.modules[__name__]
-    before = {name: getattr(here, name) for name in _SWITCHES}
-    for name in _SWITCHES: setattr(here, name, asked[name])
+    before = set_flags(enabled, benchmark, benchmark_limit, deterministic, allow_tf32, fp32_precision, depthwise_kernel)
     try: yield
-    finally:
-        for name, value in before.items(): setattr(here, name, value)
+    finally: set_flags(*before)
 
 
 class _Module(types.ModuleType):

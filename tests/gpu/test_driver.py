@@ -1,5 +1,4 @@
 """The driver's table: every declaration is CUDA's own, every code becomes an error, and every way of having no driver is one clear sentence."""
-import ast
 import ctypes
 import functools
 import glob
