@@ -2,8 +2,6 @@
 alignments of labels, recurrences, attention. Kernels are few and shapes are ragged: what takes time here is to make a kernel run on the processor.
 """
 import itertools
-import re
-import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -18,8 +16,6 @@ from forno.dnn import attention, ctc, gather, pad, recurrence, scan, sort
 from forno.gpu.sim import Machine, Spec
 from forno.kernel.nvptx import routines
 from forno.kernel.nvptx.routines import atomic, code
-
-from . import ptx_tools as tools
 
 on_devices = pytest.mark.usefixtures("devices")
 
@@ -344,17 +340,3 @@ def natives():
     spec, q, lse, mask = attention.AttentionSpec(1.0, True, True, True), value(dt.bfloat16, 2, 4, 30, 8), value(f, 2, 4, 30), value(f, 30, 30)
     yield seen(attention.attend, spec, line, q, q, q, mask)
     yield seen(attention.attend_back, spec, line, q, q, lse, q, q, q, mask)
-
-
-@pytest.mark.skipif(tools.ptxas() is None, reason="needs ptxas (pip install nvidia-cuda-nvcc)")
-@pytest.mark.parametrize(("target", "version"), [("sm_75", 63), ("sm_120", 87)])
-def test_ptxas(target, version, tmp_path):
-    """Every kernel becomes machine code, which puts aside a few words at most."""
-    texts = {(launch.name, launch.ptx) for n in natives() for first in [routines.build(n, nvptx.isa_of(target, version))] for launch in (first, *first.then)}
-    for name, text in texts:
-        path = tmp_path / "kernel.ptx"
-        path.write_text(text)
-        done = subprocess.run([tools.ptxas(), "-v", f"-arch={target}", path, "-o", tmp_path / "kernel.cubin"], capture_output=True, text=True, timeout=120, check=False)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, (name, said)
-        assert sum(map(int, re.findall(r"(\d+) bytes stack frame", said))) <= 64, (name, said)
