@@ -1,4 +1,5 @@
 """Graphs in programs: plans that repeat are launched as one, and captured programs draw random numbers as they would have, on simulated GPUs."""
+import copy
 import struct
 import threading
 
@@ -277,6 +278,26 @@ def test_graphed_modules_draw_and_differentiate():
     bad = torch.nn.Linear(2, 2).cuda()
     bad.register_forward_hook(lambda *a: None)
     with pytest.raises(AssertionError, match="must not have hooks"): torch.cuda.make_graphed_callables(bad, (torch.ones(2, 2, device="cuda"),))
+
+
+def test_several_graphed_callables():
+    """A module and a function, with results in dictionaries; an input that nobody uses."""
+    first = torch.nn.Linear(4, 6).cuda()
+    other = copy.deepcopy(first)
+    def second(h): return {"s": torch.nn.functional.gelu(h) * 2, "t": [h.sum(1)]}
+    def loss(out): return out["s"].sum() + out["t"][0].square().sum()
+    a, b = torch.cuda.make_graphed_callables((first, second), ((torch.randn(3, 4, device="cuda"),), (torch.randn(3, 6, device="cuda", requires_grad=True),)))
+    for _ in range(2):
+        x = torch.randn(3, 4, device="cuda")
+        got, want = loss(b(a(x))), loss(second(other(x)))
+        got.backward()
+        want.backward()
+        assert torch.allclose(got, want) and torch.allclose(first.weight.grad, other.weight.grad, 1e-5, 1e-6)
+        first.weight.grad = other.weight.grad = None
+    p, q = (torch.ones(2, device="cuda", requires_grad=True) for _ in range(2))
+    g = torch.cuda.make_graphed_callables(lambda x, y: x * 2, (p, q), allow_unused_input=True)
+    g(p, q).sum().backward()
+    assert p.grad.tolist() == [2, 2] and q.grad is None
 
 
 def test_generators_of_graphs():
