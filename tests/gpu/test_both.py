@@ -277,7 +277,8 @@ def test_cubins(p):
     assert p.read(at, 3).tolist() == [2, 4, 6]
 
 
-@pytest.mark.parametrize("change, expected", [((b"7.5", b"9.9"), 222), ((b"add.f32", b"sum.f32"), 218), ((b"sm_80", b"sm_130"), 218)])
+@pytest.mark.parametrize("change, expected", [((b"7.5", b"9.9"), 222), ((b"add.f32", b"sum.f32"), 218), ((b"sm_80", b"sm_130"), 218), ((b"7.5", b"6.3"), 218),
+                                              ((b"room[4096]", b"room[49153]"), 218)])
 def test_code_that_is_refused(careless, change, expected):
     """With words in the log."""
     p = careless
@@ -285,6 +286,28 @@ def test_code_that_is_refused(careless, change, expected):
     buffer = ctypes.create_string_buffer(4096)
     options, values = (ctypes.c_int * 2)(5, 6), (ctypes.c_size_t * 2)(ctypes.addressof(buffer), 4096)
     assert code(p.d.ModuleLoadDataEx, PTX.replace(*change), 2, options, values) == expected and buffer.value
+
+
+def test_arguments_that_are_refused(careless):
+    p = careless
+    at, f = p.array([1, 2]), p.function("scale")
+    values, size = (ctypes.c_uint64 * 2)(at, 2), ctypes.c_size_t(16)
+    extra = (ctypes.c_size_t * 5)(1, ctypes.addressof(values), 2, ctypes.addressof(size), 0)
+    assert code(p.d.LaunchKernel, f, 1, 1, 1, 32, 1, 1, 0, 0, p.params(at, 2), extra) == 1                     # parameters in both ways
+    assert code(p.d.LaunchKernel, f, 1, 1, 1, 32, 1, 1, 0, 0, None, extra) == 0
+    assert code(p.d.EventCreate, 4) == 1 and code(p.d.EventCreate, 64) == 1 and code(p.d.MemHostAlloc, 64, 64) == 1 and code(p.d.StreamCreateWithPriority, 2, 0) == 1
+    assert code(p.d.ModuleLoadDataEx, PTX, 1, (ctypes.c_int * 1)(999), (ctypes.c_size_t * 1)(0)) == 1
+    assert code(p.d.GetProcAddress, b"cuInit", p.d.version + 10, 1) == 1
+
+
+def test_a_links_options_must_stay():
+    p = Program(Machine(seed=1))
+    options, values = (ctypes.c_int * 2)(5, 6), (ctypes.c_size_t * 2)(ctypes.addressof(buffer := ctypes.create_string_buffer(64)), 64)
+    link = p.d.LinkCreate(2, options, values)
+    values[0] = 0                              # as freed memory may
+    p.d.LinkAddData(link, 1, PTX[:-1], len(PTX) - 1, None, 0, None, None)
+    said = [str(f) for f in p.machine.findings()]
+    assert len(said) == 2 and "changed or freed before LinkDestroy" in said[0] and "doesn't end with a 0" in said[1] and not buffer.value
 
 
 @pytest.mark.parametrize("grid, block, shared, expected", [

@@ -441,6 +441,8 @@ def test_finalizers_run_in_the_middle_of_calls(monkeypatch):
     run = p.machine._run
     monkeypatch.setattr(p.machine, "_run", lambda op: (order.append("runs"), gc.collect(), run(op)))
     used = p.machine.devices[0].arena.used
+    p.function("scale")
+    gc.collect()                               # the collector doesn't come by itself before the kernel runs
     Owner()
     p.machine.eager = 0.0
     p.launch("scale", at, 64, stream=s)

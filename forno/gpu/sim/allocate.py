@@ -181,7 +181,7 @@ class MemoryCalls(StreamCalls):
     def MemHostAlloc(self, nbytes, flags):
         self.unsafe()
         self.context()
-        if not nbytes: raise Refuse("INVALID_VALUE")
+        if not nbytes or flags & ~7: raise Refuse("INVALID_VALUE")
         block = ctypes.create_string_buffer(nbytes + 4096)
         at = round_up(ctypes.addressof(block), 4096)
         ctypes.memset(at, memory.POISON, nbytes)
@@ -201,7 +201,7 @@ class MemoryCalls(StreamCalls):
     def MemHostRegister(self, at, nbytes, flags):
         self.unsafe()
         self.context()
-        if not at or not nbytes: raise Refuse("INVALID_VALUE")
+        if not at or not nbytes or flags & ~15: raise Refuse("INVALID_VALUE")
         start, end = at + DELTA, at + DELTA + nbytes
         if any(a.start < end and start < a.end for a in self.space.items if a.device < 0): raise Refuse("HOST_MEMORY_ALREADY_REGISTERED")
         self.space.add(Allocation(start, end, -1, "registered", self.named("registered memory")))
@@ -216,7 +216,7 @@ class MemoryCalls(StreamCalls):
 
     def MemHostGetDevicePointer(self, at, flags):
         a = self.space.at(at + DELTA)
-        if a is None or a.device >= 0: raise Refuse("INVALID_VALUE")
+        if a is None or a.device >= 0 or flags: raise Refuse("INVALID_VALUE")
         return at + DELTA
 
     def PointerGetAttribute(self, attribute, at):

@@ -8,15 +8,17 @@ import struct
 from dataclasses import dataclass, field
 
 from .. import chips, ptx
+from ..ptx import since
 from ..prototypes import FUNCTION, JIT, LAUNCH, LaunchConfig
 from . import memory
-from .allocate import MemoryCalls
+from .ipc import IpcCalls
 from .machine import Context, Device
 from .work import Broken, Kernel, Refuse
 
 CUBIN = b"\x7fELF\x02\x01\x01forno-cubin"       # then the target as eight bytes, then PTX
 _BROKEN = {"misaligned": "MISALIGNED_ADDRESS", "out of bounds": "ILLEGAL_ADDRESS", "read-only": "ILLEGAL_ADDRESS", "endless": "LAUNCH_TIMEOUT", "deadlock": "LAUNCH_TIMEOUT"}
 _REGISTERS = 32                                # PTX's registers say nothing of the machine's
+_JIT_OPTIONS = 35                              # CU_JIT_NUM_OPTIONS
 
 
 @dataclass(eq=False, repr=False)
@@ -48,6 +50,7 @@ class Link:
     context: Context
     target: str
     log: object                                # where errors are told
+    options: tuple = ()                        # (address, bytes) of arrays that must stay as they are until the link ends
     parts: list = field(default_factory=list)  # (PTX, its target)
     cubin: object = None                       # the buffer that LinkComplete returned
 
@@ -102,7 +105,14 @@ class View:
 def parsed(text: bytes): return ptx.Module(text.decode())
 
 
-class CodeCalls(MemoryCalls):
+@functools.lru_cache(512)
+def lacking(text: bytes) -> list[str]:
+    """What is newer than the text's target or version. An instruction that nobody knows is found when its kernel is wanted."""
+    try: return since.lacking(parsed(text).source)
+    except NotImplementedError: return []
+
+
+class CodeCalls(IpcCalls):
     exact = True
 
     def intervals(self, device: int, divisions: dict):
@@ -142,11 +152,17 @@ class CodeCalls(MemoryCalls):
                                                               f"current version is '{chips.newest_ptx(self.version) / 10}'")
         if not chips.runs(name, capability):
             raise self.refuse(log, "INVALID_PTX", f"ptxas fatal   : SM version specified by .target is higher than default SM version assumed ({name} on {capability})")
+        if number < (least := oldest_ptx(name)):
+            raise self.refuse(log, "INVALID_PTX", f"ptxas application ptx input, line 2; error   : PTX version {number / 10} does not support .target {name}, {least / 10} does")
         if ".extern .func" in text.decode(errors="replace"): raise self.refuse(log, "INVALID_PTX", "ptxas fatal   : Unresolved extern function")
-        try: entries = parsed(text).entries
+        try: entries, lacks = parsed(text).entries, lacking(text)
         except (ValueError, NotImplementedError) as e: raise self.refuse(log, "INVALID_PTX", f"ptxas application ptx input: {e}") from None
+        if lacks: raise self.refuse(log, "INVALID_PTX", f"ptxas application ptx input: {lacks[0]}")
         most = 32764 if number >= 81 else 4096                                       # bytes of parameters
         for entry in entries.values():
+            if entry.shared > chips.STATIC_SHARED:
+                raise self.refuse(log, "INVALID_PTX", f"ptxas error   : Entry function '{entry.name}' uses too much shared data "
+                                                      f"({entry.shared:#x} bytes, {chips.STATIC_SHARED:#x} max)")
             if entry.param_bytes > most:
                 raise self.refuse(log, "INVALID_PTX", f"ptxas error   : Formal parameter space overflowed ({entry.param_bytes} bytes required, max {most} bytes allowed) "
                                                       f"in function {entry.name}")
@@ -162,6 +178,7 @@ class CodeCalls(MemoryCalls):
         """A function that writes the error log where the JIT options say."""
         given = {}
         if count: given = dict(zip((ctypes.c_int * count).from_address(options), (ctypes.c_size_t * count).from_address(values)))
+        if any(not 0 <= k < _JIT_OPTIONS for k in given): raise Refuse("INVALID_VALUE")
 
         def log(text):
             at, size = given.get(JIT["error_log"], 0), given.get(JIT["error_size"], 0)
@@ -290,17 +307,28 @@ class CodeCalls(MemoryCalls):
         given = dict(zip((ctypes.c_int * count).from_address(options), (ctypes.c_size_t * count).from_address(values))) if count else {}
         major, minor = context.device.capability
         target = f"sm_{given[JIT['target']] & 0xFFFFFFFF if JIT['target'] in given else major * 10 + minor}"
-        return self.put(Link(context, target, self.log_of(count, options, values)))
+        log = self.log_of(count, options, values)
+        arrays = tuple([(at, ctypes.string_at(at, n)) for at, n in ((options, 4 * count), (values, 8 * count))]) if count else ()
+        return self.put(Link(context, target, log, arrays))
+
+    def kept(self, link: Link) -> None:
+        """The driver reads a link's options until the link ends: whoever made it has to keep them."""
+        if any(ctypes.string_at(at, len(data)) != data for at, data in link.options):
+            self.find("link", f"call {self.calls}: the options of LinkCreate were changed or freed before LinkDestroy")
 
     def LinkAddData(self, handle, kind, data, nbytes, name, count, options, values):
         link = self.get(handle, Link)
         if kind != 1: raise Refuse("NOT_SUPPORTED")                                  # 1: PTX
-        text = ctypes.string_at(data, nbytes).rstrip(b"\0")
+        self.kept(link)
+        text = ctypes.string_at(data, nbytes)
+        if not text.endswith(b"\0"): self.find("link", f"call {self.calls}: PTX of {nbytes} bytes that doesn't end with a 0")
+        text = text.rstrip(b"\0")
         capability = int(link.target[3:-1]), int(link.target[-1])
         link.parts.append(self.jit(text, capability, link.log))
 
     def LinkComplete(self, handle):
         link = self.get(handle, Link)
+        self.kept(link)
         if len(link.parts) != 1: raise Refuse("INVALID_VALUE" if not link.parts else "NOT_SUPPORTED")
         text, target = link.parts[0]
         own = link.target + ("a" if target.endswith("a") else "")
@@ -339,6 +367,7 @@ class CodeCalls(MemoryCalls):
     def kernel(self, f: Function, context: Context, grid, block, shared, params, extra, cooperative=False, cluster=(1, 1, 1)) -> Kernel:
         """A launch whose numbers the driver accepts. Parameters are copied now."""
         if f.context is not context: raise Refuse("INVALID_HANDLE")
+        if params and extra: raise Refuse("INVALID_VALUE")
         chip, threads = context.device.chip, block[0] * block[1] * block[2]
         if not all(0 < n <= most for n, most in zip((*grid, *block), (2**31 - 1, 65535, 65535, 1024, 1024, 64))): raise Refuse("INVALID_VALUE")
         if threads > f.threads or shared > f.dynamic: raise Refuse("INVALID_VALUE")
@@ -363,6 +392,13 @@ class CodeCalls(MemoryCalls):
         out = bytearray(end)
         for k, p in enumerate(f.entry.params): out[p.offset:p.offset + p.size] = ctypes.string_at(ctypes.c_size_t.from_address(params + 8 * k).value, p.size)
         return bytes(out)
+
+
+def oldest_ptx(target: str) -> int:
+    """The first PTX version (80 is 8.0) that knows a target; 0: of one that chips doesn't know."""
+    digits = target.removeprefix("sm_").rstrip("af")
+    known = chips.CHIPS.get((int(digits[:-1]), int(digits[-1])))
+    return max(known.ptx if known else 0, {"a": 80, "f": 88}.get(target[-1], 0))
 
 
 def cubin_runs(target: str, capability: tuple[int, int]) -> bool:

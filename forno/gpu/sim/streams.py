@@ -5,7 +5,7 @@ from .devices import DeviceCalls
 from .machine import Event, Op, Stream
 from .work import HostCall, Marker, Refuse, WaitValue, Work, WriteValue
 
-_DISABLE_TIMING = 2
+_DISABLE_TIMING, _INTERPROCESS = 2, 4
 
 
 class StreamCalls(DeviceCalls):
@@ -67,6 +67,7 @@ class StreamCalls(DeviceCalls):
 
     # ---- events
     def EventCreate(self, flags):
+        if flags & ~7 or flags & _INTERPROCESS and not flags & _DISABLE_TIMING: raise Refuse("INVALID_VALUE")
         event = Event(self.context(), not flags & _DISABLE_TIMING)
         event.handle = self.put(event)
         return event.handle
@@ -88,6 +89,7 @@ class StreamCalls(DeviceCalls):
 
     def StreamWaitEvent(self, stream, handle, flags):
         event, s = self.event(handle), self.stream(stream)
+        if flags > (s.capture is not None): raise Refuse("INVALID_VALUE")          # 1: a node of its own, in a graph
         if event.captured is not None or s.capture is not None: self.wait_captured(event, s)
         elif event.op is not None:
             self.no_implicit(s)
