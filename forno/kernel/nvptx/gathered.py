@@ -13,7 +13,8 @@ from ...cpu import nvptx
 from ...cpu.isa import Isa
 from ..text import Val
 from . import mma
-from .mma import CHUNK, LINE, MMA, THREADS, TensorKernel
+from .abi import WARP
+from .mma import CHUNK, LINE, MMA, TensorKernel
 from .product import Product, Source, advance, number_of, tiled
 
 STAGES = 2
@@ -25,7 +26,7 @@ class GatheredKernel(TensorKernel):
     """`gathered`: the factors ("a", "b" or "ab") whose elements are loaded one by one."""
 
     def __init__(self, p: Product, isa: Isa, partial: bool, tile: int, gathered: str):
-        super().__init__(p, isa, partial, tile)
+        super().__init__(p, isa, partial, tile, strips_of(tile))
         self.gathered, self.copied = gathered, [name for name in "ab" if name not in gathered]
         for name in gathered: self.turned[name] = self.t.size == 2 and self.matrices[name].along_k
 
@@ -124,7 +125,8 @@ class Gather:
         self.b, self.table, self.name, self.source = b, table, table.name, table.source
         width = b.depth if table.of_rows else b.tile                        # of what threads have an index of their own in
         self.own, self.group = b.and_(b.tid, width - 1), b.shr(b.tid, width.bit_length() - 1)
-        self.groups, self.rounds = THREADS // width, b.tile * LINE // (THREADS * CHUNK)
+        threads = b.threads_per_block
+        self.groups, self.rounds = threads // width, b.tile * LINE // (threads * CHUNK)
         self.lane = b.and_(b.tid, b.depth - 1)
         self.digits = [b.variable(x) for x in b.digits(b.add(b.begin, self.lane), self.name, "k")]
         row = b.and_(b.tid, b.tile - 1)
@@ -139,7 +141,7 @@ class Gather:
 
     def by_one(self, n: int, write):
         """The first n threads write an entry each."""
-        if n == THREADS: write()
+        if n == self.b.threads_per_block: write()
         else:
             with self.b.if_(self.b.lt(self.b.tid, n)): write()
 
@@ -226,12 +228,12 @@ def accepts(p: Product, isa: Isa) -> bool:
 
 def launch(p: Product, isa: Isa) -> DeviceLaunch:
     names = names_of(p, isa)
-    return launch_with(p, isa, tile_of(p, names), names) if names else mma.launch(p, isa)
+    return launch_with(p, isa, mma.tile_of(p), names) if names else mma.launch(p, isa)
 
 
-def tile_of(p: Product, names: str) -> int:
-    """Results per side: large tiles leave no registers for two factors' elements."""
-    return mma.tile_of(p) if len(names) == 1 else 64
+def strips_of(tile: int) -> int:
+    """Warps side by side: sums must leave registers for elements on their way."""
+    return tile // 32
 
 
 def names_of(p: Product, isa: Isa) -> str:
@@ -240,4 +242,4 @@ def names_of(p: Product, isa: Isa) -> str:
 
 
 def launch_with(p: Product, isa: Isa, tile: int, names: str) -> DeviceLaunch:
-    return tiled(GatheredKernel, p, nvptx.at_least(isa, PTX), tile, tile, THREADS, LINE // p.a.dtype.size, tile, names)
+    return tiled(GatheredKernel, p, nvptx.at_least(isa, PTX), tile, tile, 2 * strips_of(tile) * WARP, LINE // p.a.dtype.size, tile, names)

@@ -11,6 +11,7 @@ from ...core import dtype as dt
 from ...core.kernels import DeviceLaunch
 from ...cpu.isa import Isa
 from ..text import PTR, Val
+from .abi import WARP
 from .product import TOGETHER, Product, ProductKernel, number_of, tiled
 
 THREADS, STAGES, LINE, CHUNK = 128, 3, 64, 16  # bytes of a line along k, and of one copy
@@ -22,11 +23,12 @@ PITCH = 8                                      # results by which a line is long
 
 
 class TensorKernel(ProductKernel):
-    """`tile`: results per side, 64 or 128."""
+    """`tile`: results per side, 64 or 128. `strips`: warps side by side; two are one below the other."""
 
-    def __init__(self, p: Product, isa: Isa, partial: bool, tile: int):
-        super().__init__(p, isa, THREADS)
-        self.partial, self.tile = partial, tile
+    def __init__(self, p: Product, isa: Isa, partial: bool, tile: int, strips: int = 2):
+        super().__init__(p, isa, 2 * strips * WARP)
+        self.partial, self.tile, self.strips = partial, tile, strips
+        self.blocks = {"a": tile // 32, "b": tile // (16 * strips)}          # of 16 rows that a warp reads of a factor
         self.t = p.a.dtype
         self.per = CHUNK // self.t.size        # elements of a copy
         self.depth = LINE // self.t.size
@@ -55,11 +57,11 @@ class TensorKernel(ProductKernel):
         return self.module(), tuple(self.keys)
 
     def divide(self):
-        """A warp's quarter of the tile."""
-        self.lane, warp = self.and_(self.tid, 31), self.shr(self.tid, 5)
-        self.down, self.across = (self.mul(x, self.tile // 2) for x in (self.shr(warp, 1), self.and_(warp, 1)))
+        """A warp's part of the tile."""
+        self.lane, warp = self.and_(self.tid, WARP - 1), self.shr(self.tid, 5)
+        self.down, self.across = self.mul(self.quotient(warp, self.strips), self.tile // 2), self.mul(self.and_(warp, self.strips - 1), self.tile // self.strips)
 
-    def zeros(self): return [[[self.variable(self.const(0, dt.float32)) for _ in range(4)] for _ in range(self.tile // 16)] for _ in range(self.tile // 32)]
+    def zeros(self): return [[[self.variable(self.const(0, dt.float32)) for _ in range(4)] for _ in range(2 * self.blocks["b"])] for _ in range(self.blocks["a"])]
 
     @property
     def results_bytes(self) -> int: return self.tile // 2 * (self.tile + PITCH) * 4
@@ -94,7 +96,7 @@ class TensorKernel(ProductKernel):
         """A thread's copies are a number of lines apart. `line`: index across lines; `along`: where its 16 bytes begin on them."""
         s, turned = self.matrices[name], self.turned[name]
         blocks = self.tile // self.per if turned else LINE // CHUNK
-        apart, bits = THREADS // blocks, blocks.bit_length() - 1
+        apart, bits = self.threads_per_block // blocks, blocks.bit_length() - 1
         chunk, line = self.and_(self.tid, blocks - 1), self.shr(self.tid, bits)
         along = self.mul(chunk, self.per)
         across0, across_end, along0, along_end = (k0, self.end, first, limit) if turned else (first, limit, k0, self.end)
@@ -144,14 +146,14 @@ class TensorKernel(ProductKernel):
             eight_rows, eight_k = self.mul(second_row, 8), self.mul(second_k, 8)
             if self.turned[name]:              # a line per k
                 k = self.add(low, eight_k)
-                for block in range(self.tile // 32):
+                for block in range(self.blocks[name]):
                     chunk = self.add(self.add(self.shr(first, 3), 2 * block), second_row)
                     for step in range(2): out[name, block, step] = self.in_tile(True, k, chunk), step * 16 * self.tile * self.t.size
             else:
                 row = self.add(self.add(first, low), eight_rows)
                 for step in range(2):
                     at = self.in_tile(False, row, self.add(second_k, 2 * step))
-                    for block in range(self.tile // 32): out[name, block, step] = at, block * 16 * LINE
+                    for block in range(self.blocks[name]): out[name, block, step] = at, block * 16 * LINE
         return out
 
     def fragment(self, name: str, stage: Val, block: int, step: int) -> list[str]:
@@ -171,8 +173,7 @@ class TensorKernel(ProductKernel):
     def multiply(self, sums, stage: Val, steps=(0, 1)):
         now = [[[self.get(s) for s in four] for four in line] for line in sums]
         for step in steps:
-            left = [self.fragment("a", stage, block, step) for block in range(self.tile // 32)]
-            right = [self.fragment("b", stage, block, step) for block in range(self.tile // 32)]
+            left, right = ([self.fragment(name, stage, block, step) for block in range(self.blocks[name])] for name in "ab")
             right = [half for four in right for half in (four[:2], four[2:])]
             for x, line in zip(left, now):
                 for j, y in enumerate(right):
@@ -210,7 +211,7 @@ class TensorKernel(ProductKernel):
                         at = self.add(self.mul(mine, 4), 4 * ((16 * i + q // 2 * 8) * pitch + 8 * j + q % 2))
                         self.put(f"store {self.get(s)}, ptr addrspace(3) {self.shared_at(at)}, align 4")
             self.barrier()
-            with self.loop(self.thread, rows * self.tile // wide, THREADS) as at:
+            with self.loop(self.thread, rows * self.tile // wide, self.threads_per_block) as at:
                 at = self.cast(at, self.ix)
                 far, near = self.shr(at, n.bit_length() - 1), self.and_(at, n - 1)
                 y, x = (far, self.mul(near, wide)) if across else (near, far)
