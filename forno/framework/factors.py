@@ -16,7 +16,7 @@ from .autocast import matmul
 from .modes import no_grad
 from .bind import apply, binary
 from .results import named
-from .tensor import Tensor, is_meta
+from .tensor import Tensor, device_name, is_meta
 from .views import shape_of
 
 multiply = binary(ew.mul)
@@ -32,7 +32,7 @@ def unpacked(row, A, *shapes, attr=None): return la.unpack(apply(row, A, attr=at
 def real(t): return complexes.real(t) if t.dtype.is_complex else t
 
 
-def eye_like(A): return creation.eye(A.shape[-1], dtype=A.dtype)
+def eye_like(A): return creation.eye(A.shape[-1], dtype=A.dtype, device=device_name(A))
 
 
 # ---------------------------------------------------------------- determinants
@@ -79,7 +79,7 @@ def lu_of(A, pivot=True): return unpacked(fa.lu, A, *fa.lu_shapes(A), attr=bool(
 def zero_pivots(f):
     """Of each factorization: the first diagonal element of U that is zero, from 1; 0 if none is."""
     zero = apply(ew.eq, views.diagonal(f.detach(), 0, -2, -1), 0)
-    if not shape_of(zero)[-1]: return creation.zeros(shape_of(f)[:-2], dtype=dt.int32)
+    if not shape_of(zero)[-1]: return creation.zeros(shape_of(f)[:-2], dtype=dt.int32, device=device_name(f))
     return fn.to(fn.where(fn.any(zero, -1), fn.add(fn.argmax(fn.to(zero, dt.uint8), -1), 1), 0), dt.int32)
 
 
@@ -124,8 +124,9 @@ def old_svd(input, some=True, compute_uv=True):
     """torch.svd: V instead of its adjoint."""
     if not compute_uv:
         m, n = input.shape[-2:]
-        batch = shape_of(input)[:-2]
-        return named("svd", U=creation.zeros(*batch, m, m, dtype=input.dtype), S=apply(la.svdvals, input), V=creation.zeros(*batch, n, n, dtype=input.dtype))
+        batch, where = shape_of(input)[:-2], device_name(input)
+        return named("svd", U=creation.zeros(*batch, m, m, dtype=input.dtype, device=where), S=apply(la.svdvals, input),
+                     V=creation.zeros(*batch, n, n, dtype=input.dtype, device=where))
     u, s, v = svd(input, full_matrices=not some)
     return named("svd", U=u, S=s, V=H(v))
 
@@ -181,24 +182,24 @@ def split_lu(f):
 def lu(A, *, pivot=True):
     f, _, order = lu_of(A, pivot)
     low, up = split_lu(f)
-    P = H(fa.permutation(real(order.detach()), low)) if pivot else creation.empty(0, dtype=A.dtype)
+    P = H(fa.permutation(real(order.detach()), low)) if pivot else creation.empty(0, dtype=A.dtype, device=device_name(A))
     return named("linalg_lu", P=P, L=low, U=up)
 
 
 def order_of(pivots, m):
     """The order of rows that a row of pivots makes."""
-    if not pivots.numel(): return views.expand(creation.arange(m), (*shape_of(pivots)[:-1], m))
+    if not pivots.numel(): return views.expand(creation.arange(m, device=device_name(pivots)), (*shape_of(pivots)[:-1], m))
     rows = pivots.reshape(-1, pivots.shape[-1]).tolist()
     out = []
     for row in rows:
         order = list(range(m))
         for i, p in enumerate(row): order[i], order[p - 1] = order[p - 1], order[i]
         out.append(order)
-    return views.reshape(creation.tensor(out, dtype=dt.int64), (*shape_of(pivots)[:-1], m))
+    return views.reshape(creation.tensor(out, dtype=dt.int64, device=device_name(pivots)), (*shape_of(pivots)[:-1], m))
 
 
 def lu_unpack(LU_data, LU_pivots, unpack_data=True, unpack_pivots=True):
-    nothing = creation.empty(0, dtype=LU_data.dtype)
+    nothing = creation.empty(0, dtype=LU_data.dtype, device=device_name(LU_data))
     low, up = split_lu(LU_data) if unpack_data else (nothing, nothing)
     P = H(fa.permutation(fn.to(order_of(LU_pivots, LU_data.shape[-2]), LU_data.dtype.real), LU_data.detach())) if unpack_pivots else nothing
     return named("lu_unpack", P=P, L=low, U=up)
@@ -247,7 +248,7 @@ def tolerance(top, A, atol, rtol):
 
 def matrix_rank(A, tol=None, hermitian=False, *, atol=None, rtol=None):
     size = apply(ew.abs_, eigvalsh(A)) if hermitian else apply(la.svdvals, A)
-    if not A.numel(): return creation.zeros(shape_of(A)[:-2], dtype=dt.int64)
+    if not A.numel(): return creation.zeros(shape_of(A)[:-2], dtype=dt.int64, device=device_name(A))
     if tol is not None: room = views.unsqueeze(tol, -1) if isinstance(tol, Tensor) and tol.ndim else tol
     else: room = tolerance(fn.amax(size, -1, True), A, atol, rtol)
     return fn.sum(apply(ew.gt, size, room), -1)
@@ -273,13 +274,13 @@ def lstsq(A, B, rcond=None, *, driver=None):
     right = views.unsqueeze(B, -1) if vector else B
     X = fn.matmul(pinv(A, rtol=rcond), right)
     m, n = A.shape[-2:]
-    nothing = creation.empty(0, dtype=A.dtype)
-    rank = matrix_rank(A.detach(), rtol=rcond) if driver != "gels" and driver is not None or driver is None else creation.empty(0, dtype=dt.int64)
+    where = device_name(A)
+    rank = matrix_rank(A.detach(), rtol=rcond) if driver != "gels" else creation.empty(0, dtype=dt.int64, device=where)
     gap = fn.sub(fn.matmul(A, X), right)
     full = m > n and driver != "gelsy" and bool(fn.all(apply(ew.eq, matrix_rank(A.detach()), n)).item())
     rest = real(fn.sum(multiply(gap, complexes.conj(gap)), -2)) if full else views.clone(views.narrow(views.reshape(real(A), (-1,)), 0, 0, 0))
-    values = apply(la.svdvals, A.detach()) if driver in ("gelsd", "gelss") else creation.empty(0, dtype=A.dtype.real)
-    return named("linalg_lstsq", solution=views.squeeze(X, -1) if vector else X, residuals=rest, rank=rank if nothing is not None else rank, singular_values=values)
+    values = apply(la.svdvals, A.detach()) if driver in ("gelsd", "gelss") else creation.empty(0, dtype=A.dtype.real, device=where)
+    return named("linalg_lstsq", solution=views.squeeze(X, -1) if vector else X, residuals=rest, rank=rank, singular_values=values)
 
 
 def pinverse(input, rcond=1e-15): return pinv(input, rtol=rcond)

@@ -16,7 +16,7 @@ from .factors import (cholesky, cholesky_ex, det, diagonal, eig, eigh, eigvals, 
                       lu_solve, matrix_power, matrix_rank, multi_dot, pinv, slogdet, solve_triangular, svd, tensorinv, tensorsolve, vander, vecdot, zero_pivots)
 from .out import with_out
 from .results import named
-from .tensor import read
+from .tensor import device_name, read
 from .views import shape_of
 
 matmul = fn.matmul
@@ -137,10 +137,10 @@ def cond(A, p=None):
     if A.ndim < 2: raise RuntimeError("linalg.cond: The input tensor must have at least 2 dimensions.")
     if p in (None, 2, -2):
         s = svdvals(A)
-        if not A.numel(): return creation.zeros(shape_of(A)[:-2], dtype=A.dtype.real)
+        if not A.numel(): return creation.zeros(shape_of(A)[:-2], dtype=A.dtype.real, device=device_name(A))
         high, low = views.select(s, -1, 0), views.select(s, -1, shape_of(s)[-1] - 1)
         return fn.div(low, high) if p == -2 else fn.div(high, low)
-    if not A.numel(): return creation.zeros(shape_of(A)[:-2], dtype=A.dtype.real)
+    if not A.numel(): return creation.zeros(shape_of(A)[:-2], dtype=A.dtype.real, device=device_name(A))
     return apply(ew.mul, matrix_norm(A, p), matrix_norm(inv(A), p))
 
 

@@ -21,20 +21,23 @@ import tempfile
 import time
 import traceback
 
+ALIASED = {"as_strided:partial_views"}                        # samples that look at memory which a copy to a device doesn't take along
 TIERS = pathlib.Path(__file__).parents[1] / "conformance"
 T0 = TIERS / "t0.txt"
 
 
 def names_in(path) -> list[str]:
     names = [line.split("#")[0].strip() for line in pathlib.Path(path).read_text().splitlines()]
-    return [name for name in names if name and not name.startswith("module:")]
+    return [name for name in names if name and not name.startswith("module:") and name not in ALIASED]
 
 
 # ---------------------------------------------------------------- the child
 def on_gpu(walk, forno):
     """Let walk's functions give tensors of device "cuda", and look where results are."""
     given, same, called, seen = walk.given, walk.same, walk.called, []
-    walk.UNDEFINED.update({"nn.functional.multi_head_attention_forward", "nn.functional.dropout2d", "nn.functional.dropout3d", "nn.functional.alpha_dropout"})      # other numbers
+    walk.UNDEFINED.update({"nn.functional.multi_head_attention_forward", "nn.functional.dropout2d", "nn.functional.dropout3d", "nn.functional.alpha_dropout",
+                           "nn.functional.rrelu"})         # other numbers
+    forno.backends.cudnn.allow_tf32 = False                # the reference is computed in float32
 
     def there(x):
         import torch

@@ -16,6 +16,7 @@ from forno.dnn import attention, ctc, gather, pad, recurrence, scan, sort
 from forno.gpu.sim import Machine, Spec
 from forno.kernel.nvptx import routines
 from forno.kernel.nvptx.routines import atomic, code
+from forno.kernel.recurrence import GATES
 
 on_devices = pytest.mark.usefixtures("devices")
 
@@ -197,6 +198,15 @@ def test_pad(mode):
     same(lambda x: F.pad(x, (4, 4), mode), filled((3, 2, 5), torch.complex128))
 
 
+@on_devices
+def test_constants_lie_with_their_operands():
+    """What is made on the way, or instead of a result: of empty matrices, of pivots; complex numbers of halves as words."""
+    a, b = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(12)), torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(13))
+    same(lambda a, b: (torch.lu_solve(b, *torch.linalg.lu_factor(a)), *torch.lu_unpack(*torch.linalg.lu_factor(a), unpack_data=False), torch.linalg.lstsq(a, b, driver="gels").rank), a, b, tolerance=1e-3)
+    same(lambda a: (torch.linalg.matrix_rank(a), torch.linalg.cond(a), *torch.linalg.inv_ex(a), *torch.lu_unpack(*torch.linalg.lu_factor(a))), torch.zeros(2, 0, 0))
+    same(lambda a: (a.chalf().to(torch.complex64), torch.complex(a, a.flip(0)).to(torch.complex32).to(torch.complex64)), a, tolerance=1e-2)
+
+
 # ---- lines
 SHAPES = [((3, 5), 1), ((6, 45, 3), 1), ((2, 1300), 1), ((1300, 2), 0), ((9001,), 0), ((4, 0), 1), ((), 0)]
 
@@ -340,3 +350,19 @@ def natives():
     spec, q, lse, mask = attention.AttentionSpec(1.0, True, True, True), value(dt.bfloat16, 2, 4, 30, 8), value(f, 2, 4, 30), value(f, 30, 30)
     yield seen(attention.attend, spec, line, q, q, q, mask)
     yield seen(attention.attend_back, spec, line, q, q, lse, q, q, q, mask)
+
+
+def variants():
+    """The other types and modes of kernels that need the most registers."""
+    f, d, i = dt.float32, dt.float64, dt.int64
+    for t, zero in itertools.product((f, d), (False, True)):
+        for row in (ctc.ctc, ctc.ctc_gradient): yield plan(row, ctc.CtcSpec(0, zero), value(t, 5000), value(t, 9, 4, 6), value(i, 4, 5), value(i, 4), value(i, 4))
+    for t, (mode, gates) in itertools.product((f, d), GATES.items()):
+        x, w, h = value(t, 6, 3, 9 * gates), value(t, 9 * gates, 9), value(t, 3, 9)
+        more = {"lstm": [h], "gru": [value(t, 27)]}.get(mode, [])
+        yield seen(recurrence.recur, recurrence.RecurrenceSpec(mode, kept=True), h, x, w, h, *more)
+        yield seen(recurrence.recurrence_back, recurrence.RecurrenceSpec(mode, kept=True), h, *[value(t, 8, 3, 9)] * 2, w, *([value(t, 6, 3, 45)] if more else []))
+    for t, mask in itertools.product((f, d, dt.bfloat16, dt.float16), (None, dt.bool, dt.float32)):
+        spec, q, lse, more = attention.AttentionSpec(1.0, True, mask is not None, True), value(t, 2, 4, 30, 8), value(t.opmath, 2, 4, 30), [value(mask, 30, 30)] if mask else []
+        yield seen(attention.attend, spec, lse, q, q, q, *more)
+        yield seen(attention.attend_back, spec, lse, q, q, lse, q, q, q, *more)

@@ -59,7 +59,7 @@ class DeviceKernel(Kernel):
         """Write an error, unless there is one that nobody has looked at (cudart/faults.py); the run goes on. Of a check: its row's position in the nest's body
         instead of an index. The code comes last: whoever finds it finds all."""
         record, step = self.word("error"), self.word("step")
-        claim = self.emit(f"cmpxchg ptr {self.offset(record, 32).text}, i64 0, i64 1 monotonic monotonic", dt.int64)
+        claim = self.emit(f"cmpxchg ptr {self.offset(record, 32).text}, i64 0, i64 1 syncscope(\"device\") monotonic monotonic", dt.int64)
         with self.if_(self.emit(f"extractvalue {{ i64, i1 }} {claim.text}, 1", dt.bool)):
             for i, x in enumerate((index, size, step), 1): self.store(x, self.offset(record, 8 * i))
             self.fence("sys")
@@ -70,6 +70,12 @@ class DeviceKernel(Kernel):
         name = f"llvm.nvvm.membar.{scope}"
         self.declared[name] = f"declare void @{name}()"
         self.put(f"call void @{name}()")
+
+    def store(self, x: Val, p: Val, align: int | None = None):
+        """A complex number of halves is one word: LLVM would put it together from registers that nobody has written, and store it twice."""
+        if x.n > 1 or not x.parts or x.re.dtype is not dt.float16: return super().store(x, p, align)
+        low, high = (self.cast(self.bitcast(h, dt.uint16), dt.uint32) for h in x.parts)
+        self.put(f"store {self.or_(low, self.shl(high, 16))}, ptr {p.text}, align 4")
 
     # ---- memory by 16 bytes
     def load_wide(self, p: Val, t, n: int) -> list[Val]:
