@@ -212,17 +212,20 @@ def change_current_allocator(allocator):
 
 
 class MemPool:
-    """Memory apart from that of others, for what is recorded inside `use_mem_pool`. It is given back after this object and all tensors there have ended."""
+    """Memory apart from that of others, for what is recorded inside `use_mem_pool`. It is given back after this object and all tensors there have ended. `use_on_oom`: what
+    is idle there is others' before they run out; `no_split`: what the driver gave at once is one tensor's."""
 
     def __init__(self, allocator=None, use_on_oom: bool = False, no_split: bool = False):
         if devices.count() == 0: raise RuntimeError("torch.cuda.MemPool requires CUDA support")
-        for name, given in dict(allocator=allocator, use_on_oom=use_on_oom, no_split=no_split).items():
-            if given: raise unsupported(f"torch.cuda.MemPool({name}={given!r})", device="cuda", instead="a pool without it")
+        if allocator is not None: raise unsupported(f"torch.cuda.MemPool(allocator={allocator!r})", device="cuda", instead="a pool without it")
         self.apart = _Apart()
-        self.apart.users += 1
+        self.apart.users, self.apart.whole = 1, bool(no_split)
+        if use_on_oom: _LAST_RESORT.append(self.apart)
 
     def __del__(self):
-        if hasattr(self, "apart"): self.apart.users -= 1
+        if not hasattr(self, "apart"): return
+        self.apart.users -= 1
+        if self.apart in _LAST_RESORT: _LAST_RESORT.remove(self.apart)
 
     @property
     def id(self) -> tuple[int, int]:
@@ -233,7 +236,7 @@ class MemPool:
     def snapshot(self, include_traces: bool = True) -> list[dict]: return memory_snapshot(self.id, include_traces)
 
 
-_Apart = allocator.Graphs
+_Apart, _LAST_RESORT = allocator.Graphs, allocator.LAST_RESORT
 
 
 @contextlib.contextmanager

@@ -69,11 +69,15 @@ class Pool:
 
 
 class Graphs(tuple):
-    """Memory of graphs, or of a user's pool, which nobody else gets as long as one of them lives; as a tuple its number. `users`: graphs, pools, and captures underway."""
+    """Memory of graphs, or of a user's pool, which nobody else gets as long as one of them lives; as a tuple its number. `users`: graphs, pools, and captures underway.
+    `whole`: its pieces aren't cut."""
 
     def __new__(cls): return super().__new__(cls, (0, next(_numbers)))
-    def __init__(self): self.users, self.pools = 0, {}
+    def __init__(self): self.users, self.pools, self.whole = 0, {}, False
     def of(self, index: int) -> tuple[Pool, Pool]: return self.pools.setdefault(index, (Pool("small_pool", self), Pool("large_pool", self)))
+
+
+LAST_RESORT: list[Graphs] = []                 # whose idle pieces anybody gets before memory runs out
 
 
 class Allocator:
@@ -117,8 +121,8 @@ class Allocator:
 
     def cut(self, p: Piece, size: int):
         """What is left of a piece goes back, if it is worth it."""
-        rest = p.size - size
-        if rest < ROUND or p.pool.kind == "large_pool" and rest <= SMALL: return
+        rest, apart = p.size - size, p.pool.apart
+        if rest < ROUND or p.pool.kind == "large_pool" and rest <= SMALL or apart is not None and apart.whole: return
         q = Piece(p.address + size, rest, p.stream, p.pool, p.segment, p, p.after)
         if p.after is not None: p.after.before = q
         p.after, p.size = q, size
@@ -140,6 +144,8 @@ class Allocator:
             if not self.capturing: self.release()
             at = self.obtain(room)
         if not at:
+            for memory in LAST_RESORT:
+                if (found := self.idle(memory.of(self.index)[size > SMALL], size, stream)) is not None: return found
             self.stats.count("num_ooms")
             raise self.exhausted(room)
         s = self.segments[at] = Segment(at, room, self.history.note("segment_alloc", at, room, stream, pool.apart) if self.history.on else [])

@@ -6,10 +6,12 @@ import threading
 import pytest
 
 import forno as torch
+from forno import gpu
 from forno.core.flags import flags
 from forno.core.kernels import DeviceLaunch
 from forno.cudart import launch, replay
 from forno.cudart import random as states
+from forno.gpu.sim import Machine, Spec
 
 pytestmark = pytest.mark.usefixtures("devices")
 LAUNCHES = ("LaunchKernel", "GraphLaunch", "GraphExecKernelNodeSetParams", "StreamBeginCapture", "GraphInstantiateWithFlags")
@@ -389,3 +391,49 @@ def test_errors_of_captures_have_codes():
     kept = []
     with pytest.raises(torch.AcceleratorError) as e: captured(lambda: kept.append(never_joined()))
     assert e.value.error_code == 904 and (x + 1)[0].item() == 2
+
+
+# ---------------------------------------------------------------- pools
+MiB = 1 << 20
+
+
+def made(nbytes):
+    """Bytes that are there."""
+    x = torch.zeros(nbytes, dtype=torch.uint8, device="cuda")
+    torch.cuda.synchronize()
+    return x
+
+
+def test_pools_of_graphs_and_programs():
+    x, pool = torch.ones(10, device="cuda"), torch.cuda.MemPool()
+    with torch.cuda.use_mem_pool(pool):
+        y = x * 2
+        assert pool.use_count() == 2
+    outside = x * 3
+    assert pool.use_count() == 1 and [s["segment_pool_id"] for s in pool.snapshot()] == [pool.id] and outside[0].item() == 3
+    g = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(g, pool=pool.id): z = y + 1
+    g.replay()
+    assert z.tolist() == [3] * 10 and g.pool() == pool.id and len(pool.snapshot()) == 2             # of the capture's stream, too
+    y.zero_()
+    g.replay()
+    assert z.tolist() == [1] * 10
+    with pytest.raises(NotImplementedError, match="allocator=3"): torch.cuda.MemPool(allocator=3)
+
+
+def test_pools_that_are_a_last_resort_and_pools_that_are_not_cut(monkeypatch):
+    machine = Machine([Spec(nbytes=64 * MiB)], seed=3)
+    with machine:
+        monkeypatch.setattr(gpu, "_found", machine.driver())
+        for lends in (False, True):
+            pool = torch.cuda.MemPool(use_on_oom=lends)
+            with torch.cuda.use_mem_pool(pool): made(40 * MiB)
+            if lends: assert made(32 * MiB)[5].item() == 0 and len(pool.snapshot()) == 1
+            else:
+                with pytest.raises(torch.OutOfMemoryError): made(32 * MiB)
+            del pool
+        for whole in (False, True):
+            pool = torch.cuda.MemPool(no_split=whole)
+            with torch.cuda.use_mem_pool(pool): kept = [made(1000), made(1000)]
+            assert len(pool.snapshot()) == len(kept) - 1 + whole
+        del pool, kept
