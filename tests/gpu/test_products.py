@@ -419,7 +419,7 @@ def templates(target):
     for c, *_ in convolutions(2, 4, 4, (6, 5, 8), (2, 3, 3), (2, 1, 2)):
         for side in (4, 8): yield f"conv {side} {c.which}", made(gemm.TileKernel, "product", conv.product_of(c), it, False, side)
     def gathering(p, tile): return made(gathered.GatheredKernel, "product", p, nvptx.at_least(it, gathered.PTX), False, tile, gathered.names_of(p, it))
-    for t, which, tile in ((dt.bfloat16, "forward", 128), (dt.bfloat16, "forward", 64), (dt.float16, "input", 64), (dt.bfloat16, "weight", 64), (dt.float32, "input", 64)):
+    for t, which, tile in ((dt.bfloat16, "forward", 128), (dt.bfloat16, "forward", 64), (dt.float16, "input", 128), (dt.bfloat16, "weight", 128), (dt.float32, "input", 64)):
         c = next(c for c, *_ in convolutions(2, 8, 8, (6, 5), (3, 3), (2, 2), (1, 1), t=t, bias=False) if c.which == which)
         p = replace(conv.product_of(c), rounding=True)
         if gathered.accepts(p, it): yield f"gathered {tile} {t} {which}", gathering(p, tile)
