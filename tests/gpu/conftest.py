@@ -1,6 +1,6 @@
 """Simulated devices for tests: what `gpu.driver()` finds, in place of this machine's.
 
-Every test on them runs with two seeds, each of which runs streams in an order of its own; FORNO_SEEDS=50 makes that 50, and FORNO_SEEDS=17-20
+Every test on them runs with two seeds, each of which runs streams in an order of its own; GPU_SEEDS=50 makes that 50, and GPU_SEEDS=17-20
 the four from 17 on.
 """
 import os
@@ -12,7 +12,7 @@ from forno import gpu
 from forno.framework.engine import flush
 from forno.gpu.sim import Machine
 
-FIRST, _, LAST = os.environ.get("FORNO_SEEDS", "2").rpartition("-")
+FIRST, _, LAST = os.environ.get("GPU_SEEDS", "2").rpartition("-")
 SEEDS = range(int(FIRST or 1), int(LAST) + 1)
 
 
