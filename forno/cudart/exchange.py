@@ -20,7 +20,6 @@ from .memory import Outside
 
 CPU, CUDA, PINNED = 1, 2, 3                    # DLDeviceType
 PER_THREAD = 2                                 # the stream that is each thread's own, which forno has none of
-READ_ONLY = 1                                  # DLPACK_FLAG_BITMASK_READ_ONLY
 
 _DONE = "define void @lent_back(ptr %loan) {\n  store i64 0, ptr %loan\n  ret void\n}\n"
 

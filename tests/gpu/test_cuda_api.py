@@ -352,6 +352,7 @@ def test_machines_die_with_their_drivers(monkeypatch):
     e = torch.cuda.Event(enable_timing=True)
     e.record()
     torch.gather(x, 0, torch.tensor([3], device="cuda")).item()              # a kernel with a record of failures
+    for _ in range(8): (x * 2 + 1).sum().item()                              # a plan that becomes a graph
     torch.from_dlpack(x)
     torch.cuda.synchronize()
     machine.drain()
