@@ -57,9 +57,9 @@ class DeviceKernel(Kernel):
 
     def report(self, index: Val, size: Val, code: int = INDEX_ERROR):
         """Write an error, unless there is one that nobody has looked at (cudart/faults.py); the run goes on. Of a check: its row's position in the nest's body
-        instead of an index. The code comes last: whoever finds it finds all."""
+        instead of an index. The code comes last: whoever finds it finds all. Only this device's threads claim: host memory promises no more."""
         record, step = self.word("error"), self.word("step")
-        claim = self.emit(f"cmpxchg ptr {self.offset(record, 32).text}, i64 0, i64 1 syncscope(\"device\") monotonic monotonic", dt.int64)
+        claim = self.emit(f'cmpxchg ptr {self.offset(record, 32).text}, i64 0, i64 1 syncscope("device") monotonic monotonic', dt.int64)
         with self.if_(self.emit(f"extractvalue {{ i64, i1 }} {claim.text}, 1", dt.bool)):
             for i, x in enumerate((index, size, step), 1): self.store(x, self.offset(record, 8 * i))
             self.fence("sys")
