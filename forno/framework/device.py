@@ -13,6 +13,7 @@ from ..core import collector
 from ..core.flags import flags
 from ..core.graph import Graph, Value
 from ..core.kernels import DeviceCall, DeviceLaunch, Host
+from ..core.shape import View
 from ..core.trace import trace
 from ..cpu import memory, nvptx
 from ..cudart import devices, faults, launch
@@ -129,16 +130,25 @@ def span(view, size: int) -> int:
 
 
 def carried(buffer, value: Value, device: str):
-    """A value's bytes on another device, dense."""
+    """A value's bytes on another device, dense: they lie there as its strides say."""
     n = math.prod(value.shape) * value.dtype.size
     if not lies_dense(buffer, value):
-        buffer = gathered(*spanned(buffer.buffer, buffer.view, value.dtype.size), value)
+        there, view = spanned(buffer.buffer, buffer.view, value.dtype.size)
+        buffer = gathered(there, *in_memory_order(view, value))
         if device == "cpu": return buffer
     if device == "cpu": return on_host(buffer, n)
     out = device_memory.empty(n, device)
     if buffer.device == "cpu": device_memory.send_to(device, buffer.address, n, out.address)
     else: device_memory.across(buffer.device, buffer.address, n, device, out.address)
     return out
+
+
+def in_memory_order(view: View, value: Value) -> tuple[View, Value]:
+    """A value and a view of it with their axes turned so that row-major is the order of its memory."""
+    if value.strides is None: return view, value
+    order = sorted(range(len(value.shape)), key=lambda d: -value.strides[d])
+    turned = View(tuple([view.shape[d] for d in order]), tuple([view.strides[d] for d in order]), view.offset)
+    return turned, Value(None, (), None, value.dtype, turned.shape)
 
 
 def on_host(buffer, nbytes: int):

@@ -62,7 +62,7 @@ class DeviceProgram(Program):
 
         def here(m, *operands):
             if m is torch: return f(m, *[x.clone() if goes[k] else x for k, x in enumerate(operands)])
-            with forno.device(home): return f(m, *[x.to(home, non_blocking=home != "cpu") if goes[k] else x for k, x in enumerate(operands)])
+            with forno.device(home): return f(m, *[x.to(home) if goes[k] else x for k, x in enumerate(operands)])
         before = len(self.forno)
         if len(set(self.where)) > 1 or not ids: text = f"{text}   on {home}{f', goes there: {[i for i, g in zip(ids, goes) if g]}' if any(goes) else ''}"
         super().do(text, ids, here, new, rough)
@@ -106,8 +106,9 @@ def move(p):
     def run(m, t):
         kind = getattr(m, name) if form == "dtype" else t.dtype
         if m is torch: return t.to(kind) if stays or t.dtype is not kind else t.clone()
-        if form == "method": return t.cpu() if to == "cpu" else t.cuda(int(to[5:]), non_blocking=late)
-        return t.to(p.forno[j].device if form == "device of" else to, kind, non_blocking=late, copy=form == "copy")
+        soon = not late or t.is_pinned()       # what is sent from pinned memory mustn't be written before it has gone
+        if form == "method": return t.cpu() if to == "cpu" else t.cuda(int(to[5:]), non_blocking=not soon)
+        return t.to(p.forno[j].device if form == "device of" else to, kind, non_blocking=not soon, copy=form == "copy")
     p.do(f"move {i} {to} {form} {name if form == 'dtype' else ''}{' later' if late else ''}", (i,), run, to=to)
 
 
@@ -117,14 +118,16 @@ def copied(p):
 
     def run(m, t):
         if m is torch: return m.empty_like(t).copy_(t)
-        return m.empty_like(t, device=to).copy_(t, non_blocking=late and to != "cpu")
+        return m.empty_like(t, device=to).copy_(t, non_blocking=late and to != "cpu" and not t.is_pinned())
     p.do(f"empty_like on {to} .copy_ {i}{' later' if late else ''}", (i,), run, to=to)
 
 
 def pinned(p):
     """Through pinned memory, by copies that nobody waits for."""
-    i = p.pick()
+    i = p.pick(lambda t: t.numel())
+    if i is None: return
     at, to = p.where[i], p.r.choice(DEVICES[1:])
+    p.foreign.add(len(p.torch))                # strides of axes of length 1 aren't kept
     if at == "cpu":
         p.do(f"pinned {i} {to}", (i,), lambda m, t: t.detach().contiguous().clone() if m is torch else t.detach().contiguous().pin_memory().to(to, non_blocking=True), to=to)
         return
@@ -132,7 +135,7 @@ def pinned(p):
 
     def fetched(m, t):
         t = t.detach().contiguous()
-        if m is torch: return t.clone()
+        if m is torch: return m.empty(tuple(t.shape), dtype=t.dtype).copy_(t) if into else t.clone()
         with m.cuda.device(at):
             if into: out = m.empty(tuple(t.shape), dtype=t.dtype, device="cpu", pin_memory=True).copy_(t, non_blocking=True)
             else: out = t.to("cpu", non_blocking=True)

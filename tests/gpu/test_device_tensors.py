@@ -82,3 +82,35 @@ def test_values_that_share_memory_meet_later():
     back = there.cpu()
     assert (back != here).sum() == 0
     assert ((back.cuda() + there).cpu() != here * 2).sum() == 0
+
+
+def test_views_that_overlap_travel_in_the_order_of_their_copy():
+    x = torch.arange(4.0)
+    for v in (x.as_strided((2, 3), (1, 1)), x.unfold(0, 2, 1).t()):
+        there = v.cuda()
+        assert there.stride() == v.clone().stride() and there.tolist() == v.tolist() == there.to("cuda:1").tolist()
+        there[0] = 7
+        assert there[1].tolist() == v[1].tolist()
+
+
+def test_memory_that_is_expanded_is_written_once():
+    x = torch.zeros(3, device="cuda")
+    x[1:2].expand(4).zero_()
+    x.as_strided((3, 2), (0, 1), 1).fill_(2)
+    assert x.tolist() == [0, 2, 2]
+
+
+def test_copies_onto_tensors_with_a_history():
+    w, x = torch.ones(2, 3, device="cuda:1", requires_grad=True), torch.arange(3)
+    for source in (x, x.cuda()):
+        y = w * 2
+        y[0] = source                          # whole numbers of another device
+        y[1:].copy_(source)
+        assert y.device.index == 1 and y.tolist() == [[0, 1, 2]] * 2
+        y.sum().backward()
+        assert w.grad.device == w.device and not w.grad.any()
+
+
+def test_errors_of_values_that_only_travel():
+    x, i = torch.arange(6.0, device="cuda"), torch.tensor([1, 9], device="cuda")
+    with pytest.raises(torch.AcceleratorError, match=r"(?s)index 9 is out of bounds for dimension with size 6.*test_device_tensors.py"): (x[i] * 2).cpu().tolist()
