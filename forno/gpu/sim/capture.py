@@ -6,7 +6,7 @@ graph know only the order that their edges say, so a missing edge shows as a rac
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .code import CodeCalls
 from .machine import Context, Event, Op, Stream
@@ -223,6 +223,7 @@ class CaptureCalls(CodeCalls):
         ops = []
         for work, before, lane in zip(exec_.works, exec_.edges, exec_.lanes):
             context = work.function.context if isinstance(work, Kernel) else s.context
+            if isinstance(work, Kernel) and work.divisions is None: work = replace(work, divisions=self.divisions)
             ops.append(self.line_up(Op(work, context, None, lane, self.calls, self.host_clock, self.now), [ops[k] for k in before] or [begin]))
         exec_.tail = self.post(Marker("end of a graph"), s, ops)
 

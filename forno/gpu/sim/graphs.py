@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 
 from ..prototypes import NODE, ExecUpdateResult, KernelNodeParams, NodeParams
 from .capture import CaptureCalls, Exec, Graph, Node
@@ -27,9 +28,11 @@ class GraphCalls(CaptureCalls):
         return self.node(graph, self.kernel_of(p), self.nodes(before, count)).handle
 
     def kernel_of(self, p: KernelNodeParams) -> Kernel:
+        """A kernel that may touch what is given out whenever the graph is launched: nobody keeps memory for it, as is done for what is captured."""
         context = self.context()
         f = self.launchable(p.function or p.kernel or 0, context)
-        return self.kernel(f, f.context, (p.gridx, p.gridy, p.gridz), (p.blockx, p.blocky, p.blockz), p.shared, p.params or 0, p.extra or 0)
+        made = self.kernel(f, f.context, (p.gridx, p.gridy, p.gridz), (p.blockx, p.blocky, p.blockz), p.shared, p.params or 0, p.extra or 0)
+        return dataclasses.replace(made, divisions=None)
 
     def GraphAddNode(self, handle, before, count, params):
         graph, p, deps = self.graph(handle), NodeParams.from_address(params), self.nodes(before, count)

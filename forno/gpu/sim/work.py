@@ -57,7 +57,7 @@ class Kernel(Work):
     params: bytes
     cooperative: bool = False
     cluster: tuple[int, int, int] = (1, 1, 1)
-    divisions: dict = field(default_factory=dict)        # as they were at the call: what is freed then is still this kernel's
+    divisions: dict | None = field(default_factory=dict)       # as they were at the call: what is freed then is still this kernel's; None: as they are when its graph is launched
     node = NODE["kernel"]
 
     @property
