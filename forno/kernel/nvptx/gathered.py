@@ -216,7 +216,7 @@ class Gather:
 
 def copied(s: Source) -> bool:
     """Do its lines lie as asynchronous copies want them?"""
-    return not s.axes and s.straight and (s.along_k or s.dtype.size == 2)
+    return s.straight and (s.along_k or s.dtype.size == 2)
 
 
 def accepts(p: Product, isa: Isa) -> bool:

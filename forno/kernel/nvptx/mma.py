@@ -1,9 +1,10 @@
 """Products of matrices on tensor cores: mma.sync with float32 sums, of float16, bfloat16, and of float32 rounded to tf32 where a program allows that.
 
-Comes in: a `Product` of matrices, for compute capability 8.0 or later. Goes out: a DeviceLaunch. Four warps make a square tile, each a quarter of it. Three stages
-of 64 bytes along k lie in shared memory: while one is multiplied, two are on their way (cp.async, 16 bytes at a time, zeros beyond the matrix; matrices that
-don't lie so evenly come by plain loads). A factor's tile has a line per row, 64 bytes along k; of 16-bit types whose rows are neighbours in memory, a line per k, which
-ldmatrix transposes. Blocks of 16 bytes change places within a line, so that eight lines are read from eight different groups of banks.
+Comes in: a `Product` of matrices (or of images that lie like some), for compute capability 8.0 or later. Goes out: a DeviceLaunch. Four warps make a square tile,
+each a quarter of it. Three stages of 64 bytes along k lie in shared memory: while one is multiplied, two are on their way (cp.async, 16 bytes at a time, zeros
+beyond the matrix; where addresses aren't that even, plain loads). A factor's tile has a line per row, 64 bytes along k; of 16-bit types whose rows are neighbours
+in memory, a line per k, which ldmatrix transposes. Blocks of 16 bytes change places within a line, so that eight lines are read from eight different groups of
+banks.
 """
 from __future__ import annotations
 
@@ -100,17 +101,18 @@ class TensorKernel(ProductKernel):
         chunk, line = self.and_(self.tid, blocks - 1), self.shr(self.tid, bits)
         along = self.mul(chunk, self.per)
         across0, across_end, along0, along_end = (k0, self.end, first, limit) if turned else (first, limit, k0, self.end)
-        across_by, along_by = (self.length(name, x, 0, "stride") for x in (("k", "i") if turned else ("i", "k")))
+        across_by, which = self.length(name, "k" if turned else "i", 0, "stride"), "i" if turned else "k"
         at = self.add(along0, along)
         turns_ = (self.depth if turned else self.tile) // apart
 
         def copies():
+            begins = self.place(name, which, self.digits(at, name, which))[0] if len(getattr(s, which)) > 1 else at
             left = self.intrinsic("smax", self.intrinsic("smin", self.sub(along_end, at), self.const(self.per, self.ix)), self.const(0, self.ix))
             for turn in range(turns_):
                 y = self.add(line, turn * apart)
                 across = self.add(across0, y)
                 n = self.select(self.lt(across, across_end), left, 0)
-                source = self.offset(self.origins[name], self.select(self.gt(n, 0), self.add(self.mul(across, across_by), at), 0), s.dtype)
+                source = self.offset(self.origins[name], self.select(self.gt(n, 0), self.add(self.mul(across, across_by), begins), 0), s.dtype)
                 source = self.emit(f"addrspacecast {source} to ptr addrspace(1)", PTR).text
                 target, nbytes = self.shared_at(self.add(stage, self.in_tile(turned, y, chunk))), self.cast(self.mul(n, self.t.size), dt.int32)
                 self.nvvm(f"cp.async.cg.shared.global.16.s(ptr addrspace(3) {target}, ptr addrspace(1) {source}, {nbytes})")
@@ -123,7 +125,7 @@ class TensorKernel(ProductKernel):
                 for e in range(self.per):
                     x = self.add(at, e)
                     inside = self.and_(self.lt(across, across_end), self.lt(x, along_end))
-                    place = self.select(inside, self.add(self.mul(across, across_by), self.mul(x, along_by)), 0)
+                    place = self.select(inside, self.add(self.mul(across, across_by), self.place(name, which, self.digits(x, name, which))[0]), 0)
                     xs.append(self.select(inside, self.load(self.offset(self.origins[name], place, s.dtype), s.dtype), 0))
                 for e, x in enumerate(xs):
                     place = self.emit(f"getelementptr i8, ptr addrspace(3) {target}, i32 {e * self.t.size}", PTR).text
@@ -240,7 +242,7 @@ def turns(source) -> bool: return source.dtype.size == 2 and not source.along_k
 def accepts(p: Product, isa: Isa) -> bool:
     """Can tensor cores compute it, and is there enough of it?"""
     if number_of(isa) < 80 or p.a.dtype not in MMA or p.a.dtype is dt.float32 and not p.rounding: return False
-    return not p.a.axes and not p.b.axes and all(len(d) == 1 for s in (p.a, p.b) for d in (s.i, s.k)) and min(p.m, p.n, p.k) >= 8
+    return not p.a.axes and not p.b.axes and all(len(s.k if turns(s) else s.i) == 1 for s in (p.a, p.b)) and min(p.m, p.n, p.k) >= 8
 
 
 def tile_of(p: Product) -> int: return 128 if min(p.m, p.n) > 64 and -(-p.m // 128) * -(-p.n // 128) * p.count >= MANY else 64

@@ -61,9 +61,12 @@ class Source:
 
     @property
     def straight(self) -> bool:
-        """Do 16 bytes of neighbours lie at a multiple of 16 bytes from the batch entry's first element, wherever they begin at such a multiple along their line?"""
+        """Do 16 bytes of neighbours lie at a multiple of 16 bytes from the batch entry's first element, wherever they begin at such a multiple along their line?
+        (Of a line of several digits: where its last one has whole multiples, too.)"""
         lines, line = (self.i, self.k) if self.along_k else (self.k, self.i)
-        return len(lines) == len(line) == 1 and line[0].stride == 1 and (lines[0].stride * self.dtype.size % 16 == 0 or lines[0].radix <= 1)
+        if self.axes or len(lines) > 1 or line[-1].stride != 1: return False
+        steps = [*[d.stride for d in line[:-1]], *[d.radix for d in line[1:]], *[d.stride for d in lines if d.radix > 1]]
+        return not any([n * self.dtype.size % 16 for n in steps])
 
     @property
     def even(self) -> bool:
