@@ -124,6 +124,7 @@ def _attention_queries(c: Device, *spec):
 
 
 def _attention_keys(c: Device, *spec):
+    c.b.tuning = ' "nvvm.minctasm"="4"'        # half of the threads that ptxas would make room for: it spills then
     f = Heads(c, "backward", *spec)
     units = f.items // f.group
     with c.each_warp(units * f.keys) as line:

@@ -92,6 +92,7 @@ def _ctc_loss(c: Device, t: dt.dtype, zero_infinity: bool):
 
 def _ctc_gradient(c: Device, t: dt.dtype, zero_infinity: bool):
     """exp(score) minus the posterior of its class, NaN wherever PyTorch's difference of infinities is; nothing behind an item's last step."""
+    c.b.tuning = ' "nvvm.minctasm"="2"'        # ptxas would make room for more blocks where that takes spills
     item, zero = Item(c, t, rows=True), c.const(0.0, t)
     with c.each_block(item.count) as n:
         item.begin(n)

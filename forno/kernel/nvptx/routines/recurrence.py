@@ -19,6 +19,7 @@ from ...routines.index import Words
 from .code import WARP, Device, stage
 
 WIDE = 512                                     # threads of a block
+ONE_BLOCK = ' "nvvm.minctasm"="1"'             # ptxas would make room for a second one where that takes spills
 GIVEN = 5                                      # words: steps, items, hidden size, reverse, kept; then where every operand begins
 
 
@@ -45,6 +46,7 @@ class Layer:
 
 
 def _recurrence_forward(c: Device, mode: str, t: dt.dtype, operands: int):
+    c.b.tuning = ONE_BLOCK
     f = Layer(c, mode, t, operands)
     x, w, h, more = (*f.operands, None)[:4]
     last_c = (f.steps + 1) * f.state
@@ -89,6 +91,7 @@ def _cell(c: Device, f: Layer, mode: str, mine, theirs, more: X, places: tuple, 
 
 
 def _recurrence_backward(c: Device, mode: str, t: dt.dtype, operands: int):
+    c.b.tuning = ONE_BLOCK
     f = Layer(c, mode, t, operands)
     g, o, w, kept = (*f.operands, None)[:4]
     depth = f.size * f.gates
