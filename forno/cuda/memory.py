@@ -11,7 +11,7 @@ import warnings
 from collections import OrderedDict
 
 from ..core.errors import OutOfMemoryError as OutOfMemoryError, unsupported
-from ..cudart import allocator, devices, history, host, streams
+from ..cudart import allocator, devices, exchange, history, host, streams
 from ..framework.engine import flush
 from ..gpu import nvml
 from . import where
@@ -30,6 +30,7 @@ def _of(device=None) -> allocator.Allocator | None:
     flush()
     if index not in devices.opened(): return None
     mine = allocator.of(devices.use(index), index)
+    exchange.take_back()
     with mine.lock: mine.collect()
     return mine
 

@@ -51,6 +51,7 @@ class Piece:
 CAPTURING: set[int] = set()                    # threads that capture
 IDLE, LIVE, WAITING = "inactive", "active_allocated", "active_pending_free"        # states of a piece, by PyTorch's names
 _numbers = itertools.count(1)
+WHEN_SHORT: list = []                          # what is called before memory is said to be exhausted: it may let go of some
 
 
 class Pool:
@@ -139,6 +140,7 @@ class Allocator:
             at = self.obtain(room)
         if not at:
             gc.collect()
+            for let_go in WHEN_SHORT if not self.capturing else (): let_go()
             self.collect()
             if (found := self.idle(pool, size, stream)) is not None: return found
             if not self.capturing: self.release()

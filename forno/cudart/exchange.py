@@ -16,6 +16,7 @@ from ..cpu import code as host_code
 from ..gpu.names import NAMES
 from ..gpu.prototypes import POINTER
 from . import devices, streams
+from .allocator import WHEN_SHORT
 from .memory import Outside
 
 CPU, CUDA, PINNED = 1, 2, 3                    # DLDeviceType
@@ -69,6 +70,9 @@ def done() -> int:
 def take_back():
     """Forgets the loans that are over."""
     for at in [at for at, (loan, *_) in list(_loans.items()) if not c_uint64.from_address(at).value]: del _loans[at]
+
+
+WHEN_SHORT.append(take_back)
 
 
 @_Destructor

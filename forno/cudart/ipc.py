@@ -119,3 +119,6 @@ def collect():
         for entry in [e for e in mine if over(e[0])]:
             mine.remove(entry)
             with contextlib.suppress(OSError): os.close(entry[0])
+
+
+allocator.WHEN_SHORT.append(collect)

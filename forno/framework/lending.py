@@ -15,6 +15,7 @@ from ..core.shape import contiguous, is_contiguous
 from ..cudart import devices, exchange, streams
 from ..cudart.memory import Outside
 from ..dnn.elementwise import TITLES
+from ..graph.line import Leaf
 from . import data, views
 from .tensor import Tensor, device_name, on_device, root, share, wrap
 
@@ -47,7 +48,8 @@ def lent(t: Tensor):
     if buffer.__class__ is not Outside:
         store = root(t.alias.store)
         known = Outside(buffer.address, buffer.nbytes, buffer.device, buffer)
-        for s in store.peers or (store,): s.node = data.renewed(s.node, known)
+        for s in store.peers or (store,):
+            if not s.node.line.grad or s.node.past.__class__ is Leaf: s.node = data.renewed(s.node, known)
         buffer = known
     return buffer, view
 
