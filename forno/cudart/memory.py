@@ -81,7 +81,8 @@ def send_to(device: str, source: int, nbytes: int, target: int):
     driver, stream = devices.use(index), streams.current(index)
     if allocator.of(driver, index).capturing: raise error("MemcpyHtoDAsync", CODES["STREAM_CAPTURE_UNSUPPORTED"], "a graph would read this memory of the host whenever it runs")
     driver.MemcpyHtoDAsync(target, source, nbytes, stream)
-    if host.holds(driver, source):             # what isn't pinned was read already
+    # what isn't pinned was read already, unless the device reads the host's pages itself
+    if host.holds(driver, source) or devices.attribute(driver, index, "pageable"):
         if ON_WAIT[0]: waits()
         wait(index, stream)
 

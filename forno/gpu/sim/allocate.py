@@ -248,7 +248,7 @@ class MemoryCalls(StreamCalls):
         return True
 
     def copy(self, stream, work: Copy, waits: bool = False) -> None:
-        """Memory of the host that is not pinned is read at the call and written before it returns: the driver stages it."""
+        """Memory of the host that is not pinned is read at the call and written before it returns: the driver stages it, where the device doesn't read pages itself."""
         nbytes = work.width * work.height
         if not nbytes: return
         span = {at: (work.height - 1) * pitch + work.width for at, pitch in ((work.to, work.to_pitch), (work.source, work.source_pitch))}
@@ -256,7 +256,8 @@ class MemoryCalls(StreamCalls):
             if at >= DELTA: self.check_range(at, span[at])
             elif not at: raise Refuse("INVALID_VALUE")
         pageable = [at < DELTA and not self.is_pinned(at, span[at]) for at in (work.to, work.source)]
-        if stream.capture is None and pageable[1]:
+        if stream.context.device.spec.pageable and pageable[1]: pass         # read when its turn comes
+        elif stream.capture is None and pageable[1]:
             rows = [ctypes.string_at(work.source + r * work.source_pitch, work.width) for r in range(work.height)]
             work = replace(work, staged=b"".join(rows))
         elif stream.capture is None and work.source < DELTA:

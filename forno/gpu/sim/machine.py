@@ -36,6 +36,7 @@ class Spec:
     hertz: float = 1.98e9
     bandwidth: float = 4.8e12                  # bytes/s
     l2: int = 50 << 20
+    pageable: bool = False                     # does it read the host's pages itself (HMM)? Copies of them are queued then, instead of staged
     serial: int | None = None                  # which GPU of its machine it is; None: as it is numbered
 
 
