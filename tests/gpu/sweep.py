@@ -1,6 +1,6 @@
 """PyTorch's database of samples on device "cuda" of a simulated machine, against torch on the CPU: what fails and why. A script, not a test.
 
-    FORNO_GPU=sim python -m tests.gpu.sweep [--limit 2] [--seconds 60] [--kinds forward,gradient] [--tier 0 | --file operations.txt] [operation …]
+    FORNO_GPU=sim python -m tests.gpu.sweep [--limit 2] [--seconds 60] [--kinds forward,gradient] [--dtype int64] [--tier 0 | --file operations.txt] [operation …]
 
 Operations are walked in a child process, which a crash ends alone: the next one goes on behind it. `missing` is what raises NotImplementedError for device "cuda".
 Tiers are the lists of tests/conformance; a file has an operation per line, of which those that the database lacks ("module:…") are left out.
@@ -58,7 +58,7 @@ def on_gpu(walk, forno):
     walk.given, walk.same, walk.called = there, compared, anew
 
 
-def child(limit: int, seconds: int, kinds: str = ""):
+def child(limit: int, seconds: int, kinds: str = "", kind_of_number: str = ""):
     """Names come in by lines, results go out as lines of JSON."""
     import torch
 
@@ -77,8 +77,9 @@ def child(limit: int, seconds: int, kinds: str = ""):
         signal.alarm(seconds)
         try:
             types = walk.INFOS[name].supported_dtypes("cpu")
-            dtype = torch.float32 if torch.float32 in types else min(types, key=str)
-            for kind, number, thunk in walk.checks(name, dtype, limit):
+            dtype = getattr(torch, kind_of_number or "float32")
+            if dtype not in types and not kind_of_number: dtype = min(types, key=str)
+            for kind, number, thunk in walk.checks(name, dtype, limit) if dtype in types else ():
                 if kinds and kind not in kinds.split(","): continue
                 done += 1
                 try: thunk()
@@ -101,11 +102,11 @@ def where(error) -> str:
 
 
 # ---------------------------------------------------------------- the parent
-def walked(names: list[str], limit: int, seconds: int, kinds: str = ""):
-    """Results by name; a child that dies is followed by another one. `kinds`: of checks, all by default."""
+def walked(names: list[str], limit: int, seconds: int, kinds: str = "", dtype: str = ""):
+    """Results by name; a child that dies is followed by another one. `kinds`: of checks, all by default. `dtype`: float32 by default, and another one where there is none."""
     todo = list(names)
     while todo:
-        command = [sys.executable, "-m", "tests.gpu.sweep", "--child", "--limit", str(limit), "--seconds", str(seconds), "--kinds", kinds]
+        command = [sys.executable, "-m", "tests.gpu.sweep", "--child", "--limit", str(limit), "--seconds", str(seconds), "--kinds", kinds, "--dtype", dtype]
         errors = tempfile.TemporaryFile("w+")
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env={"FORNO_GPU": "sim", **os.environ})
         process.stdin.write("".join(n + "\n" for n in todo))
@@ -136,11 +137,12 @@ def main():
     p.add_argument("--limit", type=int, default=2, help="samples per operation (0: all)")
     p.add_argument("--seconds", type=int, default=60, help="per operation")
     p.add_argument("--kinds", default="", help="of checks, with commas between them: forward, gradient, method, in-place, out= (default: all)")
+    p.add_argument("--dtype", default="", help="of samples; operations without it are left out")
     p.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     a = p.parse_args()
-    if a.child: return child(a.limit, a.seconds, a.kinds)
+    if a.child: return child(a.limit, a.seconds, a.kinds, a.dtype)
     checks, good, missing, reasons = 0, 0, 0, collections.Counter()
-    for r in walked(a.names or names_in(a.file or TIERS / f"t{a.tier}.txt"), a.limit, a.seconds, a.kinds):
+    for r in walked(a.names or names_in(a.file or TIERS / f"t{a.tier}.txt"), a.limit, a.seconds, a.kinds, a.dtype):
         checks += r["checks"]
         absent = [f for f in r["failed"] if f[2] == "NotImplementedError" and "on device 'cuda'" in f[3]]
         wrong = [f for f in r["failed"] if f not in absent]
