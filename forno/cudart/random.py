@@ -81,7 +81,10 @@ class Captured:
         driver = devices.use(index)
         if driver.StreamIsCapturing(stream):
             raise unsupported("a replay within a capture, of a graph that draws random numbers", device="cuda", instead="replay the two graphs one after the other")
-        driver.MemcpyHtoDAsync(self.block.address, _WORDS.pack(*self.state.words), _WORDS.size, stream)        # read now: it isn't pinned
+        words = _WORDS.pack(*self.state.words)
+        if devices.attribute(driver, index, "pageable"):           # a copy would read the words when its turn comes; a fill has them in the call
+            for k, w in enumerate(struct.unpack(f"{_WORDS.size // 4}I", words)): driver.MemsetD32Async(self.block.address + 4 * k, w, 1, stream)
+        else: driver.MemcpyHtoDAsync(self.block.address, words, _WORDS.size, stream)        # read now: it isn't pinned
         self.state.offset += self.count
 
 

@@ -46,3 +46,18 @@ def test_tensors_of_arrays(reader):
     y.sum().item()
     x[:] = -1
     assert ((y + 1).cpu().numpy() == np.arange(1, 100_001)).all()
+
+
+def test_random_numbers_of_graphs(reader):
+    """A launch's words are the call's: the host's memory that they were in is something else by then."""
+    x, graph, s = torch.zeros(40, device="cuda"), torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    torch.manual_seed(3)
+    with torch.cuda.stream(s): (x + torch.rand(40, device="cuda")).sum()
+    torch.manual_seed(3)
+    with torch.cuda.graph(graph, stream=s): y = x + torch.rand(40, device="cuda")
+    seen = []
+    for _ in range(3):
+        graph.replay()
+        seen.append(y.clone())
+    torch.manual_seed(3)
+    assert all(torch.equal(a, torch.rand(40, device="cuda")) for a in seen)
