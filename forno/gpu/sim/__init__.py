@@ -197,9 +197,9 @@ def _write(kind: str, place: int, room: int, value) -> None:
 
 
 def install(devices: int) -> Driver:
-    """What FORNO_GPU=sim is; CUDA_VISIBLE_DEVICES counts here, too. Findings are printed when the process ends."""
+    """What FORNO_GPU=sim is; CUDA_VISIBLE_DEVICES counts here, too, and memory that nobody wrote is NaN. Findings are printed when the process ends."""
     uuids = [str(UUID(bytes=uuid(0, k))) for k in range(devices)]
-    machine = Machine([Spec(serial=k) for k in visible.numbers(os.environ.get("CUDA_VISIBLE_DEVICES"), [f"GPU-{u}" for u in uuids])])
+    machine = Machine([Spec(serial=k) for k in visible.numbers(os.environ.get("CUDA_VISIBLE_DEVICES"), [f"GPU-{u}" for u in uuids])], poisoning=True)
     driver = start(machine.symbol)
     driver.machine = machine
     atexit.register(_report, machine, os.getpid())
