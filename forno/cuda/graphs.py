@@ -6,8 +6,6 @@ isn't pinned, can't be captured.
 """
 from __future__ import annotations
 
-import gc
-
 from ..core.errors import unsupported, warn
 from ..cudart import allocator, devices, graphs, streams
 from ..cudart import random as states
@@ -134,7 +132,6 @@ class graph:
     def __enter__(self):
         settle()
         for index in devices.opened(): devices.synchronize(index)
-        gc.collect()
         memory.empty_cache()
         self.context.__enter__()
         try: self.cuda_graph.capture_begin(self.pool, self.capture_error_mode, self.check_input_liveness)
