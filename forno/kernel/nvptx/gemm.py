@@ -33,8 +33,8 @@ class TileKernel(ProductKernel):
     def __init__(self, p: Product, isa: Isa, partial: bool, side: int):
         super().__init__(p, isa, THREADS)
         self.partial, self.side, self.tile, self.depth = partial, side, ACROSS * side, depth_of(p)
-        blocks = 1 if p.sum.category == dt.COMPLEX else 2 if p.b.axes or p.sum.size == 8 else 0           # left alone, ptxas aims at more, and spills
-        if blocks and side == QUAD: self.tuning = f' "nvvm.minctasm"="{blocks}"'
+        blocks = 1 if p.sum.category == dt.COMPLEX or side > QUAD else 2 if p.b.axes or p.sum.size == 8 else 0           # left alone, ptxas aims at more, and spills
+        if blocks: self.tuning = f' "nvvm.minctasm"="{blocks}"'
         self.line = self.tile + PAD
         self.room = self.depth * self.line     # elements of a factor's tile
 
@@ -91,17 +91,10 @@ class TileKernel(ProductKernel):
                     at = self.add(self.mul(self.add(self.mul(self.down, per), i), pitch), self.add(self.mul(self.across, QUAD), j // QUAD * SPAN + j % QUAD))
                     self.store(self.get(s), self.offset(self.tiles, at, self.sum))
             self.barrier()
-            with self.loop(self.thread, rows * self.tile, THREADS) as at:
-                at = self.cast(at, self.ix)
-                y, x = self.cut(at, self.tile) if self.p.c.along_k else reversed(self.cut(at, rows))
+            with self.leaving(rows, self.tile, self.p.c.along_k) as (y, x, column):
                 row = self.add(self.row0, self.add(self.add(self.mul(self.shr(y, per.bit_length() - 1), QUAD), self.and_(y, per - 1)), above))
-                column = self.add(self.column0, x)
                 with self.if_(self.and_(self.lt(row, self.length("m")), self.lt(column, self.length("n")))):
                     self.finish(self.load(self.offset(self.tiles, self.add(self.mul(y, pitch), x), self.sum), self.sum), row, column)
-
-    def cut(self, x: Val, n: int) -> tuple[Val, Val]:
-        """x // n and x % n for a power of two."""
-        return self.shr(x, n.bit_length() - 1), self.and_(x, n - 1)
 
 
 def depth_of(p: Product) -> int:

@@ -203,7 +203,6 @@ class TensorKernel(ProductKernel):
         line, pair = self.shr(self.lane, 2), self.mul(self.and_(self.lane, 3), 2)
         mine = self.add(self.mul(self.add(self.quotient(self.down, 2), line), pitch), self.add(self.across, pair))
         across = self.p.c.along_k or self.p.flat
-        n = (self.tile if across else rows) // wide
         together = self.together() if wide > 1 else None
         for above in (0, half):
             self.barrier()
@@ -213,12 +212,9 @@ class TensorKernel(ProductKernel):
                         at = self.add(self.mul(mine, 4), 4 * ((16 * i + q // 2 * 8) * pitch + 8 * j + q % 2))
                         self.put(f"store {self.get(s)}, ptr addrspace(3) {self.shared_at(at)}, align 4")
             self.barrier()
-            with self.loop(self.thread, rows * self.tile // wide, self.threads_per_block) as at:
-                at = self.cast(at, self.ix)
-                far, near = self.shr(at, n.bit_length() - 1), self.and_(at, n - 1)
-                y, x = (far, self.mul(near, wide)) if across else (near, far)
+            with self.leaving(rows, self.tile, across, wide) as (y, x, column):
                 row = self.add(self.row0, self.add(self.add(self.mul(self.quotient(y, half), rows), self.and_(y, half - 1)), above))
-                with self.if_(self.lt(row, self.length("m"))): self.finish_some(together, self.add(self.mul(y, pitch), x), row, self.add(self.column0, x))
+                with self.if_(self.lt(row, self.length("m"))): self.finish_some(together, self.add(self.mul(y, pitch), x), row, column)
 
     def finish_some(self, together: Val | None, at: Val, row: Val, column: Val):
         """Neighbours of a row, from shared memory: in one piece where that many are left, and `together` allows it. None: a single one."""

@@ -7,6 +7,7 @@ it is read, by digits that count, so that loops hold no division.
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -155,6 +156,7 @@ class ProductKernel(DeviceKernel):
         super().__init__(p.operands)
         self.p, self.ix, self.sum = p, dt.int64 if p.wide else dt.int32, p.sum
         self.matrices = {"a": p.a, "b": p.b, "c": p.c}
+        self.known = {}                        # of a column that a thread stays in: its digits
 
     def length(self, *key) -> Val:
         """A word as an index."""
@@ -173,8 +175,7 @@ class ProductKernel(DeviceKernel):
     # ---- who does what
     def position(self, rows: int, columns: int):
         """Neighbouring blocks have neighbouring columns of the result."""
-        self.thread = self.special("tid.x")
-        self.tid, rest = self.cast(self.thread, self.ix), self.cast(self.special("ctaid.x"), self.ix)
+        self.tid, rest = (self.cast(self.special(name), self.ix) for name in ("tid.x", "ctaid.x"))
         rest, column = self.divided_by(rest, self.length("tiles n"))
         rest, row = self.divided_by(rest, self.length("tiles m"))
         item, self.portion = self.divided_by(rest, self.length("parts")) if self.partial else (rest, None)
@@ -226,6 +227,20 @@ class ProductKernel(DeviceKernel):
         return inside, at
 
     # ---- what happens to a sum
+    @contextmanager
+    def leaving(self, rows: int, columns: int, across: bool, wide: int = 1):
+        """A loop over a tile's results, `wide` neighbours of a row at a time: (row and column in the tile, the result's column). Neighbouring threads have neighbours of a
+        row, or of a column, and a thread stays in its column, or row."""
+        n = (columns if across else rows) // wide
+        near, far, apart = self.and_(self.tid, n - 1), self.shr(self.tid, n.bit_length() - 1), self.threads_per_block // n
+        if across:
+            x = self.mul(near, wide)
+            column = self.add(self.column0, x)
+            if not self.partial: self.known[column.text] = self.digits(column, "c", "k")
+        with self.loop(0, rows * columns // wide // self.threads_per_block) as turn:
+            other = self.add(far, self.mul(self.cast(turn, self.ix), apart))
+            yield (other, x, column) if across else (near, other, self.add(self.column0, other))
+
     def finish(self, x: Val, row: Val, column: Val):
         """A sum, or a part of one, whose row and column the result has."""
         if not self.partial: return self.leave(x, row, column)
@@ -245,7 +260,7 @@ class ProductKernel(DeviceKernel):
 
     def leave(self, x: Val, row: Val, column: Val):
         p = self.p
-        digits = self.digits(column, "c", "k")
+        digits = self.known.get(column.text) or self.digits(column, "c", "k")
         if p.bias or p.of_images: whole = self.add(self.mul(self.item, self.length("m")), row)
         if p.bias: x = self.add(x, self.cast(self.load(self.offset(self.base(p.bias), whole, p.result), p.result), self.sum))
         x = self.cast(x, p.result)
