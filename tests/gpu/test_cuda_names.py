@@ -7,7 +7,7 @@ import torch as oracle
 
 import forno as torch
 
-MODULES = ["cuda", "cuda.memory", "cuda.amp", "cuda.nvtx", "cuda.random", "cuda.streams", "cuda.graphs", "cuda.profiler", "cuda.nccl", "cuda.comm", "cuda.gds", "cuda.tunable",
+MODULES = ["cuda", "cuda.memory", "cuda.amp", "cuda.amp.autocast_mode", "cuda.amp.common", "cuda.amp.grad_scaler", "cuda.nvtx", "cuda.random", "cuda.streams", "cuda.graphs", "cuda.profiler", "cuda.nccl", "cuda.comm", "cuda.gds", "cuda.tunable",
            "cuda.jiterator", "cuda.green_contexts", "backends.cuda", "backends.cudnn"]
 # What is public without being listed.
 BESIDES = {"cuda.streams": ["Event", "ExternalStream", "Stream"], "cuda.graphs": ["CUDAGraph", "graph", "graph_pool_handle", "is_current_stream_capturing", "make_graphed_callables"],
