@@ -12,9 +12,9 @@ from __future__ import annotations
 from .framework import api as torch
 from .framework.programs import elementwise as elementwise, on_elements, row as row
 
-FUNCTIONS = """abs acos acosh asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor ceil copysign cos cosh digamma erf erfc erfinv exp exp2 expm1 floor fmod
-               hypot isfinite isinf isnan lgamma log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor maximum minimum pow reciprocal relu
-               remainder rsqrt sigmoid sign sin sinh sqrt square tan tanh trunc where""".split()
+FUNCTIONS = """abs acos acosh asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp copysign cos cosh digamma erf erfc erfinv exp exp2 expm1 floor
+               fmax fmin fmod gelu hypot isfinite isinf isnan lgamma log log10 log1p log2 logaddexp logical_and logical_not logical_or logical_xor logsigmoid maximum minimum mish
+               pow reciprocal relu remainder round rsqrt sigmoid sign silu sin sinc sinh softplus sqrt square tan tanh trunc where""".split()
 
 
 def _function(name: str):

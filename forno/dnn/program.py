@@ -9,9 +9,12 @@ promoted, and for its steps as they are computed.
 """
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -29,6 +32,8 @@ EXACT = (dt.bool, dt.int64, dt.float64, dt.complex128)           # what a Python
 MOST = 8                                                         # operands of an elementwise row: backward keeps so many
 METHODS = {name: op for part in (elementwise, functions, activation, special) for op in vars(part).values() if isinstance(op, Elementwise)
            for name in (*op.names, op.name) if "." not in name}
+DEFAULTS = dict(celu=(1.0,), elu=(1.0,), hardshrink=(0.5,), hardtanh=(-1.0, 1.0), leaky_relu=(0.01,), softplus=(1.0, 20.0), softshrink=(0.5,))      # operands that may be left out
+
 
 class Step(NamedTuple):
     """One value. `types`: what its arguments are converted to first. `attr`: a constant's value, or the type of a number that is an operand."""
@@ -103,6 +108,7 @@ class Trace:
 
     def apply(self, op: Op, *xs) -> Term:
         """One elementwise row."""
+        if operands_of(op) not in (0, len(xs)): raise TypeError(self.at(f"{op.name}() takes {operands_of(op)} operands, {len(xs)} were given"))
         at = tuple([self.index(x) for x in xs])
         kinds = [self.kinds[k] for k in at]
         numbers = all([k.__class__ is int for k in kinds])
@@ -136,8 +142,20 @@ class Trace:
         while frame.f_back is not None and frame.f_code.co_filename.startswith(_HOME): frame = frame.f_back
         return f"{said} (kernel '{self.name}', {frame.f_code.co_filename}, line {frame.f_lineno})"
 
+    def place(self, said: str, error: BaseException) -> str:
+        """The same for an error of Python's own: the last of the user's lines on the way to it."""
+        lines = [(f.f_code.co_filename, n) for f, n in traceback.walk_tb(error.__traceback__) if not f.f_code.co_filename.startswith(_HOME)]
+        return f"{said} (kernel '{self.name}'{', {}, line {}'.format(*lines[-1]) if lines else ''})"
+
 
 _HOME = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+@functools.cache
+def operands_of(op: Op) -> int:
+    """How many a row takes, as its machine code says; 0: it doesn't."""
+    kinds = [p.kind for p in inspect.signature(op.emit).parameters.values()]
+    return 0 if inspect.Parameter.VAR_POSITIONAL in kinds else len(kinds) - 1
 
 
 class Term:
@@ -150,9 +168,17 @@ class Term:
     @property
     def dtype(self) -> dt.dtype: return self.trace.steps[self.at].dtype
 
+    @property
+    def real(self): return self.trace.apply(TABLE["real"], self)
+
+    @property
+    def imag(self): return self.trace.apply(TABLE["imag"], self)
+
     def to(self, dtype: dt.dtype) -> Term: return self.trace.cast(self, dtype)
     def float(self): return self.to(dt.float32)
     def double(self): return self.to(dt.float64)
+    def half(self): return self.to(dt.float16)
+    def bfloat16(self): return self.to(dt.bfloat16)
     def int(self): return self.to(dt.int32)
     def long(self): return self.to(dt.int64)
     def bool(self): return self.to(dt.bool)
@@ -174,30 +200,52 @@ class Term:
     def __neg__(self): return self.trace.apply(TABLE["neg"], self)
     def __abs__(self): return self.trace.apply(TABLE["abs"], self)
     def __invert__(self): return self.trace.apply(TABLE["bitwise_not"], self)
+    def __round__(self, digits=None): return self.round()
+    def __floor__(self): return self.floor()
+    def __ceil__(self): return self.ceil()
+    def __trunc__(self): return self.trunc()
 
     def __getattr__(self, name):
         op = METHODS.get(name)
         if op is None: raise AttributeError(self.trace.at(f"'{name}' is no function of elements that kernels have"))
-        return lambda *others: self.trace.apply(op, self, *others)
+        return lambda *others: self.trace.apply(op, self, *others, *DEFAULTS.get(name, ())[len(others):])
 
-    # ---- over a row
-    def sum(self): return self.trace.reduce(reduce.sum_, self)
-    def prod(self): return self.trace.reduce(reduce.prod, self)
-    def any(self): return self.trace.reduce(reduce.any_, self)
-    def all(self): return self.trace.reduce(reduce.all_, self)
-    def amax(self): return self.trace.reduce(reduce.amax, self)
-    def amin(self): return self.trace.reduce(reduce.amin, self)
-    def argmax(self): return self.trace.reduce(reduce.argmax, self)
-    def argmin(self): return self.trace.reduce(reduce.argmin, self)
-    def mean(self): return self.sum() / self.trace.length()
-    def max(self, other=None): return self.amax() if other is None else self.maximum(other)
-    def min(self, other=None): return self.amin() if other is None else self.minimum(other)
+    # ---- over a row: its last axis, whichever way that is said
+    def sum(self, dim=-1, keepdim=True): return self.over(reduce.sum_, dim)
+    def prod(self, dim=-1, keepdim=True): return self.over(reduce.prod, dim)
+    def any(self, dim=-1, keepdim=True): return self.over(reduce.any_, dim)
+    def all(self, dim=-1, keepdim=True): return self.over(reduce.all_, dim)
+    def amax(self, dim=-1, keepdim=True): return self.over(reduce.amax, dim)
+    def amin(self, dim=-1, keepdim=True): return self.over(reduce.amin, dim)
+    def argmax(self, dim=-1, keepdim=True): return self.over(reduce.argmax, dim)
+    def argmin(self, dim=-1, keepdim=True): return self.over(reduce.argmin, dim)
+    def mean(self, dim=-1, keepdim=True): return self.sum(dim) / self.trace.length()
+    def max(self, other=None): return self.amax() if other is None else self.larger("max", self.maximum, other)
+    def min(self, other=None): return self.amin() if other is None else self.larger("min", self.minimum, other)
+
+    def var(self, dim=-1, keepdim=True, *, correction=1):
+        d = self - self.mean(dim)
+        return d.square().sum() / (self.trace.length() - correction)
+
+    def std(self, dim=-1, keepdim=True, *, correction=1): return self.var(dim, correction=correction).sqrt()
+    def norm(self): return self.square().sum().sqrt()
+
+    def over(self, op: Op, dim):
+        if dim.__class__ is tuple and len(dim) == 1: dim = dim[0]
+        if dim is not None and dim != -1: raise TypeError(self.trace.at(f"{op.name}(dim={dim}): a kernel's operands are rows, and their one axis is -1"))
+        return self.trace.reduce(op, self)
+
+    def larger(self, name: str, choose: Callable, other):
+        """With tensors a whole number would be an axis."""
+        if other.__class__ in (int, bool): raise TypeError(self.trace.at(f"x.{name}({other}) is {name}imum(x, {other}) here and along an axis elsewhere: say which by kernels.{name}imum or x.{name}()"))
+        return choose(other)
 
     # ---- what would need a value now
     def refuse(self, *_):
-        raise TypeError(self.trace.at("Python asks for a value here, and there is one per element: use where(condition, a, b), maximum(a, b), and x.exp() for math.exp(x)"))
+        raise TypeError(self.trace.at("Python asks for a value here, and there is one per element: use where(condition, a, b), maximum(a, b), and x.exp() for math.exp(x); "
+                                      "elements have no axes and no neighbours"))
 
-    __bool__ = __float__ = __int__ = __index__ = __complex__ = __len__ = __iter__ = __contains__ = refuse
+    __bool__ = __float__ = __int__ = __index__ = __complex__ = __len__ = __iter__ = __contains__ = __getitem__ = refuse
     __hash__ = None
 
 
@@ -218,21 +266,42 @@ def _operators():
 _operators()
 
 
-def trace(function: Callable, name: str, kinds: tuple, rowwise: bool, default: dt.dtype) -> Program:
-    """The program of a function for operands of these kinds."""
+def trace(function: Callable, name: str, kinds: tuple, rowwise: bool, default: dt.dtype) -> Program | tuple[Program, ...]:
+    """The program of a function for operands of these kinds; of one that returns several values, one for each."""
     t, out = _called(function, name, kinds, rowwise, default, False)
-    kind = t.kinds[out]
-    if any([s.dtype.opmath is not s.dtype for s in t.steps]): t, out = _called(function, name, kinds, rowwise, default, True)
-    result = dt.default_for(kind, default) if kind.__class__ is int else kind[0]
-    steps = settled(t.steps, len(kinds))
+    outs = out if out.__class__ is tuple else (out,)
+    results = [dt.default_for(t.kinds[k], default) if t.kinds[k].__class__ is int else t.kinds[k][0] for k in outs]
+    if any([s.dtype.opmath is not s.dtype for s in t.steps]):
+        t, wide = _called(function, name, kinds, rowwise, default, True)
+        outs = wide if out.__class__ is tuple else (wide,)
+    made = tuple([_program(name, t, k, kinds, result) for k, result in zip(outs, results)])
+    return made if out.__class__ is tuple else made[0]
+
+
+def _program(name: str, t: Trace, out: int, kinds: tuple, result: dt.dtype) -> Program:
+    steps, at = needed(t.steps, len(kinds), out)
+    steps = settled(steps, len(kinds))
     takes = tuple([s.dtype if isinstance(k, type) else k[0] for s, k in zip(steps, kinds)])
-    return Program(name, steps, out, len(kinds), takes, result, rowwise, t.outer[out])
+    return Program(name, steps, at, len(kinds), takes, result, t.rowwise, t.outer[out])
 
 
-def _called(function, name, kinds, rowwise, default, wide) -> tuple[Trace, int]:
+def needed(steps: list[Step], count: int, out: int) -> tuple[list[Step], int]:
+    """The operands and the steps that lead to one value, and where it is among them."""
+    wanted = {out, *range(count)}
+    for k in range(out, -1, -1):
+        if k in wanted: wanted.update(steps[k].args)
+    place = {k: i for i, k in enumerate(sorted(wanted))}
+    return [steps[k]._replace(args=tuple([place[a] for a in steps[k].args])) for k in sorted(wanted)], place[out]
+
+
+def _called(function, name, kinds, rowwise, default, wide):
     t = Trace(name, rowwise, default, wide)
-    out = function(*[t.operand(k) for k in kinds])
-    if isinstance(out, (tuple, list)) or out is None: raise TypeError(f"kernel '{name}' returned {type(out).__name__}: it is to return one value")
+    try: out = function(*[t.operand(k) for k in kinds])
+    except TypeError as error:
+        if "Term" not in str(error): raise
+        raise TypeError(t.place(f"{error}: a Term is one element of an operand, which kernels.exp(x), x.exp() and Python's operators take", error)) from None
+    if isinstance(out, (tuple, list)) and out and not any([x is None or isinstance(x, (tuple, list)) for x in out]): return t, tuple([t.index(x) for x in out])
+    if isinstance(out, (tuple, list)) or out is None: raise TypeError(f"kernel '{name}' returned {out!r}: it is to return one value, or a tuple of them")
     return t, t.index(out)
 
 

@@ -25,7 +25,7 @@ def elementwise(function=None, *, grad=None):
 
     The function is called once per combination of dtypes with stand-ins for one element of each operand. It may use arithmetic, comparisons, bits, and the
     methods and functions of forno.kernels. Operands broadcast; Python numbers are operands, too. `grad(g, *operands)`, written with tensors, returns a gradient
-    for each operand (None for what has none); without it the gradient follows from the function.
+    for each operand (None for what has none); without it the gradient follows from the function. A tuple is that many results of one kernel.
     """
     return _decorated(function, grad, False)
 
@@ -33,8 +33,8 @@ def elementwise(function=None, *, grad=None):
 def row(function=None, *, grad=None):
     """One kernel of a function of rows: the last axis of the operands, which broadcast.
 
-    As `elementwise`, and `x.sum() x.mean() x.max() x.min() x.prod() x.any() x.all() x.argmax() x.argmin()` are one number of the row that x stands for. The result
-    is a row, or, where the function returns one number per row, has one axis less.
+    As `elementwise`, and `x.sum() x.mean() x.max() x.min() x.prod() x.any() x.all() x.argmax() x.argmin() x.var() x.std() x.norm()` are one number of the row that x
+    stands for. The result is a row, or, where the function returns one number per row, has one axis less.
     """
     return _decorated(function, grad, True)
 
@@ -60,11 +60,11 @@ def _kernel(function, grad, rowwise: bool):
         key = state.default_dtype, kinds
         found = known.get(key)
         if found is None: found = known[key] = recorder(function, name, kinds, rowwise, grad)
-        record, op = found
-        if rowwise:
-            shape = op, *small(args)
+        record, ops = found
+        if rowwise or len(ops) > 1:
+            shape = ops, *small(args)
             if shape not in whole:
-                refuse_parts(op, name, shape[1:], args)
+                refuse_parts(ops, name, shape[1:], args)
                 whole.add(shape)
         return record(*args)
     return call
@@ -101,10 +101,14 @@ def kind(x):
 
 
 def recorder(function, name: str, kinds: tuple, rowwise: bool, grad):
-    """(what records a line, its row)"""
+    """(what records a line for each result, their rows)"""
     if not any([k.__class__ is tuple for k in kinds]): raise TypeError(f"kernel '{name}' was given numbers only: at least one operand is a Tensor")
-    op = program.row(program.trace(function, name, kinds, rowwise, state.default_dtype), grad)
-    return nary(op), op
+    made = program.trace(function, name, kinds, rowwise, state.default_dtype)
+    if made.__class__ is program.Program: return nary(op := program.row(made, grad)), (op,)
+    if grad is not None: raise TypeError(f"kernel '{name}' returns {len(made)} values, and grad= is for one: leave it out, or write a kernel for each")
+    ops = tuple([program.row(p) for p in made])
+    parts = [nary(op) for op in ops]
+    return lambda *args: tuple([record(*args) for record in parts]), ops
 
 
 # ---------------------------------------------------------------- one kernel
@@ -119,15 +123,16 @@ def small(args) -> tuple:
     return tuple(out)
 
 
-def refuse_parts(op: Op, name: str, shapes: tuple, args):
+def refuse_parts(ops: tuple[Op, ...], name: str, shapes: tuple, args):
     """What is planned as several kernels isn't one."""
     inputs, ins = [], []
     for s, x in zip(shapes, args):
         if s.__class__ is not tuple: ins.append(Scalar(len(ins), s)); continue
         ins.append(Value(None, (), None, read(x).line.dtype, s, number=len(inputs)))
         inputs.append(ins[-1])
-    dtype, shape = op.infer(None, *[x.type if x.__class__ is Scalar else x for x in ins])
-    steps = make(Graph(tuple(inputs), (Value(op, tuple(ins), None, dtype, shape),), frozenset(), {})).steps
+    given = [x.type if x.__class__ is Scalar else x for x in ins]
+    outs = tuple([Value(op, tuple(ins), None, *op.infer(None, *given)) for op in ops])
+    steps = make(Graph(tuple(inputs), outs, frozenset(), {})).steps
     if len(steps) > 1:
         raise RuntimeError(f"kernel '{name}' can't be one kernel, it would be {len(steps)} ({', '.join(s.kernel.label for s in steps)}): a kernel holds about 60 values of a row "
                            "and 24 operands. Make two of it, or write it with tensors")
@@ -136,4 +141,5 @@ def refuse_parts(op: Op, name: str, shapes: tuple, args):
 def on_elements(name: str, args):
     """The row of this name on stand-ins, inside of a kernel's function; None: there is none among the arguments."""
     term = next((x for x in args if x.__class__ is program.Term), None)
-    return None if term is None else term.trace.apply(program.METHODS[name], *args)
+    if term is None: return None
+    return getattr(term, name)(*args[1:]) if term is args[0] and name != "where" else term.trace.apply(program.METHODS[name], *args)

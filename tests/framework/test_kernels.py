@@ -223,6 +223,57 @@ def test_a_result_that_doesnt_need_every_operand():
     assert f(torch.ones(2, 3), torch.tensor([[1.0], [2.0]])).tolist() == [[3.0] * 3, [5.0] * 3]
 
 
+# ---------------------------------------------------------------- several results
+@kernels.elementwise
+def rotated(x, y, c, s): return x * c - y * s, x * s + y * c
+
+
+@kernels.row
+def normed_with(x, eps):
+    d = x - x.mean()
+    r = ((d * d).mean() + eps).rsqrt()
+    return d * r, x.mean(), r
+
+
+def layer_norm_with(x, eps):
+    m, v = x.mean(-1), x.var(-1, correction=0)
+    return (x - m[..., None]) * (v + eps).rsqrt()[..., None], m, (v + eps).rsqrt()
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_several_results(part):
+    agree(lambda x: normed_with(x, 1e-3)[part], lambda x: layer_norm_with(x, 1e-3)[part], randn(3, 4, 10), tolerance=1e-8)
+    if part < 2: agree(lambda x, y: rotated(x, y, 0.6, 0.8)[part], lambda x, y: (x * 0.6 - y * 0.8, x * 0.8 + y * 0.6)[part], randn(5, 7), randn(7), tolerance=1e-9)
+
+
+def test_several_results_are_one_kernel_and_one_backward():
+    x = torch.randn(64, 96)
+    assert kernels_of(normed_with, x, 1e-3) == 1 and kernels_of(rotated, x, x + 1, 0.6, 0.8) == 1
+    x.requires_grad_()
+    y, m, r = normed_with(x, 1e-3)
+    ((y * y).sum() + (m * 3).sum() + (r * r).sum()).backward()
+    z = theirs(x)
+    y, m, r = layer_norm_with(z, 1e-3)
+    ((y * y).sum() + (m * 3).sum() + (r * r).sum()).backward()
+    np.testing.assert_allclose(x.grad.numpy(), z.grad.numpy(), 1e-3, 1e-5)
+    a, b = kernels.elementwise(lambda x: (x > 0, [x * 2][0]))(x.bfloat16())
+    assert a.dtype is torch.bool and b.dtype is torch.bfloat16 and b.requires_grad and not a.requires_grad
+
+
+def test_operands_that_may_be_left_out_and_rows_by_other_names():
+    x = torch.randn(4, 9)
+    f = torch.nn.functional
+    for name, want in (("softplus", f.softplus), ("leaky_relu", f.leaky_relu), ("elu", f.elu), ("hardtanh", f.hardtanh)):
+        assert torch.allclose(kernels.elementwise(lambda x: getattr(x, name)())(x), want(x), 1e-6, 1e-6)
+    assert torch.allclose(kernels.elementwise(lambda x: kernels.clamp(x, -0.5, 0.5))(x), x.clamp(-0.5, 0.5))
+    for g, want in ((lambda x: x.var(), x.var(-1)), (lambda x: x.std(-1, correction=0), x.std(-1, correction=0)), (lambda x: x.norm(), x.norm(dim=-1)),
+                    (lambda x: x.sum(dim=-1, keepdim=True), x.sum(-1)), (lambda x: x.mean(-1), x.mean(-1))):
+        assert torch.allclose(kernels.row(g)(x), want, 1e-5, 1e-6)
+    assert torch.equal(kernels.elementwise(lambda x: round(x) + math.floor(x))(x), x.round() + x.floor())
+    z = torch.complex(x, x + 1)
+    assert torch.equal(kernels.elementwise(lambda z: z.real + z.imag)(z), z.real + z.imag)
+
+
 # ---------------------------------------------------------------- with what else there is
 def test_under_vmap():
     x, w = torch.randn(4, 3, 8), torch.randn(8)
@@ -256,12 +307,12 @@ def test_functions_are_those_of_tensors_outside():
     assert torch.equal(kernels.exp(x), x.exp()) and torch.equal(kernels.where(x > 0.5, x, 0.0), torch.where(x > 0.5, x, 0.0))
 
 
-@pytest.mark.parametrize("name", sorted(set(kernels.FUNCTIONS) - {"where", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}))
+@pytest.mark.parametrize("name", sorted(set(kernels.FUNCTIONS) - {"where", "clamp", "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not"}))
 def test_every_function(name):
     x = torch.rand(20) * 0.8 + 0.1
     y, f = torch.rand(20) + 1.05, getattr(kernels, name)
     a = y if name == "acosh" else x
-    two = name in "atan2 copysign fmod hypot logaddexp logical_and logical_or logical_xor maximum minimum pow remainder".split()
+    two = name in "atan2 copysign fmax fmin fmod hypot logaddexp logical_and logical_or logical_xor maximum minimum pow remainder".split()
     ours, want = (kernels.elementwise(lambda a, b: f(a, b))(a, y), getattr(torch, name)(a, y)) if two else (kernels.elementwise(lambda a: f(a))(a), getattr(torch, name)(a))
     assert ours.dtype is want.dtype and torch.allclose(ours, want, 1e-5, 1e-6)
 
@@ -277,7 +328,12 @@ def here(text): return next(k for k, line in enumerate(pathlib.Path(__file__).re
     (lambda x: x.conv2d(), AttributeError, "'conv2d'"),             # marked: name
     (lambda x: x * OUTSIDE, TypeError, "pass it as one of them"),   # marked: tensor
     (lambda x: x - x.mean(), TypeError, "kernels.row"),             # marked: mean
-], ids=["value", "math", "bits", "name", "tensor", "mean"])
+    (lambda x: torch.exp(x), TypeError, "kernels.exp"),             # marked: outer
+    (lambda x: x.max(0), TypeError, "kernels.maximum"),             # marked: axis
+    (lambda x: x[0], TypeError, "no neighbours"),                   # marked: place
+    (lambda x: divmod(x, 2), TypeError, "Python's operators"),      # marked: divmod
+    (lambda x: x.atan2(), TypeError, "takes 2 operands"),           # marked: count
+], ids=["value", "math", "bits", "name", "tensor", "mean", "outer", "axis", "place", "divmod", "count"])
 def test_errors_name_the_line(f, error, said, request):
     with pytest.raises(error, match=re.escape(said)) as caught: kernels.elementwise(f)(torch.ones(3))
     mark = request.node.callspec.id
@@ -293,7 +349,9 @@ def test_refused():
     with pytest.raises(TypeError, match="missing a required argument"): swiglu(torch.ones(2))
     with pytest.raises(TypeError, match="fixed number"): kernels.elementwise(lambda *xs: xs[0])
     with pytest.raises(TypeError, match="9 operands, 8 are possible"): kernels.elementwise(lambda a, b, c, d, e, f, g, h, i: a)
-    with pytest.raises(TypeError, match="is to return one value"): kernels.elementwise(lambda x: (x, x))(torch.ones(2))
+    with pytest.raises(TypeError, match="is to return one value"): kernels.elementwise(lambda x: (x, (x, x)))(torch.ones(2))
+    with pytest.raises(TypeError, match="grad= is for one"): kernels.elementwise(lambda x: (x, x + 1), grad=lambda g, x: g)(torch.ones(2))
+    with pytest.raises(TypeError, match="their one axis is -1"): kernels.row(lambda x: x.sum(0))(torch.ones(2, 2))
     with pytest.raises(TypeError, match="one value per row already"): kernels.row(lambda x: x.sum().sum())(torch.ones(2))
     with pytest.raises(RuntimeError, match="goes over rows"): kernels.row(lambda x: x - x.max())(torch.tensor(1.0))
     with pytest.raises(IndexError, match="has length 0"): softmax(torch.ones(3, 0), 1.0)
