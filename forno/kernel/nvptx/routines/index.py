@@ -27,7 +27,8 @@ from ...routines.index import _COMBINE, _RAW, IDENTITY, Words, merged
 from . import atomic, order
 from .code import THREADS, Device, blocks, chain, stage
 
-COUNTING = 1024                                # threads of a block that counts
+COUNTING = 1024                                # threads of a block that counts, at most as many parts
+EACH = 8                                       # elements that they take at a time
 WIDEST = 16                                    # bytes that a thread moves at once
 FAR = (1 << 32) - 1
 TALLY = 2048                                   # places for which a block has room
@@ -282,11 +283,15 @@ def _both(a: tuple, b: tuple) -> tuple: return a[0] + b[0],
 
 
 def _nonzero_count(c: Device, t: dt.dtype):
+    """EACH elements of a thread are asked for at once, each with its neighbours."""
     x, counts, n, parts = c.operand(0), c.operand(1), c.word(2), c.word(3)
     zero, room = c.const(0), c.room(16 * COUNTING // 32)
     with c.each_block(parts) as part:
-        found, lo, hi = c.var(0), n * part // parts, n * (part + 1) // parts
-        with c.loop(lo + c.thread, hi, COUNTING) as i: found.add(c.load(x, t, i).ne(0).to(dt.int64))
+        found, hi = c.var(0), n * (part + 1) // parts
+        with c.loop(n * part // parts, hi, COUNTING * EACH) as first:
+            places = [first + c.thread + k * COUNTING for k in range(EACH)]
+            values = [c.load(x, t, i.min(n - 1)) for i in places]
+            for i, value in zip(places, values): found.add(((i < hi) & value.ne(0)).to(dt.int64))
         _, (total,) = c.block_scan((found.now,), _both, (zero,), room)
         with c.when(c.thread.eq(0)): c.store(total, counts, part)
 
@@ -297,20 +302,26 @@ def nonzero_count(n: Native, isa: Isa) -> DeviceLaunch:
 
 
 def _nonzero_fill(c: Device, t: dt.dtype, ndim: int):
+    """A thread has EACH neighbours: what it found, as bits, goes behind what the threads before it found."""
     x, counts, out, n, parts = c.operand(0), c.operand(1), c.operand(2), c.word(3), c.word(4)
     shape, zero, room = Words(c, 5)(ndim), c.const(0), c.room(16 * COUNTING // 32)
     with c.each_block(parts) as part:
-        at, hi = c.var(0), n * (part + 1) // parts
-        with c.loop(0, part) as before: at.add(c.load(counts, dt.int64, before))
-        with c.loop(n * part // parts, hi, COUNTING) as first:
-            i = first + c.thread
-            found = (i < hi) & c.load(x, t, i.min(n - 1)).ne(0)
-            (before,), (total,) = c.block_scan((found.to(dt.int64),), _both, (zero,), room)
-            with c.when(found):
-                rest, place = i, (at.now + before) * ndim
+        before = (c.thread < part).where(c.load(counts, dt.int64, c.thread.min(parts - 1)), 0)
+        _, (lead,) = c.block_scan((before,), _both, (zero,), room)
+        at, hi = c.var(lead), n * (part + 1) // parts
+        with c.loop(n * part // parts, hi, COUNTING * EACH) as first:
+            mine = first + c.thread * EACH
+            values = [c.load(x, t, (mine + k).min(n - 1)) for k in range(EACH)]
+            bits = functools.reduce(X.__or__, [((mine + k < hi) & value.ne(0)).to(dt.int64) << k for k, value in enumerate(values)])
+            (before,), (total,) = c.block_scan((c.ones(bits),), _both, (zero,), room)
+            place, left = c.var(at.now + before), c.var(bits)
+            with c.forever_while(lambda: left.now.ne(0)):
+                rest, to = mine + c.lowest(left.now), place.now * ndim
                 for d in range(ndim - 1, -1, -1):
-                    c.store(rest % shape[d] if d else rest, out, place + d)
+                    c.store(rest % shape[d] if d else rest, out, to + d)
                     if d: rest = rest // shape[d]
+                place.add(1)
+                left.set(left.now & (left.now - 1))
             at.add(total)
 
 
