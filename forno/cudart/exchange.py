@@ -20,6 +20,7 @@ from .allocator import WHEN_SHORT
 from .memory import Outside
 
 CPU, CUDA, PINNED = 1, 2, 3                    # DLDeviceType
+COPIED = 2                                     # DLPACK_FLAG_BITMASK_IS_COPIED
 PER_THREAD = 2                                 # the stream that is each thread's own, which forno has none of
 
 _DONE = "define void @lent_back(ptr %loan) {\n  store i64 0, ptr %loan\n  ret void\n}\n"
@@ -82,13 +83,13 @@ def dropped(capsule):
     if name in FORMS: c_uint64.from_address(_pointer_of(capsule, name)).value = 0
 
 
-def lend(block: Outside, kind: int, index: int, dtype: tuple[int, int], shape, strides, offset: int, versioned: bool):
+def lend(block: Outside, kind: int, index: int, dtype: tuple[int, int], shape, strides, offset: int, versioned: bool, copied: bool):
     """A capsule on a block's memory, from a byte on. `dtype`: DLPack's code and the bits of one element; strides are in elements."""
     take_back()
     n = max(len(shape), 1)
     shape_, strides_ = (c_int64 * n)(*shape), (c_int64 * n)(*strides)
     tensor = Described(block.address + offset, Device(kind, index), len(shape), Type(*dtype, 1), shape_, strides_, 0)
-    loan = VersionedLoan(1, 0, None, done(), 0, tensor) if versioned else Loan(tensor, None, done())
+    loan = VersionedLoan(1, 0, None, done(), COPIED if copied else 0, tensor) if versioned else Loan(tensor, None, done())
     at = ctypes.addressof(loan)
     _loans[at] = loan, block, shape_, strides_
     return _new(at, _names[b"dltensor_versioned" if versioned else b"dltensor"], dropped)

@@ -64,7 +64,7 @@ def capsule(t: Tensor, stream, versioned: bool, copy):
     if copy: t = views.clone(t)
     memory, view = lent(t)
     if stream != -1: exchange.ready_for(index, exchange.theirs(1 if stream is None else stream))
-    return exchange.lend(memory, exchange.CUDA, index, _type_of(t.dtype), view.shape, view.strides, view.offset * t.dtype.size, versioned)
+    return exchange.lend(memory, exchange.CUDA, index, _type_of(t.dtype), view.shape, view.strides, view.offset * t.dtype.size, versioned, bool(copy))
 
 
 def cuda_array_interface(t: Tensor) -> dict:
