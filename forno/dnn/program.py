@@ -237,7 +237,8 @@ class Term:
 
     def larger(self, name: str, choose: Callable, other):
         """With tensors a whole number would be an axis."""
-        if other.__class__ in (int, bool): raise TypeError(self.trace.at(f"x.{name}({other}) is {name}imum(x, {other}) here and along an axis elsewhere: say which by kernels.{name}imum or x.{name}()"))
+        if other.__class__ in (int, bool):
+            raise TypeError(self.trace.at(f"x.{name}({other}) is {name}imum(x, {other}) here and along an axis elsewhere: say which by kernels.{name}imum or x.{name}()"))
         return choose(other)
 
     # ---- what would need a value now
