@@ -8,7 +8,7 @@ import forno as torch
 from forno import nn
 from forno.nn import parallel
 
-pytestmark = pytest.mark.usefixtures("devices")
+pytestmark = [pytest.mark.usefixtures("devices"), pytest.mark.parametrize("devices", [1], indirect=True)]
 Pair = namedtuple("Pair", "x y")
 
 
