@@ -11,6 +11,7 @@ import forno as torch
 from forno import gpu
 from forno.framework.engine import flush
 from forno.gpu.sim import Machine
+from forno.graph.line import LOCAL, drop_trie
 
 FIRST, _, LAST = os.environ.get("GPU_SEEDS", "2").rpartition("-")
 SEEDS = range(int(FIRST or 1), int(LAST) + 1)
@@ -25,3 +26,17 @@ def devices(request, monkeypatch):
         monkeypatch.setattr(gpu, "_found", machine.driver())
         yield machine
         flush()
+
+
+@pytest.fixture
+def fresh():
+    """Programs of this test are planned in it, whatever others have planned."""
+    begin()
+    yield
+    begin()
+
+
+def begin():
+    flush()
+    drop_trie()
+    LOCAL.run.open(LOCAL.run.grad, LOCAL.run.inference)

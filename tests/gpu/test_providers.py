@@ -6,7 +6,6 @@ from forno.core.flags import flags
 from forno.core.kernels import DeviceCall, Gemm
 from forno.cudart import devices as where
 from forno.framework.engine import flush
-from forno.graph.line import LOCAL, drop_trie
 from forno.kernel.nvptx import build, gemm
 from forno.kernel.nvptx.providers import PROVIDERS, Offer, Provider
 
@@ -28,14 +27,11 @@ class Library(Provider):
 
 
 @pytest.fixture
-def library(devices):
-    drop_trie()
-    LOCAL.run.open(LOCAL.run.grad, LOCAL.run.inference)
+def library(devices, fresh):
     PROVIDERS.insert(0, Library())
     yield
     flush()
     PROVIDERS.pop(0)
-    drop_trie()
 
 
 @pytest.mark.usefixtures("library")

@@ -12,7 +12,7 @@ from ...core import dtype as dt
 from .. import math
 from ..builder import Builder, HALVES
 from ..text import Val
-from . import angles, exponentials, special
+from . import angles, exponentials, remainder, special
 from .exponentials import LN2, LOG2E
 from .seeds import logarithm, power_of_two, reciprocal
 
@@ -37,7 +37,7 @@ def _log_nearly(name: str, factor: float):
     return function
 
 
-SINGLE = {**{name: getattr(exponentials, name) for name in math.FUNCTIONS}, **angles.SINGLE, **special.SINGLE}
+SINGLE = {**{name: getattr(exponentials, name) for name in math.FUNCTIONS}, **angles.SINGLE, **special.SINGLE, **remainder.SINGLE}
 DOUBLE = angles.DOUBLE
 NEARLY = {"exp": exp_nearly, "exp2": exp2_nearly, "sigmoid": sigmoid_nearly, "tanh": tanh_nearly, "log": _log_nearly("log", LN2), "log2": _log_nearly("log2", 1),
           "log10": _log_nearly("log10", 0.30102999566398119521)}
