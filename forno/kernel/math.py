@@ -425,7 +425,7 @@ def fmod(b, x, y):
 
 def floordiv(b, x, y):
     """PyTorch's: by way of the remainder, so that the quotient's floor is not off by its rounding."""
-    r = fmod(b, x, y)
+    r = b.rem(x, y)
     q = b.div(b.sub(x, r), y)
     q = b.select(b.and_(b.ne(r, 0.0), b.xor(b.lt(y, 0.0), b.lt(r, 0.0))), b.sub(q, 1.0), q)
     whole = b.floor(q)

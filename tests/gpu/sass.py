@@ -3,7 +3,8 @@
     python -m tests.gpu.sass [--chips sm_80,sm_90] [--families nests,products,routines,variants] [part of a name …]
 
 prints registers per thread, spills and stack in bytes, and the loads and stores of global memory by width: as docs/performance.md has them. Widths are those of the
-PTX, which ptxas keeps; with nvdisasm on the path, those of the machine code. test_sass.py asserts that nothing spills.
+PTX, which ptxas keeps. With nvdisasm on the path (pip install nvidia-cuda-nvdisasm) they are those of the last chip's machine code, and instructions are counted.
+test_sass.py asserts that nothing spills.
 """
 from __future__ import annotations
 
@@ -46,6 +47,7 @@ class Facts:
     loads: dict[int, int]                      # of global memory: bytes of an access -> how many there are
     stores: dict[int, int]
     copies: int                                # of 16 bytes, asynchronous, to shared memory
+    instructions: int                          # 0: nobody has counted
 
 
 def isa(target: str): return nvptx.isa_of(target, TARGETS[target])
@@ -66,10 +68,10 @@ def facts(text: str, target: str) -> Facts:
 
 
 def in_text(text: str):
-    """Accesses of global memory by bytes, as the PTX has them: (loads, stores, asynchronous copies)"""
+    """Accesses of global memory by bytes, as the PTX has them: (loads, stores, asynchronous copies, 0)"""
     found = {"ld": collections.Counter(), "st": collections.Counter()}
     for what, vector, bits in re.findall(r"\b(ld|st)\.(?:relaxed\.\w+\.|volatile\.)?global(?:\.nc)?(?:\.L\w+::\w+)*(?:\.v(\d))?\.\w(\d+)", text): found[what][int(vector or 1) * int(bits) // 8] += 1
-    return dict(found["ld"]), dict(found["st"]), len(re.findall(r"\bcp\.async\.cg\.shared(?:::\w+)?\.global", text))
+    return dict(found["ld"]), dict(found["st"]), len(re.findall(r"\bcp\.async\.cg\.shared(?:::\w+)?\.global", text)), 0
 
 
 def in_machine_code(path: str):
@@ -78,7 +80,7 @@ def in_machine_code(path: str):
     for what, modifiers in re.findall(r"\b(LDG|STG)((?:\.\w+)*)", text):
         width = next((m for m in modifiers.split(".") if re.fullmatch(r"128|64|[US]?16|[US]?8", m)), "32")
         found[what][int(width.lstrip("US")) // 8] += 1
-    return dict(found["LDG"]), dict(found["STG"]), len(re.findall(r"\bLDGSTS\S*\.128", text))
+    return dict(found["LDG"]), dict(found["STG"]), len(re.findall(r"\bLDGSTS\S*\.128", text)), len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?!.*\bNOP\b).+;", text, re.MULTILINE))
 
 
 # ---------------------------------------------------------------- templates: name -> what makes its kernels' texts for a target
@@ -170,7 +172,7 @@ def templates(family: str, targets=tuple(TARGETS)) -> dict[str, dict]:
 
 
 def table(targets, families, parts):
-    print("| program | dtype | kernel, threads | registers | loads | stores |\n|---|---|---|---|---|---|")
+    print("| program | dtype | kernel, threads | registers | loads | stores | instructions |\n|---|---|---|---|---|---|---|")
     for name, makes in itertools.chain.from_iterable(templates(f, targets).items() for f in families):
         if parts and not any(p in name for p in parts): continue
         rows: dict = {}
@@ -179,9 +181,9 @@ def table(targets, families, parts):
         for (_, kernel), found in rows.items():
             notes = [f"{f.registers} (spills {f.spilled}, stack {f.stack})" if f.spilled or f.stack else str(f.registers) for f in found]
             counts = [", ".join(f"{n} of {size}" for size, n in sorted(c.items(), reverse=True)) for c in (found[-1].loads, found[-1].stores)]
-            program, _, dtype = name.partition(" | ")
+            program, _, dtype = name.replace("torch.", "").partition(" | ")
             if found[-1].copies: counts[0] += f", {found[-1].copies} copies of 16"
-            print(f"| `{program}` | {dtype} | {kernel}, {found[0].threads} | {', '.join(notes)} | {counts[0]} | {counts[1]} |", flush=True)
+            print(f"| `{program}` | {dtype} | {kernel}, {found[0].threads} | {', '.join(notes)} | {counts[0]} | {counts[1]} | {found[-1].instructions or ''} |", flush=True)
 
 
 def main():

@@ -38,8 +38,9 @@ FUNCTIONS = {
     "erf": ((-4, 4), torch.erf, M.erf), "erfc": ((-4, 10.1), torch.erfc, M.erfc), "rsqrt": ((0, 5), torch.rsqrt, lambda x: 1 / M.sqrt(x)),
     "lgamma": ((-10, 20), torch.lgamma, lambda x: M.log(abs(M.gamma(x)))), "digamma": ((-10, 20), torch.digamma, M.digamma),
     "pow": ((0, 4), torch.pow, M.power), "atan2": ((-5, 5), torch.atan2, M.atan2), "hypot": ((-5, 5), torch.hypot, M.hypot),
+    "rem": ((-5, 5), torch.fmod, None),
 }
-TWO = ("pow", "atan2", "hypot")
+TWO = ("pow", "atan2", "hypot", "rem")
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, 0.5, -0.5, 2, -2, 3, -3, 1e-40, -1e-40, 1e-45, 3e38, -3e38, 1e5, 105615, 105616, 2**20, -(2**24), 1e10, 0.25, -0.75])
 
 
@@ -56,7 +57,7 @@ def module(name: str, t: dt.dtype, target="sm_80", version=70) -> Module:
 def run(name: str, *xs: np.ndarray, approximate=False, seed=0) -> np.ndarray:
     t = TYPES[xs[0].dtype.type]
     grid = min(-(-len(xs[0]) // 256), 64)
-    return tools.launch(module(name, t), [*xs, np.zeros_like(xs[0])], len(xs[0]), grid=grid, block=256, approximate=approximate, races=False, seed=seed)[-1]
+    return tools.launch(module(name, t), [*xs, np.zeros_like(xs[0])], len(xs[0]), grid=grid, block=256, approximate=approximate, races=False, seed=seed, budget=1 << 22)[-1]
 
 
 def samples(name: str, count: int, code=np.float32, seed=0) -> list[np.ndarray]:
