@@ -33,7 +33,7 @@ OPTIMIZERS = dict(SGD=dict(lr=0.05, momentum=0.9), Adam=dict(lr=0.05), AdamW=dic
 def machine(seed: int):
     """A machine with two GPUs in place of this one's; what it finds is raised at the end."""
     flush()                                    # what others left
-    before, window, simulated = gpu._found, flags.WINDOW, Machine(2, seed=seed)
+    before, window, simulated = gpu._found, flags.WINDOW, Machine(2, seed=seed, poisoning=True)
     gpu._found = simulated.driver()
     try:
         yield simulated

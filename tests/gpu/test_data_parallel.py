@@ -8,7 +8,9 @@ import forno as torch
 from forno import nn
 from forno.nn import parallel
 
-pytestmark = [pytest.mark.usefixtures("devices"), pytest.mark.parametrize("devices", [1], indirect=True)]
+from .conftest import SEEDS
+
+pytestmark = [pytest.mark.usefixtures("devices"), pytest.mark.parametrize("devices", SEEDS[len(SEEDS) <= 2:], indirect=True)]
 Pair = namedtuple("Pair", "x y")
 
 
