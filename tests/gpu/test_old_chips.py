@@ -1,6 +1,9 @@
 """Every compute capability from 5.0 on: what is generated for it uses nothing that it lacks, asks for no PTX that a driver may not know, and computes what others do."""
 import copy
+import importlib.util
+import os
 import re
+import subprocess
 
 import pytest
 
@@ -18,7 +21,7 @@ from forno.gpu.sim import Machine, Spec
 from forno.kernel.nvptx import build
 
 from . import ptx_tools as tools
-from .test_products import OLDER, case, isa
+from .test_products import OLDER, case, isa, templates
 
 OLD = {"Maxwell": ((5, 0), 12000), "Pascal": ((6, 1), 12020), "Volta": ((7, 0), 12040), "Turing": ((7, 5), 12080)}
 
@@ -81,6 +84,25 @@ def test_products_lack_nothing(target):
         for shape in ((40, 40, 40), (3, 70, 260), (20, 30, 1500)):
             launch = build.build(case(*shape, t)[0], isa(target))
             for one in (launch, *launch.then): assert lacking(Module(one.ptx).source) == [], (t, shape)
+
+
+def older_ptxas() -> str | None:
+    """The assembler of CUDA 12, the last one that knows these chips."""
+    spec = importlib.util.find_spec("nvidia")
+    found = [os.path.join(folder, "cuda_nvcc", "bin", "ptxas") for folder in (spec.submodule_search_locations if spec else ())]
+    return next((path for path in found if os.access(path, os.X_OK)), None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(older_ptxas() is None, reason="needs ptxas of CUDA 12 (pip install nvidia-cuda-nvcc-cu12)")
+@pytest.mark.parametrize("target", OLDER)
+def test_machine_code(target, tmp_path):
+    """Every template of products, without spills."""
+    for name, make in templates(target):
+        path = tmp_path / "kernel.ptx"
+        path.write_text(make())
+        done = subprocess.run([older_ptxas(), "-v", f"-arch={target}", path, "-o", tmp_path / "kernel.cubin"], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0 and re.findall(r"(\d+) bytes spill", done.stderr) == ["0", "0"], (name, done.stdout + done.stderr)
 
 
 SAMPLES = """
