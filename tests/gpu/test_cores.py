@@ -38,7 +38,7 @@ FUNCTIONS = {
     "erf": ((-4, 4), torch.erf, M.erf), "erfc": ((-4, 10.1), torch.erfc, M.erfc), "rsqrt": ((0, 5), torch.rsqrt, lambda x: 1 / M.sqrt(x)),
     "lgamma": ((-10, 20), torch.lgamma, lambda x: M.log(abs(M.gamma(x)))), "digamma": ((-10, 20), torch.digamma, M.digamma),
     "pow": ((0, 4), torch.pow, M.power), "atan2": ((-5, 5), torch.atan2, M.atan2), "hypot": ((-5, 5), torch.hypot, M.hypot),
-    "rem": ((-5, 5), torch.fmod, None),
+    "rem": ((-5, 5), torch.fmod, lambda x, y: x - y * int(x / y)),
 }
 TWO = ("pow", "atan2", "hypot", "rem")
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, 0.5, -0.5, 2, -2, 3, -3, 1e-40, -1e-40, 1e-45, 3e38, -3e38, 1e5, 105615, 105616, 2**20, -(2**24), 1e10, 0.25, -0.75])
