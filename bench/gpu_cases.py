@@ -80,6 +80,11 @@ class Library:
         self.flush = importlib.import_module("forno.framework.engine").flush if name == "forno" else lambda: None
         devices = importlib.import_module("forno.cudart.devices") if name == "forno" else None
         self.synchronize = self.torch.cuda.synchronize if devices is None else lambda index: devices.use(index).CtxSynchronize()
+        self.rounding(False)
+
+    def rounding(self, on: bool):
+        """May factors of float32 be rounded to tf32? Otherwise float32 is float32, on both sides."""
+        self.torch.backends.cuda.matmul.allow_tf32 = self.torch.backends.cudnn.allow_tf32 = on
 
     def wait(self):
         self.flush()
@@ -145,6 +150,8 @@ SMOKE = {
     "pad": lambda t, x, y, i: t.nn.functional.pad(x[None], (1, 2), mode="reflect"),
     "convolution": lambda t, x, y, i: t.nn.functional.conv2d(*images(x, y), padding=1),
     "convolution's gradients": lambda t, x, y, i: gradient(lambda x, w: t.nn.functional.conv2d(x, w, padding=1), *images(x, y))[1],
+    "product tf32": lambda t, x, y, i: x @ y.t(),
+    "convolution tf32": lambda t, x, y, i: t.nn.functional.conv2d(*images(x, y), padding=1),
     "max pool": lambda t, x, y, i: t.nn.functional.max_pool2d(images(x, y)[0], 2),
     "batch norm": lambda t, x, y, i: t.nn.functional.batch_norm(images(x, y)[0], None, None, training=True),
     "attention": lambda t, x, y, i: t.nn.functional.scaled_dot_product_attention(*heads(x, y), is_causal=True),
@@ -195,9 +202,12 @@ def smoke(library: Library, small: bool):
     i = t.randint(0, shape[0], shape)
 
     def case(name):
-        here, there = SMOKE[name](t, x, y, i), SMOKE[name](t, x.cuda(), y.cuda(), i.cuda())
+        here, given = SMOKE[name](t, x, y, i), (x.cuda(), y.cuda(), i.cuda())
+        library.rounding("tf32" in name)
+        try: there = SMOKE[name](t, *given)
+        finally: library.rounding(False)       # what was recorded before is computed as it was asked for
         assert there.is_cuda, "the result isn't on the device"
-        tolerance = 2e-2 if "float16" in name else 1e-4
+        tolerance = 2e-2 if "float16" in name or "tf32" in name else 1e-4
         t.testing.assert_close(there.cpu(), here, rtol=tolerance, atol=tolerance)
     return case
 
@@ -216,9 +226,9 @@ def families(library: Library, small: bool):
         x = made(n, side, dtype=dtype)
         return lambda: step(x), arrays * n * side * x.element_size(), 0, "float32"
 
-    def product(m, k, n, dtype):
+    def product(m, k, n, dtype, limit=None):
         a, b = made(m, k, dtype=dtype), made(k, n, dtype=dtype)
-        return lambda: a @ b, (m * k + k * n + m * n) * a.element_size(), 2 * m * k * n, dtype
+        return lambda: a @ b, (m * k + k * n + m * n) * a.element_size(), 2 * m * k * n, limit or dtype
 
     def pointwise():
         x, r, w, b = made(n, side), made(n, side), made(side), made(side)
@@ -228,11 +238,11 @@ def families(library: Library, small: bool):
         x, rows = made(n * 8, side // 32), t.randint(0, n * 8, (n * 8,)).cuda()
         return lambda: x[rows], 2 * 4 * x.numel() + 8 * n * 8, 0, "float32"
 
-    def convolved(back: bool):
+    def convolved(back: bool, limit: str = "float32"):
         b, c, s = (2, 4, 6) if small else (64, 64, 56)
         x, w = made(b, c, s, s), made(c, c, 3, 3)
         flops = 2 * b * c * c * 9 * s * s
-        if not back: return lambda: f.conv2d(x, w, padding=1), 8 * x.numel(), flops, "float32"
+        if not back: return lambda: f.conv2d(x, w, padding=1), 8 * x.numel(), flops, limit
         g = made(b, c, s, s)
         x.requires_grad_()
         w.requires_grad_()
@@ -241,7 +251,7 @@ def families(library: Library, small: bool):
             x.grad = w.grad = None
             f.conv2d(x, w, padding=1).backward(g)
             return w.grad
-        return step, 20 * x.numel(), 3 * flops, "float32"
+        return step, 20 * x.numel(), 3 * flops, limit
 
     def attended():
         b, h, s, d = (1, 1, 32, 32) if small else (8, 16, 2048, 64)
@@ -253,12 +263,14 @@ def families(library: Library, small: bool):
         "softmax bf16": lambda: over(lambda x: t.softmax(x, 1), 2, "bf16"), "layer norm float32": lambda: over(lambda x: f.layer_norm(x, (side,)), 2),
         "sum of all": lambda: over(lambda x: x.sum(), 1), "sum of rows": lambda: over(lambda x: x.sum(1), 1), "sum of columns": lambda: over(lambda x: x.sum(0), 1),
         "transposed copy": lambda: over(lambda x: x.t().contiguous(), 2), "gather rows": gathered, "product float32": lambda: product(big, big, big, "float32"),
-        "product bf16": lambda: product(big, big, big, "bf16"), "product, one row, bf16": lambda: product(1, big, big, "bf16"), "convolution": lambda: convolved(False),
-        "convolution, forward and backward": lambda: convolved(True), "attention bf16": attended}
+        "product tf32": lambda: product(big, big, big, "float32", "tf32"), "product bf16": lambda: product(big, big, big, "bf16"),
+        "product, one row, bf16": lambda: product(1, big, big, "bf16"), "convolution": lambda: convolved(False),
+        "convolution tf32": lambda: convolved(False, "tf32"), "convolution, forward and backward": lambda: convolved(True), "attention bf16": attended}
 
 
 FAMILIES = ("elementwise float32", "elementwise bf16", "softmax float32", "softmax bf16", "layer norm float32", "sum of all", "sum of rows", "sum of columns", "transposed copy",
-            "gather rows", "product float32", "product bf16", "product, one row, bf16", "convolution", "convolution, forward and backward", "attention bf16")
+            "gather rows", "product float32", "product tf32", "product bf16", "product, one row, bf16", "convolution", "convolution tf32", "convolution, forward and backward",
+            "attention bf16")
 
 
 def timed(library: Library, small: bool):
@@ -268,6 +280,7 @@ def timed(library: Library, small: bool):
 
     def case(name):
         step, nbytes, flops, kind = found[name]()
+        library.rounding("tf32" in name)
         library.wait()
 
         def run(times) -> tuple[float, float]:

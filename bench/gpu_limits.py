@@ -57,12 +57,12 @@ def fma_kernel() -> str:
                        [f" add.f32 %x0, %x0, %x{k + 1};" for k in range(CHAINS)], "%x0")
 
 
-def mma_kernel() -> str:
-    """Products of 16 × 16 by 16 × 8; zeros draw less power than numbers, so what is multiplied comes from the threads' numbers."""
+def mma_kernel(kind: str, k: int) -> str:
+    """Products of 16 × k by k × 8; zeros draw less power than numbers, so what is multiplied comes from the threads' numbers."""
     accumulators = [[f"%c{4 * t + i}" for i in range(4)] for t in range(TILES)]
     begin = [" mul.lo.s32 %a0, %r2, 471901; and.b32 %a0, %a0, 8323199; or.b32 %a0, %a0, 1065369472;", *[f" add.s32 %a{i}, %a{i - 1}, 65537;" for i in range(1, 6)],
              *[f" mov.f32 {c}, 0f00000000;" for cs in accumulators for c in cs]]
-    body = [f" mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {{{', '.join(cs)}}}, {{%a0, %a1, %a2, %a3}}, {{%a4, %a5}}, {{{', '.join(cs)}}};" for cs in accumulators]
+    body = [f" mma.sync.aligned.m16n8k{k}.row.col.f32.{kind}.{kind}.f32 {{{', '.join(cs)}}}, {{%a0, %a1, %a2, %a3}}, {{%a4, %a5}}, {{{', '.join(cs)}}};" for cs in accumulators]
     end = [f" add.f32 %c0, %c0, {c};" for cs in accumulators for c in cs if c != "%c0"]
     return loop_kernel("products", f".reg .b32 %a<6>; .reg .f32 %c<{4 * TILES}>;", begin, body, end, "%c0")
 
@@ -147,10 +147,12 @@ def multiplied(b: Bench) -> dict:
     return b.timed(b.launches(b.kernel(fma_kernel(), "multiply"), b.blocks, to, b.turns), 2 * 4 * CHAINS * b.turns * b.blocks * THREADS)
 
 
-def matrices(b: Bench) -> dict:
-    if b.capability < (8, 0): return {"missing": "mma.sync of bfloat16 needs capability 8.0"}
-    to = b.array(4 * b.blocks * THREADS)
-    return b.timed(b.launches(b.kernel(mma_kernel(), "products", False), b.blocks, to, b.turns), 2 * 16 * 8 * 16 * TILES * b.turns * b.blocks * (THREADS // 32))
+def matrices(kind: str, k: int):
+    def measure(b: Bench) -> dict:
+        if b.capability < (8, 0): return {"missing": f"mma.sync of {kind} needs capability 8.0"}
+        to = b.array(4 * b.blocks * THREADS)
+        return b.timed(b.launches(b.kernel(mma_kernel(kind, k), "products", False), b.blocks, to, b.turns), 2 * 16 * 8 * k * TILES * b.turns * b.blocks * (THREADS // 32))
+    return measure
 
 
 def launched(b: Bench) -> dict:
@@ -162,7 +164,8 @@ def launched(b: Bench) -> dict:
     return b.timed(several, times)
 
 
-LIMITS = {"copy": moved("copy", 1), "triad": moved("triad", 2), "driver's copy": driver_copy, "driver's fill": fill, "float32": multiplied, "bf16": matrices, "launches": launched}
+LIMITS = {"copy": moved("copy", 1), "triad": moved("triad", 2), "driver's copy": driver_copy, "driver's fill": fill, "float32": multiplied,
+          "tf32": matrices("tf32", 8), "bf16": matrices("bf16", 16), "launches": launched}
 
 
 def limit(name: str, small: bool) -> dict:

@@ -8,7 +8,8 @@ sys.path.append(str(pathlib.Path(__file__).parent))
 from report import bold, mean, ratio, say, table
 
 UNITS = {"copy": ("copy", 1e9, "GB/s"), "driver's copy": ("copy by the driver", 1e9, "GB/s"), "triad": ("triad", 1e9, "GB/s"), "driver's fill": ("fill by the driver", 1e9, "GB/s"),
-         "float32": ("float32 multiply-adds", 1e12, "TFLOP/s"), "bf16": ("bf16 mma.sync", 1e12, "TFLOP/s"), "launches": ("empty launches by Python", 1e3, "thousands a second")}
+         "float32": ("float32 multiply-adds", 1e12, "TFLOP/s"), "tf32": ("tf32 mma.sync", 1e12, "TFLOP/s"), "bf16": ("bf16 mma.sync", 1e12, "TFLOP/s"),
+         "launches": ("empty launches by Python", 1e3, "thousands a second")}
 
 
 def stamp(found: dict) -> str:

@@ -4,7 +4,6 @@
 """
 from __future__ import annotations
 
-import importlib
 import sys
 
 import worker
@@ -14,8 +13,6 @@ from gpu_cases import Kept, Library
 def program(library: str, mode: str, name: str):
     found = Library(library)
     found.torch.set_default_device("cuda")
-    if library == "torch": importlib.import_module("torch.backends.cuda").matmul.allow_tf32 = False          # float32 is float32 on both sides
-    if library == "torch": importlib.import_module("torch.backends.cudnn").allow_tf32 = False
     make = worker.program(library, mode, name)
 
     def made():
