@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from forno.cudart import code
+from tests.gpu import ptx_tools
 
 BENCH = pathlib.Path(__file__).parents[2] / "bench"
 sys.path.append(str(BENCH))                    # its programs are run by path, and import each other so
@@ -44,6 +45,12 @@ def test_limits_and_facts(tmp_path):
     assert found["machine"]["simulated"] and found["machine"]["capability"] == [9, 0] and found["limits"].keys() == gpu_limits.LIMITS.keys() and found["commit"] == "this one"
     assert all(c["rate"] > 0 for c in found["limits"].values()) and os.listdir(tmp_path) == ["gpu.json"]
     assert "**Limits of the device**" in done.stdout and "Simulated H200, simulated" in done.stdout
+
+
+@pytest.mark.skipif(ptx_tools.ptxas() is None, reason="needs ptxas (pip install nvidia-cuda-nvcc)")
+def test_the_kernels_of_limits_are_valid(tmp_path):
+    for text in (gpu_limits.memory_kernel("triad", 2), gpu_limits.fma_kernel(), gpu_limits.mma_kernel("bf16", 16), gpu_limits.mma_kernel("tf32", 8)):
+        assert not ptx_tools.assemble(gpu_limits.HEAD.format("7.0", "sm_80") + text, "sm_90", tmp_path)
 
 
 def test_a_family_is_timed():
