@@ -59,6 +59,11 @@ def test_a_family_is_timed():
     assert all(c["clock_ms"] > c["ms"] > 0 for c in found.values()), found          # by events a simulated GPU is as quick as a real one
 
 
+def test_full_sizes_on_a_gpu_that_computes_nothing():
+    done = subprocess.run([sys.executable, BENCH / "gpu_dry.py", "softmax bf16"], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("softmax bf16 : accepted") and "kernels" in done.stdout, done.stderr
+
+
 SCRIPT = """
 import os, sys, time
 for line in sys.stdin:
