@@ -45,7 +45,7 @@ class Parting:
         values = topological(graph.outputs)
         self.free, self.stage, self.parts, self.home, self.dense = set(), {}, {}, {}, {}
         for v in values:
-            ins = [x for x in v.ins if x.__class__ is Value]
+            ins = [x for x in operands(v) if x.__class__ is Value]
             if v.op is not None and v.op is not mv.transfer and all([id(x) in self.free for x in ins]): self.free.add(id(v))
             else: self.stage[id(v)] = max([self.stage[id(x)] + (x.device != v.device and (x.op is not None or x.view is not None)) for x in ins if id(x) not in self.free], default=0)
         outs = {id(v) for v in graph.outputs}
@@ -75,6 +75,7 @@ class Parting:
 
     def again(self, part: Part, v: Value) -> Value:
         """A value's row on its operands as this part sees them."""
+        if passes(v): return self.within(part, v.ins[-1])
         return Value(v.op, tuple([x if x.__class__ is Scalar else self.within(part, x) for x in v.ins]), v.attr, v.dtype, v.shape, v.strides)
 
     def given(self, part: Part, v: Value) -> Value:
@@ -147,6 +148,14 @@ class Relay:
         done = {id(part.outputs[j]): b for j, b in error.made.items()} | {id(v): known[id(v)] for v in self.graph.outputs if id(v) in known and v.op is not None}
         made = {j: done[id(v)] for j, v in enumerate(self.graph.outputs) if id(v) in done}
         return StepError(error.cause, made, {self.inputs[id(part.inputs[i])] for i in error.spoiled if id(part.inputs[i]) in self.inputs}, error.row)
+
+
+def passes(v: Value) -> bool:
+    """Is this a row of history alone, which passes its last operand on?"""
+    return v.op is not None and v.op.history is not None and v.op is not mv.copy
+
+
+def operands(v: Value) -> tuple: return v.ins[-1:] if passes(v) else v.ins
 
 
 def lies_dense(buffer, v: Value) -> bool:

@@ -398,6 +398,7 @@ def crowds(cur: Line, op, ins, attr: View, where) -> bool:
 def where_made(run, op, attr, lines) -> str:
     """The device of a row's result, where not all is on the CPU. Constants of forno's own and 0-d tensors on the CPU go along; "meta" takes 0-d tensors from anywhere."""
     if op.name == "transfer": return attr
+    if op.name == "function": return lines[-1].device      # the others are its history, wherever they are
     fixed = [l for l in lines if l.__class__ is Line and not l.free]
     device = next((l.device for l in fixed if l.shape or l.device != "cpu"), "cpu") if not any([l.device == "meta" for l in fixed]) else "meta"
     if run.hold == 0:

@@ -5,6 +5,7 @@ import pytest
 import torch as oracle
 
 import forno as torch
+from forno.utils.checkpoint import checkpoint
 
 pytestmark = pytest.mark.usefixtures("devices")
 
@@ -114,3 +115,35 @@ def test_copies_onto_tensors_with_a_history():
 def test_errors_of_values_that_only_travel():
     x, i = torch.arange(6.0, device="cuda"), torch.tensor([1, 9], device="cuda")
     with pytest.raises(torch.AcceleratorError, match=r"(?s)index 9 is out of bounds for dimension with size 6.*test_device_tensors.py"): (x[i] * 2).cpu().tolist()
+
+
+class Across(torch.autograd.Function):
+    """A user's function whose input and outputs lie on three devices."""
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return (x.to("cuda:0") * 2), (x.to("cuda:1") ** 2)
+
+    @staticmethod
+    def backward(ctx, g, h): return g.cpu() * 2 + h.cpu() * 2 * ctx.saved_tensors[0]
+
+
+def test_functions_across_devices():
+    x = torch.arange(3.0, requires_grad=True)
+    a, b = Across.apply(x)
+    assert a.device.index == 0 and b.device.index == 1
+    ((a + 1).to("cuda:1") * b).sum().backward()
+    y = oracle.arange(3.0, requires_grad=True)
+    ((y * 2 + 1) * y ** 2).sum().backward()
+    assert x.grad.tolist() == y.grad.tolist()
+
+
+def test_checkpoints_across_devices():
+    layers = torch.nn.Linear(4, 3).to("cuda:0"), torch.nn.Linear(3, 2).to("cuda:1")
+
+    def model(x): return layers[1](layers[0](x.cuda()).relu().to("cuda:1"))
+    x = torch.randn(5, 4, requires_grad=True)
+    model(x).square().sum().backward()
+    want, x.grad = x.grad, None
+    checkpoint(model, x, use_reentrant=False).square().sum().backward()
+    close(x.grad, want)
