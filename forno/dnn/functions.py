@@ -102,26 +102,6 @@ rad2deg = fn("rad2deg", lambda b, x: b.mul(x, 180 / math.pi), lambda x: x * x.dt
              types="f", refuse={dt.COMPLEX: "rad2deg is not supported for complex tensors."})
 
 
-def _erfinv_emit(b, x):
-    """Giles' rational start (w = -log(1 - x²)) as PyTorch's CPU code does it: central and tail polynomials, then two Newton steps."""
-    y = b.abs(x)
-    z = b.mul(x, x)
-    num, den = (0.886226899, -1.645349621, 0.914624893, -0.140543331), (1.0, -2.118377725, 1.442710462, -0.329097515, 0.012229801)
-    center = b.div(b.mul(x, _horner(b, z, num)), _horner(b, z, den))
-    t = b.sqrt(b.neg(b.log(b.div(b.sub(1, y), 2))))
-    tail = b.div(_horner(b, t, (-1.970840454, -1.624906493, 3.429567803, 1.641345311)), _horner(b, t, (1.0, 3.543889200, 1.637067800)))
-    out = b.select(b.le(y, 0.7), center, b.copysign(tail, x))
-    for _ in range(2): out = b.sub(out, b.div(b.sub(b.erf(out), x), b.mul(2 / SQRT_PI, b.exp(b.neg(b.mul(out, out))))))
-    edge = b.copysign(b.const(float("inf"), x), x)
-    return b.select(b.lt(y, 1), out, b.select(b.eq(y, 1), edge, b.const(float("nan"), x)))
-
-
-def _horner(b, x, coefficients):
-    out = b.const(coefficients[-1], x)
-    for c in coefficients[-2::-1]: out = b.fma(out, x, b.const(c, x))
-    return out
-
-
 def _erfinv(x):
     out = np.full(np.shape(x), np.nan)
     flat, into = np.asarray(x, np.float64).reshape(-1), out.reshape(-1)
@@ -137,7 +117,7 @@ def _erfinv(x):
     return out
 
 
-erfinv = fn("erfinv", wide(_erfinv_emit), _erfinv, lambda g, o, x: g * (SQRT_PI / 2) * (o * o).row(exp), "o", "erfinv special.erfinv", types="f")
+erfinv = fn("erfinv", lambda b, x: b.erfinv(x), _erfinv, lambda g, o, x: g * (SQRT_PI / 2) * (o * o).row(exp), "o", "erfinv special.erfinv", types="f")
 
 # ---- of several numbers
 lerp = row("lerp", wide(lambda b, x, y, w: _lerp_emit(b, x, y, w)), lambda x, y, w: _lerp(x, y, w),

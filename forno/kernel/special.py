@@ -1,4 +1,4 @@
-"""The error function and the gamma function's logarithm and derivative, on a Builder's values; see math.py for the rules.
+"""The error function, its inverse, and the gamma function's logarithm and derivative, on a Builder's values; see math.py for the rules.
 
 Coefficients: Juffa's erf for float32, fdlibm's for float64, Stirling's series for the gamma functions.
 """
@@ -9,7 +9,7 @@ import math as m
 from ..core import dtype as dt
 from .math import INF, NAN, at_least, at_most, exp, in_double, log, poly
 
-FUNCTIONS = ("erf", "erfc", "lgamma", "digamma")
+FUNCTIONS = ("erf", "erfc", "erfinv", "lgamma", "digamma")
 
 
 def erf(b, x):
@@ -64,6 +64,27 @@ def _erf_double(b, x):
     erfc_value = b.select(is_near, erfc_near, b.select(minus, b.sub(2.0, erfc_far), erfc_far))
     nan = b.isnan(x)
     return b.select(nan, x, erf_value), b.select(nan, x, erfc_value)
+
+
+def erfinv(b, x):
+    """A rational start as PyTorch's CPU code has it, in the middle and towards the ends, then two of Newton's steps."""
+    y = b.abs(x)
+    z = b.mul(x, x)
+    num, den = (-0.140543331, 0.914624893, -1.645349621, 0.886226899), (0.012229801, -0.329097515, 1.442710462, -2.118377725, 1.0)
+    center = b.div(b.mul(x, _horner(b, z, num)), _horner(b, z, den))
+    t = b.sqrt(b.neg(b.log(b.div(b.sub(1, y), 2))))
+    tail = b.div(_horner(b, t, (1.641345311, 3.429567803, -1.624906493, -1.970840454)), _horner(b, t, (1.637067800, 3.543889200, 1.0)))
+    out = b.select(b.le(y, 0.7), center, b.copysign(tail, x))
+    for _ in range(2): out = b.sub(out, b.div(b.sub(b.erf(out), x), b.mul(2 / m.sqrt(m.pi), b.exp(b.neg(b.mul(out, out))))))
+    edge = b.copysign(b.const(INF, x), x)
+    return b.select(b.lt(y, 1), out, b.select(b.eq(y, 1), edge, b.const(NAN, x)))
+
+
+def _horner(b, x, coefficients):
+    """Rounded once per step on every processor."""
+    out = b.const(coefficients[0], x)
+    for c in coefficients[1:]: out = b.fma(out, x, b.const(c, x))
+    return out
 
 
 def _shifted(b, x, low):

@@ -35,7 +35,7 @@ FUNCTIONS = {
     "asinh": ((-20, 5000), torch.asinh, M.asinh), "acosh": ((1, 5000), torch.acosh, M.acosh), "atanh": ((-1, 1), torch.atanh, M.atanh),
     "sin": ((-30, 30), torch.sin, M.sin), "cos": ((-30, 30), torch.cos, M.cos), "tan": ((-30, 30), torch.tan, M.tan),
     "asin": ((-1, 1), torch.asin, M.asin), "acos": ((-1, 1), torch.acos, M.acos), "atan": ((-5, 5), torch.atan, M.atan),
-    "erf": ((-4, 4), torch.erf, M.erf), "erfc": ((-4, 10.1), torch.erfc, M.erfc), "rsqrt": ((0, 5), torch.rsqrt, lambda x: 1 / M.sqrt(x)),
+    "erf": ((-4, 4), torch.erf, M.erf), "erfc": ((-4, 10.1), torch.erfc, M.erfc), "erfinv": ((-1, 1), torch.erfinv, M.erfinv), "rsqrt": ((0, 5), torch.rsqrt, lambda x: 1 / M.sqrt(x)),
     "lgamma": ((-10, 20), torch.lgamma, lambda x: M.log(abs(M.gamma(x)))), "digamma": ((-10, 20), torch.digamma, M.digamma),
     "pow": ((0, 4), torch.pow, M.power), "atan2": ((-5, 5), torch.atan2, M.atan2), "hypot": ((-5, 5), torch.hypot, M.hypot),
     "rem": ((-5, 5), torch.fmod, lambda x, y: x - y * int(x / y)),

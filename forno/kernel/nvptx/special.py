@@ -1,4 +1,4 @@
-"""The error function, its complement, and the gamma function's logarithm and derivative on a GPU, in float32.
+"""The error function, its complement, its inverse, and the gamma function's logarithm and derivative on a GPU, in float32.
 
 Comes in: a builder and float32 values. Goes out: a float32. Errors stand in cores.py; the CPU computes all but erf in float64, of which most GPUs have little.
 """
@@ -10,7 +10,7 @@ from .. import math
 from ..text import Val
 from .angles import tan_short
 from .exponentials import log, scaled_exp
-from .seeds import INF, power_of_two, quotient, reciprocal, smaller
+from .seeds import INF, logarithm, power_of_two, quotient, reciprocal, root, smaller
 
 PI, NAN = m.pi, float("nan")
 CENTER = 4.0                                   # erfc is a polynomial of (t - CENTER) / (t + CENTER), but for what it falls by
@@ -18,6 +18,8 @@ LAST = 10.1                                    # where it is 0 in float32
 ERF = (7.806903e-05, -0.0007997853, 0.005187162, -0.026853347, 0.11283579, -0.37612626, 0.12837917)
 ERF_FAR = (0.00027760706, -0.0043403627, 0.03186561, -0.1495212, -0.91974276, -1.6266025, -0.0003530471)
 ERFC = (0.0011197086, 0.007600273, -0.015573063, 0.03621921, -0.066838846, 0.0938289, -0.1009562, 0.06809492, 0.015375453, -0.13962112, 1.2329952)
+ERFINV = (-3.237709e-10, 1.7774935e-09, 3.4710805e-08, -4.159166e-07, -5.413814e-07, 5.080016e-05, -0.00043878346, -0.0018700939, 0.17137195, 1.4831394)
+ERFINV_END = (0.0, -4.8137023e-05, -2.954908e-06, 0.0004601452, -0.0012135896, 0.0021082142, -0.0034584587, 0.0054100296, 0.8350986, 2.913621)
 LGAMMA = (5.0120045e-05, -0.00021543387, 0.0005275104, -0.0011982139, 0.0028892697, -0.0073862057, 0.020580847, -0.067352064, 0.32246703, 0.42278433)
 SINPI = (0.07969464, -0.599367, 2.550259, -5.1677203, 3.1415927)
 UP = 2.0 ** 24                                 # what makes denormals normal
@@ -41,6 +43,16 @@ def erfc(b, x: Val) -> Val:
     y = b.mul(quotient(b, p, b.fma(t, 2.0, 1.0)), scaled_exp(b, b.neg(s), low=b.fma(b.neg(t), t, s)))
     y = b.select(b.lt(x, 0.0), b.sub(2.0, y), y)
     return b.select(b.ge(b.abs(x), 0.5), y, b.sub(1.0, b.fma(math.poly(b, b.mul(x, x), *ERF), x, x)))        # NaN, too
+
+
+def erfinv(b, x: Val) -> Val:
+    """x times a polynomial of w = -log2(1 - x²), or of √w towards the ends (Giles, 2010)."""
+    w = b.neg(logarithm(b, b.fma(b.neg(x), x, 1.0)))
+    middle = b.lt(w, 7.0)
+    s = b.select(middle, b.sub(w, 3.5), b.sub(root(b, w), 3.7))
+    p = b.select(middle, b.const(ERFINV[0], x), ERFINV_END[0])
+    for c, d in zip(ERFINV[1:], ERFINV_END[1:]): p = b.fma(p, s, b.select(middle, b.const(c, x), d))
+    return b.mul(x, b.select(b.eq(b.abs(x), 1.0), b.const(INF, x), p))
 
 
 # ---- gamma functions
@@ -113,4 +125,4 @@ def _cotangent(b, x: Val) -> Val:
     return b.select(b.eq(f, 0.0), b.const(NAN, x), y)
 
 
-SINGLE = {f.__name__: f for f in (erf, erfc, lgamma, digamma)}
+SINGLE = {f.__name__: f for f in (erf, erfc, erfinv, lgamma, digamma)}
