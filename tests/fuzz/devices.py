@@ -151,7 +151,7 @@ def streamed(p):
     """In another stream, which waits for this one and is waited for."""
     i = on_gpu(p)
     if i is None: return
-    at, back, write = p.where[i], p.r.choice(["stream", "event", "host"]), p.r.random() < 0.3 and writable(p, i)
+    at, back, write = p.where[i], p.r.choice(["stream", "event", "host"]), p.r.random() < 0.3 and writable(p, i) and p.torch[i].dtype is not torch.bool
     p.on_view = p.torch[i]._is_view()
 
     def body(m, t):
