@@ -68,7 +68,7 @@ def _sigmoid(x):
 
 
 sqrt = fn("sqrt", lambda b, x: b.sqrt(x), np.sqrt, lambda g, o, x: over(g, 2 * o), "o")
-rsqrt = fn("rsqrt", wide(lambda b, x: b.div(1, b.sqrt(x))), lambda x: 1 / np.sqrt(x), lambda g, o, x: times(-0.5 * g, o * o * o), "o")
+rsqrt = fn("rsqrt", wide(lambda b, x: b.div(1, b.sqrt(x)) if x.parts else b.rsqrt(x)), lambda x: 1 / np.sqrt(x), lambda g, o, x: times(-0.5 * g, o * o * o), "o")
 exp = fn("exp", lambda b, x: b.exp(x), np.exp, lambda g, o, x: times(g, o), "o")
 exp2 = fn("exp2", lambda b, x: b.exp2(x), np.exp2, lambda g, o, x: times(g, o) * math.log(2), "o", "exp2 special.exp2")
 expm1 = fn("expm1", lambda b, x: b.expm1(x), np.expm1, lambda g, o, x: times(g, o + 1), "o", "expm1 special.expm1")
@@ -89,7 +89,7 @@ asinh = fn("asinh", lambda b, x: b.asinh(x), np.arcsinh, lambda g, o, x: times(g
 acosh = fn("acosh", lambda b, x: b.acosh(x), np.arccosh,
            lambda g, o, x: times(g, (x - 1).row(rsqrt) * (x + 1).row(rsqrt) if x.dtype.is_complex else (x * x - 1).row(rsqrt)), names="acosh arccosh")
 atanh = fn("atanh", lambda b, x: b.atanh(x), np.arctanh, lambda g, o, x: over(g, 1 - x * x), names="atanh arctanh")
-sigmoid = fn("sigmoid", wide(lambda b, x: b.div(1, b.add(1, b.exp(b.neg(x))))), _sigmoid, lambda g, o, x: times(g, (1 - o) * o), "o",
+sigmoid = fn("sigmoid", wide(lambda b, x: b.div(1, b.add(1, b.exp(b.neg(x)))) if x.parts else b.sigmoid(x)), _sigmoid, lambda g, o, x: times(g, (1 - o) * o), "o",
              "sigmoid special.expit")
 logit = fn("logit", wide(lambda b, x: b.log(b.div(x, b.sub(1, x)))), lambda x: np.log(x / (1 - x)),
            lambda g, o, x: select((x < 0) | (x > 1), float("nan"), g / (x * (1 - x))), types="f", names="")
