@@ -249,7 +249,7 @@ class _CorrCholesky(_LowerCholesky):
 
 class _Square(Constraint):
     event_dim = 2
-    def check(self, value): return torch.full(value.shape[:-2], value.shape[-2] == value.shape[-1], dtype=torch.bool)
+    def check(self, value): return torch.full(value.shape[:-2], value.shape[-2] == value.shape[-1], dtype=torch.bool, device=value.device)
 
 
 class _Symmetric(_Square):

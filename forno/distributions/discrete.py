@@ -45,7 +45,7 @@ class Bernoulli(Odds, ExponentialFamily):
     def log_prob(self, value): return -cross_entropy(*broadcast_all(self.logits, value))
 
     def entropy(self): return cross_entropy(self.logits, self.probs)
-    def enumerate_support(self, expand=True): return self._enumerated(torch.arange(2, dtype=self._param.dtype), expand)
+    def enumerate_support(self, expand=True): return self._enumerated(torch.arange(2, dtype=self._param.dtype, device=self._param.device), expand)
 
     @property
     def _natural_params(self): return torch.logit(self.probs),
@@ -79,7 +79,7 @@ class Geometric(Odds):
     def sample(self, sample_shape=()):
         p = self.probs
         with torch.no_grad():
-            u = torch.empty(self._extended_shape(sample_shape), dtype=p.dtype).uniform_(torch.finfo(p.dtype).tiny, 1)
+            u = torch.empty(self._extended_shape(sample_shape), dtype=p.dtype, device=p.device).uniform_(torch.finfo(p.dtype).tiny, 1)
             return (u.log() / (-p).log1p()).floor()
 
     @checked
@@ -163,7 +163,7 @@ class Binomial(Counts):
         return -(p.exp() * p).sum(0)
 
     def enumerate_support(self, expand=True):
-        return self._enumerated(torch.arange(1 + self._same_count("enumerate_support"), dtype=self._param.dtype), expand)
+        return self._enumerated(torch.arange(1 + self._same_count("enumerate_support"), dtype=self._param.dtype, device=self._param.device), expand)
 
 
 class NegativeBinomial(Counts):
@@ -236,7 +236,7 @@ class Categorical(Odds):
         return logits.gather(-1, index).squeeze(-1)
 
     def entropy(self): return -(self.logits.clamp(min=torch.finfo(self.logits.dtype).min) * self.probs).sum(-1)
-    def enumerate_support(self, expand=True): return self._enumerated(torch.arange(self._num_events, dtype=torch.long), expand)
+    def enumerate_support(self, expand=True): return self._enumerated(torch.arange(self._num_events, device=self._param.device), expand)
 
 
 class _OverCategories(Distribution):
@@ -288,7 +288,7 @@ class OneHotCategorical(_OverCategories):
 
     def enumerate_support(self, expand=True):
         n = self.event_shape[0]
-        values = torch.eye(n, dtype=self._param.dtype).view((n,) + (1,) * len(self.batch_shape) + (n,))
+        values = torch.eye(n, dtype=self._param.dtype, device=self._param.device).view((n,) + (1,) * len(self.batch_shape) + (n,))
         return values.expand((n,) + self.batch_shape + (n,)) if expand else values
 
 
@@ -319,7 +319,7 @@ class Multinomial(_OverCategories):
 
     def sample(self, sample_shape=()):
         drawn = self._categorical.sample((self.total_count, *sample_shape)).movedim(0, -1)
-        return torch.zeros(self._extended_shape(sample_shape), dtype=torch.long).scatter_add_(-1, drawn, torch.ones_like(drawn)).type_as(self.probs)
+        return torch.zeros(self._extended_shape(sample_shape), dtype=torch.long, device=drawn.device).scatter_add_(-1, drawn, torch.ones_like(drawn)).type_as(self.probs)
 
     def entropy(self):
         """n·H - log n! + Σ over categories of E[log k!], k binomial."""

@@ -147,7 +147,7 @@ class Distribution:
         return values.expand((-1,) + self._batch_shape) if expand else values
 
     def _filled(self, number, like):
-        return torch.full(self._extended_shape(), number, dtype=like.dtype)
+        return torch.full(self._extended_shape(), number, dtype=like.dtype, device=like.device)
 
     def _validate_sample(self, value):
         if not isinstance(value, torch.Tensor): raise ValueError("The value argument to log_prob must be a Tensor")

@@ -35,7 +35,7 @@ def mahalanobis(factor, x):
 def factor_of_precision(p):
     """The lower Cholesky factor of p's inverse: p turned around is factored, and turned back that factor is an inverse's transpose."""
     upper = torch.linalg.cholesky(p.flip((-2, -1))).flip((-2, -1))
-    return torch.linalg.solve_triangular(upper.mT, torch.eye(p.shape[-1], dtype=p.dtype), upper=False)
+    return torch.linalg.solve_triangular(upper.mT, torch.eye(p.shape[-1], dtype=p.dtype, device=p.device), upper=False)
 
 
 def _the_one(matrices, error, text):
@@ -100,7 +100,7 @@ class MultivariateNormal(Symmetric, _Scaled):
 # ---------------------------------------------------------------- W·Wᵀ + diag(D), by Woodbury's identity and the matrix determinant lemma
 def capacitance_factor(w, d):
     """The Cholesky factor of I + Wᵀ D⁻¹ W"""
-    return torch.linalg.cholesky((w.mT / d.unsqueeze(-2)) @ w + torch.eye(w.size(-1), dtype=w.dtype))
+    return torch.linalg.cholesky((w.mT / d.unsqueeze(-2)) @ w + torch.eye(w.size(-1), dtype=w.dtype, device=w.device))
 
 
 def low_rank_logdet(w, d, factor): return 2 * log_diagonal(factor) + d.log().sum(-1)
@@ -146,7 +146,7 @@ class LowRankMultivariateNormal(Symmetric):
         w, d = self._low_rank
         root = d.sqrt().unsqueeze(-1)
         v = w / root
-        return self._matrix(root * torch.linalg.cholesky(v @ v.mT + torch.eye(v.size(-2), dtype=v.dtype)))
+        return self._matrix(root * torch.linalg.cholesky(v @ v.mT + torch.eye(v.size(-2), dtype=v.dtype, device=v.device)))
 
     @lazy_property
     def covariance_matrix(self):
@@ -186,7 +186,7 @@ class Wishart(_Scaled, ExponentialFamily):
     def __init__(self, df, covariance_matrix=None, precision_matrix=None, scale_tril=None, validate_args=None):
         name, matrix = _the_one(dict(covariance_matrix=covariance_matrix, precision_matrix=precision_matrix, scale_tril=scale_tril), AssertionError,
                                 "scale_tril must be at least two-dimensional, with optional leading batch dimensions")
-        if isinstance(df, Number): batch, self.df = matrix.shape[:-2], torch.tensor(df, dtype=matrix.dtype)
+        if isinstance(df, Number): batch, self.df = matrix.shape[:-2], torch.tensor(df, dtype=matrix.dtype, device=matrix.device)
         else:
             batch = torch.broadcast_shapes(matrix.shape[:-2], df.shape)
             self.df = df.expand(batch)
@@ -197,7 +197,7 @@ class Wishart(_Scaled, ExponentialFamily):
         setattr(self, name, matrix.expand(batch + (-1, -1)))
         super().__init__(batch, matrix.shape[-2:], validate_args=validate_args)
         self._factored(name, matrix)
-        steps = torch.arange(p, dtype=matrix.dtype).expand(batch + (-1,))
+        steps = torch.arange(p, dtype=matrix.dtype, device=matrix.device).expand(batch + (-1,))
         self._dist_chi2 = Chi2(self.df.unsqueeze(-1) - steps)
 
     @property
@@ -229,7 +229,7 @@ class Wishart(_Scaled, ExponentialFamily):
         p, roots = self._event_shape[-1], self._dist_chi2.rsample(sample_shape).sqrt()
         noise = roots.clamp(min=torch.finfo(roots.dtype).eps).diag_embed()
         i, j = torch.tril_indices(p, p, offset=-1)
-        noise[..., i, j] = torch.randn(torch.Size(sample_shape) + self._batch_shape + (p * (p - 1) // 2,), dtype=noise.dtype)
+        noise[..., i, j] = torch.randn(torch.Size(sample_shape) + self._batch_shape + (p * (p - 1) // 2,), dtype=noise.dtype, device=noise.device)
         factor = self._unbroadcasted_scale_tril @ noise
         return factor @ factor.mT
 
@@ -255,7 +255,7 @@ class Wishart(_Scaled, ExponentialFamily):
 
     def entropy(self):
         nu, p = self.df, self._event_shape[-1]
-        steps = torch.arange(p, dtype=nu.dtype) / 2
+        steps = torch.arange(p, dtype=nu.dtype, device=nu.device) / 2
         return ((p + 1) * (p * math.log(2) / 2 + log_diagonal(self._unbroadcasted_scale_tril)) + torch.mvlgamma(nu / 2, p=p)
                 - (nu - p - 1) / 2 * ((nu / 2).unsqueeze(-1) - steps).digamma().sum(-1) + nu * p / 2)
 
@@ -278,21 +278,21 @@ class LKJCholesky(Distribution):
         if dim < 2: raise ValueError(f"Expected dim to be an integer greater than or equal to 2. Found dim={dim}.")
         self.dim = dim
         self.concentration, = broadcast_all(concentration)
-        offset = torch.arange(dim, dtype=self.concentration.dtype).sub(1).clamp(min=0)
+        offset = torch.arange(dim, dtype=self.concentration.dtype, device=self.concentration.device).sub(1).clamp(min=0)
         self._beta = Beta(offset + 0.5, (self.concentration + 0.5 * (dim - 2)).unsqueeze(-1) - 0.5 * offset)
         super().__init__(self.concentration.size(), torch.Size((dim, dim)), validate_args)
 
     def sample(self, sample_shape=()):
         """Row i: a direction in i dimensions, uniform, whose squared length is Beta, and what is missing to length 1 on the diagonal."""
         y = self._beta.sample(sample_shape).unsqueeze(-1)
-        u = torch.randn(self._extended_shape(sample_shape), dtype=y.dtype).tril(-1)
+        u = torch.randn(self._extended_shape(sample_shape), dtype=y.dtype, device=y.device).tril(-1)
         length = u.norm(dim=-1, keepdim=True)
         w = y.sqrt() * (u / torch.where(length == 0, 1, length))
         return w + (1 - (w ** 2).sum(-1)).clamp(min=torch.finfo(w.dtype).tiny).sqrt().diag_embed()
 
     @checked
     def log_prob(self, value):
-        rows, below = torch.arange(2, self.dim + 1), self.dim - 1
+        rows, below = torch.arange(2, self.dim + 1, device=value.device), self.dim - 1
         order = 2 * (self.concentration - 1).unsqueeze(-1) + self.dim - rows
         alpha = self.concentration + 0.5 * below
         normalizer = 0.5 * below * math.log(math.pi) + torch.mvlgamma(alpha - 0.5, below) - alpha.lgamma() * below

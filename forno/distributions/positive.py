@@ -32,7 +32,7 @@ class Exponential(ExponentialFamily):
     def variance(self): return self.rate.pow(-2)
 
     def rsample(self, sample_shape=()):
-        return torch.empty(self._extended_shape(sample_shape), dtype=self.rate.dtype).exponential_() / self.rate
+        return torch.empty(self._extended_shape(sample_shape), dtype=self.rate.dtype, device=self.rate.device).exponential_() / self.rate
 
     @checked
     def log_prob(self, value): return self.rate.log() - self.rate * value

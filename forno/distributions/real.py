@@ -63,7 +63,7 @@ class Laplace(Symmetric):
     def stddev(self): return 2 ** 0.5 * self.scale
 
     def rsample(self, sample_shape=()):
-        u = torch.empty(self._extended_shape(sample_shape), dtype=self.loc.dtype).uniform_(torch.finfo(self.loc.dtype).eps - 1, 1)
+        u = torch.empty(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device).uniform_(torch.finfo(self.loc.dtype).eps - 1, 1)
         return self.loc - self.scale * u.sign() * (-u.abs()).log1p()
 
     @checked
@@ -96,7 +96,7 @@ class Cauchy(Distribution):
     def variance(self): return self._filled(torch.inf, self.loc)
 
     def rsample(self, sample_shape=()):
-        return self.loc + torch.empty(self._extended_shape(sample_shape), dtype=self.loc.dtype).cauchy_() * self.scale
+        return self.loc + torch.empty(self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device).cauchy_() * self.scale
 
     @checked
     def log_prob(self, value): return -math.log(math.pi) - self.scale.log() - (((value - self.loc) / self.scale) ** 2).log1p()
@@ -285,11 +285,11 @@ class VonMises(Symmetric):
     def sample(self, sample_shape=()):
         """Rejection from a wrapped Cauchy distribution (Best and Fisher 1979), in float64."""
         loc, k, r = self.loc.to(torch.double), self.concentration.to(torch.double), self._proposal_r
-        x = torch.empty(self._extended_shape(sample_shape), dtype=torch.double)
+        x = torch.empty(self._extended_shape(sample_shape), dtype=torch.double, device=loc.device)
         with torch.no_grad():
-            done = torch.zeros(x.shape, dtype=torch.bool)
+            done = torch.zeros_like(x, dtype=torch.bool)
             while not done.all():
-                u1, u2, u3 = torch.rand((3, *x.shape), dtype=torch.double).unbind()
+                u1, u2, u3 = torch.rand((3, *x.shape), dtype=torch.double, device=loc.device).unbind()
                 z = (math.pi * u1).cos()
                 f = (1 + r * z) / (r + z)
                 c = k * (r - f)

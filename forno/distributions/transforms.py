@@ -543,7 +543,7 @@ class CorrCholeskyTransform(Transform):
         eps = torch.finfo(x.dtype).eps
         r = vec_to_tril_matrix(x.tanh().clamp(min=-1 + eps, max=1 - eps), diag=-1)
         left = (1 - r ** 2).sqrt().cumprod(-1)
-        return (r + torch.eye(r.shape[-1], dtype=r.dtype)) * pad(left[..., :-1], [1, 0], value=1)
+        return (r + torch.eye(r.shape[-1], dtype=r.dtype, device=r.device)) * pad(left[..., :-1], [1, 0], value=1)
 
     def _inverse(self, y):
         left = pad((1 - (y * y).cumsum(-1))[..., :-1], [1, 0], value=1)

@@ -13,18 +13,19 @@ Number = (bool, int, float)
 
 
 def broadcast_all(*values):
-    """Numbers and tensors as tensors of one shape; what has it already stays itself. A number takes the first tensor's dtype, or the default one."""
+    """Numbers and tensors as tensors of one shape; what has it already stays itself. A number takes the first tensor's dtype and device, or the default ones."""
     if not all(isinstance(v, (torch.Tensor, *Number)) for v in values):
         raise ValueError("Input arguments must all be instances of Number, torch.Tensor or objects implementing __torch_function__.")
-    dtype = next((v.dtype for v in values if isinstance(v, torch.Tensor)), None) or torch.get_default_dtype()
-    tensors = [v if isinstance(v, torch.Tensor) else torch.tensor(v, dtype=dtype) for v in values]
+    first = next((v for v in values if isinstance(v, torch.Tensor)), None)
+    like = {"dtype": torch.get_default_dtype()} if first is None else {"dtype": first.dtype, "device": first.device}
+    tensors = [v if isinstance(v, torch.Tensor) else torch.tensor(v, **like) for v in values]
     if all(t.shape == tensors[0].shape for t in tensors): return tuple(tensors)
     return tuple(t if t.shape == b.shape else b for t, b in zip(tensors, torch.broadcast_tensors(*tensors)))
 
 
-def standard_normal(shape, like): return _standard_normal(shape, like.dtype)
+def standard_normal(shape, like): return _standard_normal(shape, like.dtype, like.device)
 def _standard_normal(shape, dtype, device=None): return torch.empty(shape, dtype=dtype, device=device).normal_()
-def uniform(shape, like): return torch.rand(shape, dtype=like.dtype)
+def uniform(shape, like): return torch.rand(shape, dtype=like.dtype, device=like.device)
 
 
 def sum_rightmost(value, dim: int):

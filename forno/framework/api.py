@@ -169,7 +169,8 @@ def _entitle():
         if hasattr(Tensor, name): setattr(Tensor, name, _gradfn.entitled(getattr(Tensor, name), title))
 
 
-tensor, as_tensor, scalar_tensor, empty_strided, empty_permuted = map(_placed, (tensor, as_tensor, scalar_tensor, empty_strided, empty_permuted))
+for _name in "tensor as_tensor asarray scalar_tensor empty_strided empty_permuted hann_window hamming_window blackman_window bartlett_window kaiser_window".split():
+    globals()[_name] = _placed(globals()[_name])
 _operators(Tensor)
 _entitle()
 _offer(_sparse, f="sparse_coo_tensor sparse_csr_tensor sparse_csc_tensor sparse_compressed_tensor",

@@ -11,6 +11,7 @@ from ..graph.line import record
 from . import creation, functions as fn, gathering, views
 from .autocast import matmul
 from .bind import apply, binary
+from .size import place
 from .tensor import Tensor, owned, read, without_data
 from .views import ints, shape_of
 
@@ -118,7 +119,7 @@ def triu(input, diagonal=0): return _triangle(input, diagonal, False)
 def _corner(name, lower):
     def f(row, col, offset=0, *, dtype=dt.int64, device="cpu", layout=None):
         ones = _triangle(creation.ones(row, col), offset, lower)
-        return fn.to(views.transpose(gathering.nonzero(ones), 0, 1), dtype)
+        return creation.finish(fn.to(views.transpose(gathering.nonzero(ones), 0, 1), dtype), False, place(device))
     f.__name__ = name
     return f
 

@@ -9,7 +9,7 @@ from ..core.state import state
 from ..dnn import movement as mv
 from . import complexes, creation, data, functions as fn, gathering, linalg, methods, statistics, views
 from .bind import apply, element_type
-from .size import on_cpu
+from .size import place
 from .tensor import detached
 from .views import shape_of
 
@@ -121,8 +121,7 @@ def range_(start=0, end=None, step=1, *, dtype=None, layout=None, device=None, r
     """torch.range: start to end with both of them, in the default float type."""
     warnings.warn("torch.range is deprecated and will be removed in a future release because its behavior is inconsistent with Python's range builtin. Instead, use torch.arange, "
                   "which produces values in [start, end).", stacklevel=2)
-    on_cpu(device)
     if end is None: start, end = 0, start
     if step == 0: raise RuntimeError("step must be nonzero")
     if (end - start) * step < 0: raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    return creation.finish(apply(mv.iota, attr=(math.floor((end - start) / step) + 1, element_type(dtype) or state.default_dtype, start, step)), requires_grad)
+    return creation.finish(apply(mv.iota, attr=(math.floor((end - start) / step) + 1, element_type(dtype) or state.default_dtype, start, step)), requires_grad, place(device))

@@ -14,6 +14,7 @@ from ..dnn import special as sp
 from . import arrange, autocast, complexes, creation, functions as fn, neural, views
 from .bind import apply
 from .out import with_out
+from .size import place
 from .views import shape_of
 
 
@@ -123,11 +124,11 @@ hfft, ihfft = line(hfftn, "hfft"), line(ihfftn, "ihfft")
 def fftfreq(n, d=1.0, *, dtype=None, layout=None, device=None, requires_grad=False):
     k = creation.arange(n, dtype=dtype or state.default_dtype)
     k = fn.where(apply(ew.lt, k, (n + 1) // 2), k, fn.sub(k, n))
-    return creation.finish(apply(ew.mul, k, 1.0 / (n * d)), requires_grad)
+    return creation.finish(apply(ew.mul, k, 1.0 / (n * d)), requires_grad, place(device))
 
 
 def rfftfreq(n, d=1.0, *, dtype=None, layout=None, device=None, requires_grad=False):
-    return creation.finish(apply(ew.mul, creation.arange(n // 2 + 1, dtype=dtype or state.default_dtype), 1.0 / (n * d)), requires_grad)
+    return creation.finish(apply(ew.mul, creation.arange(n // 2 + 1, dtype=dtype or state.default_dtype), 1.0 / (n * d)), requires_grad, place(device))
 
 
 def _shifted(sign):
@@ -223,12 +224,12 @@ def window(name, terms):
         kind = dtype or state.default_dtype
         if kind.category != dt.FLOAT: raise RuntimeError(f"{name} expects floating point dtypes, got: {kind!r}")
         if window_length < 0: raise RuntimeError(f"{name} requires non-negative window_length, got window_length={window_length}")
-        if window_length <= 1: return creation.finish(creation.ones(window_length, dtype=kind), requires_grad)
+        if window_length <= 1: return creation.finish(creation.ones(window_length, dtype=kind), requires_grad, place(device))
         coefficients = terms(*args, **kw)
         turn = apply(ew.mul, creation.arange(window_length, dtype=kind.opmath), 2 * math.pi / (window_length if periodic else window_length - 1))
         out = creation.full((window_length,), coefficients[0], dtype=kind.opmath)
         for k, a in enumerate(coefficients[1:], 1): out = fn.add(out, apply(ew.mul, apply(fns.cos, apply(ew.mul, turn, float(k))), (-1) ** k * a))
-        return creation.finish(fn.to(out, kind), requires_grad)
+        return creation.finish(fn.to(out, kind), requires_grad, place(device))
     f.__name__ = name
     return f
 
@@ -240,19 +241,19 @@ blackman_window = window("blackman_window", lambda: (0.42, 0.5, 0.08))
 
 def bartlett_window(window_length, periodic=True, *, dtype=None, layout=None, device=None, requires_grad=False):
     kind = dtype or state.default_dtype
-    if window_length <= 1: return creation.finish(creation.ones(window_length, dtype=kind), requires_grad)
+    if window_length <= 1: return creation.finish(creation.ones(window_length, dtype=kind), requires_grad, place(device))
     n = window_length if periodic else window_length - 1
     ramp = apply(ew.mul, creation.arange(window_length, dtype=kind), 2.0 / n)
-    return creation.finish(fn.where(apply(ew.le, ramp, 1.0), ramp, apply(ew.add, apply(ew.neg, ramp), 2.0)), requires_grad)
+    return creation.finish(fn.where(apply(ew.le, ramp, 1.0), ramp, apply(ew.add, apply(ew.neg, ramp), 2.0)), requires_grad, place(device))
 
 
 def kaiser_window(window_length, periodic=True, beta=12.0, *, dtype=None, layout=None, device=None, requires_grad=False):
     kind = dtype or state.default_dtype
-    if window_length <= 1: return creation.finish(creation.ones(window_length, dtype=kind), requires_grad)
+    if window_length <= 1: return creation.finish(creation.ones(window_length, dtype=kind), requires_grad, place(device))
     n = window_length if periodic else window_length - 1
     x = fn.sub(apply(ew.mul, creation.arange(window_length, dtype=kind), 2.0 / n), 1.0)
     inside = apply(fns.sqrt, apply(ew.clamp_min, apply(ew.add, apply(ew.neg, apply(ew.mul, x, x)), 1.0), 0.0))
-    return creation.finish(apply(ew.div, apply(sp.i0, apply(ew.mul, inside, beta)), apply(sp.i0, creation.full((), beta, dtype=kind))), requires_grad)
+    return creation.finish(apply(ew.div, apply(sp.i0, apply(ew.mul, inside, beta)), apply(sp.i0, creation.full((), beta, dtype=kind))), requires_grad, place(device))
 
 
 for _name in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"):

@@ -18,6 +18,7 @@ from .size import CPU, DEFAULT, pinned
 from .tensor import Tensor, check_write, memory, read, root
 
 MAKERS = frozenset(("arange", "range", "empty", "eye", "full", "linspace", "logspace", "ones", "zeros", "rand", "randn", "randint", "randperm"))
+PLACED = MAKERS | {"normal", "tril_indices", "triu_indices", "fftfreq", "rfftfreq"}            # made on the default device
 ACCUMULATORS = frozenset(("sum", "prod", "mean", "nansum", "nanmean", "cumsum", "cumprod"))          # compute in the type of `out`
 POSITIONS = frozenset(("argmax", "argmin", "argsort", "multinomial", "nonzero", "count_nonzero"))     # `out` must be int64
 EXACT = frozenset(("gather", "scatter", "scatter_add", "scatter_reduce", "take", "mm", "bmm", "matmul", "addmm", "baddbmm", "addmv", "tril", "triu", "softmax",
@@ -31,10 +32,10 @@ def with_out(f, name: str, arity: int | None = None):
         def call(input, *, out=None): return f(input) if out is None else written(f, name, (input,), {}, out)
     elif arity == 2:
         def call(input, other, *, out=None): return f(input, other) if out is None else written(f, name, (input, other), {}, out)
-    elif name in MAKERS or name.endswith("_like"):
+    elif name in PLACED or name.endswith("_like"):
         def call(*args, out=None, **kw):
             if out is not None: return written(f, name, args, kw, out)
-            if DEFAULT.stack[-1] is not CPU and name in MAKERS and kw.get("device") is None: kw["device"] = DEFAULT.stack[-1]
+            if DEFAULT.stack[-1] is not CPU and name in PLACED and kw.get("device") is None: kw["device"] = DEFAULT.stack[-1]
             t = pinned(f, args, kw) if kw and kw.get("pin_memory") else f(*args, **kw)
             if t.node is not None: t.node.line.free = False    # somebody asked for it on this device
             return t
