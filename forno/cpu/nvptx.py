@@ -37,13 +37,17 @@ class Refused(emit.BadCode):
     """IR that can't become PTX here."""
 
 
+def number_of(target: str) -> int:
+    """80 of "sm_80", 90 of "sm_90a"."""
+    return int(re.sub(r"\D", "", target))
+
+
 def isa_of(target: str, ptx: int) -> Isa:
     """What to generate for GPUs of a target ("sm_80") in this version of PTX (63 is 6.3)."""
-    number = int(re.sub(r"\D", "", target))
+    number = number_of(target)
     # instructions for tanh, for rounding to bfloat16, for additions in memory: the first target and PTX that have them
     since = (("tanh", 75, 70), ("bf16", 80, 70), ("red.f64", 60, 50), ("cas.b16", 70, 63), ("red.bf16", 90, 78), ("red.v4", 90, 81))
     return Isa("ptx", target, f"+ptx{ptx}", 16, frozenset(("fma", "sse4.1", "f16c", *(name for name, chip, version in since if number >= chip and ptx >= version))))
-
 
 
 def at_least(isa: Isa, ptx: int) -> Isa:

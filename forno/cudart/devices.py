@@ -143,8 +143,7 @@ def target(index: int) -> tuple[str, int]:
     """(what PTX is generated for, its version): the newest chip not newer than this one, in the oldest PTX that knows it and what kernels use of it."""
     driver = gpu.driver()
     name = next(t for t in chips.targets(capability(driver, index), driver.version) if t[-1].isdigit())
-    digits = name.removeprefix("sm_")
-    chip = chips.CHIPS[int(digits[:-1]), int(digits[-1])]
+    chip = chips.CHIPS[chips.capability_of(name)]
     used = min(VECTORS_PTX, chips.newest_ptx(driver.version)) if chip.capability >= (9, 0) else OLDEST_PTX
     return name, max(chip.ptx, used)
 

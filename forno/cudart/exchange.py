@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import itertools
 from ctypes import c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 
+from ..core.shape import contiguous
 from ..cpu import code as host_code
 from ..gpu.names import NAMES
 from ..gpu.prototypes import POINTER
@@ -127,21 +127,17 @@ def layout(d: Described) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(shape, strides in elements)"""
     shape = tuple(d.shape[:d.ndim]) if d.ndim else ()
     if d.strides: return shape, tuple(d.strides[:d.ndim]) if d.ndim else ()
-    steps = list(itertools.accumulate(reversed(shape[1:]), lambda a, b: a * b, initial=1)) if shape else []
-    return shape, tuple(reversed(steps))
+    return shape, contiguous(shape)
 
 
 def borrowed(address: int, nbytes: int, index: int, owner) -> Outside: return Outside(address, nbytes, NAMES[index], owner)
 
 
 # ---------------------------------------------------------------- addresses and streams
-
-
 def device_of(address: int) -> int:
     """The device whose memory this is."""
     driver = devices.use(devices.current())
     return driver.PointerGetAttribute(POINTER["device"], address)
-
 
 
 def number_of(stream: int) -> int:

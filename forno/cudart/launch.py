@@ -20,7 +20,7 @@ from ..cpu import isa
 from ..gpu.errors import error
 from . import code, devices, faults, memory, streams
 from .allocator import CAPTURING
-from .replay import Replay
+from .replay import FILL, Replay
 
 # The driver copies parameters when it is called, so one room for them does for all launches of a walk, and threads that walk at once have one each.
 _TEXT = """
@@ -75,21 +75,7 @@ copied:
   %c1 = add i64 %c, 1
   br label %copy
 fill:
-  %f = phi i64 [ 0, %copy ], [ %f1, %filled ]
-  %f.more = icmp slt i64 %f, %n11
-  br i1 %f.more, label %filled, label %queue
-filled:
-  %pair = getelementptr [2 x i64], ptr %fills, i64 %f
-  %word = load i64, ptr %pair
-  %value.at = getelementptr i64, ptr %pair, i64 1
-  %value.n = load i64, ptr %value.at
-  %f.from = getelementptr i64, ptr %values, i64 %value.n
-  %f.to = getelementptr i64, ptr %room, i64 %word
-  %value = load i64, ptr %f.from
-  store i64 %value, ptr %f.to
-  %f1 = add i64 %f, 1
-  br label %fill
-queue:
+  call void @fill(ptr %room, ptr %values, ptr %fills, i64 %n11)
   %code = call i32 %driver(ptr %function, i32 %t1, i32 %t2, i32 %t3, i32 %t4, i32 %t5, i32 %t6, i32 %t7, ptr %stream, ptr %places, ptr null)
   %i1 = add i64 %i, 1
   %bad = icmp ne i32 %code, 0
@@ -116,7 +102,7 @@ def _launcher() -> int:
     """The native function's address."""
     loads = [f"  %n{k}.p = getelementptr i64, ptr %s, i64 {k}\n  %n{k} = load i64, ptr %n{k}.p" for k in range(1, _RECORD)]
     loads += [f"  %t{k} = trunc i64 %n{k} to i32" for k in range(1, 8)]
-    return host_code.load(_TEXT.replace("LOADS", "\n".join(loads)).replace("ATTRIBUTES", isa.attributes), "launch", 1)
+    return host_code.load((FILL + _TEXT).replace("LOADS", "\n".join(loads)).replace("ATTRIBUTES", isa.attributes), "launch", 1)
 
 
 class Table:

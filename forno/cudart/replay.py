@@ -32,6 +32,30 @@ GRAPHS = 2                                     # of one plan
 PATIENCE = 8                                   # runs in a row that rewrite a graph
 MANY = -1                                      # the native function's answer where one does not fit
 
+FILL = """
+; Those of a run's values that go into a launch's words: (word, value) pairs.
+define internal void @fill(ptr %words, ptr %values, ptr %pairs, i64 %n) #0 {
+entry:
+  br label %next
+next:
+  %k = phi i64 [ 0, %entry ], [ %k1, %one ]
+  %more = icmp slt i64 %k, %n
+  br i1 %more, label %one, label %done
+one:
+  %k1 = add i64 %k, 1
+  %pair = getelementptr [2 x i64], ptr %pairs, i64 %k
+  %word = load i64, ptr %pair
+  %which.p = getelementptr i64, ptr %pair, i64 1
+  %which = load i64, ptr %which.p
+  %from = getelementptr i64, ptr %values, i64 %which
+  %to = getelementptr i64, ptr %words, i64 %word
+  %value = load i64, ptr %from
+  store i64 %value, ptr %to
+  br label %next
+done:
+  ret void
+}
+"""
 # A record: a node, its parameters, where the words lie that they point at, (word, value) pairs of the launch, how many, does one differ now.
 _TEXT = """
 ; call: SetParams, Launch, the executable, records, how many, values as the graph has them, how many, how many launches may differ. vals: first, last, stream, then
@@ -104,23 +128,7 @@ write:
   %q.fills = load ptr, ptr %q.fills.p
   %q.n.p = getelementptr i64, ptr %q, i64 4
   %q.n = load i64, ptr %q.n.p
-  br label %fill
-fill:
-  %g = phi i64 [ 0, %write ], [ %g1, %filled ]
-  %g.more = icmp slt i64 %g, %q.n
-  br i1 %g.more, label %filled, label %set
-filled:
-  %g1 = add i64 %g, 1
-  %g.pair = getelementptr [2 x i64], ptr %q.fills, i64 %g
-  %g.word = load i64, ptr %g.pair
-  %g.value.p = getelementptr i64, ptr %g.pair, i64 1
-  %g.value = load i64, ptr %g.value.p
-  %g.from = getelementptr i64, ptr %values, i64 %g.value
-  %g.to = getelementptr i64, ptr %q.words, i64 %g.word
-  %g.new = load i64, ptr %g.from
-  store i64 %g.new, ptr %g.to
-  br label %fill
-set:
+  call void @fill(ptr %q.words, ptr %values, ptr %q.fills, i64 %q.n)
   %set.code = call i32 %c0(ptr %c2, ptr %q.node, ptr %q.params)
   %set.bad = icmp ne i32 %set.code, 0
   br i1 %set.bad, label %refused, label %changed
@@ -143,8 +151,8 @@ launch:
   %behind = add i64 %c4, 1
   br i1 %launch.bad, label %refused, label %done
 refused:
-  %code = phi i32 [ %set.code, %set ], [ %launch.code, %launch ]
-  %which = phi i64 [ %j1, %set ], [ %behind, %launch ]
+  %code = phi i32 [ %set.code, %write ], [ %launch.code, %launch ]
+  %which = phi i64 [ %j1, %write ], [ %behind, %launch ]
   %code.wide = zext i32 %code to i64
   %number = shl i64 %which, 32
   %both = or i64 %number, %code.wide
@@ -162,7 +170,7 @@ _POINTERS = (0, 1, 2, 3, 5)                    # words of a call that are addres
 def _replayer() -> int:
     """The native function's address."""
     loads = [f"  %c{k}.p = getelementptr i64, ptr %call, i64 {k}\n  %c{k} = load {'ptr' if k in _POINTERS else 'i64'}, ptr %c{k}.p" for k in range(8)]
-    return host_code.load(_TEXT.replace("LOADS", "\n".join(loads)).replace("ATTRIBUTES", isa.attributes), "replay", 1)
+    return host_code.load((FILL + _TEXT).replace("LOADS", "\n".join(loads)).replace("ATTRIBUTES", isa.attributes), "replay", 1)
 
 
 class Chain:

@@ -13,12 +13,11 @@ from ..core import collector
 from ..core.flags import flags
 from ..core.graph import Graph, Value
 from ..core.kernels import DeviceCall, DeviceLaunch, Host
-from ..core.shape import View
+from ..core.shape import View, reach
 from ..core.trace import trace
 from ..cpu import memory, nvptx
-from ..cudart import devices, faults, launch
+from ..cudart import devices, faults, launch, streams
 from ..cudart import memory as device_memory
-from ..cudart import streams
 from ..dnn.gather import lookups
 from ..graph.derive import at
 from ..kernel.abi import CHECK_ERROR
@@ -126,7 +125,8 @@ def told(kernels, lines, step: int, code: int, index: int, size: int) -> str:
 
 def span(view, size: int) -> int:
     """Bytes from a view's first element to its last."""
-    return 0 if 0 in view.shape else (1 + sum((n - 1) * s for n, s in zip(view.shape, view.strides))) * size
+    first, last = reach(view)
+    return (last - first + 1) * size
 
 
 def carried(buffer, value: Value, device: str):

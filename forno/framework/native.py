@@ -19,7 +19,7 @@ from ..core.flags import flags
 from ..core.graph import Graph, Scalar
 from ..core.kernels import DeviceCall, Host, Native, Nest
 from ..core.plan import Place, Plan
-from ..core.shape import View, as_numpy_strided, contiguous, whole
+from ..core.shape import View, as_numpy_strided, contiguous, reach, whole
 from ..core.trace import trace
 from ..cpu import launch, memory
 from ..cudart import memory as device_memory
@@ -139,9 +139,8 @@ def gathered_there(buffer, view, line):
 def spanned(buffer, view: View, size: int):
     """All that a view of a buffer reaches, on the host, and the view of that."""
     if buffer.device == "cpu": return buffer, view
-    first = view.offset + sum([(n - 1) * s for n, s in zip(view.shape, view.strides) if s < 0])
-    count = 1 + sum([(n - 1) * abs(s) for n, s in zip(view.shape, view.strides)])
-    out = memory.empty(count * size)
+    first, last = reach(view)
+    out = memory.empty((last - first + 1) * size)
     device_memory.fetch_from(buffer.device, buffer.address + first * size, out.nbytes, out.address)
     return out, view._replace(offset=view.offset - first)
 

@@ -88,10 +88,15 @@ def targets(capability: tuple[int, int], cuda: int) -> list[str]:
     return out + [c.target for c in reversed(CHIPS.values()) if OLDEST <= c.capability <= capability and c.ptx <= newest_ptx(cuda)]
 
 
+def capability_of(target: str) -> tuple[int, int]:
+    """(9, 0) of "sm_90" and of "sm_90a"."""
+    digits = target.removeprefix("sm_").rstrip("af")
+    return int(digits[:-1]), int(digits[-1])
+
+
 def runs(target: str, capability: tuple[int, int]) -> bool:
     """May PTX of this target become code for this chip?"""
-    digits = target.removeprefix("sm_").rstrip("af")
-    at = int(digits[:-1]), int(digits[-1])
+    at = capability_of(target)
     if target.endswith("a"): return at == capability
     if target.endswith("f"): return at[0] == capability[0] and at <= capability
     return at <= capability

@@ -396,13 +396,11 @@ class CodeCalls(IpcCalls):
 
 def oldest_ptx(target: str) -> int:
     """The first PTX version (80 is 8.0) that knows a target; 0: of one that chips doesn't know."""
-    digits = target.removeprefix("sm_").rstrip("af")
-    known = chips.CHIPS.get((int(digits[:-1]), int(digits[-1])))
+    known = chips.CHIPS.get(chips.capability_of(target))
     return max(known.ptx if known else 0, {"a": 80, "f": 88}.get(target[-1], 0))
 
 
 def cubin_runs(target: str, capability: tuple[int, int]) -> bool:
     """Machine code runs on its own chip and on later ones of the same major number; with an `a`, on its own alone."""
-    digits = target.removeprefix("sm_").rstrip("af")
-    at = int(digits[:-1]), int(digits[-1])
+    at = chips.capability_of(target)
     return at == capability if target.endswith("a") else at[0] == capability[0] and at[1] <= capability[1]

@@ -11,11 +11,12 @@ from ...core import dtype as dt
 from ...core.kernels import DeviceLaunch
 from ...cpu import nvptx
 from ...cpu.isa import Isa
+from ...cpu.nvptx import number_of
 from ..text import Val
 from . import mma
 from .abi import WARP
 from .mma import CHUNK, LINE, MMA, TensorKernel
-from .product import Product, Source, advance, number_of, tiled
+from .product import Product, Source, advance, tiled
 
 STAGES = 2
 PTX = 65                                       # ldmatrix
@@ -221,7 +222,7 @@ def copied(s: Source) -> bool:
 
 def accepts(p: Product, isa: Isa) -> bool:
     """Can tensor cores compute it, and is there enough of it?"""
-    t, chip = p.a.dtype, number_of(isa)
+    t, chip = p.a.dtype, number_of(isa.cpu)
     if t not in MMA or chip < (75 if t is dt.float16 else 80) or t is dt.float32 and not p.rounding: return False
     return not p.wide and min(p.m, p.n, p.k) >= 8 and all(x.size * x.divisor < FAR >> 1 for s in (p.a, p.b) for x in s.axes)
 
@@ -238,7 +239,7 @@ def strips_of(tile: int) -> int:
 
 def names_of(p: Product, isa: Isa) -> str:
     """The factors that must be gathered."""
-    return "".join([name for name in "ab" if number_of(isa) < 80 or not copied(getattr(p, name))])
+    return "".join([name for name in "ab" if number_of(isa.cpu) < 80 or not copied(getattr(p, name))])
 
 
 def launch_with(p: Product, isa: Isa, tile: int, names: str) -> DeviceLaunch:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from ...core import dtype as dt
 from ...core.kernels import DeviceLaunch
 from ...cpu.isa import Isa
+from ...cpu.nvptx import number_of
 from ..text import PTR, Val
 from .abi import WARP
-from .product import TOGETHER, Product, ProductKernel, number_of, tiled
+from .product import TOGETHER, Product, ProductKernel, tiled
 
 THREADS, STAGES, LINE, CHUNK = 128, 3, 64, 16  # bytes of a line along k, and of one copy
 MMA = {dt.bfloat16: "m16n8k16.row.col.bf16", dt.float16: "m16n8k16.row.col.f32.f32", dt.float32: "m16n8k8.row.col.tf32"}
@@ -186,7 +187,7 @@ class TensorKernel(ProductKernel):
 
     def add_product(self, x: list[str], y: list[str], sums: list[Val]) -> list[Val]:
         """Four sums of a lane and what a step adds to them, from fragments of 16 rows and of 8 columns."""
-        older = number_of(self.isa) < 80
+        older = number_of(self.isa.cpu) < 80
         name, word = f"llvm.nvvm.mma.{OLDER if older else MMA[self.t]}", "<2 x half>" if self.t is dt.float16 else "i32"
         pieces = [(*x[:2], y[0]), (*x[2:], y[1])] if older else [(*x, *y)]
         self.declared[name] = f"declare {FOUR_SUMS} @{name}({', '.join([word] * len(pieces[0]) + ['float'] * 4)})"
@@ -237,7 +238,7 @@ def turns(source) -> bool: return source.dtype.size == 2 and not source.along_k
 
 def accepts(p: Product, isa: Isa) -> bool:
     """Can tensor cores compute it, and is there enough of it?"""
-    if number_of(isa) < 80 or p.a.dtype not in MMA or p.a.dtype is dt.float32 and not p.rounding: return False
+    if number_of(isa.cpu) < 80 or p.a.dtype not in MMA or p.a.dtype is dt.float32 and not p.rounding: return False
     return not p.a.axes and not p.b.axes and all(len(s.k if turns(s) else s.i) == 1 for s in (p.a, p.b)) and min(p.m, p.n, p.k) >= 8
 
 

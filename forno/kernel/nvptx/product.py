@@ -142,11 +142,6 @@ def _form(v):
     return (v.dtype, repr(v.value)) if isinstance(v, Const) else v
 
 
-def number_of(isa: Isa) -> int:
-    """Compute capability 8.0 as 80."""
-    return int(isa.cpu.removeprefix("sm_").rstrip("af"))
-
-
 class ProductKernel(DeviceKernel):
     """`ix`: the type of indices. `partial`: sums of a part of k go to scratch. A block's place is known after `position`: batch entry, first row and column."""
     partial = False
