@@ -13,7 +13,7 @@ from ..core.op import Check
 from ..core.shape import preserves
 from .claims import outside
 from .elementwise import abs_, clamp_min, isnan, row, select, sign, tensors, tensors_inexact, times, wide
-from .functions import exp, libm, log, log1p, sigmoid, tanh
+from .functions import exp, libm, log, log1p, logistic, sigmoid, tanh
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 INV_SQRT2, INV_SQRT_2PI = 1 / math.sqrt(2), 1 / math.sqrt(2 * math.pi)
@@ -26,7 +26,6 @@ def act(name, emit, oracle, *grads, types="f", saves="a", names="", rule=tensors
     return row(name, wide(emit), oracle, *grads, types=types, saves=saves, names=names, rule=rule, **more)
 
 
-def _sigmoid(b, x): return b.div(1, b.add(1, b.exp(b.neg(x))))
 def _clamp(b, x, lo, hi): return b.min(hi, b.max(lo, x))
 def _np_sigmoid(x): return 1 / (1 + np.exp(-x))
 def _np_softplus(x): return np.logaddexp(x, 0)
@@ -79,7 +78,7 @@ logsigmoid = act("logsigmoid", lambda b, x: b.sub(b.min(x, 0), b.log1p(b.exp(b.n
                  lambda g, o, x: g * (-x).row(sigmoid))
 
 # ---- smooth gates
-silu = act("silu", lambda b, x: b.mul(x, _sigmoid(b, x)), lambda x: x * _np_sigmoid(x), lambda g, o, x: _silu_grad(g, x), types="fc")
+silu = act("silu", lambda b, x: b.mul(x, logistic(b, x)), lambda x: x * _np_sigmoid(x), lambda g, o, x: _silu_grad(g, x), types="fc")
 
 
 def _silu_grad(g, x):
@@ -132,7 +131,7 @@ def _np_gelu_tanh_slope(x): return _np_squashed(x) * (1 + x * (1 - _np_squashed(
 
 
 # (1 + tanh(u)) / 2 is the sigmoid of 2 u
-gelu_tanh = act("gelu_tanh", lambda b, x: b.mul(x, _sigmoid(b, _twice(b, x))), lambda x: x * _np_squashed(x), lambda g, o, x: g * x.row(gelu_tanh_slope))
+gelu_tanh = act("gelu_tanh", lambda b, x: b.mul(x, logistic(b, _twice(b, x))), lambda x: x * _np_squashed(x), lambda g, o, x: g * x.row(gelu_tanh_slope))
 gelu_tanh_slope = act("gelu_tanh_slope", _gelu_tanh_slope, _np_gelu_tanh_slope, lambda g, o, x: g * _gelu_tanh_bend(x))
 
 

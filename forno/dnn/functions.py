@@ -67,6 +67,11 @@ def _sigmoid(x):
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
+def logistic(b, x):
+    """The sigmoid. Builders have their own of real numbers: GPUs take the reciprocal that they have an instruction for."""
+    return b.div(1, b.add(1, b.exp(b.neg(x)))) if x.parts else b.sigmoid(x)
+
+
 sqrt = fn("sqrt", lambda b, x: b.sqrt(x), np.sqrt, lambda g, o, x: over(g, 2 * o), "o")
 rsqrt = fn("rsqrt", wide(lambda b, x: b.div(1, b.sqrt(x)) if x.parts else b.rsqrt(x)), lambda x: 1 / np.sqrt(x), lambda g, o, x: times(-0.5 * g, o * o * o), "o")
 exp = fn("exp", lambda b, x: b.exp(x), np.exp, lambda g, o, x: times(g, o), "o")
@@ -89,7 +94,7 @@ asinh = fn("asinh", lambda b, x: b.asinh(x), np.arcsinh, lambda g, o, x: times(g
 acosh = fn("acosh", lambda b, x: b.acosh(x), np.arccosh,
            lambda g, o, x: times(g, (x - 1).row(rsqrt) * (x + 1).row(rsqrt) if x.dtype.is_complex else (x * x - 1).row(rsqrt)), names="acosh arccosh")
 atanh = fn("atanh", lambda b, x: b.atanh(x), np.arctanh, lambda g, o, x: over(g, 1 - x * x), names="atanh arctanh")
-sigmoid = fn("sigmoid", wide(lambda b, x: b.div(1, b.add(1, b.exp(b.neg(x)))) if x.parts else b.sigmoid(x)), _sigmoid, lambda g, o, x: times(g, (1 - o) * o), "o",
+sigmoid = fn("sigmoid", wide(logistic), _sigmoid, lambda g, o, x: times(g, (1 - o) * o), "o",
              "sigmoid special.expit")
 logit = fn("logit", wide(lambda b, x: b.log(b.div(x, b.sub(1, x)))), lambda x: np.log(x / (1 - x)),
            lambda g, o, x: select((x < 0) | (x > 1), float("nan"), g / (x * (1 - x))), types="f", names="")

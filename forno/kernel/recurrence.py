@@ -112,7 +112,7 @@ class Number:
     def __mul__(self, o): return self._with("mul", o)
     def __rsub__(self, o): return Number(self.p, self.p.sub(self.p.const(o, self.v), self.v))
     def tanh(self): return Number(self.p, self.p.tanh(self.v))
-    def sigmoid(self): return Number(self.p, self.p.div(1.0, self.p.add(self.p.exp(self.p.neg(self.v)), 1.0)))
+    def sigmoid(self): return Number(self.p, self.p.sigmoid(self.v))
 
 
 def numbers(p: Program, xs): return [Number(p, x) for x in xs]

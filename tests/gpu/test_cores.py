@@ -15,9 +15,11 @@ import torch
 from forno.core import dtype as dt
 from forno.core.kernels import Operand
 from forno.cpu import nvptx
+from forno.dnn import activation, functions
 from forno.gpu.ptx import Module
+from forno.kernel import recurrence
 from forno.kernel.nvptx import cores, exponentials
-from forno.kernel.nvptx.routines.code import Device
+from forno.kernel.nvptx.routines.code import Device, X
 
 from . import ptx_tools as tools
 
@@ -158,6 +160,23 @@ def test_halves(name, brain):
     assert torch.equal(got.isnan(), right.isnan()) and (got == right)[~right.isnan()].float().mean() > 0.99
     far = (got.view(torch.int16).int() - right.view(torch.int16).int()).abs()[~right.isnan() & (right.abs() > 2.0**-126)]
     assert far.max() <= (4 if name == "tanh" and brain else 1)
+
+
+def written(operands: int, body) -> str:
+    """The PTX of a kernel that stores body(builder, first operand, …) for each element."""
+    c = Device((*[Operand(dt.float32, "r")] * operands, Operand(dt.float32, "w")), nvptx.isa_of("sm_80", 70), 256)
+    with c.kernel("core"), c.each(c.word(operands + 1)) as i:
+        c.store(X(c, body(c.b, *(c.load(c.operand(k), dt.float32, i).v for k in range(operands)))), c.operand(operands), i)
+    return nvptx.ptx(c.text(), "core", c.b.isa)
+
+
+@pytest.mark.parametrize("row", [functions.sigmoid, activation.silu, activation.gelu_tanh], ids=lambda row: row.name)
+def test_gates_have_the_short_sigmoid(row): assert "rcp.approx" in (text := written(1, row.emit)) and "rcp.rn" not in text
+
+
+def test_recurrences_have_the_short_sigmoid():
+    def run(b, *xs): return (recurrence.Number(b, xs[0]).sigmoid() * recurrence.Number(b, xs[1]).tanh()).v
+    assert "rcp.approx" in (text := written(2, run)) and "rcp.rn" not in text
 
 
 def test_an_error_is_seen(monkeypatch):
