@@ -5,6 +5,8 @@ import argparse
 import os
 import sys
 
+from forno_doctor import cli as doctor
+
 from . import demo
 from .framework import api as torch
 
@@ -39,10 +41,13 @@ def parser() -> argparse.ArgumentParser:
     d.add_argument("--compile", action="store_true", help="train through forno.compile")
     d.add_argument("--save", type=_file, default="digits.pt", metavar="PATH", help="where the weights go, as a .pt file (default: digits.pt)")
     d.set_defaults(run=lambda a: demo.run(a.device, a.epochs, a.seed, a.compile, a.save))
+    commands.add_parser("doctor", help="say what of GPU, driver, CUDA and PyTorch is here, what is wrong, and what to type", add_help=False)
     return out
 
 
 def main(arguments=None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["doctor"]: return doctor.main(arguments[1:])
     options = parser().parse_args(arguments)
     try: return options.run(options)
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ def edges():
 def test_imports_only_go_down():
     wrong = []
     for source, target, where in edges():
-        if not target.startswith("forno"): continue
+        if target.split(".")[0] != "forno": continue
         a, b = floor(source), floor(target)
         if not allowed(a, b): wrong.append(f"{where}: {a} imports {b}")
     assert not wrong, "\n".join(wrong)
@@ -70,11 +70,11 @@ def test_two_dependencies():
     outside = {}
     for source, target, where in edges():
         top = target.split(".")[0]
-        if top != "forno": outside.setdefault(top, []).append((source, where))
+        if top not in ("forno", "forno_doctor"): outside.setdefault(top, []).append((source, where))
     assert "torch" not in outside, outside["torch"]
     foreign = {t: w for t, w in outside.items() if t not in STANDARD and t not in ("numpy", "llvmlite")}
     assert not foreign, foreign
-    assert all([floor(s) == "cpu" for s, _ in outside["llvmlite"]]), "llvmlite is known to forno/cpu only (cuda will use the same door)"
+    assert all([floor(s) in ("cpu", "__init__") for s, _ in outside["llvmlite"]]), "llvmlite is known to forno/cpu only, and the package asks whether it loads"
     for part in COMPILED_FREE: assert not [w for t in ("numpy", "llvmlite") for s, w in outside[t] if floor(s) == part]
 
 
@@ -108,10 +108,12 @@ def test_nothing_of_one_machine():
     """No absolute paths of a developer's machine and no package index but the public default, which needs no name."""
     pattern = re.compile("|".join([r"(?<![\w.~])/(?:ro" r"ot|wo" r"rk|home/\w+|Users/\w+)/\w", r"index" r"-url", r"pypi\.(?!org/project)[a-z]", r"artif" r"actory", r"/opt/\w"]))
     wrong = []
+    spoken = re.compile(r"index" r"-url (?:https://download\.pytorch\.org/whl|PYTORCH_INDEX|\{)|/opt/(?:app|conda|rocm)\b")         # the doctor speaks of where PyTorch's wheels are, and of other machines
     for path in tracked():
+        doctor = "doctor" in path.parts or "forno_doctor" in path.parts or path.name == "doctor.md"
         if path.suffix in (".npz", ".pt", ".png", ".gz") or path.name == "LICENSE": continue
         for k, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-            if pattern.search(line): wrong.append(f"{path.relative_to(ROOT)}:{k}: {line.strip()[:100]}")
+            if pattern.search(spoken.sub("", line) if doctor else line): wrong.append(f"{path.relative_to(ROOT)}:{k}: {line.strip()[:100]}")
     assert not wrong, "\n".join(wrong)
 
 

@@ -1,0 +1,4 @@
+"""One function per thing that may be wrong: it looks at a Machine and yields findings. What it can't know, it passes over."""
+from . import builds
+
+ALL = [*builds.CHECKS]

@@ -1,0 +1,139 @@
+"""Shared libraries of Linux, read as files and never loaded: what they need, where they look for it, what they offer and ask for, and GPU code inside.
+
+Comes in: a path. Goes out: `Library`. Every number in the file is a claim: what points outside it, or is too many, ends the reading with `Broken`.
+Source: System V ABI, chapters 4 and 5; the generic ABI's gABI 4.1 for dynamic sections; GNU's symbol versions.
+"""
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass, field
+
+NEEDED, STRTAB, SYMTAB, SONAME, RPATH, RUNPATH, STRSZ, SYMENT = 1, 5, 6, 14, 15, 29, 10, 11
+HASH, GNU_HASH = 4, 0x6FFFFEF5
+MACHINES = {62: "x86_64", 183: "aarch64", 3: "x86", 21: "ppc64le"}
+MOST_SYMBOLS, LONGEST_NAME = 4_000_000, 20_000
+
+
+class Broken(Exception):
+    """Not a shared library, or a damaged one; says where."""
+
+
+@dataclass
+class Library:
+    """`needed`: sonames; `rpath`, `runpath`: lists of folders as written, with $ORIGIN; `defined`, `undefined`: names of dynamic symbols; `fatbins`: (offset, size)
+    of sections with GPU code."""
+    machine: str = ""
+    soname: str = ""
+    needed: list[str] = field(default_factory=list)
+    rpath: list[str] = field(default_factory=list)
+    runpath: list[str] = field(default_factory=list)
+    fatbins: list[tuple[int, int]] = field(default_factory=list)
+    symbols: tuple[frozenset, frozenset] | None = None
+
+
+class Reader:
+    """A file's bytes, asked for by offset; nothing outside the file is ever read."""
+
+    def __init__(self, data):
+        self.data, self.size = data, len(data)
+
+    def bytes(self, at: int, n: int):
+        if at < 0 or n < 0 or at + n > self.size: raise Broken(f"{n} bytes at {at} of {self.size}")
+        return self.data[at:at + n]
+
+    def unpack(self, form: str, at: int) -> tuple: return struct.unpack(form, self.bytes(at, struct.calcsize(form)))
+
+    def text(self, at: int) -> str:
+        if not 0 <= at < self.size: raise Broken(f"a name at {at} of {self.size}")
+        end = self.data.find(b"\0", at, min(at + LONGEST_NAME, self.size))
+        if end < 0: raise Broken(f"a name without an end at {at}")
+        return bytes(self.data[at:end]).decode("utf-8", "replace")
+
+
+def read(path, symbols: bool = False) -> Library:
+    """The library at a path; with its dynamic symbols if asked for (slower)."""
+    with open(path, "rb") as f:
+        f.seek(0, 2)
+        if f.tell() < 64: raise Broken("shorter than a header")
+        with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data: return parse(data, symbols)
+
+
+def parse(data, symbols: bool = False) -> Library:
+    r = Reader(data)
+    ident = bytes(r.bytes(0, 16))
+    if ident[:4] != b"\x7fELF": raise Broken("no ELF file")
+    if ident[4] != 2 or ident[5] != 1: raise Broken("not 64 bits, little-endian")
+    machine, = r.unpack("<H", 18)
+    phoff, shoff, phsize, phnum, shsize, shnum, shstr = (*r.unpack("<QQ", 32), *r.unpack("<HHHHH", 54))
+    out = Library(MACHINES.get(machine, str(machine)))
+    segments = [r.unpack("<IIQQQQ", phoff + k * phsize) for k in range(phnum)] if phoff and phsize >= 40 else []
+    loads = [(address, offset, n) for kind, _, offset, address, _, n in segments if kind == 1]
+    dynamic = next(((offset, n) for kind, _, offset, _, _, n in segments if kind == 2), None)
+    if dynamic is not None: _dynamic(r, out, *dynamic, loads, symbols)
+    if shoff and shsize >= 64: out.fatbins = _fatbins(r, shoff, shsize, shnum, shstr)
+    return out
+
+
+def _at(address: int, loads) -> int:
+    """Where in the file an address lies."""
+    for start, offset, n in loads:
+        if start <= address < start + n: return offset + address - start
+    raise Broken(f"address {address:#x} lies in no segment")
+
+
+def _dynamic(r: Reader, out: Library, at: int, n: int, loads, symbols: bool):
+    tags: dict[int, int] = {}
+    needed = []
+    for k in range(min(n // 16, 10_000)):
+        tag, value = r.unpack("<qQ", at + 16 * k)
+        if tag == 0: break
+        if tag == NEEDED: needed.append(value)
+        else: tags[tag] = value
+    if STRTAB not in tags: return
+    strings = _at(tags[STRTAB], loads)
+    out.needed = [r.text(strings + x) for x in needed]
+    if SONAME in tags: out.soname = r.text(strings + tags[SONAME])
+    if RPATH in tags: out.rpath = _folders(r.text(strings + tags[RPATH]))
+    if RUNPATH in tags: out.runpath = _folders(r.text(strings + tags[RUNPATH]))
+    if symbols and SYMTAB in tags: out.symbols = _symbols(r, tags, strings, loads)
+
+
+def _folders(text: str) -> list[str]: return [f for f in text.split(":") if f]
+
+
+def _symbols(r: Reader, tags, strings: int, loads) -> tuple[frozenset, frozenset]:
+    """(defined, asked for and not weak)."""
+    count = _symbol_count(r, tags, loads)
+    if count > MOST_SYMBOLS: raise Broken(f"{count} symbols")
+    table = r.bytes(_at(tags[SYMTAB], loads), 24 * count)
+    defined, undefined = set(), set()
+    for name, info, _, section, _, _ in struct.iter_unpack("<IBBHQQ", table):
+        if name and (section or info >> 4 == 1): (defined if section else undefined).add(r.text(strings + name))
+    return frozenset(defined), frozenset(undefined)
+
+
+def _symbol_count(r: Reader, tags, loads) -> int:
+    """The table doesn't say how long it is; hash tables do."""
+    if HASH in tags: return r.unpack("<II", _at(tags[HASH], loads))[1]
+    if GNU_HASH not in tags: return 0
+    at = _at(tags[GNU_HASH], loads)
+    buckets, first, bloom, _ = r.unpack("<IIII", at)
+    if buckets > MOST_SYMBOLS: raise Broken(f"{buckets} buckets")
+    chains = at + 16 + 8 * bloom + 4 * buckets
+    last = max(r.unpack(f"<{buckets}I", chains - 4 * buckets), default=0)
+    if last < first: return first
+    while not r.unpack("<I", chains + 4 * (last - first))[0] & 1: last += 1
+    return last + 1
+
+
+def _fatbins(r: Reader, at: int, size: int, count: int, names: int) -> list[tuple[int, int]]:
+    """Sections of GPU code. A library without section headers shows none."""
+    if names >= count: return []
+    strings, = r.unpack("<Q", at + names * size + 24)
+    out = []
+    for k in range(count):
+        name, kind = r.unpack("<II", at + k * size)
+        offset, n = r.unpack("<QQ", at + k * size + 24)
+        if kind != 8 and r.text(strings + name) in (".nv_fatbin", "__nv_relfatbin"): out.append((offset, n))
+    return out

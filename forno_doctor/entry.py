@@ -1,0 +1,13 @@
+"""The `forno` command: the doctor is started without the rest, which may be what is broken; everything else is forno's own command line."""
+import importlib
+import sys
+
+from . import cli
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["doctor"]: return cli.main(sys.argv[2:])
+    try: return importlib.import_module("forno.cli").main()
+    except ImportError as error:
+        print(f"forno: {error}\n`forno doctor` says what is wrong and what to type.", file=sys.stderr)
+        return 2

@@ -1,0 +1,122 @@
+"""The machine that is examined, as files, an environment and answers of programs. Nothing else in this package looks at the real one.
+
+A Host may be a folder that stands for a machine: then files are those below it, symbolic links lead nowhere outside, and programs answer what its answers.json says.
+Whatever isn't there, can't be read or takes too long is None; nothing here raises.
+"""
+from __future__ import annotations
+
+import json
+import os
+import platform as platforms
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from . import elf, pe
+
+MOST = 4 << 20                                 # bytes of a text file
+LINKS = 40                                     # symbolic links on one path, as Linux allows
+SECONDS = 5.0
+
+
+class Answer(NamedTuple):
+    """What a program said. `code`: None if it had to be stopped."""
+    code: int | None
+    out: str
+    err: str
+
+
+@dataclass
+class Host:
+    """`system`: "linux", "windows" or "macos"; `machine`: "x86_64", "aarch64", "arm64"."""
+    root: Path | None = None
+    system: str = {"win32": "windows", "darwin": "macos"}.get(sys.platform, "linux")
+    machine: str = platforms.machine().lower().replace("amd64", "x86_64")
+    environment: dict = field(default_factory=lambda: dict(os.environ))
+    answers: dict | None = None
+    python: str = sys.executable
+
+    @classmethod
+    def of(cls, folder) -> Host:
+        """A machine that lies in a folder: host.json says what it is, answers.json what its programs say."""
+        folder = Path(folder)
+        about = json.loads((folder / "host.json").read_text(encoding="utf-8"))
+        answers = folder / "answers.json"
+        return cls(folder, answers=json.loads(answers.read_text(encoding="utf-8")) if answers.exists() else {}, **about)
+
+    # ---- files
+    def real(self, path: str) -> str | None:
+        """A path without symbolic links; None if nothing is there."""
+        if self.root is None: return os.path.realpath(path) if os.path.exists(path) else None
+        parts, done, followed = list(PurePosixPath(path).parts)[::-1], PurePosixPath("/"), 0
+        while parts:
+            part = parts.pop()
+            if part == "/": done = PurePosixPath("/"); continue
+            if part == "..": done = done.parent; continue
+            here = self._place(done / part)
+            if here.is_symlink():
+                followed += 1
+                if followed > LINKS: return None
+                parts += list(PurePosixPath(os.readlink(here)).parts)[::-1]
+                continue
+            if not here.exists(): return None
+            done /= part
+        return str(done)
+
+    def _place(self, path) -> Path: return self.root / str(path).lstrip("/").replace(":", "")
+    def _open(self, path: str) -> Path | None:
+        found = self.real(path)
+        return None if found is None else Path(found) if self.root is None else self._place(found)
+
+    def bytes(self, path: str) -> bytes | None:
+        """A file's beginning."""
+        place = self._open(path)
+        if place is None: return None
+        try:
+            with open(place, "rb") as f: return f.read(MOST)
+        except OSError: return None
+
+    def text(self, path: str) -> str | None:
+        data = self.bytes(path)
+        return None if data is None else data.decode("utf-8", "replace")
+
+    def names(self, path: str) -> list[str]:
+        """What is in a folder, sorted."""
+        place = self._open(path)
+        try: return sorted(os.listdir(place)) if place is not None else []
+        except OSError: return []
+
+    def exists(self, path: str) -> bool: return self.real(path) is not None
+
+    def is_folder(self, path: str) -> bool:
+        place = self._open(path)
+        return place is not None and place.is_dir()
+
+    def library(self, path: str, symbols: bool = False):
+        """What a shared library says of itself (elf.Library or pe.Library); None: it isn't one."""
+        place = self._open(path)
+        if place is None: return None
+        try: return (pe if self.system == "windows" else elf).read(place, symbols)
+        except (elf.Broken, OSError, ValueError): return None
+
+    # ---- programs
+    def ask(self, *command: str, seconds: float = SECONDS) -> Answer | None:
+        """What a program says, which gets no input and so much time. None: it isn't there."""
+        if self.answers is not None:
+            found = self.answers.get(" ".join(command))
+            return None if found is None else Answer(found.get("code", 0), found.get("out", ""), found.get("err", ""))
+        try: process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment, errors="replace", text=True)
+        except (OSError, ValueError): return None
+        try: out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()                     # one that hangs inside a driver doesn't even die: nobody waits for it
+            return Answer(None, "", "")
+        return Answer(process.returncode, out, err)
+
+    @cached_property
+    def platform(self) -> str:
+        """As the tables name it: "linux_x86_64"."""
+        return f"{self.system}_{self.machine}"

@@ -1,0 +1,85 @@
+"""All that is known of a machine and one of its Pythons, as plain data: what checks look at, and what --json prints."""
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from . import facts, libraries, nvidia, system
+from .host import Host
+from .libraries import Copy
+from .loader import Found, Loader
+from .nvidia import Driver, Gpu, Toolkit
+from .packages import Environment, Package
+from .system import Python, System
+
+
+@dataclass
+class Torch:
+    """What an installed torch says of itself. `folder`: where it lies; `cuda`: the version it was built with, None: a CPU build; `tag`: "cu126", "cpu", "rocm6.2" or ""."""
+    version: str
+    folder: str
+    cuda: str | None
+    tag: str
+    source: str
+
+    @property
+    def release(self): return facts.release(self.version)
+
+
+class Machine:
+    """Found out when it is asked for, once."""
+
+    def __init__(self, host: Host): self.host = host
+
+    @cached_property
+    def system(self) -> System: return system.system(self.host)
+    @cached_property
+    def python(self) -> Python: return system.python(self.host)
+    @cached_property
+    def environment(self) -> Environment: return Environment(self.host, self.python.path)
+    @cached_property
+    def _nvidia(self) -> tuple[Driver, list[Gpu]]: return nvidia.driver_and_gpus(self.host)
+    @property
+    def driver(self) -> Driver: return self._nvidia[0]
+    @property
+    def gpus(self) -> list[Gpu]: return self._nvidia[1]
+    @cached_property
+    def cards(self) -> list[str]: return nvidia.cards(self.host)
+    @cached_property
+    def toolkits(self) -> list[Toolkit]: return nvidia.toolkits(self.host)
+    @cached_property
+    def loader(self) -> Loader: return Loader(self.host)
+
+    @cached_property
+    def torch(self) -> Torch | None:
+        build, package = self.environment.torch_build(), self.environment.get("torch")
+        if build is None and package is None: return None
+        build = build or {}
+        version = str(build.get("__version__") or package.version)
+        cuda, hip = build.get("cuda"), build.get("hip")
+        tag = version.partition("+")[2] or (f"cu{cuda.replace('.', '')}" if cuda else "cpu" if build else "")
+        folder = next((f"{s}/torch" for s in self.environment.sites if self.host.is_folder(f"{s}/torch")), "")
+        return Torch(version, folder, cuda, f"rocm{hip}" if hip else tag, package.installer if package else "")
+
+    @cached_property
+    def loaded(self) -> dict[str, Found]:
+        """What `import torch` would load, by name."""
+        return libraries.torch_process(self.host, self.torch.folder) if self.torch and self.host.system == "linux" else {}
+
+    @cached_property
+    def copies(self) -> list[Copy]:
+        return libraries.copies(self.host, self.environment, [t.path for t in self.toolkits], self.torch.folder if self.torch else None, self.loaded)
+
+    @property
+    def capabilities(self) -> list[str]: return [c for c in (g.capability or facts.capability(g.name) for g in self.gpus) if c]
+
+    def related(self) -> list[Package]:
+        """Packages that have a part in this."""
+        wanted = ("torch", "triton", "nvidia-", "numpy", "forno", "flash-attn", "xformers", "jax", "cupy", "onnxruntime", "tensorrt", "ctranslate2", "vllm", "pytorch")
+        return [p for p in self.environment.all if p.name.startswith(wanted)]
+
+    def as_data(self) -> dict:
+        return {"system": asdict(self.system), "python": asdict(self.python) | {"tag": self.python.tag}, "driver": asdict(self.driver), "gpus": [asdict(g) for g in self.gpus],
+                "cards": self.cards, "toolkits": [asdict(t) for t in self.toolkits],
+                "libraries": [asdict(c) for c in self.copies], "torch": asdict(self.torch) if self.torch else None,
+                "packages": [{k: getattr(p, k) for k in ("name", "version", "site", "installer")} for p in self.related()]}

@@ -1,0 +1,113 @@
+"""What is installed in a Python environment, read from its files and never imported.
+
+Comes in: a Host and the folders that its Python imports from. Goes out: `Package`s with their versions, what they require and which files are theirs; and what torch's
+own version.py says of its build.
+"""
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .host import Host
+
+PLAIN = re.compile(r"[-_.]+")
+
+
+def normal(name: str) -> str: return PLAIN.sub("-", name).lower()
+
+
+@dataclass
+class Package:
+    """One distribution. `folder`: its .dist-info or .egg-info; `site`: the folder it is imported from; `installer`: "pip", "uv", "conda" … or ""."""
+    name: str
+    version: str
+    site: str
+    folder: str
+    host: Host = field(repr=False)
+    requires: list[str] = field(default_factory=list)
+    requires_python: str = ""
+    installer: str = ""
+
+    @cached_property
+    def record(self) -> frozenset[str]:
+        """The files that it says are its own, below `site`. Read when it is asked for: torch's list alone has 12,000 lines."""
+        text = self.host.text(f"{self.folder}/RECORD") or ""
+        try: return frozenset(row[0] for row in csv.reader(io.StringIO(text)) if row)
+        except csv.Error: return frozenset()
+
+    @property
+    def cuda_major(self) -> int | None:
+        """The CUDA generation in a name like nvidia-cublas-cu12, cupy-cuda12x or jax-cuda13-plugin."""
+        m = re.search(r"-cu(?:da)?(\d\d)x?(?:-|$)", self.name)
+        return int(m[1]) if m else None
+
+    @property
+    def local(self) -> str:
+        """The build behind the plus sign: "cu126", "cpu", ""."""
+        return self.version.partition("+")[2]
+
+
+class Environment:
+    """The packages of folders in the order in which Python looks; of a package that is there twice the first counts."""
+
+    def __init__(self, host: Host, sites: list[str]):
+        self.host, self.sites = host, sites
+
+    @cached_property
+    def all(self) -> list[Package]:
+        out = []
+        for site in self.sites:
+            for name in self.host.names(site):
+                if name.endswith((".dist-info", ".egg-info")): out += [p for p in (self.read(site, name),) if p is not None]
+        return out
+
+    @cached_property
+    def by_name(self) -> dict[str, Package]:
+        out: dict[str, Package] = {}
+        for p in self.all: out.setdefault(p.name, p)
+        return out
+
+    def get(self, name: str) -> Package | None: return self.by_name.get(normal(name))
+
+    def read(self, site: str, folder: str) -> Package | None:
+        """From METADATA; where that is missing, from the folder's name."""
+        place = f"{site}/{folder}"
+        text = self.host.text(f"{place}/METADATA") or self.host.text(f"{place}/PKG-INFO") or ""
+        head = header(text)
+        name, _, rest = folder.rsplit(".", 1)[0].partition("-")
+        name, version = (head.get("name") or [name])[0], (head.get("version") or [rest.split("-py")[0]])[0]
+        if not name or not version: return None
+        return Package(normal(name), version, site, place, self.host, head.get("requires-dist", []), (head.get("requires-python") or [""])[0],
+                       (self.host.text(f"{place}/INSTALLER") or "").strip())
+
+    # ---- torch
+    def torch_build(self) -> dict[str, str | None] | None:
+        """What torch/version.py was written with: __version__, cuda, hip, git_version, debug. It is parsed, not run."""
+        for site in self.sites:
+            text = self.host.text(f"{site}/torch/version.py")
+            if text is not None: return constants(text)
+        return None
+
+
+def header(text: str) -> dict[str, list[str]]:
+    """The fields in front of a METADATA's empty line, by their names in small letters."""
+    out: dict[str, list[str]] = {}
+    for line in text.split("\n\n", 1)[0].splitlines():
+        key, colon, value = line.partition(":")
+        if colon and key and not key[0].isspace(): out.setdefault(key.strip().lower(), []).append(value.strip())
+    return out
+
+
+def constants(text: str) -> dict:
+    """Names that a module gives plain values."""
+    try: tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError): return {}
+    out = {}
+    for node in tree.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
+        if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant): out[target.id] = node.value.value
+    return out
