@@ -428,6 +428,7 @@ def templates(target):
     def made(kernel, name, p, *more): return lambda: program(kernel, name, p, *more)[0]
     for t, side in ((dt.float32, 4), (dt.float32, 8), (dt.float64, 4), (dt.bfloat16, 8), (dt.complex64, 4), (dt.complex128, 4), (dt.int32, 8), (dt.int64, 4)):
         yield f"tile {side} {t}", made(gemm.TileKernel, "product", gemm.product_of(case(16, 16, 16, t, "nnn", (2, 2))[0]), it, False, side)
+    for orders in ("nnn", "ttt"): yield f"tile 4 {dt.float32} in parts {orders}", made(gemm.TileKernel, "product", gemm.product_of(case(16, 16, 16, orders=orders)[0]), it, True, 4)
     for t, orders in ((dt.float32, "nnn"), (dt.bfloat16, "ntn"), (dt.float64, "ntn")):
         p = gemm.product_of(case(16, 16, 16, t, orders)[0])
         yield f"few {t}", made(skinny.SkinnyKernel, "product", p, it, 8)

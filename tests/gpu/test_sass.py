@@ -32,6 +32,15 @@ def test_one_chip_each(family):
 
 
 @needs_ptxas
+@pytest.mark.parametrize("target", ["sm_75", "sm_90"])
+def test_parts_of_long_sums(target):
+    """ptxas aims at more blocks per multiprocessor than these have registers for, if nobody says how many there are."""
+    found = {name: makes[target] for name, makes in sass.templates("products", (target,)).items() if "in parts" in name}
+    assert len(found) == 2
+    for name, make in found.items(): asserted(name, make, target)
+
+
+@needs_ptxas
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "target"), itertools.product(sass.FAMILIES, sass.TARGETS))
 def test_every_chip(family, target):

@@ -33,8 +33,8 @@ class TileKernel(ProductKernel):
     def __init__(self, p: Product, isa: Isa, partial: bool, side: int):
         super().__init__(p, isa, THREADS)
         self.partial, self.side, self.tile, self.depth = partial, side, ACROSS * side, depth_of(p)
-        blocks = 1 if p.sum.category == dt.COMPLEX or side > QUAD else 2 if p.b.axes or p.sum.size == 8 else 0           # left alone, ptxas aims at more, and spills
-        if blocks: self.tuning = f' "nvvm.minctasm"="{blocks}"'
+        blocks = 1 if p.sum.category == dt.COMPLEX or side > QUAD else 2 if p.b.axes or p.sum.size == 8 else 3            # left alone, ptxas aims at more, and spills
+        self.tuning = f' "nvvm.minctasm"="{blocks}"'
         self.line = self.tile + PAD
         self.room = self.depth * self.line     # elements of a factor's tile
 
