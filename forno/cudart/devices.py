@@ -39,7 +39,8 @@ def remembered(f):
     def ask(driver, *what):
         key = f, what
         try: return driver.above[key]
-        except KeyError: return driver.above.setdefault(key, f(driver, *what))
+        except KeyError: pass                  # and no part of what f raises
+        return driver.above.setdefault(key, f(driver, *what))
     return ask
 
 
@@ -80,7 +81,7 @@ def context(driver, index: int) -> int:
 def opened() -> list[int]:
     """The devices that were used so far."""
     if gpu.reason() is not None or gpu.forked(): return []
-    return sorted(key[1][0] for key in gpu.driver().above if key[0] is context.__wrapped__)
+    return sorted(key[1][0] for key in list(gpu.driver().above) if key[0] is context.__wrapped__)
 
 
 def use(index: int):

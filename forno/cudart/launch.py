@@ -127,6 +127,7 @@ class Table:
         self.most = max((len(words) for _, words, _ in self.launches), default=0)
         self.tail = struct.Struct(f"{len(arena_offsets) + 1}q").pack
         self.driver, self.flat, self.call = None, None, None            # of the driver that it was made for last
+        self.lock = threading.RLock()
         self.replays: dict[tuple[int, int], Replay] = {}                # launches [first, end) -> their graphs, of that driver
 
     def told(self, number: int, code: int, index: int, size: int) -> str:
@@ -143,10 +144,14 @@ class Table:
         return launch, words, array.array("q", [n for pair in fills for n in pair])
 
     def made_for(self, driver):
-        """The native arrays, with the functions as this driver knows them. A capture may be underway: that is not their business."""
-        with devices.relaxed(driver): self.flat = array.array("q", self.flattened(driver))
-        self.call = array.array("q", [driver.address("LaunchKernel"), self.flat.buffer_info()[0], max(self.most, 1)])
-        self.driver, self.replays = weakref.ref(driver), {}
+        """The native arrays, with the functions as this driver knows them. A capture may be underway: that is not their business.
+
+        Made once: another thread's launches may be reading them, and native code keeps nothing alive."""
+        with self.lock:
+            if self.driver is not None and self.driver() is driver: return
+            with devices.relaxed(driver): self.flat = array.array("q", self.flattened(driver))
+            self.call = array.array("q", [driver.address("LaunchKernel"), self.flat.buffer_info()[0], max(self.most, 1)])
+            self.driver, self.replays = weakref.ref(driver), {}
 
     def replay(self, span: tuple[int, int]) -> Replay:
         """Some launches as graphs, if there are to be any."""

@@ -2,6 +2,7 @@
 import copy
 import struct
 import threading
+import time
 
 import pytest
 
@@ -264,6 +265,23 @@ def test_threads_that_run_one_plan():
     for t in threads: t.start()
     for t in threads: t.join()
     assert not wrong
+
+
+@once
+def test_threads_that_begin_one_plan(putting, monkeypatch):
+    """What one thread's launches read isn't made again by another, which would end it under them."""
+    made, room = putting
+    run, usual, asked = made(), launch.code.function, []
+
+    def slow(*what):
+        asked.append(threading.get_ident())
+        time.sleep(0.02)
+        return usual(*what)
+    monkeypatch.setattr(launch.code, "function", slow)
+    threads = [threading.Thread(target=run, args=(1, 2, 3, 4)) for _ in range(2)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert len(asked) == 4 and len(set(asked)) == 1 and room.tolist() == [1, 2, 3, 4]
 
 
 # ---------------------------------------------------------------- random numbers in graphs
