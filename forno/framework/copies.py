@@ -58,7 +58,7 @@ def nonzero_static(input, *, size, fill_value=-1):
     """nonzero with a given number of rows: cut off, or filled up."""
     if size < 0: raise RuntimeError(f"nonzero_static: 'size' must be an non-negative integer, but got {size}")
     found = gathering.nonzero(input)[:size]
-    return fn.cat((found, creation.full((size - len(found), input.ndim), fill_value, dtype=dt.int64)))
+    return fn.cat((found, creation.full((size - len(found), input.ndim), fill_value, dtype=dt.int64, device=input.device)))
 
 
 # ---- norms by their old names
@@ -87,12 +87,12 @@ def segment_reduce(data, reduce, *, lengths=None, indices=None, offsets=None, ax
     n, count = shape_of(data)[axis], shape_of(lengths)[-1]
     if not unsafe and not (bool(fn.all(lengths >= 0)) and bool(fn.all(ends[..., -1] == n))):
         raise RuntimeError("segment_reduce(): Expected all rows of lengths along axis to sum to data.size(lengths.dim()-1) when !unsafe.")
-    places = creation.arange(n).expand((*shape_of(ends)[:-1], n)).contiguous()
+    places = creation.arange(n, device=lengths.device).expand((*shape_of(ends)[:-1], n)).contiguous()
     segment = gathering.searchsorted(ends, places, right=True)                    # (…, n): which run an element belongs to
     segment = segment.reshape(*shape_of(segment), *(1,) * (data.ndim - axis - 1)).expand(shape_of(data))
     how, start = SEGMENTS[reduce]
     start = start if initial is None else float(initial)
-    out = creation.full((*shape_of(data)[:axis], count, *shape_of(data)[axis + 1:]), start, dtype=data.dtype)
+    out = creation.full((*shape_of(data)[:axis], count, *shape_of(data)[axis + 1:]), start, dtype=data.dtype, device=data.device)
     out = gathering.scatter_reduce(out, axis, segment, data, how, include_self=True)
     if reduce != "mean": return out
     size = lengths.reshape(*shape_of(lengths), *(1,) * (data.ndim - axis - 1)).to(data.dtype)

@@ -4,6 +4,7 @@ import torch as reference
 
 import forno as torch
 from forno import distributions as d
+from forno.framework import creation
 
 pytestmark = pytest.mark.usefixtures("devices")
 MAKERS = {"zeros": (3,), "ones": (3,), "empty": (3,), "full": ((3,), 1.0), "eye": (3,), "arange": (3,), "range": (0, 3), "linspace": (0, 1, 4), "logspace": (0, 1, 4), "rand": (3,), "randn": (3,),
@@ -47,3 +48,22 @@ def test_distributions():
         said = there.log_prob(drawn)
         assert said.is_cuda, name
         reference.testing.assert_close(reference.tensor(said.tolist()), reference.tensor(here.log_prob(drawn.cpu()).tolist()), rtol=1e-5, atol=1e-7, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("how", ["sum", "mean", "max", "min", "prod"])
+def test_segments(how, monkeypatch):
+    """What they begin with, and the places that are looked up, are made where the data is."""
+    made = []
+    for name in ("full", "arange"): monkeypatch.setattr(creation, name, lambda *args, make=getattr(creation, name), **kw: made.append(make(*args, **kw)) or made[-1])
+
+    def run(lib, device, initial):
+        x = lib.arange(12.0).reshape(4, 3).to(device).requires_grad_()
+        y = lib.segment_reduce(x, how, lengths=lib.tensor([1, 0, 3], device=device), initial=initial)
+        y.sum().backward()
+        return y.detach(), x.grad
+    for initial in (None, 2.5):
+        got, want = run(torch, "cuda:1", initial), run(reference, "cpu", initial)
+        assert all(str(t.device) == "cuda:1" for t in (*got, *made)) and made
+        for a, b in zip(got, want): reference.testing.assert_close(reference.tensor(a.tolist()), b, equal_nan=True)
+        made.clear()
+    assert torch.nonzero_static(torch.tensor([1, 0, 2], device="cuda:1"), size=3).tolist() == [[0], [2], [-1]] and [str(t.device) for t in made] == ["cuda:1"]
