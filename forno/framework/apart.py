@@ -42,7 +42,7 @@ class Parting:
     """Cuts one graph."""
 
     def __init__(self, graph: Graph):
-        values = topological(graph.outputs)
+        values = computed(graph.outputs)
         self.free, self.stage, self.parts, self.home, self.dense = set(), {}, {}, {}, {}
         for v in values:
             ins = [x for x in operands(v) if x.__class__ is Value]
@@ -51,8 +51,6 @@ class Parting:
         outs = {id(v) for v in graph.outputs}
         for v in values:
             if v.op is not None and (id(v) not in self.free or id(v) in outs): self.place(v)
-        for v in graph.outputs:
-            if v.op is None: self.part(v.device, 0)        # an input that is given back
 
     def part(self, device: str, stage: int) -> Part:
         return self.parts.setdefault((stage, device), Part(device))
@@ -156,6 +154,17 @@ def passes(v: Value) -> bool:
 
 
 def operands(v: Value) -> tuple: return v.ins[-1:] if passes(v) else v.ins
+
+
+def computed(outputs) -> list[Value]:
+    """What the outputs are computed from, operands first; what is their history alone isn't."""
+    seen, todo = set(), list(outputs)
+    while todo:
+        v = todo.pop()
+        if v.__class__ is not Value or id(v) in seen: continue
+        seen.add(id(v))
+        todo += operands(v)
+    return [v for v in topological(outputs) if id(v) in seen]
 
 
 def lies_dense(buffer, v: Value) -> bool:
