@@ -119,7 +119,7 @@ def gpu_names() -> dict[str, str]:
     """Plain names to compute capabilities."""
     out = {}
     for a in table("gpu_arch")["architectures"]:
-        for names in (*a.get("official", {}).values(), a.get("other_names", ())):
+        for names in (*a.get("official", {}).values(), *a.get("other_names", {}).values()):
             for name in names: out.setdefault(plain(name), a["cc"])
     return out
 
