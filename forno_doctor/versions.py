@@ -61,14 +61,15 @@ def satisfies(version: Version, spec: str) -> bool:
 
 def _holds(v: Version, how: str, text: str) -> bool:
     if how == "===": return v.text == text
-    if text.endswith(".*") and how in ("==", "!="):
-        wanted = tuple(int(n) for n in text[:-2].split(".") if n.isdigit())
-        return (_padded(v, len(wanted))[:len(wanted)] == wanted) is (how == "==")
-    w = parse(text)
-    if w is None: raise ValueError(f"{text!r} is no version")
-    if how == "~=": return v >= w and _padded(v, len(w.release))[:len(w.release) - 1] == w.release[:-1]
+    prefix = text.endswith(".*") and how in ("==", "!=")
+    w = parse(text[:-2] if prefix else text)
+    if w is None or how == "~=" and len(w.release) < 2: raise ValueError(f"{text!r} is no version that {how} can take")
+    if prefix: return ((v.key[0], _padded(v, len(w.release))[:len(w.release)]) == (w.key[0], w.release)) is (how == "==")
     if not w.local: v = parse(v.public) or v
-    return {"==": v == w, "!=": v != w, "<=": v <= w, ">=": v >= w, "<": v < w, ">": v > w}[how]
+    if how == "~=": return v >= w and (v.key[0], _padded(v, len(w.release))[:len(w.release) - 1]) == (w.key[0], w.release[:-1])
+    if how == "<": return v < w and not (v.early and not w.early and v.key[:2] == w.key[:2])                  # "<2.6" isn't 2.6's release candidate,
+    if how == ">": return v > w and not (v.key[3] >= 0 and w.key[3] < 0 and v.key[:3] == w.key[:3])           # and ">2.6" not what was posted after it
+    return {"==": v == w, "!=": v != w, "<=": v <= w, ">=": v >= w}[how]
 
 
 def _padded(v: Version, n: int) -> tuple: return (*v.release, *(0,) * n)
