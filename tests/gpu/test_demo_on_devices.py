@@ -7,9 +7,11 @@ import forno as torch
 from forno import cli, demo, optim
 from forno.utils.data import DataLoader, TensorDataset
 
+from .conftest import seeds
+
 ROWS, BATCH = 24, 8
 TENSORS = demo.tensors
-pytestmark = [pytest.mark.usefixtures("devices"), pytest.mark.parametrize("devices", [3], indirect=True)]
+pytestmark = [pytest.mark.usefixtures("devices"), pytest.mark.parametrize("devices", seeds([3]), indirect=True)]
 
 
 def few(train, device):

@@ -8,9 +8,10 @@ import pytest
 from forno.gpu.prototypes import NODE, ChildGraphParams, ExecUpdateResult, HostNodeParams, KernelNodeParams, MemsetNodeParams, NodeParams
 from forno.gpu.sim import Machine
 
+from .conftest import seeds
 from .simulated import Program, code
 
-SEEDS = range(12)
+SEEDS = seeds(range(12))
 N = 64
 GLOBAL, THREAD, RELAXED = range(3)
 

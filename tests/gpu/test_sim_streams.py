@@ -9,9 +9,10 @@ from forno.gpu import prototypes
 from forno.gpu.prototypes import POINTER, POOL
 from forno.gpu.sim import Machine, Spec
 
+from .conftest import seeds
 from .simulated import Program, code
 
-SEEDS = range(12)
+SEEDS = seeds(range(12))
 N = 64
 
 
