@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import platform as platforms
+import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,7 +21,7 @@ from . import elf, pe
 
 MOST = 4 << 20                                 # bytes of a text file
 LINKS = 40                                     # symbolic links on one path, as Linux allows
-SECONDS = 5.0
+SECONDS, LAST_WORDS = 5.0, 1.0
 
 
 class Answer(NamedTuple):
@@ -103,6 +105,21 @@ class Host:
         except (elf.Broken, OSError, ValueError): return None
 
     # ---- programs
+    def which(self, program: str) -> str | None:
+        """Where PATH finds a program."""
+        if self.answers is None: return shutil.which(program, path=self.environment.get("PATH"))
+        return next((f"{folder}/{program}" for folder in self.environment.get("PATH", "").split(":") if folder and self.exists(f"{folder}/{program}")), None)
+
+    def ask_all(self, commands: list[list[str]], seconds: float = SECONDS) -> list[Answer | None]:
+        """Several programs side by side."""
+        out: list[Answer | None] = [None] * len(commands)
+
+        def ask(k: int): out[k] = self.ask(*commands[k], seconds=seconds)
+        threads = [threading.Thread(target=ask, args=(k,), daemon=True) for k in range(len(commands))]
+        for t in threads: t.start()
+        for t in threads: t.join()
+        return out
+
     def ask(self, *command: str, seconds: float = SECONDS) -> Answer | None:
         """What a program says, which gets no input and so much time. None: it isn't there."""
         if self.answers is not None:
@@ -112,8 +129,10 @@ class Host:
         except (OSError, ValueError): return None
         try: out, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            process.kill()                     # one that hangs inside a driver doesn't even die: nobody waits for it
-            return Answer(None, "", "")
+            process.kill()
+            try: out, err = process.communicate(timeout=LAST_WORDS)
+            except subprocess.TimeoutExpired: return Answer(None, "", "")               # one that hangs inside a driver doesn't even die: nobody waits for it
+            return Answer(None, out, err)
         return Answer(process.returncode, out, err)
 
     @cached_property

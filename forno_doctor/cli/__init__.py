@@ -7,15 +7,17 @@ import os
 import sys
 
 from ..words import LANGUAGES, Words, language
-from . import look
+from . import fleet, look, verify
 
-COMMANDS: tuple = ()
+COMMANDS: tuple = (verify, fleet)
 
 
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(prog="forno doctor", description="Says which GPU, driver, CUDA, cuDNN and PyTorch are here, whether they fit together, and what to type if not.")
     out.add_argument("--lang", choices=LANGUAGES, default=language(dict(os.environ)), help="language of the answer (default: this shell's)")
     look.add(out)
+    fleet.add_hosts(out, None)
+    out.set_defaults(files=[])
     commands = out.add_subparsers(dest="command", metavar="command")
     for c in COMMANDS: c.add(commands)
     return out
@@ -24,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments=None) -> int:
     options = parser().parse_args(arguments)
     options.words = Words(options.lang)
+    if options.command is None and options.hosts is not None: options.run = fleet.run
     try: return options.run(options)
     except BrokenPipeError:                    # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
