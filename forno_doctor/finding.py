@@ -9,12 +9,14 @@ ORDER = (ERROR, WARNING, NOTE)
 
 @dataclass
 class Finding:
-    """`data`: what the catalogue's sentences name; `evidence`: (what, where it was seen); `commands`: what to type, in order; `verify`: what shows that it helped."""
+    """`data`: what the catalogue's sentences name; `evidence`: (what, where it was seen); `commands`: what to type, in order; `verify`: what shows that it helped;
+    `area`: the module of checks that found it, which diagnose() writes down."""
     id: str
     severity: str
     data: dict = field(default_factory=dict)
     evidence: list[tuple[str, str]] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     verify: str = ""
+    area: str = ""
 
     def as_data(self) -> dict: return asdict(self)
