@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from . import elf, pe
+from . import elf, fatbin, pe
 
 MOST = 4 << 20                                 # bytes of a text file
 LINKS = 40                                     # symbolic links on one path, as Linux allows
@@ -103,6 +103,13 @@ class Host:
         if place is None: return None
         try: return (pe if self.system == "windows" else elf).read(place, symbols)
         except (elf.Broken, OSError, ValueError): return None
+
+    def gpu_code(self, path: str) -> list[str]:
+        """What the GPU code in a library was built for ("8.0", "9.0+PTX"); empty: it has none, or it can't be read."""
+        library, place = self.library(path), self._open(path)
+        if library is None or place is None or not library.fatbins: return []
+        try: return fatbin.listed(fatbin.read(place, library.fatbins))
+        except (elf.Broken, OSError, ValueError): return []
 
     # ---- programs
     def which(self, program: str) -> str | None:

@@ -26,6 +26,13 @@ class Torch:
     def release(self): return facts.release(self.version)
 
 
+@dataclass
+class GpuCode:
+    """Compute capabilities that torch was built for; `source`: the library that they were read from, or "table"."""
+    architectures: list[str]
+    source: str
+
+
 class Machine:
     """Found out when it is asked for, once."""
 
@@ -62,6 +69,18 @@ class Machine:
         return Torch(version, folder, cuda, f"rocm{hip}" if hip else tag, package.installer if package else "")
 
     @cached_property
+    def gpu_code(self) -> GpuCode | None:
+        """What is really inside torch's library of kernels; where that can't be read, what the tables say of this build."""
+        if not (self.torch and self.torch.cuda): return None
+        for name in ("torch_cuda.dll", "torch_cuda_cu.dll") if self.host.system == "windows" else ("libtorch_cuda.so", "libtorch_cuda_cu.so"):
+            path = f"{self.torch.folder}/lib/{name}"
+            found = self.host.gpu_code(path)
+            if found: return GpuCode(found, path)
+        build = self.torch.release.build(self.torch.tag) if self.torch.release else None
+        told = build.architectures(self.host.platform) if build else None
+        return GpuCode(told, "table") if told else None
+
+    @cached_property
     def loaded(self) -> dict[str, Found]:
         """What `import torch` would load, by name."""
         return libraries.torch_process(self.host, self.torch.folder) if self.torch and self.host.system == "linux" else {}
@@ -82,4 +101,5 @@ class Machine:
         return {"system": asdict(self.system), "python": asdict(self.python) | {"tag": self.python.tag}, "driver": asdict(self.driver), "gpus": [asdict(g) for g in self.gpus],
                 "cards": self.cards, "toolkits": [asdict(t) for t in self.toolkits],
                 "libraries": [asdict(c) for c in self.copies], "torch": asdict(self.torch) if self.torch else None,
+                "gpu_code": asdict(self.gpu_code) if self.gpu_code else None,
                 "packages": [{k: getattr(p, k) for k in ("name", "version", "site", "installer")} for p in self.related()]}
