@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 NEEDED, STRTAB, SYMTAB, SONAME, RPATH, RUNPATH, STRSZ, SYMENT = 1, 5, 6, 14, 15, 29, 10, 11
 HASH, GNU_HASH = 4, 0x6FFFFEF5
+VERDEF, VERDEFNUM, VERNEED, VERNEEDNUM = 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
 MACHINES = {62: "x86_64", 183: "aarch64", 3: "x86", 21: "ppc64le"}
-MOST_SYMBOLS, LONGEST_NAME = 4_000_000, 20_000
+MOST_SYMBOLS, LONGEST_NAME, MOST_VERSIONS = 4_000_000, 20_000, 10_000
 
 
 class Broken(Exception):
@@ -22,13 +23,16 @@ class Broken(Exception):
 @dataclass
 class Library:
     """`needed`: sonames; `rpath`, `runpath`: lists of folders as written, with $ORIGIN; `defined`, `undefined`: names of dynamic symbols; `fatbins`: (offset, size)
-    of sections with GPU code."""
+    of sections with GPU code, `texts`: of those with plain text; `asks`: names of versions that it needs, by the library that must have them, `offers`: those that it has."""
     machine: str = ""
     soname: str = ""
     needed: list[str] = field(default_factory=list)
     rpath: list[str] = field(default_factory=list)
     runpath: list[str] = field(default_factory=list)
     fatbins: list[tuple[int, int]] = field(default_factory=list)
+    texts: list[tuple[int, int]] = field(default_factory=list)
+    asks: dict[str, list[str]] = field(default_factory=dict)
+    offers: list[str] = field(default_factory=list)
     symbols: tuple[frozenset, frozenset] | None = None
 
 
@@ -71,7 +75,7 @@ def parse(data, symbols: bool = False) -> Library:
     loads = [(address, offset, n) for kind, _, offset, address, _, n in segments if kind == 1]
     dynamic = next(((offset, n) for kind, _, offset, _, _, n in segments if kind == 2), None)
     if dynamic is not None: _dynamic(r, out, *dynamic, loads, symbols)
-    if shoff and shsize >= 64: out.fatbins = _fatbins(r, shoff, shsize, shnum, shstr)
+    if shoff and shsize >= 64: out.fatbins, out.texts = _sections(r, shoff, shsize, shnum, shstr)
     return out
 
 
@@ -96,10 +100,42 @@ def _dynamic(r: Reader, out: Library, at: int, n: int, loads, symbols: bool):
     if SONAME in tags: out.soname = r.text(strings + tags[SONAME])
     if RPATH in tags: out.rpath = _folders(r.text(strings + tags[RPATH]))
     if RUNPATH in tags: out.runpath = _folders(r.text(strings + tags[RUNPATH]))
+    out.asks, out.offers = _asks(r, tags, strings, loads), _offers(r, tags, strings, loads)
     if symbols and SYMTAB in tags: out.symbols = _symbols(r, tags, strings, loads)
 
 
-def _folders(text: str) -> list[str]: return [f for f in text.split(":") if f]
+def _folders(text: str) -> list[str]: return text.split(":") if text else []     # nothing between two colons is the current folder
+
+
+def _asks(r: Reader, tags, strings: int, loads) -> dict[str, list[str]]:
+    """Versions that must be there: Verneed entries, each with a chain of Vernaux. Weak ones may be missing."""
+    out: dict[str, list[str]] = {}
+    at, left = _at(tags[VERNEED], loads) if VERNEED in tags else 0, MOST_VERSIONS
+    for _ in range(min(tags.get(VERNEEDNUM, 0), MOST_VERSIONS) if at else 0):
+        _, count, file, first, following = r.unpack("<HHIII", at)
+        names, here = out.setdefault(r.text(strings + file), []), at + first
+        for _ in range(count):
+            _, flags, _, name, step = r.unpack("<IHHII", here)
+            left -= 1
+            if left < 0: raise Broken("too many versions")
+            if not flags & 2: names.append(r.text(strings + name))
+            if not step: break
+            here += step
+        if not following: break
+        at += following
+    return out
+
+
+def _offers(r: Reader, tags, strings: int, loads) -> list[str]:
+    """Versions that are defined here: Verdef entries, the first Verdaux of which is the name."""
+    out = []
+    at = _at(tags[VERDEF], loads) if VERDEF in tags else 0
+    for _ in range(min(tags.get(VERDEFNUM, 0), MOST_VERSIONS) if at else 0):
+        _, _, _, _, _, first, following = r.unpack("<HHHHIII", at)
+        out.append(r.text(strings + r.unpack("<I", at + first)[0]))
+        if not following: break
+        at += following
+    return out
 
 
 def _symbols(r: Reader, tags, strings: int, loads) -> tuple[frozenset, frozenset]:
@@ -127,13 +163,15 @@ def _symbol_count(r: Reader, tags, loads) -> int:
     return last + 1
 
 
-def _fatbins(r: Reader, at: int, size: int, count: int, names: int) -> list[tuple[int, int]]:
-    """Sections of GPU code. A library without section headers shows none."""
-    if names >= count: return []
+def _sections(r: Reader, at: int, size: int, count: int, names: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Sections of GPU code, and of plain text. A library without section headers shows none."""
+    if names >= count: return [], []
     strings, = r.unpack("<Q", at + names * size + 24)
-    out = []
+    codes, texts = [], []
     for k in range(count):
         name, kind = r.unpack("<II", at + k * size)
         offset, n = r.unpack("<QQ", at + k * size + 24)
-        if kind != 8 and r.text(strings + name) in (".nv_fatbin", "__nv_relfatbin"): out.append((offset, n))
-    return out
+        title = r.text(strings + name) if kind != 8 else ""
+        if title in (".nv_fatbin", "__nv_relfatbin"): codes.append((offset, n))
+        elif title == ".rodata": texts.append((offset, n))
+    return codes, texts

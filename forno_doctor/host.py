@@ -40,6 +40,7 @@ class Host:
     environment: dict = field(default_factory=lambda: dict(os.environ))
     answers: dict | None = None
     python: str = sys.executable
+    _libraries: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, folder) -> Host:
@@ -98,11 +99,17 @@ class Host:
         return place is not None and place.is_dir()
 
     def library(self, path: str, symbols: bool = False):
-        """What a shared library says of itself (elf.Library or pe.Library); None: it isn't one."""
+        """What a shared library says of itself (elf.Library or pe.Library); None: it isn't one. A file that hasn't changed is read once."""
         place = self._open(path)
         if place is None: return None
-        try: return (pe if self.system == "windows" else elf).read(place, symbols)
-        except (elf.Broken, OSError, ValueError): return None
+        try: about = place.stat()
+        except OSError: return None
+        key = str(place), about.st_mtime_ns, about.st_size
+        known = self._libraries.get(key)
+        if key in self._libraries and (known is None or known.symbols is not None or not symbols): return known
+        try: self._libraries[key] = (pe if self.system == "windows" else elf).read(place, symbols)
+        except (elf.Broken, OSError, ValueError): self._libraries[key] = None
+        return self._libraries[key]
 
     def gpu_code(self, path: str) -> list[str]:
         """What the GPU code in a library was built for ("8.0", "9.0+PTX"); empty: it has none, or it can't be read."""
