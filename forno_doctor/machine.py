@@ -1,6 +1,7 @@
 """All that is known of a machine and one of its Pythons, as plain data: what checks look at, and what --json prints."""
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -8,8 +9,9 @@ from . import facts, libraries, nvidia, system
 from .host import Host
 from .libraries import Copy
 from .loader import Found, Loader
-from .nvidia import Driver, Gpu, Toolkit
+from .nvidia import Card, Driver, Gpu, Toolkit
 from .packages import Environment, Package
+from .requirements import Requirement, applies
 from .system import Python, System
 
 
@@ -38,8 +40,15 @@ class Machine:
 
     def __init__(self, host: Host): self.host = host
 
+    def ask(self):
+        """The driver and the Python, side by side: each is a program that takes its time."""
+        asking = threading.Thread(target=lambda: self._nvidia)
+        asking.start()
+        _ = self.python
+        asking.join()
+
     @cached_property
-    def system(self) -> System: return system.system(self.host)
+    def system(self) -> System: return system.system(self.host, self.python)
     @cached_property
     def python(self) -> Python: return system.python(self.host)
     @cached_property
@@ -51,7 +60,9 @@ class Machine:
     @property
     def gpus(self) -> list[Gpu]: return self._nvidia[1]
     @cached_property
-    def cards(self) -> list[str]: return nvidia.cards(self.host)
+    def bus(self) -> list[Card]: return nvidia.bus(self.host)
+    @property
+    def cards(self) -> list[str]: return [c.address for c in self.bus if c.maker == "nvidia"]
     @cached_property
     def toolkits(self) -> list[Toolkit]: return nvidia.toolkits(self.host)
     @cached_property
@@ -89,6 +100,19 @@ class Machine:
     def copies(self) -> list[Copy]:
         return libraries.copies(self.host, self.environment, [t.path for t in self.toolkits], self.torch.folder if self.torch else None, self.loaded)
 
+    @cached_property
+    def marker_values(self) -> dict[str, str]:
+        """What markers of requirements ask for (packaging.python.org, "Dependency specifiers"), of the examined Python."""
+        system, platform, name = {"windows": ("Windows", "win32", "nt"), "macos": ("Darwin", "darwin", "posix")}.get(self.host.system, ("Linux", "linux", "posix"))
+        machine = "AMD64" if (self.host.system, self.host.machine) == ("windows", "x86_64") else self.host.machine
+        version = self.python.version
+        out = {"platform_system": system, "sys_platform": platform, "os_name": name, "platform_machine": machine, "extra": ""}
+        return out | ({"python_version": ".".join(version.split(".")[:2]), "python_full_version": version} if version else {})
+
+    def asked(self, package: Package) -> list[Requirement]:
+        """What a package requires here, surely."""
+        return [r for r in package.asks if applies(r.marker, self.marker_values)]
+
     @property
     def capabilities(self) -> list[str]: return [c for c in (g.capability or facts.capability(g.name) for g in self.gpus) if c]
 
@@ -99,7 +123,7 @@ class Machine:
 
     def as_data(self) -> dict:
         return {"system": asdict(self.system), "python": asdict(self.python) | {"tag": self.python.tag}, "driver": asdict(self.driver), "gpus": [asdict(g) for g in self.gpus],
-                "cards": self.cards, "toolkits": [asdict(t) for t in self.toolkits],
+                "cards": self.cards, "bus": [asdict(c) for c in self.bus], "forno": nvidia.forno(self.driver), "toolkits": [asdict(t) for t in self.toolkits],
                 "libraries": [asdict(c) for c in self.copies], "torch": asdict(self.torch) if self.torch else None,
                 "gpu_code": asdict(self.gpu_code) if self.gpu_code else None,
                 "packages": [{k: getattr(p, k) for k in ("name", "version", "site", "installer")} for p in self.related()]}

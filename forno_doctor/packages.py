@@ -5,7 +5,6 @@ own version.py says of its build.
 """
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import re
@@ -13,8 +12,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from .host import Host
+from .requirements import Requirement, requirement
 
 PLAIN = re.compile(r"[-_.]+")
+CONSTANT = re.compile(r"""(?P<name>[A-Za-z_]\w{0,99})[ ]*(?::[^='"]{0,99})?=[ ]*(?:(?P<quote>['"])(?P<text>[^'"\\]{0,999})(?P=quote)|(?P<word>None|True|False)\b)""")
+WORDS = {"None": None, "True": True, "False": False}
 
 
 def normal(name: str) -> str: return PLAIN.sub("-", name).lower()
@@ -33,11 +35,19 @@ class Package:
     installer: str = ""
 
     @cached_property
-    def record(self) -> frozenset[str]:
-        """The files that it says are its own, below `site`. Read when it is asked for: torch's list alone has 12,000 lines."""
+    def files(self) -> dict[str, str]:
+        """The files that it says are its own, below `site`, with what it says of their contents ("sha256=…,1234"). Read when it is asked for: torch's list alone has 12,000 lines."""
         text = self.host.text(f"{self.folder}/RECORD") or ""
-        try: return frozenset(row[0] for row in csv.reader(io.StringIO(text)) if row)
-        except csv.Error: return frozenset()
+        try: return {row[0]: ",".join(row[1:]) for row in csv.reader(io.StringIO(text)) if row}
+        except csv.Error: return {}
+
+    @cached_property
+    def record(self) -> frozenset[str]: return frozenset(self.files)
+
+    @cached_property
+    def asks(self) -> list[Requirement]:
+        """What it requires, where that can be read; markers are still to be judged."""
+        return [r for r in map(requirement, self.requires) if r is not None]
 
     @property
     def cuda_major(self) -> int | None:
@@ -102,12 +112,6 @@ def header(text: str) -> dict[str, list[str]]:
     return out
 
 
-def constants(text: str) -> dict:
-    """Names that a module gives plain values."""
-    try: tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError): return {}
-    out = {}
-    for node in tree.body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and isinstance(node.value, ast.Constant): out[target.id] = node.value.value
-    return out
+def constants(text: str) -> dict[str, str | bool | None]:
+    """Names that a module gives plain values, one in a line. Not by `ast`: a text with enough brackets can end the interpreter there."""
+    return {m["name"]: m["text"] if m["quote"] else WORDS[m["word"]] for m in map(CONSTANT.match, text.splitlines()) if m is not None}
