@@ -49,6 +49,7 @@ def parse(data, symbols: bool = False) -> Library:
     r = Image(data)
     out = Library(MACHINES.get(r.machine, str(r.machine)))
     imported: set[str] = set()
+    left = MOST_SYMBOLS                        # tables may overlap: what is read is bounded in all
     for which, step, name_at, names_at in ((IMPORTS, 20, 12, 0), (DELAYED, 32, 4, 16)):
         at, _ = r.directory(which)
         for k in range(MOST_LIBRARIES if at else 0):
@@ -56,19 +57,22 @@ def parse(data, symbols: bool = False) -> Library:
             name, = r.unpack("<I", entry + name_at)
             if not name: break
             out.needed.append(r.text(r.place(name)))
-            if symbols: imported |= _names(r, r.unpack("<I", entry + names_at)[0] or r.unpack("<I", entry + 16)[0])
+            if symbols:
+                names = _names(r, r.unpack("<I", entry + names_at)[0] or r.unpack("<I", entry + 16)[0], left)
+                left -= len(names)
+                imported |= set(names)
     exported = _exports(r, out)
-    if symbols: out.symbols = frozenset(exported), frozenset(imported)
+    if symbols: out.symbols = frozenset(exported), frozenset(imported - {""})
     out.fatbins = [(at, there) for name, _, _, there, at in r.sections if name.rstrip(b"\0") in (b".nv_fatb", b".nvFatBi")]
     return out
 
 
-def _names(r: Image, address: int) -> set[str]:
-    out: set[str] = set()
-    for k in range(MOST_SYMBOLS if address else 0):
+def _names(r: Image, address: int, most: int) -> list[str]:
+    out: list[str] = []
+    for k in range(most if address else 0):
         value, = r.unpack("<Q", r.place(address) + 8 * k)
         if not value: break
-        if not value >> 63: out.add(r.text(r.place(value) + 2))    # others are asked for by number
+        out.append("" if value >> 63 else r.text(r.place(value) + 2))           # some are asked for by number
     return out
 
 
