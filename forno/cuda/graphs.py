@@ -6,8 +6,8 @@ isn't pinned, can't be captured.
 """
 from __future__ import annotations
 
-from ..core.errors import unsupported, warn
-from ..cudart import allocator, devices, graphs, streams
+from ..core.errors import warn
+from ..cudart import allocator, devices, graphs, liveness, streams
 from ..cudart import random as states
 from ..framework import api as torch
 from ..framework.autograd import grad
@@ -16,6 +16,10 @@ from ..nn.modules.module import Module
 from ..utils._pytree import tree_flatten, tree_unflatten
 from . import memory, where
 from .streams import Stream, StreamContext, current_stream, settle
+
+
+UNANNOTATED = ("nothing is annotated: the numbers by which profilers know a graph's kernels (cuGraphNodeGetToolsId) came with CUDA 13.1, and forno asks for nothing "
+               "that new. torch.cuda.nvtx.range names parts of a program")
 
 
 def is_current_stream_capturing() -> bool:
@@ -37,13 +41,12 @@ class CUDAGraph:
 
     def __init__(self, keep_graph: bool = False):
         if devices.count() == 0: raise RuntimeError("torch.cuda.CUDAGraph requires CUDA support")
-        self.inner, self.keep_graph, self.debug, self.ended = graphs.Graph(), keep_graph, False, False
+        self.inner, self.keep_graph, self.debug, self.ended, self.inputs = graphs.Graph(), keep_graph, False, False, None
 
     # ---- capture
     def capture_begin(self, pool=None, capture_error_mode: str = "global", check_input_liveness: bool = False):
         if capture_error_mode not in graphs.MODES:
             raise RuntimeError(f"Unknown capture error mode. Expected `global`, `thread_local`, or `relaxed`, got {capture_error_mode}")
-        if check_input_liveness: raise unsupported("torch.cuda.CUDAGraph.capture_begin(check_input_liveness=True)", device="cuda", instead="keep the tensors that a graph reads")
         if pool is not None and not isinstance(pool, allocator.Graphs):
             raise TypeError(f"pool must come from graph_pool_handle(), a graph's pool() or a MemPool's id, not {pool!r}")
         if self.inner.exec: raise RuntimeError("This CUDAGraph instance already owns a captured graph. To capture a new graph, create a new instance.")
@@ -52,6 +55,8 @@ class CUDAGraph:
         if s.stream_id == streams.DEFAULT:
             raise RuntimeError("CUDA graphs must be captured on a non-default stream. (However, after capture, it's ok to replay them on the default stream.)")
         self.inner.begin(s.device_index, s.stream_id, pool, capture_error_mode)
+        self.inputs = liveness.Inputs(self.inner.memory, self.inner.born) if check_input_liveness else None
+        if self.inputs is not None: self.inputs.start()
 
     def capture_end(self):
         """What was recorded so far is captured, too."""
@@ -60,6 +65,7 @@ class CUDAGraph:
         except BaseException:
             self.give_up()
             raise
+        self.watch_no_more()
         self.inner.end()
         self.ended = True
         if not self.inner.count(): warn("The CUDA Graph is empty. This usually means that the graph was attempted to be captured on wrong device or stream.")
@@ -69,14 +75,18 @@ class CUDAGraph:
 
     def give_up(self):
         """Ends a capture that failed; why is known already."""
+        self.watch_no_more()
         try: self.inner.end()
         except RuntimeError: pass
         self.inner.reset()
 
+    def watch_no_more(self):
+        if self.inputs is not None: self.inputs.stop()
+
     def register_generator_state(self, generator):
         """What is captured may draw from this generator, too. Its device's own needs no telling."""
         if states.capturing(): raise RuntimeError("Cannot register the state during capturing stage. during CUDA graph capture.")
-        self.inner.states.append(generator.state_of_gpu())
+        self.inner.states.append(generator.of_gpu().state)
 
     # ---- replay
     def instantiate(self):
@@ -87,13 +97,14 @@ class CUDAGraph:
     def replay(self):
         if not self.ended: raise RuntimeError("Called CUDAGraph::replay without a preceding successful capture.")
         settle()
+        if self.inputs is not None: self.inputs.check()
         if not self.inner.exec: self.inner.instantiate()
         self.inner.launch(streams.current(self.inner.index))
 
     def reset(self):
         settle()
         self.inner.reset()
-        self.ended = False
+        self.ended, self.inputs = False, None
 
     # ---- what it is
     def pool(self) -> allocator.Graphs:
@@ -122,7 +133,7 @@ class graph:
     """Captures what is recorded inside."""
 
     def __init__(self, cuda_graph: CUDAGraph, pool=None, stream=None, capture_error_mode: str = "global", enable_annotations: bool = False, check_input_liveness: bool = False):
-        if enable_annotations: raise unsupported("torch.cuda.graph(enable_annotations=True)", device="cuda", instead="torch.cuda.nvtx.range around parts of the program")
+        if enable_annotations: warn(UNANNOTATED)
         if stream is None:
             index = where.number()
             stream = Stream.of(index, graphs.capture_stream(devices.use(index), index))

@@ -28,11 +28,12 @@ def capture_stream(driver, index: int) -> int:
 
 
 class Graph:
-    """One captured graph. `memory`: where what it makes lies; `states`: generators that it may draw from besides its device's own; `draws`: what it drew."""
+    """One captured graph. `memory`: where what it makes lies, in blocks that were `born` later; `states`: generators that it may draw from besides its device's own;
+    `draws`: what it drew."""
 
     def __init__(self):
         self.index, self.stream, self.graph, self.exec, self.underway = -1, 0, 0, 0, False
-        self.memory, self.dropped, self.draws, self.states = None, None, None, []
+        self.memory, self.born, self.dropped, self.draws, self.states = None, 0, None, None, []
 
     # a finalizer may run anywhere, inside a call of the driver's, too: so it calls nothing
     def __del__(self):
@@ -44,7 +45,7 @@ class Graph:
         self.dropped = dropped(driver)
         while self.dropped: destroy(driver, *self.dropped.pop())
         self.index, self.stream, self.memory, self.draws = index, stream, shared or Graphs(), random.Draws(index, self.states)
-        memory.expose()
+        self.born = memory.expose()
         mine = allocator.of(driver, index)
         mine.begin_capture(self.memory)
         try: driver.StreamBeginCapture(stream, MODES[mode])

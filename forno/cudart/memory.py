@@ -12,7 +12,7 @@ from ..core.errors import warn
 from ..cpu.memory import nobody
 from ..gpu.errors import CODES, error
 from ..gpu.names import NAMES
-from . import allocator, devices, host, streams
+from . import allocator, devices, host, liveness, streams
 
 _born = itertools.count()
 _captured = [0]                                # blocks that are older: a graph may have their addresses
@@ -48,9 +48,11 @@ class Outside:
     def __repr__(self): return f"<{self.nbytes} bytes at {self.address:#x} of {self.device}, known to others>"
 
 
-def expose():
-    """A capture begins or ends: the addresses of all blocks there are now may be in its graph, so that new values of tensors that have them must go there."""
+def expose() -> int:
+    """A capture begins or ends: the addresses of all blocks there are now may be in its graph, so that new values of tensors that have them must go there. Blocks born
+    later have greater numbers."""
     _captured[0] = next(_born)
+    return _captured[0]
 
 
 def empty(nbytes: int, device: str) -> Block:
@@ -103,6 +105,7 @@ def send_pinned(source: host.Pinned, start: int, nbytes: int, block: Block):
     index = devices.number_of(block.device)
     driver, stream = devices.use(index), streams.current(index)
     driver.MemcpyHtoDAsync(block.address, source.address + start, nbytes, stream)
+    if liveness.WATCHED: liveness.note(source, block)
     source.used.add((index, stream))
     used_in(block, stream)
 
@@ -113,6 +116,7 @@ def fetch_pinned(block: Block, start: int, nbytes: int, target: host.Pinned, off
     index = devices.number_of(block.device)
     driver, stream = devices.use(index), streams.current(index)
     driver.MemcpyDtoHAsync(target.address + offset, block.address + start, nbytes, stream)
+    if liveness.WATCHED: liveness.note(block, target)
     target.used.add((index, stream))
     used_in(block, stream)
 

@@ -5,7 +5,6 @@ reads them from memory of the device (`Captured`), where each launch of the grap
 """
 from __future__ import annotations
 
-import functools
 import os
 import struct
 import threading
@@ -55,6 +54,11 @@ class Philox:
         words = self.words
         self.offset += STEP
         return words
+
+    def clone(self) -> Philox:
+        out = Philox(self.initial_seed)
+        out.offset = self.offset
+        return out
 
     def get_state(self) -> bytes:
         """PyTorch's CUDAGeneratorImplState."""
@@ -120,17 +124,15 @@ def within_graph(state: Philox) -> tuple[Captured, int]:
 
 # ---------------------------------------------------------------- of devices
 _seed = [DEFAULT_SEED]                         # of generators that nobody asked for yet
-_known: list[Philox] = []
+DEFAULTS: dict[int, Philox] = {}               # device -> where its numbers come from if a call names no generator
 
 
-@functools.cache
 def default(index: int) -> Philox:
-    """The generator that a device's numbers come from where a call names none."""
-    _known.append(Philox())
-    return _known[-1]
+    if index not in DEFAULTS: DEFAULTS[index] = Philox()
+    return DEFAULTS[index]
 
 
 def manual_seed_all(seed: int):
     """The default generators of all devices."""
-    for g in _known: g.manual_seed(seed)
+    for g in DEFAULTS.values(): g.manual_seed(seed)
     _seed[0] = seed

@@ -16,7 +16,7 @@ from ..core.kernels import DeviceCall, DeviceLaunch, Host
 from ..core.shape import View, reach
 from ..core.trace import trace
 from ..cpu import memory, nvptx
-from ..cudart import devices, faults, launch, streams
+from ..cudart import devices, faults, launch, liveness, streams
 from ..cudart import memory as device_memory
 from ..dnn.gather import lookups
 from ..graph.derive import at
@@ -65,6 +65,7 @@ class DeviceRunner(Runner):
         result = [None] * self.outs
         for j, n in self.made: result[j] = device_memory.empty(n, self.device)
         for j, k in self.taken: result[j] = buffers[k]
+        if liveness.WATCHED: liveness.note(*buffers)
         if self.table is not None:
             words = [b.address for b in buffers] + [0 if b is None else b.address for b in result] + [scalars[k] for k in self.numbers]
             if self.complex: words = halved(words)
@@ -139,7 +140,9 @@ def carried(buffer, value: Value, device: str):
     if device == "cpu": return on_host(buffer, n)
     out = device_memory.empty(n, device)
     if buffer.device == "cpu": device_memory.send_to(device, buffer.address, n, out.address)
-    else: device_memory.across(buffer.device, buffer.address, n, device, out.address)
+    else:
+        device_memory.across(buffer.device, buffer.address, n, device, out.address)
+        if liveness.WATCHED: liveness.note(buffer)
     return out
 
 

@@ -52,20 +52,42 @@ class Generator:
         self.engine.set_state(bytes(data.values(new_state)))
         return self
 
-    def get_offset(self) -> int: return self.state_of_gpu().offset
+    def get_offset(self) -> int: return self.offset_of().offset
 
     def set_offset(self, offset: int):
         refused("it sets the state of a generator of random numbers")
-        self.state_of_gpu().offset = int(offset)
+        self.offset_of().offset = int(offset)
 
-    def state_of_gpu(self):
+    def offset_of(self):
         if self.device is CPU: raise RuntimeError("CPU Generator does not use offset")
         return self.engine.state
 
+    def of_gpu(self):
+        """Its engine, which draws from a state that other generators may draw from, too."""
+        if self.device is CPU: raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+        return self.engine
+
     def clone_state(self):
+        """A generator that goes on from here by itself."""
+        if self.device is not CPU: return Generator(self.device, device_random.DeviceEngine(self.engine.state.clone()))
         g = Generator(self.device)
         g.engine.set_state(self.engine.get_state())
         return g
+
+    def graphsafe_get_state(self):
+        """A generator of the same state: what one draws, the other doesn't draw again."""
+        if self.device is CPU: raise NotImplementedError("graphsafe_get_state is not supported in this Generator")
+        return Generator(self.device, device_random.DeviceEngine(self.engine.state))
+
+    def graphsafe_set_state(self, state):
+        """From now on it draws from another generator's state, also while a graph is captured that knows that state."""
+        if not isinstance(state, Generator): raise TypeError(f"expected a Generator, but got {type(state).__name__}")
+        if self.device is CPU: raise NotImplementedError("graphsafe_set_state is not supported in this Generator")
+        refused("it sets the state of a generator of random numbers")
+        index = devices.number_of(str(self.device))
+        self.engine.state = state.of_gpu().state
+        if self is default_of(index): device_states.DEFAULTS[index] = self.engine.state
+        return self
 
     def __getstate__(self): return str(self.device), self.engine.get_state()
 
