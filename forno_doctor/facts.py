@@ -57,10 +57,28 @@ class Release:
 
     def extra(self, package: str) -> str | None: return self.row[package]
 
+    def extras(self, package: str) -> list[str]:
+        """The versions of a package that go with this release, the best first; without those that were taken back."""
+        return [v for v in (self.row[package], *(_first(t) for t in self.row.get(f"{package}_also", ()) if "yanked" not in t)) if v]
+
     def extra_pythons(self, package: str) -> str: return self.row.get(f"{package}_wheels") or ""
 
     def extra_has_wheel(self, package: str, python: str) -> bool:
         return wheel_for(self.extra_pythons(package), python)
+
+    def triton_on(self, platform: str, python: str) -> bool:
+        """Does this release ask for triton there? "linux x86_64, python<3.13"."""
+        where, _, below = (self.row.get("triton_where") or "").partition(", python")
+        named = platform.startswith("linux") and where == "linux" or platform.replace("_", " ", 1) == where
+        return bool(self.row["triton"]) and named and (not below or satisfies(parse(python.rstrip("t")), below))
+
+    def default_on(self, platform: str) -> str | None:
+        """The tag of the package index's own wheel: "cpu", "cu126"; None: not known."""
+        if not platform.startswith("linux") or platform == "linux_aarch64" and self.row.get("pypi_linux_aarch64") != "cuda": return "cpu"
+        default = self.default()
+        return default.tag if default else None
+
+    def rocm(self) -> list[str]: return [f"rocm{v}" for v in self.row["rocm"] or ()]
 
     def build(self, tag: str) -> Build | None: return next((b for b in self.builds if b.tag == tag), None)
     def default(self) -> Build | None: return next((b for b in self.builds if b.default), None)
@@ -68,6 +86,9 @@ class Release:
     def glibc(self, platform: str) -> str | None: return self.row.get("glibc_min_by_tag", {}).get(platform)
 
     def numpy2(self, platform: str) -> bool | None: return self.row["numpy2"].get(platform.split("_")[0])
+
+
+def _first(text: str) -> str: return text.split()[0]
 
 
 def wheel_for(wheels: str, python: str) -> bool:
@@ -87,6 +108,23 @@ def releases() -> list[Release]:
 def release(version: str) -> Release | None:
     v = parse(version)
     return next((r for r in releases() if v is not None and r.version == parse(v.public)), None)
+
+
+@functools.cache
+def known_versions(package: str) -> dict[str, bool]:
+    """All versions of a package that the tables name, and whether each was taken back."""
+    if package == "torch": return {str(r.version): False for r in releases()}
+    out = {}
+    for r in releases():
+        for text in (r.row[package] or "", *r.row.get(f"{package}_also", ())):
+            if text: out[_first(text)] = "yanked" in text
+    return out
+
+
+@functools.cache
+def highest_glibc() -> str:
+    """What the most demanding wheel of all asks for: a C library as new as this one takes each of them."""
+    return max((v for r in releases() for v in r.row.get("glibc_min_by_tag", {}).values()), key=numbers)
 
 
 # ---------------------------------------------------------------- drivers
@@ -134,9 +172,9 @@ def plain(name: str) -> str:
 def capability(gpu: str) -> str | None:
     """Of a GPU by its name, or by "8.6", "86", "sm_86", "sm_90a". None: not known."""
     m = re.fullmatch(r"(?:sm_?|compute_)?(\d{1,2})\.?(\d)[af]?", gpu.strip().lower())
-    if m is not None: return f"{m[1]}.{m[2]}"
-    names = gpu_names()
-    for name in (plain(gpu), gpu.strip().lower(), f"geforce {plain(gpu)}", f"tesla {plain(gpu)}", f"quadro {plain(gpu)}"):
+    if m is not None and int(m[1]) < 20: return f"{int(m[1])}.{m[2]}"         # "980" is a name
+    names, short = gpu_names(), re.sub(r"^(rtx|gtx|gt|mx)(\d)", r"\1 \2", plain(gpu))
+    for name in (short, gpu.strip().lower(), *(f"{family} {short}" for family in ("geforce", "geforce rtx", "geforce gtx", "tesla", "quadro"))):
         if name in names: return names[name]
     return None
 
@@ -144,13 +182,24 @@ def capability(gpu: str) -> str | None:
 def architecture(cc: str) -> dict | None: return next((a for a in table("gpu_arch")["architectures"] if a["cc"] == cc), None)
 
 
-def covers(architectures: list[str], cc: str, driver_is_full: bool) -> bool:
-    """Is there code for a GPU: machine code of its major version, no newer than it, or PTX that its driver can compile?"""
+def jetson(cc: str) -> bool:
+    """Is it on NVIDIA's Jetson boards, whose drivers have numbers of their own?"""
+    return "jetson" in (architecture(cc) or {}).get("official", {})
+
+
+def code(architectures: list[str], cc: str, driver_is_full: bool) -> tuple[str, str] | None:
+    """The code that a GPU gets: ("machine", "8.6") of its major version and no newer than it, else ("ptx", "5.0"), which its driver can compile; None: there is none."""
     x, y = map(int, cc.split("."))
     excluded = table("gpu_arch")["binary_rule"]["tegra_excluded"]
+    machine, ptx = [], []
     for entry in architectures:
         base = entry.split("+")[0]
         a, b = map(int, base.rstrip("af").split("."))
-        if a == x and b <= y and cc not in excluded.get(base, ()): return True
-        if entry.endswith("+PTX") and (a, b) <= (x, y) and driver_is_full: return True
-    return False
+        if a == x and b <= y and cc not in excluded.get(base, ()): machine.append((a, b))
+        if entry.endswith("+PTX") and (a, b) <= (x, y) and driver_is_full: ptx.append((a, b))
+    if not machine and not ptx: return None
+    a, b = max(machine or ptx)
+    return "machine" if machine else "ptx", f"{a}.{b}"
+
+
+def covers(architectures: list[str], cc: str, driver_is_full: bool) -> bool: return code(architectures, cc, driver_is_full) is not None
