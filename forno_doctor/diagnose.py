@@ -29,6 +29,7 @@ class Report:
 def diagnose(host: Host | None = None, only: frozenset[str] = frozenset(), ignore: frozenset[str] = frozenset()) -> Report:
     """`only`: ids of the findings that are wanted, empty: all; `ignore`: ids that aren't."""
     machine = Machine(host or Host())
+    machine.ask()
     found = [f for check in ALL for f in guarded(check, machine) if (not only or f.id in only) and f.id not in ignore]
     return Report(machine, sorted(found, key=lambda f: ORDER.index(f.severity)))
 

@@ -1,6 +1,8 @@
 """The ground that everything stands on: operating system, C library, container, Python.
 
 Comes in: a Host. Goes out: plain values.
+Source: os-release(5), ld.so(8); Python's library reference, "site" and "sysconfig"; Apple's SystemVersion.plist; NVIDIA's /etc/nv_tegra_release of Jetson boards; the UEFI
+specification, "Globally Defined Variables" (SecureBoot).
 """
 from __future__ import annotations
 
@@ -10,14 +12,28 @@ from dataclasses import dataclass, field
 
 from .host import Host
 
-ASK_PYTHON = ("import json,sys,sysconfig,site,platform;print(json.dumps(dict(version=platform.python_version(),implementation=platform.python_implementation(),"
-              "prefix=sys.prefix,base=sys.base_prefix,path=[p for p in sys.path if p],free=bool(sysconfig.get_config_var('Py_GIL_DISABLED')),"
-              "bits=64 if sys.maxsize>2**32 else 32,libc=platform.libc_ver())))")
+# Asked first without the folder that it happens to run in: a platform.py there is nothing that the doctor may run.
+ASK_PYTHON = """
+import sys
+here = sys.path.pop(0) if sys.path[:1] == [''] else None
+import json, os, platform, site, sysconfig
+name = os.uname() if hasattr(os, 'uname') else None
+print(json.dumps(dict(
+    version=platform.python_version(), implementation=platform.python_implementation(), prefix=sys.prefix, base=sys.base_prefix, path=[p for p in sys.path if p],
+    free=bool(sysconfig.get_config_var('Py_GIL_DISABLED')), bits=64 if sys.maxsize > 2 ** 32 else 32, musl='musl' in (sysconfig.get_config_var('HOST_GNU_TYPE') or ''),
+    machine=name.machine if name else os.environ.get('PROCESSOR_ARCHITECTURE', ''), kernel=name.version if name else '.'.join(map(str, sys.getwindowsversion()[:3])),
+    user=getattr(site, 'USER_SITE', None) if getattr(site, 'ENABLE_USER_SITE', None) else None, here=os.getcwd() if here is not None else None)))
+"""
+MISSING, SILENT, HUNG, VARIABLES = "missing", "silent", "hung", "variables"
+MUSL = "/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1"
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
 @dataclass
 class Python:
-    """`version`: "3.12.3"; `free`: without a global lock; `path`: folders that it imports from; `virtual`: an environment of its own."""
+    """`version`: "3.12.3"; `free`: without a global lock; `path`: folders that it imports from; `virtual`: an environment of its own; `user`: the folder of packages for all
+    environments of this person, if it is imported from; `here`: the folder it was started in, if that comes first; `problem`: why it didn't answer ("missing", "silent",
+    "hung"), or "variables": it starts only without PYTHONPATH and PYTHONHOME; `said`: its last line of that."""
     executable: str
     version: str = ""
     free: bool = False
@@ -25,6 +41,14 @@ class Python:
     prefix: str = ""
     virtual: bool = False
     path: list[str] = field(default_factory=list)
+    implementation: str = ""
+    machine: str = ""
+    kernel: str = ""
+    musl: bool = False
+    user: str | None = None
+    here: str | None = None
+    problem: str | None = None
+    said: str = ""
 
     @property
     def tag(self) -> str:
@@ -34,7 +58,8 @@ class Python:
 
 @dataclass
 class System:
-    """`container`: "docker", "podman", "kubernetes" … or None; `wsl`: 1, 2 or None; `conda`: the environment's folder."""
+    """`container`: "docker", "podman", "kubernetes" … or None; `wsl`: 1, 2 or None; `conda`: the environment's folder; `distribution`: of Linux, "ubuntu", and those that it is
+    like; `jetson`: the release of NVIDIA's Linux for Jetson boards, "36.4.0"; `secure_boot`: only signed modules are loaded; `memory`: bytes."""
     platform: str
     name: str = ""
     kernel: str = ""
@@ -42,23 +67,54 @@ class System:
     container: str | None = None
     wsl: int | None = None
     conda: str | None = None
+    musl: bool = False
+    distribution: list[str] = field(default_factory=list)
+    jetson: str | None = None
+    secure_boot: bool | None = None
+    memory: int | None = None
 
 
-def system(host: Host) -> System:
-    release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', host.text("/etc/os-release") or "", re.MULTILINE))
-    version = host.text("/proc/version") or ""
-    out = System(host.platform, release.get("PRETTY_NAME", host.system), (re.search(r"version (\S+)", version) or [None, ""])[1], conda=host.environment.get("CONDA_PREFIX"))
-    if "microsoft" in version.lower(): out.wsl = 2 if host.exists("/dev/dxg") or "WSL2" in version else 1
-    out.container = container(host)
-    out.glibc = glibc(host)
+def system(host: Host, python: Python | None = None) -> System:
+    """`python`: the one that is examined; what it was built for decides which packages fit."""
+    out = System(host.platform, host.system, conda=host.environment.get("CONDA_PREFIX"))
+    if host.system == "linux": _linux(host, out)
+    elif host.system == "macos": _macos(host, python, out)
+    elif python is not None and re.fullmatch(r"[\d.]+", python.kernel):
+        out.kernel, build = python.kernel, int(python.kernel.rsplit(".", 1)[-1])
+        out.name = "Windows 11" if build >= 22000 else "Windows 10" if build >= 10240 else f"Windows {python.kernel}"
     return out
 
 
+def _linux(host: Host, out: System):
+    release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', host.text("/etc/os-release") or "", re.MULTILINE))
+    version = host.text("/proc/version") or ""
+    out.name, out.distribution = release.get("PRETTY_NAME", host.system), [release.get("ID", ""), *release.get("ID_LIKE", "").split()]
+    out.kernel = (re.search(r"version (\S+)", version) or [None, ""])[1]
+    if "microsoft" in version.lower(): out.wsl = 2 if host.exists("/dev/dxg") or "WSL2" in version or "microsoft-standard" in version else 1
+    out.container, out.glibc = container(host), glibc(host)
+    out.musl = out.glibc is None and any(host.exists(p) for p in MUSL)
+    m = re.search(r"# R(\d+) \(release\), REVISION: ([\d.]+)", host.text("/etc/nv_tegra_release") or "")
+    if m: out.jetson = f"{m[1]}.{m[2]}"
+    boot = host.bytes(SECURE_BOOT)
+    if boot and len(boot) == 5: out.secure_boot = boot[4] == 1     # four bytes of attributes, then the value
+    m = re.search(r"^MemTotal:\s+(\d+) kB", host.text("/proc/meminfo") or "", re.MULTILINE)
+    if m: out.memory = int(m[1]) << 10
+
+
+def _macos(host: Host, python: Python | None, out: System):
+    m = re.search(r"<key>ProductVersion</key>\s*<string>([\d.]+)", host.text("/System/Library/CoreServices/SystemVersion.plist") or "")
+    out.name = f"macOS {m[1]}" if m else "macOS"
+    if python is not None:
+        out.kernel = python.kernel
+        if python.machine: out.platform = f"macos_{python.machine}"
+
+
 def container(host: Host) -> str | None:
+    if "KUBERNETES_SERVICE_HOST" in host.environment: return "kubernetes"
     if host.exists("/.dockerenv"): return "docker"
     if host.exists("/run/.containerenv"): return "podman"
-    if "KUBERNETES_SERVICE_HOST" in host.environment: return "kubernetes"
     if any(x in host.environment for x in ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER")): return "apptainer"
+    if host.environment.get("container") == "lxc" or (host.text("/run/systemd/container") or "").strip() == "lxc": return "lxc"
     return None
 
 
@@ -74,9 +130,29 @@ def glibc(host: Host) -> str | None:
 
 def python(host: Host) -> Python:
     """The interpreter that is examined, asked in a process of its own; it need not be the one that runs this."""
-    answer = host.ask(host.python, "-c", ASK_PYTHON) if host.answers is None else host.ask("python")
-    try: said = json.loads(answer.out) if answer is not None else {}
-    except ValueError: said = {}
-    out = Python(host.python, said.get("version", ""), said.get("free", False), said.get("bits", 64), said.get("prefix", ""), said.get("prefix") != said.get("base"))
-    out.path = [p for p in said.get("path", ()) if host.is_folder(p)]
+    out = Python(host.python)
+    answer = _ask(host)
+    said = _said(answer)
+    if answer is not None and answer.code is not None and not said:
+        isolated = _ask(host, "-I")
+        if _said(isolated): said, out.problem = _said(isolated), VARIABLES
+    if answer is None: out.problem = MISSING
+    elif answer.code is None: out.problem = HUNG
+    elif not said: out.problem = SILENT
+    if answer is not None and out.problem: out.said = next((line.strip() for line in reversed((answer.err or answer.out).splitlines()) if line.strip()), "")[:200]
+    for key in ("version", "free", "bits", "prefix", "implementation", "machine", "kernel", "musl", "user", "here"):
+        if key in said: setattr(out, key, said[key])
+    out.machine = (out.machine or "").lower().replace("amd64", "x86_64")
+    out.virtual = said.get("prefix") != said.get("base")
+    folders = [p.replace("\\", "/") if host.system == "windows" else p for p in said.get("path", ())]
+    out.path = [p for p in folders if host.is_folder(p)]
     return out
+
+
+def _ask(host: Host, *flags: str): return host.ask(host.python, *flags, "-c", ASK_PYTHON) if host.answers is None else host.ask("python", *flags)
+
+
+def _said(answer) -> dict:
+    try: said = json.loads(answer.out) if answer is not None else {}
+    except ValueError: return {}
+    return said if isinstance(said, dict) and "version" in said else {}

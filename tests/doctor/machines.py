@@ -113,16 +113,29 @@ class Machine:
         speaks = cuda or {"450": "11.0", "470": "11.4", "525": "12.0", "535": "12.2", "550": "12.4", "560": "12.6", "570": "12.8", "580": "13.0"}.get(driver.split(".")[0], "13.0")
         a, b = speaks.split(".")
         said |= {"library": "libcuda.so.1", "init": init, "version": int(a) * 1000 + int(b) * 10}
-        said["devices"].append({"name": name, "major": int(x), "minor": int(y), "memory": memory, "uuid": f"{len(said['devices']):032x}"})
+        device = {"name": name, "major": int(x), "minor": int(y), "memory": memory}
+        all_of_them = said.get("nvml", {}).get("devices", [])
+        said["nvml"] = {"init": 0, "driver": driver, "devices": [*all_of_them, device | {"uuid": f"GPU-00000000-0000-0000-0000-{len(all_of_them):012x}", "compute_mode": 0}]}
+        said["devices"].append(device | {"uuid": f"{len(said['devices']):032x}"})
         if init: said["devices"] = []
+        self.file("/usr/bin/nvidia-smi")
         k = len(os.listdir(self._place("/sys/bus/pci/devices"))) if self._place("/sys/bus/pci/devices").exists() else 0
-        self.card(k)
+        self.card(k, driver="nvidia")
         return self.says("cuda", json.dumps(said))
 
-    def card(self, k=0):
-        """An NVIDIA card on the bus."""
+    def card(self, k=0, vendor="0x10de", device="0x2684", driver=""):
+        """A graphics card on the bus, NVIDIA's unless said otherwise; `driver`: the kernel's module that has it."""
         at = f"/sys/bus/pci/devices/0000:{k + 1:02x}:00.0"
-        return self.file(f"{at}/vendor", "0x10de\n").file(f"{at}/class", "0x030000\n")
+        self.file(f"{at}/uevent", f"DRIVER={driver}\nPCI_CLASS=30000\n" if driver else "PCI_CLASS=30000\n")
+        return self.file(f"{at}/vendor", f"{vendor}\n").file(f"{at}/class", "0x030000\n").file(f"{at}/device", f"{device}\n")
+
+    def driver_says(self, **answer):
+        """What the driver answers beside, or instead of, what `gpu` said."""
+        return self.says("cuda", json.dumps({**json.loads(self.answers.get("cuda", {}).get("out") or "{}"), **answer}))
+
+    def python_says(self, **answer):
+        """What the examined Python answers beside, or instead of, the usual."""
+        return self.says("python", json.dumps({**json.loads(self.answers["python"]["out"]), **answer}))
 
     def host(self) -> Host:
         self.file("/host.json", json.dumps(self.about)).file("/answers.json", json.dumps(self.answers))
