@@ -5,6 +5,7 @@ import importlib.util
 import os
 import struct
 import subprocess
+import sys
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -64,6 +65,14 @@ def assemble(text: str, arch: str, folder) -> str:
     with open(path, "w") as f: f.write(text)
     done = subprocess.run([ptxas(), f"-arch={arch}", path, "-o", os.path.join(folder, "kernel.cubin")], capture_output=True, text=True, timeout=120, check=False)
     return done.stdout + done.stderr if done.returncode else ""
+
+
+def whole_file(request) -> bool:
+    """For a test that is about all others of its file: where it was chosen without them, they and it are run in a process of their own, and the answer is True."""
+    if sum([item.path == request.path for item in request.session.items]) > 1: return False
+    done = subprocess.run([sys.executable, "-m", "pytest", str(request.path), "-m", "", "-p", "no:cacheprovider"], capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    return True
 
 
 def to_bf16(x) -> np.ndarray:

@@ -42,7 +42,7 @@ def test_parts_of_long_sums(target):
 
 @needs_ptxas
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "target"), itertools.product(sass.FAMILIES, sass.TARGETS))
+@pytest.mark.parametrize(("family", "target"), list(itertools.product(sass.FAMILIES, sass.TARGETS)))
 def test_every_chip(family, target):
     for name, makes in sass.templates(family, (target,)).items(): asserted(name, makes[target], target)
 
