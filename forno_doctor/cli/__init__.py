@@ -7,9 +7,9 @@ import os
 import sys
 
 from ..words import LANGUAGES, Words, language
-from . import fleet, look, verify
+from . import fleet, look, table, verify
 
-COMMANDS: tuple = (verify, fleet)
+COMMANDS: tuple = (verify, fleet, table)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
     out.set_defaults(files=[])
     commands = out.add_subparsers(dest="command", metavar="command")
     for c in COMMANDS: c.add(commands)
+    for p in commands.choices.values(): p.add_argument("--lang", choices=LANGUAGES, default=argparse.SUPPRESS, help="language of the answer")
     return out
 
 
