@@ -18,6 +18,7 @@ NOT_FOLLOWED = {
     ("1.9.1", "conda", "cpu"): "a slip of the page: pytorch==1.9.0 beside 1.9.1's companions",
     ("1.9.1", "pip", "rocm4.2"): "slips of the page: torch==1.9.0 beside 1.9.1's companions",
     ("1.9.1", "pip", "rocm4.1"): "the same",
+    ("1.9.1", "pip", "cu102"): "another: torchaudio 0.9.0, which asks for torch 1.9.0",
     ("1.10.1", "pip", "rocm4.0.1"): "the page's torchvision 0.10.2 never was",
     ("1.8.0", "pip", "rocm4.0.1"): "the page names no version, and another list of wheels",
     ("1.8.2", "conda", "any"): "without versions, from a channel of its own",
