@@ -4,12 +4,17 @@ What was recorded so far is queued before anything is said about a stream: work 
 """
 from __future__ import annotations
 
-from ..core.errors import unsupported
+from multiprocessing import reduction
+
 from ..cudart import devices, faults, memory, streams
 from ..framework import runtime
 from ..framework.effects import refused
 from ..framework.engine import flush
+from ..framework.size import device as torch_device
 from . import where
+
+
+HANDLE = 64                                    # bytes
 
 
 def _needs_device(name: str):
@@ -96,8 +101,7 @@ class Event(runtime.Event):
 
     def __init__(self, enable_timing=False, blocking=False, interprocess=False, external=False):
         _needs_device("Event")
-        if interprocess: raise unsupported("torch.cuda.Event(interprocess=True)", device="cuda", instead="events of one process only")
-        self.timing, self.point = enable_timing, streams.Event(enable_timing, blocking)
+        self.timing, self.point = enable_timing, streams.Event(enable_timing, blocking, interprocess)
 
     device = property(lambda self: where.name(self.point.index) if self.point.handle else None)
     cuda_event = event_id = property(lambda self: self.point.handle)
@@ -125,9 +129,29 @@ class Event(runtime.Event):
         return self.point.elapsed(end_event.point)
 
     @classmethod
-    def from_ipc_handle(cls, device, handle): raise unsupported("torch.cuda.Event.from_ipc_handle", device="cuda", instead="events of one process only")
-    def ipc_handle(self): raise unsupported("torch.cuda.Event.ipc_handle", device="cuda", instead="events of one process only")
+    def from_ipc_handle(cls, device, handle) -> Event:
+        """Another process's event. What is recorded in it there is waited for here, and the other way round."""
+        if len(handle) != HANDLE: raise RuntimeError(f"cudaIpcEventHandle_t expects byte-like object of size {HANDLE}, but got {len(handle)}")
+        kind = torch_device(device).type
+        if kind != "cuda": raise RuntimeError(f"Event can only be created on CUDA devices, but got device type {kind}")
+        self = object.__new__(cls)
+        self.timing, self.point = False, streams.Event.of_another(where.number(device), bytes(handle))
+        return self
+
+    def ipc_handle(self) -> bytes:
+        """64 bytes, for `from_ipc_handle` of another process; an event that wasn't recorded is the current device's from now on."""
+        settle()
+        return self.point.shared()
     def __repr__(self): return f"<torch.cuda.Event {self.point.handle:#x}>" if self.point.handle else "<torch.cuda.Event uninitialized>"
+
+
+def sent(event: Event):
+    """To another process, by multiprocessing's queues and pipes."""
+    shared = event.ipc_handle()
+    return Event.from_ipc_handle, (event.device, shared)
+
+
+reduction.ForkingPickler.register(Event, sent)
 
 
 def current_stream(device=None) -> Stream:

@@ -15,7 +15,7 @@ from . import devices
 DEFAULT = 0                                    # the legacy default stream
 POOL = 32                                      # streams of one device and priority, as in PyTorch
 HIGHEST = -3                                   # PyTorch's greatest priority; drivers have -5
-_NON_BLOCKING, _BLOCKING_SYNC, _NO_TIMING = 1, 1, 2
+_NON_BLOCKING, _BLOCKING_SYNC, _NO_TIMING, _INTERPROCESS = 1, 1, 2, 4
 
 
 class _Chosen(threading.local):
@@ -84,20 +84,39 @@ def spare(driver, index: int, flags: int) -> list[int]:
 
 
 class Event:
-    """A point in a stream. It belongs to the device of the stream that first records it; until then it is passed."""
+    """A point in a stream. It belongs to the device of the stream that first records it; until then it is passed. `interprocess`: others may wait for it, too."""
     __slots__ = ("flags", "index", "handle", "spare", "__weakref__")
 
-    def __init__(self, timing: bool = False, blocking: bool = False):
-        self.flags, self.index, self.handle, self.spare = (0 if timing else _NO_TIMING) | (_BLOCKING_SYNC if blocking else 0), -1, 0, None
+    def __init__(self, timing: bool = False, blocking: bool = False, interprocess: bool = False):
+        self.flags = (0 if timing else _NO_TIMING) | (_BLOCKING_SYNC if blocking else 0) | (_INTERPROCESS if interprocess else 0)
+        self.index, self.handle, self.spare = -1, 0, None
 
     # a finalizer may run anywhere, inside a call of the driver's, too: so it calls nothing
     def __del__(self):
         if self.handle: self.spare.append(self.handle)
 
     def open(self, index: int):
+        driver = self.at(index)
+        self.handle = self.spare.pop() if self.spare else driver.EventCreate(self.flags)
+
+    def at(self, index: int):
+        """The driver, for an event that comes to be on a device."""
         driver = devices.use(index)
         self.spare, self.index = spare(driver, index, self.flags), index
-        self.handle = self.spare.pop() if self.spare else driver.EventCreate(self.flags)
+        while self.spare and self.flags & _INTERPROCESS: driver.EventDestroy(self.spare.pop())          # nobody gets an event that others know
+        return driver
+
+    def shared(self) -> bytes:
+        """What another process of this machine opens it by."""
+        if not self.handle: self.open(devices.current())
+        return devices.use(self.index).IpcGetEventHandle(self.handle)
+
+    @classmethod
+    def of_another(cls, index: int, shared: bytes) -> Event:
+        """Another process's event, on the same device."""
+        self = cls(interprocess=True)
+        self.handle = self.at(index).IpcOpenEventHandle(shared)
+        return self
 
     def record(self, index: int, stream: int):
         if not self.handle: self.open(index)

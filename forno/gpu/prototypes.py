@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 
 class IpcHandle(ctypes.Structure):
-    """CUipcMemHandle, which C passes as it is; Python gives and gets 64 bytes."""
+    """CUipcMemHandle and CUipcEventHandle, which C passes as they are; Python gives and gets 64 bytes."""
     _fields_ = [("raw", c_ubyte * 64)]
 
     @classmethod
@@ -111,6 +111,8 @@ MemImportFromShareableHandle 10020 >u64 memory, ptr shared, int kind
 IpcGetMemHandle             4010   >ipc shared, address at
 IpcOpenMemHandle           11000   >address at, ipc shared, uint flags
 IpcCloseMemHandle           4010   address at
+IpcGetEventHandle           4010   >ipc shared, handle event
+IpcOpenEventHandle          4010   >handle event, ipc shared
 MulticastCreate            12010   >u64 multicast, ptr props
 MulticastAddDevice         12010   u64 multicast, int device
 MulticastBindMem           12010   u64 multicast, size offset, u64 memory, size memoryoffset, size nbytes, u64 flags

@@ -97,7 +97,7 @@ def test_plans_of_transforms(devices):
 
 REFUSED = ["caching_allocator_disabled()", "caching_allocator_enable(False)", "change_current_allocator(None)", "CUDAPluggableAllocator('a.so', 'a', 'b')", "current_blas_handle()",
            "current_solver_handle()", "GreenContext.create(num_sms=8)", "jiterator._create_jit_fn('')", "MemPool(allocator=1)", "nccl.version()", "temperature()",
-           "list_gpu_processes()", "Event(interprocess=True)", "memory._snapshot(augment_with_fx_traces=True)"]
+           "list_gpu_processes()", "memory._snapshot(augment_with_fx_traces=True)"]
 
 
 @pytest.mark.parametrize("call", REFUSED)

@@ -46,7 +46,7 @@ def kind(declared: str) -> str:
     if base == "unsigned short": return "u16"
     if base in ("CUcontext CUstream CUevent CUmodule CUfunction CUkernel CUlibrary CUlinkState CUgraph CUgraphNode CUgraphExec CUmemoryPool").split(): return "handle"
     if base == "CUhostFn": return "pointer"
-    if base == "CUipcMemHandle_v1": return "ipc"
+    if base in ("CUipcMemHandle_v1", "CUipcEventHandle_v1"): return "ipc"
     if base.startswith(("int", "CUdevice", "CUresult", "CUlimit", "CUjit", "CUfunction_attribute", "CUpointer_attribute", "CUmem", "CUtensorMap", "CUstreamCapture", "CUmulticast")):
         return "int"
     raise AssertionError(f"unknown C type {declared!r}")
@@ -72,7 +72,7 @@ def test_declarations_are_cudas(name):
 
 
 POINTEES = {"int": "int", "uint": "unsigned int", "u64": "cuuint64_t|unsigned long long|CUmemGenericAllocationHandle|CUgraphConditionalHandle|void", "size": "size_t",
-            "address": "CUdeviceptr", "float": "float", "text": r"char \*", "chars": "char", "uuid": "CUuuid", "ipc": "CUipcMemHandle", "ptr": r"void \*|const CUgraphNode \*",
+            "address": "CUdeviceptr", "float": "float", "text": r"char \*", "chars": "char", "uuid": "CUuuid", "ipc": "CUipc(Mem|Event)Handle", "ptr": r"void \*|const CUgraphNode \*",
             "handle": "CUcontext|CUstream|CUevent|CUmodule|CUfunction|CUkernel|CUlibrary|CUlinkState|CUgraph|CUmemoryPool"}
 
 

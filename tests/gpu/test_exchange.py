@@ -238,6 +238,66 @@ def test_processes_share_memory(tmp_path):
                            "Consider cloning before sending.'] [[0.0, 2.0, 4.0, 6.0, 4.0], [5.0, 12.0, 14.0, 16.0, 9.0]] 2 0\n"), done.stdout + done.stderr
 
 
+EVENTS = """
+import forno as torch, forno.multiprocessing as mp
+
+def child(queue, back):
+    x, ready, handle = queue.get()
+    mine = torch.cuda.Event.from_ipc_handle(torch.device("cuda:1"), handle)
+    stream = torch.cuda.Stream(device=1)
+    ready.wait(stream)
+    with torch.cuda.stream(stream):
+        x.mul_(2)
+        mine.record()
+    back.put((ready.query(), mine.device, len(mine.ipc_handle())))
+    queue.get()
+
+if __name__ == "__main__":
+    context = mp.get_context("spawn")
+    queue, back = context.Queue(), context.Queue()
+    process = context.Process(target=child, args=(queue, back))
+    process.start()
+    with torch.cuda.device(1):
+        x, ready, done = torch.zeros(1000, device="cuda"), torch.cuda.Event(interprocess=True), torch.cuda.Event(interprocess=True)
+        x.add_(1)
+        ready.record()
+        queue.put((x, ready, done.ipc_handle()))
+    said = back.get(timeout=60)
+    with torch.cuda.device(1): done.wait()
+    print(said, x.sum().item(), done.query())
+    queue.put(None)
+    process.join()
+"""
+
+
+@pytest.mark.parametrize("devices", [1], indirect=True)
+def test_processes_wait_for_each_others_events(tmp_path):
+    (tmp_path / "events.py").write_text(EVENTS)
+    done = subprocess.run([sys.executable, "events.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+                          env={**os.environ, "FORNO_GPU": "sim:2", "PYTHONPATH": str(ROOT)})
+    assert done.stdout == "(True, device(type='cuda', index=1), 64) 2000.0 True\n", done.stdout + done.stderr
+
+
+def test_events_for_other_processes():
+    """A recorded event that another process knows is over when the call returns, with all that came before it; the host has seen nothing of it."""
+    x, plain, e = torch.ones(1000, device="cuda"), torch.cuda.Event(), torch.cuda.Event(interprocess=True)
+    with pytest.raises(RuntimeError, match="invalid resource handle"): plain.ipc_handle()
+    with pytest.raises(RuntimeError, match="invalid argument"): torch.cuda.Event(enable_timing=True, interprocess=True).record()
+    assert e.device is None and e.ipc_handle() == e.ipc_handle() and str(e.device) == "cuda:0"
+    x.mul_(2)
+    e.record()
+    assert e.query()
+    for shared, message in ((b"short", "expects byte-like object of size 64, but got 5"), (bytes(64), "invalid argument"), (e.ipc_handle(), "invalid device context")):
+        with pytest.raises(RuntimeError, match=message): torch.cuda.Event.from_ipc_handle("cuda:0", shared)
+    with pytest.raises(RuntimeError, match="device type cpu"): torch.cuda.Event.from_ipc_handle("cpu", e.ipc_handle())
+    handle = e.cuda_event
+    del e
+    fresh = torch.cuda.Event(interprocess=True)
+    fresh.record()
+    with pytest.raises(RuntimeError, match="invalid resource handle"): gpu.driver().EventQuery(handle)
+    assert x.sum().item() == 2000
+
+
 def test_what_processes_can_not_share():
     driver = gpu.driver()
     torch.ones(3, device="cuda").data_ptr()

@@ -67,7 +67,7 @@ ALONE = {"CU_GET_PROC_ADDRESS_LEGACY_STREAM": 1, "CU_STREAM_CAPTURE_MODE_GLOBAL"
          "CU_MEMHOSTALLOC_PORTABLE": 1, "CU_MEMHOSTALLOC_DEVICEMAP": 2, "CU_STREAM_NON_BLOCKING": 1, "CU_EVENT_BLOCKING_SYNC": 1, "CU_EVENT_DISABLE_TIMING": 2, "CU_EVENT_INTERPROCESS": 4,
          "CU_GRAPH_DEBUG_DOT_FLAGS_VERBOSE": 1, "CU_MEMORYTYPE_HOST": 1, "CU_MEMORYTYPE_DEVICE": 2, "CU_MEMORYTYPE_UNIFIED": 4, "CU_MEM_ALLOCATION_TYPE_PINNED": 1,
          "CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR": 1, "CU_MEM_LOCATION_TYPE_DEVICE": 1, "CU_MEM_ACCESS_FLAGS_PROT_READWRITE": 3, "CU_JIT_NUM_OPTIONS": simulated._JIT_OPTIONS,
-         "sizeof(CUuuid)": 16, "sizeof(CUipcMemHandle)": 64, "sizeof(CUdeviceptr)": 8, "sizeof(CUdevice)": 4, "sizeof(CUmemGenericAllocationHandle)": 8, "sizeof(CUjit_option)": 4,
+         "sizeof(CUuuid)": 16, "sizeof(CUipcMemHandle)": 64, "sizeof(CUipcEventHandle)": 64, "sizeof(CUdeviceptr)": 8, "sizeof(CUdevice)": 4, "sizeof(CUmemGenericAllocationHandle)": 8, "sizeof(CUjit_option)": 4,
          "sizeof(((CUlaunchAttributeValue *)0)->pad)": 64, "(size_t)CU_STREAM_LEGACY": 1, "(size_t)CU_STREAM_PER_THREAD": 2,
          "(size_t)CU_LAUNCH_PARAM_BUFFER_POINTER": 1, "(size_t)CU_LAUNCH_PARAM_BUFFER_SIZE": 2}
 

@@ -63,7 +63,7 @@ class DeviceCalls(Core):
                  "bus_width": int(d.bandwidth / 6.402e9 * 8), "l2": d.spec.l2, "sm_threads": c.threads, "engines": 3, "unified": 1, "major": d.capability[0],
                  "minor": d.capability[1], "priorities": 1, "sm_shared": c.shared, "sm_registers": c.registers, "double_ratio": 2, "preemption": 1, "cooperative": 1,
                  "optin_shared": c.optin, "vmm": 1, "fd_handles": 1, "sm_blocks": c.blocks, "reserved_shared": c.reserved_shared, "pools": 1, "cluster": int(new),
-                 "ipc": 0, "tensor_map": int(new), "pageable": int(d.spec.pageable)}
+                 "ipc": 1, "tensor_map": int(new), "pageable": int(d.spec.pageable)}
         name = next((n for n, k in DEVICE.items() if k == attribute), None)
         if not 0 < attribute < 200: raise Refuse("INVALID_VALUE")
         return known.get(name, 0)

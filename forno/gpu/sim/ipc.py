@@ -1,7 +1,8 @@
-"""The driver's functions for memory that processes share.
+"""The driver's functions for memory and events that processes share.
 
 Each process has a simulated machine of its own. An allocation that one shares lies in an anonymous file from then on, at the same addresses; the other maps that file. What
-the two do to it at the same time is not compared: nobody sees both orders.
+the two do to it at the same time is not compared: nobody sees both orders. An event that another process knows is over when the call that records it returns: all that
+was queued before it runs then, which a GPU may do as well, so waiting for another process's event means nothing to do.
 """
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ import os
 import struct
 
 from .allocate import MemoryCalls
+from .machine import Event
 from .memory import Allocation, Reservation, round_up
 from .work import Refuse
 
 _HANDLE = struct.Struct("<8sIIIIQ32x")         # mark, process, its file, device, unused, bytes
-_MARK = b"fornoIPC"
+_MARK, _EVENT_MARK = b"fornoIPC", b"fornoEvt"
 
 
 class IpcCalls(MemoryCalls):
@@ -47,6 +49,24 @@ class IpcCalls(MemoryCalls):
         if a is None or a.kind != "shared" or a.start != at: raise Refuse("INVALID_VALUE")
         self.finish(self.devices[a.device].context)
         self.leave(a, f"IpcCloseMemHandle, call {self.calls}")
+
+    def IpcGetEventHandle(self, handle):
+        event = self.event(handle)
+        if not event.interprocess: raise Refuse("INVALID_HANDLE")
+        if event.captured is not None: raise Refuse("CAPTURED_EVENT")
+        event.known = True
+        if event.op is not None: self.run_until(event.op)
+        return _HANDLE.pack(_EVENT_MARK, os.getpid(), 0, event.context.device.ordinal, 0, event.handle)
+
+    def IpcOpenEventHandle(self, shared):
+        context = self.context()
+        mark, process, _, device, _, _ = _HANDLE.unpack(bytes(shared))
+        if mark != _EVENT_MARK: raise Refuse("INVALID_VALUE")
+        if process == os.getpid() or device != context.device.ordinal: raise Refuse("INVALID_CONTEXT")
+        if not os.path.exists(f"/proc/{process}"): raise Refuse("INVALID_HANDLE")
+        event = Event(context, False, interprocess=True, known=True)
+        event.handle = self.put(event)
+        return event.handle
 
     def leave(self, a: Allocation, by: str) -> None:
         self.space.remove(a, by)

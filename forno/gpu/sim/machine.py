@@ -96,6 +96,8 @@ class Event:
     handle: int = 0
     op: Op | None = None                       # what was recorded last
     captured: tuple | None = None              # (capture, its nodes) where it was recorded in a capture
+    interprocess: bool = False
+    known: bool = False                        # does another process know it?
 
 
 class Op:
@@ -258,6 +260,16 @@ class Core:
             op.next, op.before = [], []
             self.changed.notify_all()
 
+    def run_until(self, op: Op) -> None:
+        """What an operation needs runs, and the operation."""
+        among = self._ancestors(op) if not op.done and self.random.random() < 0.5 else None
+        since = time.monotonic()
+        while not op.done:
+            if self.step(among) or (among is not None and self.step()): since = time.monotonic()
+            elif not self.changed.wait(0.05) and time.monotonic() - since > PATIENCE and not self.running:
+                self.find("hang", f"{op} never ends: it waits for what nobody posts")
+                raise Refuse("LAUNCH_TIMEOUT")
+
     def some(self) -> None:
         """At random, lets a few operations run; no host functions: the caller may hold what they need, and does not know that it waits."""
         while self.ready and self.random.random() < self.eager:
@@ -267,13 +279,7 @@ class Core:
         """The host waits: what it needs runs, and maybe other things, too. Then the host knows all that they knew."""
         ops = [op for op in ops if op is not None]
         for op in ops:
-            among = self._ancestors(op) if not op.done and self.random.random() < 0.5 else None
-            since = time.monotonic()
-            while not op.done:
-                if self.step(among) or (among is not None and self.step()): since = time.monotonic()
-                elif not self.changed.wait(0.05) and time.monotonic() - since > PATIENCE and not self.running:
-                    self.find("hang", f"{op} never ends: it waits for what nobody posts")
-                    raise Refuse("LAUNCH_TIMEOUT")
+            self.run_until(op)
             self.host_clock = join(self.host_clock, op.clock)
             self.now = max(self.now, op.finish)
         for context in {op.context for op in ops}: self.check(context)

@@ -68,7 +68,7 @@ class StreamCalls(DeviceCalls):
     # ---- events
     def EventCreate(self, flags):
         if flags & ~7 or flags & _INTERPROCESS and not flags & _DISABLE_TIMING: raise Refuse("INVALID_VALUE")
-        event = Event(self.context(), not flags & _DISABLE_TIMING)
+        event = Event(self.context(), not flags & _DISABLE_TIMING, interprocess=bool(flags & _INTERPROCESS))
         event.handle = self.put(event)
         return event.handle
 
@@ -86,6 +86,7 @@ class StreamCalls(DeviceCalls):
         if event.context is not s.context: raise Refuse("INVALID_HANDLE")
         if s.capture is not None: self.record_captured(event, s)
         else: event.op, event.captured = self.submit(s, Marker("recorded event")), None
+        if event.known and event.op is not None: self.run_until(event.op)          # no other process sees how far this one's work is
 
     def StreamWaitEvent(self, stream, handle, flags):
         event, s = self.event(handle), self.stream(stream)
