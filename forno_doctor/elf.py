@@ -175,3 +175,54 @@ def _sections(r: Reader, at: int, size: int, count: int, names: int) -> tuple[li
         if title in (".nv_fatbin", "__nv_relfatbin"): codes.append((offset, n))
         elif title == ".rodata": texts.append((offset, n))
     return codes, texts
+
+
+# ---------------------------------------------------------------- single symbols
+def defined(path, names) -> set[str]:
+    """Which of some names a library defines. Through its hash table, so that of 100,000 symbols only those few are looked at."""
+    with open(path, "rb") as f:
+        f.seek(0, 2)
+        if f.tell() < 64: raise Broken("shorter than a header")
+        with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            r = Reader(data)
+            tags, loads = _tags(r)
+            if GNU_HASH not in tags or STRTAB not in tags or SYMTAB not in tags:
+                found = parse(data, symbols=True).symbols
+                return set(names) & (found[0] if found else set())
+            table = _Hash(r, _at(tags[GNU_HASH], loads))
+            symbols, strings = _at(tags[SYMTAB], loads), _at(tags[STRTAB], loads)
+            return {n for n in names if any(_is(r, symbols + 24 * k, strings, n) for k in table.candidates(n))}
+
+
+def _tags(r: Reader) -> tuple[dict[int, int], list]:
+    if bytes(r.bytes(0, 6)) != b"\x7fELF\2\1": raise Broken("no ELF file of 64 bits, little-endian")
+    phoff, phsize, phnum = (*r.unpack("<Q", 32), *r.unpack("<HH", 54))
+    segments = [r.unpack("<IIQQQQ", phoff + k * phsize) for k in range(phnum)] if phsize >= 40 else []
+    loads = [(address, offset, n) for kind, _, offset, address, _, n in segments if kind == 1]
+    at, n = next(((offset, n) for kind, _, offset, _, _, n in segments if kind == 2), (0, 0))
+    return dict(r.unpack("<qQ", at + 16 * k) for k in range(min(n // 16, 10_000))), loads
+
+
+def _is(r: Reader, at: int, strings: int, name: str) -> bool:
+    start, _, _, section = r.unpack("<IBBH", at)
+    return section != 0 and r.text(strings + start) == name
+
+
+class _Hash:
+    """GNU's hash table: numbers of symbols by their names."""
+
+    def __init__(self, r: Reader, at: int):
+        self.r = r
+        self.count, self.first, bloom, _ = r.unpack("<IIII", at)
+        self.buckets = at + 16 + 8 * bloom
+        self.chains = self.buckets + 4 * self.count
+        if not self.count: raise Broken("a hash table without buckets")
+
+    def candidates(self, name: str):
+        h = 5381
+        for c in name.encode("utf-8", "surrogateescape"): h = (h * 33 + c) & 0xFFFFFFFF
+        start, = self.r.unpack("<I", self.buckets + 4 * (h % self.count))
+        for k in range(start, start + MOST_SYMBOLS if start >= self.first else start):
+            here, = self.r.unpack("<I", self.chains + 4 * (k - self.first))
+            if here | 1 == h | 1: yield k
+            if here & 1: return

@@ -111,6 +111,16 @@ class Host:
         except (elf.Broken, OSError, ValueError): self._libraries[key] = None
         return self._libraries[key]
 
+    def defines(self, path: str, names) -> set[str] | None:
+        """Which of some symbols a library has for others; None: it can't be read."""
+        if self.system == "windows":
+            library = self.library(path, symbols=True)
+            return None if library is None or library.symbols is None else set(names) & library.symbols[0]
+        place = self._open(path)
+        if place is None: return None
+        try: return elf.defined(place, names)
+        except (elf.Broken, OSError, ValueError): return None
+
     def gpu_code(self, path: str) -> list[str]:
         """What the GPU code in a library was built for ("8.0", "9.0+PTX"); empty: it has none, or it can't be read."""
         library, place = self.library(path), self._open(path)

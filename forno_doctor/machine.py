@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from . import facts, libraries, nvidia, system
+from .extensions import Examiner, Extension
 from .host import Host
 from .libraries import Copy
 from .loader import Found, Loader
@@ -13,6 +14,11 @@ from .nvidia import Card, Driver, Gpu, Toolkit
 from .packages import Environment, Package
 from .requirements import Requirement, applies
 from .system import Python, System
+
+
+# Packages with compiled parts for torch that don't always say that they require it
+EXTENDING = ("torchaudio", "torchvision", "torchtext", "torchcodec", "torchao", "torch-scatter", "torch-sparse", "torch-cluster", "torch-spline-conv", "pyg-lib", "flash-attn",
+             "flash-attn-3", "xformers", "apex", "detectron2", "mmcv", "pytorch3d", "causal-conv1d", "mamba-ssm", "natten", "gsplat", "sageattention", "exllamav2", "nvdiffrast")
 
 
 @dataclass
@@ -112,6 +118,20 @@ class Machine:
     def asked(self, package: Package) -> list[Requirement]:
         """What a package requires here, surely."""
         return [r for r in package.asks if applies(r.marker, self.marker_values)]
+
+    @cached_property
+    def examiner(self) -> Examiner | None:
+        """Of extensions, where torch's own libraries are found: in its folder, or with conda beside Python's."""
+        if self.torch is None or not self.torch.folder: return None
+        found = Examiner(self.host, [f"{self.torch.folder}/lib", f"{self.python.prefix}/lib"], self.python.tag)
+        return found if found.able else None
+
+    @cached_property
+    def extensions(self) -> list[Extension]:
+        """Compiled parts of packages that need torch."""
+        if self.examiner is None: return []
+        return [x for p in self.environment.by_name.values() if p.name != "torch" and (p.name in EXTENDING or any(r.name == "torch" for r in self.asked(p)))
+                for x in self.examiner.examine(p)]
 
     @property
     def capabilities(self) -> list[str]: return [c for c in (g.capability or facts.capability(g.name) for g in self.gpus) if c]

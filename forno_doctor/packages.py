@@ -15,6 +15,7 @@ from .host import Host
 from .requirements import Requirement, requirement
 
 PLAIN = re.compile(r"[-_.]+")
+LIBRARY = re.compile(r"^(?:\")?([^\n,\"]+\.(?:so|pyd|dll|so\.[\d.]+))(?:\")?,", re.MULTILINE)
 CONSTANT = re.compile(r"""(?P<name>[A-Za-z_]\w{0,99})[ ]*(?::[^='"]{0,99})?=[ ]*(?:(?P<quote>['"])(?P<text>[^'"\\]{0,999})(?P=quote)|(?P<word>None|True|False)\b)""")
 WORDS = {"None": None, "True": True, "False": False}
 
@@ -36,13 +37,18 @@ class Package:
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """The files that it says are its own, below `site`, with what it says of their contents ("sha256=…,1234"). Read when it is asked for: torch's list alone has 12,000 lines."""
+        """The files that it says are its own, below `site`, with what it says of their contents ("sha256=…,1234"). Read when it is asked for: torch alone has 12,000."""
         text = self.host.text(f"{self.folder}/RECORD") or ""
         try: return {row[0]: ",".join(row[1:]) for row in csv.reader(io.StringIO(text)) if row}
         except csv.Error: return {}
 
     @cached_property
     def record(self) -> frozenset[str]: return frozenset(self.files)
+
+    @cached_property
+    def libraries(self) -> list[str]:
+        """Its libraries, below `site`."""
+        return [f for f in LIBRARY.findall(self.host.text(f"{self.folder}/RECORD") or "") if not f.startswith(("..", "/"))]
 
     @cached_property
     def asks(self) -> list[Requirement]:

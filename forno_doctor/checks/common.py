@@ -1,0 +1,53 @@
+"""What several checks need: the set of packages that would fit, as commands for the examined interpreter, and commands that show that it helped."""
+from __future__ import annotations
+
+from .. import commands
+from ..machine import Machine
+from ..packages import Package
+from ..plan import Plan, Refusal, Wish, plan, target
+from ..versions import parse
+
+PAIRED = "torchvision", "torchaudio"
+
+
+def python(m: Machine, code: str) -> str: return f'{m.python.executable} -c "{code}"'
+
+
+def bound(m: Machine, *lines: str) -> list[str]: return commands.bound(list(lines), m.python.executable, m.torch.source if m.torch else "")
+
+
+def fitting(m: Machine, tag: str | None = None) -> Plan | Refusal:
+    """The nearest set that fits this machine: the same release if it can be, else the newest."""
+    extras = {p: "" for p in PAIRED if m.environment.get(p)}
+    known = parse(m.torch.version) if m.torch else None
+    found = plan(target(m), Wish(f"=={known.public}", extras, tag)) if known else None
+    return found if isinstance(found, Plan) else plan(target(m), Wish("", extras, tag))
+
+
+def repaired(m: Machine, tag: str | None = None) -> list[str]:
+    """What to type for that set; conda's packages are replaced by conda. Empty: nothing fits."""
+    if m.torch and m.torch.source == "conda": return from_conda(m)
+    found = fitting(m, tag)
+    return bound(m, *commands.pip(found, reinstall=True)) if isinstance(found, Plan) else []
+
+
+def from_conda(m: Machine) -> list[str]:
+    kind, extras = "cuda" if m.gpus else "cpu", [p for p in PAIRED if m.environment.get(p)]
+    return [" ".join(["conda install", *(["-p", m.python.prefix] if m.python.prefix else []), "-c conda-forge", f'"pytorch=*=*{kind}*"', *extras])]
+
+
+def newer_driver(m: Machine) -> str | None:
+    """The driver's branch with which a build would fit, where none fits this one."""
+    found = fitting(m)
+    return found.nearest.get("update_driver") if isinstance(found, Refusal) else None
+
+
+def pairs_with(m: Machine, package: Package) -> str | None:
+    """The version of torchvision or torchaudio that goes with the installed torch, if this one doesn't; None: it does, or that isn't known."""
+    release, version = m.torch and m.torch.release, parse(package.version)
+    torch = parse(m.torch.version) if m.torch else None
+    unmet = [r for r in m.asked(package) if r.name == "torch" and r.met_by(torch) is False]
+    if not release or version is None: return unmet[0].text if unmet else None
+    wanted = release.extras(package.name)
+    if unmet or wanted and version.public not in wanted and not version.early: return wanted[0] if wanted else unmet[0].text
+    return None
