@@ -252,7 +252,6 @@ def test_drivers_that_refuse(devices, calls, putting):
     with pytest.raises(torch.OutOfMemoryError, match="cuGraphLaunch.*4 kernels"): run(1, 2, 3, 4)
 
 
-@once
 def test_threads_that_run_one_plan():
     x = torch.arange(8.0, device="cuda")
     want, wrong = (x * 3).softmax(0).cumsum(0).sort().values.tolist(), []
