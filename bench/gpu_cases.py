@@ -142,7 +142,7 @@ SMOKE = {
     "gather rows": lambda t, x, y, i: x[i[:, 0]],
     "gather": lambda t, x, y, i: x.gather(0, i),
     "embedding's gradient": lambda t, x, y, i: gradient(lambda x: t.nn.functional.embedding(i[:, 0], x), x)[0],
-    "scatter_add": lambda t, x, y, i: t.zeros_like(x).scatter_add(0, i, y),
+    "scatter_add": lambda t, x, y, i: t.zeros_like(x).scatter_add(0, i, y), "sums in order": lambda t, x, y, i: in_order(t, x, y, i),
     "cumsum": lambda t, x, y, i: x.cumsum(1),
     "sort": lambda t, x, y, i: x.sort(1)[0],
     "topk": lambda t, x, y, i: x.topk(3, 1)[0],
@@ -179,6 +179,16 @@ def heads(x, y):
     n = x.numel() // 64 * 64
     q, k = (a.reshape(-1)[:n].reshape(1, 2, -1, 32) for a in (x, y))
     return q, k, k * 0.5
+
+
+def in_order(t, x, y, i):
+    """Sums at indexed places without atomics."""
+    t.use_deterministic_algorithms(True)
+    try:
+        out = t.zeros_like(x).index_add(0, i[:, 0], y)
+        out[0, 0].item()
+        return out
+    finally: t.use_deterministic_algorithms(False)
 
 
 def own(t):
@@ -238,6 +248,19 @@ def families(library: Library, small: bool):
         x, rows = made(n * 8, side // 32), t.randint(0, n * 8, (n * 8,)).cuda()
         return lambda: x[rows], 2 * 4 * x.numel() + 8 * n * 8, 0, "float32"
 
+    def added(rows: int, places: int, width: int, ordered: bool):
+        """Rows at places that a tensor names: by atomics, in any order, or in the order of the rows, whose bits are the same in every run."""
+        x, i, before = made(rows, width), t.randint(0, places, (rows,)).cuda(), t.zeros(places, width).cuda()
+
+        def step():
+            t.use_deterministic_algorithms(ordered)
+            try:
+                y = before.index_add(0, i, x)
+                library.flush()                # which kernels these are is decided here
+                return y
+            finally: t.use_deterministic_algorithms(False)
+        return step, 4 * x.numel() + 8 * rows + 8 * before.numel(), 0, "float32"
+
     def convolved(back: bool, limit: str = "float32"):
         b, c, s = (2, 4, 6) if small else (64, 64, 56)
         x, w = made(b, c, s, s), made(c, c, 3, 3)
@@ -265,12 +288,14 @@ def families(library: Library, small: bool):
         "transposed copy": lambda: over(lambda x: x.t().contiguous(), 2), "gather rows": gathered, "product float32": lambda: product(big, big, big, "float32"),
         "product tf32": lambda: product(big, big, big, "float32", "tf32"), "product bf16": lambda: product(big, big, big, "bf16"),
         "product, one row, bf16": lambda: product(1, big, big, "bf16"), "convolution": lambda: convolved(False),
-        "convolution tf32": lambda: convolved(False, "tf32"), "convolution, forward and backward": lambda: convolved(True), "attention bf16": attended}
+        "convolution tf32": lambda: convolved(False, "tf32"), "convolution, forward and backward": lambda: convolved(True), "attention bf16": attended,
+        "rows at places": lambda: added(8 * n, n, side // 32, False), "rows at places, in order": lambda: added(8 * n, n, side // 32, True),
+        "numbers at 16 places": lambda: added(128 * n, 16, 1, False), "numbers at 16 places, in order": lambda: added(128 * n, 16, 1, True)}
 
 
 FAMILIES = ("elementwise float32", "elementwise bf16", "softmax float32", "softmax bf16", "layer norm float32", "sum of all", "sum of rows", "sum of columns", "transposed copy",
             "gather rows", "product float32", "product tf32", "product bf16", "product, one row, bf16", "convolution", "convolution tf32", "convolution, forward and backward",
-            "attention bf16")
+            "attention bf16", "rows at places", "rows at places, in order", "numbers at 16 places", "numbers at 16 places, in order")
 
 
 def timed(library: Library, small: bool):

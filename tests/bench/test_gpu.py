@@ -54,7 +54,8 @@ def test_the_kernels_of_limits_are_valid(tmp_path):
 
 
 def test_a_family_is_timed():
-    found = runner.Walk("families", "forno", ["softmax float32", "product bf16"], QUICK, 120, 60).run()
+    found = runner.Walk("families", "forno", ["softmax float32", "product bf16", "numbers at 16 places", "numbers at 16 places, in order"], QUICK, 120, 60).run()
+    assert [c["bytes"] for name, c in found.items() if "16 places" in name] == [12 * 2048 + 8 * 16] * 2, found
     assert found["softmax float32"]["bytes"] == 2 * 4 * 16 * 64 and found["product bf16"]["flops"] == 2 * 32 ** 3, found
     assert all(c["clock_ms"] > c["ms"] > 0 for c in found.values()), found          # by events a simulated GPU is as quick as a real one
 
