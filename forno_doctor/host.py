@@ -98,6 +98,11 @@ class Host:
         place = self._open(path)
         return place is not None and place.is_dir()
 
+    def size(self, path: str) -> int | None:
+        place = self._open(path)
+        try: return None if place is None else place.stat().st_size
+        except OSError: return None
+
     def library(self, path: str, symbols: bool = False):
         """What a shared library says of itself (elf.Library or pe.Library); None: it isn't one. A file that hasn't changed is read once."""
         place = self._open(path)

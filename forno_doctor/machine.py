@@ -8,7 +8,7 @@ from functools import cached_property
 from . import facts, libraries, nvidia, system
 from .extensions import Examiner, Extension
 from .host import Host
-from .libraries import Copy
+from .libraries import Copy, Process
 from .loader import Found, Loader
 from .nvidia import Card, Driver, Gpu, Toolkit
 from .packages import Environment, Package
@@ -98,9 +98,14 @@ class Machine:
         return GpuCode(told, "table") if told else None
 
     @cached_property
+    def process(self) -> Process | None:
+        """A process that imported torch; None: no torch, or not on Linux."""
+        return libraries.process(self.host, self.torch.folder, self.python.executable, self.environment.sites) if self.torch and self.host.system == "linux" else None
+
+    @cached_property
     def loaded(self) -> dict[str, Found]:
         """What `import torch` would load, by name."""
-        return libraries.torch_process(self.host, self.torch.folder) if self.torch and self.host.system == "linux" else {}
+        return self.process.loader.loaded if self.process else {}
 
     @cached_property
     def copies(self) -> list[Copy]:
