@@ -1,72 +1,205 @@
-"""Does torch's build fit the GPU, the driver and the packages beside it?"""
+"""Does torch's build fit the GPU, the driver, the packages beside it and what they ask for?"""
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .. import commands, facts
-from ..finding import ERROR, WARNING, Finding
-from ..machine import Machine
-from ..plan import Plan, Target, Wish, plan
-from ..versions import at_least, parse
+from .. import facts
+from ..finding import ERROR, NOTE, WARNING, Finding
+from ..machine import Machine, Torch
+from ..nvidia import Gpu
+from ..packages import Package, constants
+from ..versions import at_least, numbers, parse
+from .common import PAIRED, bound, newer_driver, pairs_with, python, repaired
 
-VERIFY = "python -c \"import torch; print(torch.cuda.is_available())\""
-
-
-def target(m: Machine) -> Target:
-    oldest = min(m.capabilities, key=lambda c: tuple(map(int, c.split("."))), default=None)
-    return Target(m.python.tag, m.system.platform, oldest, m.driver.version)
-
-
-def repaired(m: Machine) -> list[str]:
-    """Commands for the nearest set that fits: the same release if it can be, else the newest."""
-    extras = {p: "" for p in ("torchvision", "torchaudio") if m.environment.get(p)}
-    for wish in (f"=={parse(m.torch.version).public}", ""):
-        found = plan(target(m), Wish(wish, extras))
-        if isinstance(found, Plan): return commands.bound(commands.pip(found, reinstall=True), m.python.executable, m.torch.source)
-    return []
+AVAILABLE = "import torch; print(torch.cuda.is_available())"
+KERNEL = "import torch; print(torch.ones(2, device='cuda') + 1)"
+MAKERS = {"rocm": "amd", "xpu": "intel"}
+JUDGED = "torch", "torchvision", "numpy", "triton"                   # requirements on these are looked at, of all packages
 
 
+def known_gpus(m: Machine) -> list[tuple[Gpu, str]]:
+    """GPUs with their compute capabilities, where those are known. Jetson boards have builds and drivers of their own."""
+    found = [(g, g.capability or facts.capability(g.name)) for g in m.gpus]
+    return [(g, c) for g, c in found if c and not facts.jetson(c)]
+
+
+def maker(torch: Torch) -> str | None: return next((who for start, who in MAKERS.items() if torch.tag.startswith(start)), None)
+
+
+# ---------------------------------------------------------------- a build without CUDA
 def cpu_build(m: Machine) -> Iterator[Finding]:
-    """A CPU build where there is a GPU (A3)."""
-    if m.torch and m.torch.tag == "cpu" and m.capabilities:
-        yield Finding("cpu-build", ERROR, {"version": m.torch.version, "gpu": m.gpus[0].name}, [("torch", m.torch.folder)], repaired(m), VERIFY)
+    """A CPU build where there is a GPU (A3), and where it came from."""
+    if m.torch and m.torch.tag == "cpu" and known_gpus(m):
+        id, evidence = origin(m, m.torch)
+        yield Finding(id, ERROR, {"version": m.torch.version, "gpu": m.gpus[0].name}, [("torch", m.torch.folder), *evidence], repaired(m), python(m, AVAILABLE))
 
 
-def no_code_for_gpu(m: Machine) -> Iterator[Finding]:
-    """A build without code for a GPU (A1, A2)."""
-    build = m.torch and m.torch.release and m.torch.release.build(m.torch.tag)
-    if not build: return
-    architectures = build.architectures(m.system.platform)
-    full = facts.full_floor(build.cuda, m.system.platform)
-    can_compile = bool(m.driver.version and full and at_least(m.driver.version, full))
-    for gpu, capability in zip(m.gpus, m.capabilities):
-        if architectures is not None and not facts.covers(architectures, capability, can_compile):
-            yield Finding("no-code-for-gpu", ERROR, {"gpu": gpu.name, "capability": capability, "version": m.torch.version, "has": " ".join(architectures)},
-                          [("torch", m.torch.folder)], repaired(m), VERIFY)
+def origin(m: Machine, torch: Torch) -> tuple[str, list[tuple[str, str]]]:
+    """How a CPU build gets onto a machine with a GPU: the finding that says so, and what shows it."""
+    if torch.source == "conda":
+        found = [n for n in m.host.names(f"{m.python.prefix}/conda-meta") if n.startswith(("cpuonly-", "pytorch-", "pytorch-mutex-", "libtorch-")) and "cpu" in n]
+        return "cpu-build-conda", [("conda-meta", n) for n in found]
+    remains = [p for p in m.environment.all if p.name.startswith("nvidia-") and p.cuda_major] + [p for p in paired(m) if tag(m, p).startswith("cu")]
+    if remains: return "cpu-build-replaced", [(p.name, f"{p.version} {tag(m, p)}".strip()) for p in remains[:5]]
+    if torch.version.endswith("+cpu"): return "cpu-build", []
+    if torch.release and torch.release.default_on(m.system.platform) == "cpu": return "cpu-build-from-index", [("platform", m.system.platform)]
+    return "cpu-build-unexplained", []
+
+
+def other_maker(m: Machine) -> Iterator[Finding]:
+    """A build for AMD's or Intel's GPUs: another doctor's patient, unless only NVIDIA's are here."""
+    who = maker(m.torch) if m.torch else None
+    if not (m.torch and who): return
+    wrong = bool(known_gpus(m)) and not any(c.maker == who for c in m.bus) and m.host.system == "linux"
+    yield Finding("build-for-other-maker" if wrong else "other-maker-build", ERROR if wrong else NOTE,
+                  {"version": m.torch.version, "maker": {"amd": "AMD", "intel": "Intel"}[who], **({"gpu": m.gpus[0].name} if wrong else {})},
+                  [("torch", m.torch.folder)], repaired(m) if wrong else [], python(m, AVAILABLE) if wrong else "")
+
+
+def not_verified(m: Machine) -> Iterator[Finding]:
+    """A torch that the tables don't know: what follows from its files is said, the rest isn't."""
+    if not m.torch or maker(m.torch): return
+    build = m.torch.tag == "cpu" or m.torch.release and m.torch.release.build(m.torch.tag)
+    if m.torch.release is None or not build or m.torch.source == "conda":
+        yield Finding("torch-not-verified", NOTE, {"version": m.torch.version, "date": facts.table("torch")["as_of"]},
+                      [("torch", m.torch.folder), *([("GPU code", " ".join(m.gpu_code.architectures))] if m.gpu_code else [])])
+
+
+# ---------------------------------------------------------------- GPUs and driver
+def gpu_code(m: Machine) -> Iterator[Finding]:
+    """A build without code for a GPU (A1, A2), or with code that the driver has to compile first."""
+    if not (m.torch and m.torch.cuda and m.gpu_code): return
+    full = facts.full_floor(m.torch.cuda, m.system.platform)
+    compiles = bool(m.driver.version and full and at_least(m.driver.version, full))
+    told: set[str] = set()
+    for gpu, capability in known_gpus(m):
+        found = facts.code(m.gpu_code.architectures, capability, compiles)
+        if found and found[0] == "machine" or capability in told: continue
+        told.add(capability)
+        data = {"gpu": gpu.name, "capability": capability, "version": m.torch.version, "has": " ".join(m.gpu_code.architectures)}
+        evidence = [("GPU code", m.gpu_code.source if m.gpu_code.source != "table" else f"torch {m.torch.version}, {facts.table('torch')['as_of']}")]
+        if found: yield Finding("only-ptx", WARNING, data | {"ptx": found[1]}, evidence, repaired(m), python(m, KERNEL))
+        else: yield without_code(m, capability, data, evidence, full)
+
+
+def without_code(m: Machine, capability: str, data: dict, evidence: list, full: str | None) -> Finding:
+    has = [numbers(a)[:2] for a in data["has"].split()]
+    mixed = len({c for _, c in known_gpus(m)}) > 1
+    commands, branch = repaired(m), newer_driver(m)
+    if full and facts.covers(data["has"].split(), capability, True):
+        return Finding("ptx-needs-driver", ERROR, data | {"driver": m.driver.version or "?", "needed": full}, evidence, commands, python(m, KERNEL))
+    if mixed and not commands:
+        return Finding("gpus-without-common-build", ERROR, data | {"all": ", ".join(f"{g.name} ({c})" for g, c in known_gpus(m))}, evidence, [], python(m, KERNEL))
+    if not commands and branch: return Finding("no-code-and-old-driver", ERROR, data | {"driver": m.driver.version or "?", "needed": branch}, evidence, [], python(m, KERNEL))
+    return Finding("code-dropped-for-gpu" if numbers(capability)[:2] < min(has) else "no-code-for-gpu", ERROR, data, evidence, commands, python(m, KERNEL))
 
 
 def driver_too_old(m: Machine) -> Iterator[Finding]:
     """A build for a newer CUDA than the driver speaks (A4)."""
-    if not (m.torch and m.torch.cuda and m.driver.version): return
+    if not (m.torch and m.torch.cuda and m.driver.version) or m.system.jetson or m.gpus and not known_gpus(m): return
     floor = facts.floor(m.torch.cuda, m.system.platform)
+    speaks = m.driver.cuda or facts.cuda_of_driver(m.driver.version)
+    if m.driver.init == 0 and m.driver.cuda and numbers(m.driver.cuda)[0] >= numbers(m.torch.cuda)[0]: return           # by a compatibility package, whatever the module's version
     if floor and not at_least(m.driver.version, floor):
-        yield Finding("driver-too-old", ERROR, {"version": m.torch.version, "cuda": m.torch.cuda, "driver": m.driver.version, "needed": floor,
-                                                "speaks": m.driver.cuda or facts.cuda_of_driver(m.driver.version)}, [("driver", m.driver.library or "")], repaired(m), VERIFY)
+        commands = repaired(m)
+        yield Finding("driver-too-old" if commands else "driver-too-old-for-all", ERROR,
+                      {"version": m.torch.version, "cuda": m.torch.cuda, "driver": m.driver.version, "needed": floor, "speaks": speaks or "?", "branch": floor.split(".")[0]},
+                      [("driver", m.driver.library or m.driver.version)], commands, python(m, AVAILABLE))
+
+
+# ---------------------------------------------------------------- what stands beside torch
+def paired(m: Machine) -> list[Package]: return [p for p in (m.environment.get(name) for name in PAIRED) if p is not None]
+
+
+def tag(m: Machine, package: Package) -> str:
+    """The build of a package, by its version or by the one that its own version.py says: the package index leaves "+cu126" away. "": not known."""
+    own = constants(m.host.text(f"{package.site}/{package.name}/version.py") or "").get("__version__")
+    return package.local or (str(own).partition("+")[2] if own else "")
 
 
 def pairs(m: Machine) -> Iterator[Finding]:
-    """torchvision or torchaudio of another torch (A5, A6)."""
-    release = m.torch and m.torch.release
-    if not release: return
-    for name in ("torchvision", "torchaudio"):
-        p, wanted = m.environment.get(name), release.extra(name)
-        if p is None or wanted is None: continue
-        if parse(p.version) and parse(p.version).public != wanted:
-            yield Finding("unpaired", ERROR, {"package": name, "version": p.version, "torch": m.torch.version, "wanted": wanted}, [(name, p.folder)], repaired(m),
-                          f"python -c \"import {name}\"")
-        elif p.local and m.torch.tag and p.local != m.torch.tag:
-            yield Finding("other-build", WARNING, {"package": name, "version": p.version, "torch": m.torch.version}, [(name, p.folder)], repaired(m),
-                          f"python -c \"import {name}\"")
+    """torchvision or torchaudio of another torch, or of another build (A5, A6)."""
+    if not m.torch: return
+    for p in paired(m):
+        wanted, here = pairs_with(m, p), tag(m, p)
+        compiled = [x for x in m.extensions if x.package == p.name]
+        lost = [(x.path, x.missing[0] if x.missing else x.absent[0]) for x in compiled if x.broken]
+        if wanted:
+            yield Finding("unpaired", ERROR if lost or not compiled else WARNING, {"package": p.name, "version": p.version, "torch": m.torch.version, "wanted": wanted},
+                          [(p.name, p.folder), *lost[:3]], repaired(m, current(m)), python(m, f"import {p.name}"))
+        elif here.startswith(("cu", "cpu", "rocm")) and m.torch.tag and here != m.torch.tag:
+            one_is_cpu = "cpu" in (here, m.torch.tag)
+            yield Finding("other-build", ERROR if lost or one_is_cpu else WARNING,
+                          {"package": p.name, "version": p.version, "tag": here, "torch": m.torch.version, "wanted": m.torch.tag},
+                          [(p.name, p.folder), *lost[:3]], repaired(m, current(m)), python(m, f"import {p.name}"))
 
 
-CHECKS = [cpu_build, no_code_for_gpu, driver_too_old, pairs]
+def current(m: Machine) -> str | None:
+    """The build that is installed, where it fits: then only what stands beside it needs to change."""
+    if not m.torch or not m.torch.tag.startswith("cu") or not m.gpu_code or not all(facts.covers(m.gpu_code.architectures, c, False) for _, c in known_gpus(m)): return None
+    floor = facts.floor(m.torch.cuda or "", m.system.platform)
+    return m.torch.tag if known_gpus(m) and floor and m.driver.version and at_least(m.driver.version, floor) else None
+
+
+def unmet(m: Machine) -> Iterator[Finding]:
+    """What installed packages ask of torch, NumPy and Triton, and don't get. Pairs, and NVIDIA's packages, are looked at elsewhere."""
+    for name in JUDGED:
+        there = m.environment.get(name)
+        if there is None and name != "triton" or not m.torch and name == "torch": continue
+        version = parse(there.version) if there else None
+        others = [p for p in m.environment.by_name.values() if p.installer != "conda" and not (p.name in PAIRED and name == "torch")]
+        asking = [(p, r) for p in others for r in m.asked(p) if r.name == name and r.spec]
+        if there is None:
+            asking = [(p, r) for p, r in asking if p.name == "torch"]
+            if asking: yield Finding("triton-missing", WARNING, {"wanted": asking[0][1].text, "version": asking[0][0].version}, [("torch", asking[0][0].folder)],
+                                     bound(m, f'pip install "{asking[0][1].text}"'), python(m, "import triton"))
+            continue
+        wrong = [(p, r) for p, r in asking if r.met_by(version) is False]
+        if not wrong or there.installer == "conda": continue
+        yield Finding("requirement-unmet", WARNING, {"package": name, "version": there.version, "by": ", ".join(f"{p.name} {p.version} ({r.text})" for p, r in wrong)},
+                      [(p.name, p.folder) for p, _ in wrong], bound(m, remedy(m, there, [p for p, _ in wrong], [r.spec for _, r in asking])), python(m, f"import {name}"))
+
+
+def remedy(m: Machine, there: Package, asking: list[Package], specs: list[str]) -> str:
+    """NumPy and Triton follow the others; torch stays, and those that ask for another one are replaced by what goes with it."""
+    if there.name in ("numpy", "triton"):
+        return f'pip install "{there.name}{",".join(dict.fromkeys(c for s in specs for c in s.split(",")))}"'
+    return f'pip install --upgrade {" ".join(p.name for p in asking)} "{there.name}=={there.version}"'
+
+
+# ---------------------------------------------------------------- a broken installation
+def twice(m: Machine) -> Iterator[Finding]:
+    """Several torches where Python looks: the first counts."""
+    if not m.torch: return
+    found = [p for p in m.environment.all if p.name == "torch"]
+    folders = [f"{s}/torch" for s in m.environment.sites if m.host.exists(f"{s}/torch/version.py")]
+    same = [p for p in found if found and p.site == found[0].site]
+    if len(same) > 1:
+        yield Finding("torch-two-records", WARNING, {"versions": ", ".join(p.version for p in same)}, [("torch", p.folder) for p in same],
+                      [*bound(m, "pip uninstall -y torch") * len(same), *repaired(m)], python(m, "import torch; print(torch.__version__, torch.__file__)"))
+    if len(folders) > 1:
+        versions = [constants(m.host.text(f"{f}/version.py") or "").get("__version__", "?") for f in folders]
+        yield Finding("torch-twice", WARNING if "/.local/" in folders[0] and versions[0] != versions[1] else NOTE, {"first": versions[0], "second": versions[1]},
+                      [("torch", f) for f in folders], bound(m, "pip uninstall -y torch"), python(m, "import torch; print(torch.__version__, torch.__file__)"))
+
+
+def remains(m: Machine) -> Iterator[Finding]:
+    """What an interrupted installation left: folders that start with ~, and a torch without its parts."""
+    left = [f"{s}/{n}" for s in m.environment.sites for n in m.host.names(s) if n.startswith("~") and m.host.is_folder(f"{s}/{n}")]
+    if left:
+        remove = [f'rmdir /s /q "{f}"' if m.host.system == "windows" else f"rm -r '{f}'" for f in left]
+        yield Finding("pip-remains", NOTE, {"count": len(left)}, [("folder", f) for f in left], remove, bound(m, "pip check")[0])
+    package = m.environment.get("torch")
+    if package is None: return
+    parts = [f for f in package.libraries if f.startswith("torch/lib/")]
+    if parts: parts.append("torch/__init__.py")
+    lost = [f for f in parts if not m.host.exists(f"{package.site}/{f}")] if package.installer != "conda" and not editable(m, package) else []
+    if lost:
+        yield Finding("torch-incomplete", ERROR, {"version": package.version, "count": len(lost), "first": lost[0]},
+                      [("torch", package.folder), *(("missing", f) for f in lost[:5])], repaired(m), python(m, "import torch"))
+
+
+def editable(m: Machine, package: Package) -> bool: return "editable" in (m.host.text(f"{package.folder}/direct_url.json") or "")
+
+
+CHECKS = [cpu_build, other_maker, not_verified, gpu_code, driver_too_old, pairs, unmet, twice, remains]

@@ -5,9 +5,9 @@ import argparse
 import json
 
 from .. import table
-from ..checks.builds import target
 from ..host import Host
 from ..machine import Machine
+from ..plan import target
 
 
 def add(commands):
