@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from . import facts
 from .facts import Build, Release
+from .host import Host
 from .machine import Machine
 from .versions import at_least, numbers, parse, satisfies
 
@@ -20,6 +21,7 @@ EXTRAS = "torchvision", "torchaudio", "triton"
 ANY = "", "latest"
 SYSTEMS = {"linux": "linux_x86_64", "wsl": "linux_x86_64", "windows": "windows_x86_64", "win": "windows_x86_64",
            "macos": "macos_arm64", "mac": "macos_arm64", "darwin": "macos_arm64"}
+FORNO_PYTHON, FORNO_CAPABILITY, FORNO_CUDA = "3.10", "5.0", "12.0"       # the lowest that forno itself runs with
 PLATFORMS = "linux_x86_64", "linux_aarch64", "windows_x86_64", "macos_arm64", "macos_x86_64"
 REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*?)\s*(?:\[[^\]]*\])?\s*(?:@\s*(?=\d)|(?=[=<>!~])|$)(.*)")
 
@@ -104,7 +106,8 @@ class Refusal:
 def plan(what: Target | str, wish: Wish | None = None, **machine) -> Plan | Refusal:
     """For a target and a wish; or for text such as "torch==2.6 torchvision", with words of `target`, and `cuda`: "12.6", "cpu"."""
     if isinstance(what, Target): return resolve(what, wish or Wish())
-    return resolve(target(**{k: v for k, v in machine.items() if k != "cuda"}), read(what.split(), machine.get("cuda")))
+    asked = read(what.split(), machine.pop("cuda", None))
+    return resolve(target(machine.pop("machine", None) or Machine(Host()), **machine), asked)
 
 
 def read(words: list[str], cuda: str | None = None) -> Wish:
@@ -155,8 +158,8 @@ def tag_of(cuda: str | None) -> str | None:
 def target(machine: Machine | None = None, python: str | None = None, gpu: str | list[str] | None = None, driver: str | None = None, os: str | None = None,
            glibc: str | None = None, numpy: str | None = None, no_gpu: bool = False) -> Target:
     """A machine to plan for: what isn't said is of `machine` (None: nothing is known of one), but a machine with another system or GPU is another machine."""
-    here = machine is not None and os in (None, machine.system.platform)
-    platform = machine.system.platform if here and machine else platform_of(os or "linux")
+    platform = platform_of(os) if os or machine is None else machine.system.platform
+    here = machine is not None and platform == machine.system.platform
     names = [gpu] if isinstance(gpu, str) else list(gpu or ())
     found = [(name, facts.capability(name)) for name in names]
     capabilities = [c for _, c in found if c] if names else machine.capabilities if here and machine else []
@@ -171,8 +174,8 @@ def target(machine: Machine | None = None, python: str | None = None, gpu: str |
 def _nameless(machine: Machine) -> list[str]: return [g.name for g in machine.gpus if not (g.capability or facts.capability(g.name))]
 
 
-def platform_of(text: str) -> str:
-    plain = text.strip().lower().replace("-", "_").replace("amd64", "x86_64")
+def platform_of(text: str | None) -> str:
+    plain = (text or "linux").strip().lower().replace("-", "_").replace("amd64", "x86_64")
     plain = SYSTEMS.get(plain, plain)
     if plain not in PLATFORMS: raise Misread("unreadable-os", os=text, known=", ".join((*SYSTEMS, *PLATFORMS)))
     return plain
@@ -193,7 +196,7 @@ def resolve(target: Target, wish: Wish) -> Plan | Refusal:
     odd = [r for r in (_unknown(p, s) for p, s in {"torch": wish.torch, **wish.extras}.items()) if r]
     if odd: return _with_nearest(Refusal(tuple(odd)), target, wish)
     if target.unknown and wish.tag != "cpu": return Refusal(("unknown_gpu",), {"gpu": ", ".join(target.unknown)})
-    wanted = [r for r in facts.releases() if _among(r.version, wish.torch) and r.row["on_pypi"]]
+    wanted = [r for r in facts.releases() if among(r.version, wish.torch) and r.row["on_pypi"]]
     failed: list[tuple[str, Refusal]] = []
     for r in wanted:
         found = fitted(r, target, wish)
@@ -230,7 +233,7 @@ def _extra(r: Release, package: str, spec: str, target: Target) -> str | Refusal
     if package == "triton": return _triton(r, spec, target)
     offered = r.extras(package)
     if not offered: return Refusal((f"unknown_version:{package}",))
-    version = next((v for v in offered if spec in ANY or _among(parse(v), spec)), None)
+    version = next((v for v in offered if spec in ANY or among(parse(v), spec)), None)
     if version is None: return Refusal((f"unpaired:{package}",), {package: offered[0]})
     at_home = next((x for x in facts.releases() if x.extra(package) == version), r)            # where its wheels are listed
     return version if at_home.extra_has_wheel(package, target.python) else Refusal((f"extra_wheel:{package}",))
@@ -242,7 +245,7 @@ def _triton(r: Release, spec: str, target: Target) -> str | Refusal:
     if not r.triton_on(target.platform, target.python): return Refusal(("extra_wheel:triton",))
     if spec in ANY: return own
     exact = re.fullmatch(r"==(\d+(?:\.\d+)+)", spec)
-    if own[0].isdigit(): fits = _among(parse(own), spec)
+    if own[0].isdigit(): fits = among(parse(own), spec)
     else: fits = satisfies(parse(exact[1]), own) if exact else any(satisfies(parse(f"{own[2:].rsplit('.', 1)[0]}.{k}"), spec) for k in range(10))
     return (exact[1] if exact else own) if fits else Refusal(("unpaired:triton",), {"triton": own})
 
@@ -309,13 +312,36 @@ def _notes(p: Plan) -> tuple[str, ...]:
     return tuple(name for name, holds in said if holds)
 
 
+# ---------------------------------------------------------------- forno itself
+@dataclass(frozen=True)
+class Forno:
+    """Where forno computes on a target: on its "gpu", on its "cpu", or "nowhere"; `why` not on its GPU: "no_gpu", "old_gpu", "old_driver", "macos", "python", or not known:
+    "unknown_gpu", "jetson", "driver_unknown"."""
+    device: str
+    why: str = ""
+    floor: str = ""
+
+
+def forno(target: Target) -> Forno:
+    """It makes its own code for the GPU at hand, so that only the driver and the GPU's age count."""
+    floor = facts.floor(FORNO_CUDA, target.platform) or ""
+    new = [c for c in target.capabilities if at_least(c, FORNO_CAPABILITY)]
+    if not at_least(target.python, FORNO_PYTHON): return Forno("nowhere", "python")
+    if target.platform.startswith("macos"): return Forno("cpu", "macos")
+    if not target.capabilities: return Forno("cpu", "unknown_gpu" if target.unknown else "no_gpu", floor)
+    if not new: return Forno("cpu", "old_gpu")
+    if target.jetson: return Forno("gpu", "jetson")
+    if target.driver is None: return Forno("gpu", "driver_unknown", floor)
+    return Forno("gpu", "", floor) if at_least(target.driver, floor) else Forno("cpu", "old_driver", floor)
+
+
 # ---------------------------------------------------------------- what comes nearest
 def _with_nearest(refusal: Refusal, target: Target, wish: Wish) -> Refusal:
     """The releases nearest to what was wished for that would fit, and the Python with which it would itself."""
     nearest = dict(refusal.nearest)
     free = Wish("", dict.fromkeys(wish.extras, ""), wish.tag)
     fit = [r.version for r in facts.releases() if r.row["on_pypi"] and isinstance(fitted(r, target, free), Plan)]
-    asked = [r.version for r in facts.releases() if _among(r.version, wish.torch)] or _named(wish.torch)
+    asked = [r.version for r in facts.releases() if among(r.version, wish.torch)] or _named(wish.torch)
     if fit and asked:
         later, earlier = [v for v in fit if v > max(asked)], [v for v in fit if v < min(asked)]
         if earlier: nearest["last_torch"] = str(max(earlier))
@@ -336,11 +362,11 @@ def _other_python(target: Target, wish: Wish) -> dict[str, str]:
     near = sorted(pythons, key=lambda p: (abs(numbers(p)[0] - numbers(target.python)[0]), abs(numbers(p)[-1] - numbers(target.python)[-1]), p))
     for python in near:
         t = replace(target, python=python)
-        if any(isinstance(fitted(r, t, wish), Plan) for r in facts.releases() if _among(r.version, wish.torch)): return {"python": python}
+        if any(isinstance(fitted(r, t, wish), Plan) for r in facts.releases() if among(r.version, wish.torch)): return {"python": python}
     return {}
 
 
-def _among(version, spec: str) -> bool: return version is not None and (spec in ANY and not version.early or spec not in ANY and spec != "nightly" and satisfies(version, spec))
+def among(version, spec: str) -> bool: return version is not None and (spec in ANY and not version.early or spec not in ANY and spec != "nightly" and satisfies(version, spec))
 
 
 def _unknown(package: str, spec: str) -> str | None:
@@ -349,6 +375,6 @@ def _unknown(package: str, spec: str) -> str | None:
     if spec == "nightly" or any(v.early for v in (parse(t) for t in re.findall(r"\d[\w.]*", spec)) if v): return f"nightly:{package}"
     known = facts.known_versions(package)
     if package == "torch" and spec in ("==1.8.2",): return "lts:torch"
-    met = [back for text, back in known.items() if _among(parse(text), spec)]
+    met = [back for text, back in known.items() if among(parse(text), spec)]
     if not met: return f"unknown_version:{package}"
     return f"yanked:{package}" if all(met) else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from forno_doctor import commands, facts
-from forno_doctor.plan import Plan, Target, plan
+from forno_doctor.plan import Plan, Target, read, resolve, target
 
 PRINTED = json.loads(Path(__file__).with_name("printed_commands.json").read_text(encoding="utf-8"))
 # (release, installer, tag or "*") and why the page isn't followed
@@ -51,7 +51,8 @@ def test_all_of_them_were_compared(): assert sum(len(by) for kinds in PRINTED.va
 
 
 def fits(words: str, **machine) -> Plan:
-    p = plan(words, **{"python": "3.12", "os": "linux", **machine})
+    cuda = machine.pop("cuda", None)
+    p = resolve(target(**{"python": "3.12", "os": "linux", **machine}), read(words.split(), cuda))
     assert isinstance(p, Plan), p
     return p
 
