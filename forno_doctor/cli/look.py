@@ -1,23 +1,87 @@
-"""`forno doctor` without a command: examine this machine and one of its Pythons."""
+"""`forno doctor` without a command: examine this machine and one of its Pythons, and say it as text, as JSON or as a page."""
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import sys
+import tempfile
 
-from .. import report
+from .. import page, report
 from ..diagnose import diagnose
 from ..host import Host
+from ..redact import redacted
+from ..words import Words
 
 
 def add(parser: argparse.ArgumentParser):
     parser.add_argument("--python", metavar="PATH", default=sys.executable, help="examine this interpreter's packages (default: the one that runs this)")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON (docs/doctor.md describes it)")
+    parser.add_argument("--verbose", action="store_true", help="show every copy of every CUDA library and all packages")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON, schema 1 (docs/doctor.md describes it)")
+    parser.add_argument("--html", metavar="FILE", help="draw this machine's stack as a page of its own, too")
+    parser.add_argument("--output", metavar="FILE", help="write to this file instead, all of it or nothing")
+    parser.add_argument("--redact", action="store_true", help="replace names of users, hosts and folders, addresses, UUIDs and serial numbers, for bug reports")
+    parser.add_argument("--only", metavar="ID,…", type=ids, default=frozenset(), help="only these findings, for CI")
+    parser.add_argument("--ignore", metavar="ID,…", type=ids, default=frozenset(), help="without these findings, for CI")
+    parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: on terminals; NO_COLOR and FORCE_COLOR are heeded")
     parser.set_defaults(run=run)
 
 
+def ids(text: str) -> frozenset[str]:
+    """A finding that doesn't exist is a mistake in typing, which must not pass for good news."""
+    found, known = frozenset(i.strip() for i in text.split(",") if i.strip()), Words()
+    wrong = sorted(i for i in found if not (known.has(f"{i}.title") and known.has(f"{i}.cause")))
+    if wrong: raise argparse.ArgumentTypeError(f"no finding has the id {', '.join(wrong)}")
+    return found
+
+
 def run(options) -> int:
-    found = diagnose(Host(python=options.python))
-    if options.json: print(json.dumps(found.as_data(), indent=1, ensure_ascii=False))
-    else: print(report.text(found, options.words, colour=sys.stdout.isatty()))
-    return found.code
+    words, host = options.words, Host(python=options.python)
+    found = report.told(diagnose(host, options.only, options.ignore), words, options.program)
+    if options.redact: found = redacted(found, host)
+    try:
+        if options.html: write(options.html, page.html(found, words))
+        if options.json: said = json.dumps(found, indent=1, ensure_ascii=not options.output and not can_show("，", sys.stdout.encoding))
+        else:
+            colour = not options.output and coloured(options.color, sys.stdout, host.environment)
+            said = report.text(found, words, colour, options.verbose, width(), ascii=not options.output and not can_show("✗✓", sys.stdout.encoding))
+        if options.output: write(options.output, said + "\n")
+        else: print(said)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError): raise
+        print(words("cli.unwritten", file=error.filename, error=error.strerror), file=sys.stderr)
+        return 2
+    return found["code"]
+
+
+def write(file: str, text: str):
+    """All of it or nothing: what reads the file meanwhile sees the old one."""
+    folder, name = os.path.split(os.path.abspath(file))
+    handle, beside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    try:
+        with open(handle, "w", encoding="utf-8") as f: f.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(beside, 0o666 & ~mask)                    # as open() would have made it
+        os.replace(beside, file)
+    except OSError:
+        os.unlink(beside)
+        raise
+
+
+def coloured(wish: str, stream, environment: dict) -> bool:
+    """As no-color.org and force-color.org have it; what was typed comes first."""
+    if wish != "auto": return wish == "always"
+    if environment.get("NO_COLOR"): return False
+    if environment.get("FORCE_COLOR"): return True
+    return stream.isatty() and environment.get("TERM") != "dumb"
+
+
+def can_show(text: str, encoding: str | None) -> bool:
+    try: text.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError): return False
+    return True
+
+
+def width() -> int: return min(max(shutil.get_terminal_size((report.WIDTH, 24)).columns, 60), report.WIDTH)
