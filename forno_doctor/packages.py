@@ -78,7 +78,7 @@ class Environment:
         out = []
         for site in self.sites:
             for name in self.host.names(site):
-                if name.endswith((".dist-info", ".egg-info")): out += [p for p in (self.read(site, name),) if p is not None]
+                if name.endswith((".dist-info", ".egg-info")) and not name.startswith("~"): out += [p for p in (self.read(site, name),) if p is not None]
         return out
 
     @cached_property

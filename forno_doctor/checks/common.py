@@ -1,6 +1,8 @@
 """What several checks need: the set of packages that would fit, as commands for the examined interpreter, and commands that show that it helped."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .. import commands
 from ..machine import Machine
 from ..packages import Package
@@ -37,9 +39,10 @@ def from_conda(m: Machine) -> list[str]:
 
 
 def newer_driver(m: Machine) -> str | None:
-    """The driver's branch with which a build would fit, where none fits this one."""
-    found = fitting(m)
-    return found.nearest.get("update_driver") if isinstance(found, Refusal) else None
+    """The driver's branch with which the newest set would fit, where the driver is all that stands in the way."""
+    found = plan(replace(target(m), driver=None), Wish("", {p: "" for p in PAIRED if m.environment.get(p)}))
+    floor = found.floor() if isinstance(found, Plan) else None
+    return floor.split(".")[0] if floor else None
 
 
 def pairs_with(m: Machine, package: Package) -> str | None:

@@ -69,13 +69,13 @@ class Machine:
             listed.append(path)
         return self.file(f"{info}/RECORD", "".join(f"{p},,\n" for p in listed))
 
-    def torch(self, version, cuda=None, architectures=(), extras=None, nvidia=True, runpath=True, site=None):
+    def torch(self, version, cuda=None, architectures=(), extras=None, nvidia=True, runpath=True, site=None, requires=(), installer="pip"):
         """torch as its wheel lays it out: version.py, libraries that need NVIDIA's packages by RUNPATH, GPU code for `architectures` ("8.0", "9.0+PTX");
-        `extras`: {"torchvision": "0.21.0+cu124"}."""
+        `extras`: {"torchvision": "0.21.0+cu124"}; `requires`: its Requires-Dist."""
         site, tag = site or self.site, version.partition("+")[2]
         if cuda is None and tag.startswith("cu"): cuda = f"{tag[2:-1]}.{tag[-1]}"
         self.file(f"{site}/torch/version.py", f"__version__ = {version!r}\ndebug = False\ncuda = {cuda!r}\ngit_version = 'a1b2c3'\nhip = None\n")
-        self.package("torch", version, files=["torch/version.py", "torch/__init__.py"], site=site).file(f"{site}/torch/__init__.py", "raise SystemExit('the doctor imported torch')\n")
+        self.package("torch", version, requires, ["torch/version.py", "torch/__init__.py", "torch/lib/libtorch_cpu.so"], installer, site).file(f"{site}/torch/__init__.py", "raise SystemExit('the doctor imported torch')\n")
         lib = f"{site}/torch/lib"
         self.library(f"{lib}/libtorch_python.so", needed=["libtorch.so"], runpath="$ORIGIN").library(f"{lib}/libc10.so", defined=["_ZN3c105ErrorC1"])
         self.library(f"{lib}/libtorch.so", needed=["libtorch_cpu.so", *(["libtorch_cuda.so"] if cuda else [])], runpath="$ORIGIN")
@@ -89,6 +89,12 @@ class Machine:
             if nvidia: self.nvidia(cuda.split(".")[0], site)
         for name, v in (extras or {}).items(): self.package(name, v, requires=[f"torch=={version.partition('+')[0]}"], files=[f"{name}/__init__.py"], site=site)
         return self
+
+    def extension(self, package, version, path, requires=("torch",), needed=("libc10.so", "libtorch_cpu.so"), site=None, more=(), **about):
+        """A package with one compiled part for torch, at `path` below site-packages; `more`: further files."""
+        site = site or self.site
+        self.package(package, version, requires, [path, *more], site=site)
+        return self.library(f"{site}/{path}", needed=needed, **about)
 
     def nvidia(self, major, site=None, versions=None):
         """NVIDIA's packages of one CUDA generation."""
