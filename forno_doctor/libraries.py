@@ -26,8 +26,8 @@ class Kind(NamedTuple):
     tied: bool = False
 
 
-KINDS = {"cudnn": Kind("nvidia-cudnn", "", "cudnn"), "cublas": Kind("nvidia-cublas", "libcublas", "libcublas", True), "cublasLt": Kind("nvidia-cublas", "libcublas", "libcublas", True),
-         "cudart": Kind("nvidia-cuda-runtime", "cuda_cudart", "cuda-cudart", True), "nccl": Kind("nvidia-nccl", "", "nccl"),
+KINDS = {"cudnn": Kind("nvidia-cudnn", "", "cudnn"), "cublas": Kind("nvidia-cublas", "libcublas", "libcublas", True),
+         "cublasLt": Kind("nvidia-cublas", "libcublas", "libcublas", True), "cudart": Kind("nvidia-cuda-runtime", "cuda_cudart", "cuda-cudart", True), "nccl": Kind("nvidia-nccl", "", "nccl"),
          "nvrtc": Kind("nvidia-cuda-nvrtc", "cuda_nvrtc", "cuda-nvrtc", True), "nvrtc-builtins": Kind("nvidia-cuda-nvrtc", "cuda_nvrtc", "cuda-nvrtc", True),
          "cufft": Kind("nvidia-cufft", "libcufft", "libcufft"), "curand": Kind("nvidia-curand", "libcurand", "libcurand"),
          "cusolver": Kind("nvidia-cusolver", "libcusolver", "libcusolver"), "cusparse": Kind("nvidia-cusparse", "libcusparse", "libcusparse"),

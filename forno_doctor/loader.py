@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from posixpath import dirname, join, normpath
@@ -80,6 +81,12 @@ class Loader:
         return self.search(name, by or self.program, chain[0][1] if chain else self.main[1] if self.main else Library(), chain[1:])
 
     outside = asked
+
+    def branch(self) -> Loader:
+        """The same process, to try something in."""
+        other = copy(self)
+        other.loaded, other.chains, other._files = dict(self.loaded), dict(self.chains), set(self._files)
+        return other
 
     def _bring(self, path: str):
         """What a library needs, and what that needs; what isn't found is noted, too."""
