@@ -30,8 +30,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--python", default=sys.executable, help="the interpreter whose packages are examined")
     options = parser.parse_args()
-    cases = {"Python alone": ["-c", "pass"], "forno doctor": ["-m", "forno_doctor", "--python", options.python], "forno doctor --json": ["-m", "forno_doctor", "--json", "--python", options.python],
-             "forno doctor plan torch": ["-m", "forno_doctor", "plan", "torch"], "python -m forno.doctor": ["-m", "forno.doctor"]}
+    doctor, python = ["-m", "forno_doctor"], ["--python", options.python]
+    cases = {"Python alone": ["-c", "pass"], "forno doctor": doctor + python, "forno doctor --json": [*doctor, "--json", *python],
+             "forno doctor plan torch": [*doctor, "plan", "torch"], "python -m forno.doctor": ["-m", "forno.doctor"]}
     measured = {name: [] for name in cases}
     for _ in range(options.rounds):
         for name, arguments in cases.items(): measured[name].append(run([sys.executable, *arguments]))
