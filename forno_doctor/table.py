@@ -55,8 +55,8 @@ def fit(r: Release, b: Build, t: Target) -> bool | None:
     """Can a machine use a build? None: nothing says for which GPUs it has code."""
     found = fitted(r, t, Wish(tag=b.tag))
     if isinstance(found, Plan): return True
-    open_question = found.reason == "arch" and b.architectures(t.platform) is None and t.capability and may_have_code(b.cuda, t.capability)
-    return None if open_question and _driver_runs(b.cuda, t) else False
+    unsaid = dict(found.builds).get(b.tag) == "unknown" and all(may_have_code(b.cuda, c) for c in t.capabilities)
+    return None if unsaid and _driver_runs(b.cuda, t) else False
 
 
 def cuda_knows(cuda: str, cc: str) -> bool:
@@ -100,22 +100,24 @@ def torch_range(cc: str, platform: str) -> tuple[Release | None, Release | None,
 
 # ---------------------------------------------------------------- the tables
 def torch_table(target: Target | None, words: Words) -> Table:
+    platform = target.platform if target else PLATFORMS[0]
     limits = [] if target is None else [words("table.limit-python", python=target.python), words("table.limit-platform", platform=target.platform), *_gpu_limits(target, words)]
-    notes = [words("table.default-build"), words("table.pythons", platform=target.platform if target else PLATFORMS[0])]
-    if target and target.capability: notes.append(words("table.unknown-build"))
+    notes = [words("table.default-build", platform=platform), words("table.pythons", platform=platform)]
+    if target and target.capabilities: notes.append(words("table.unknown-build"))
     columns = ["torch", "torchvision", "torchaudio", "python", "cuda_builds", "cudnn", "released"]
     return _table("torch", "torch", columns, (torch_row(r, target) for r in facts.releases()), target, limits, notes)
 
 
 def torch_row(r: Release, target: Target | None) -> tuple[bool, list]:
     """With a GPU, the builds that it can use; without one, all."""
-    platform = target.platform if target else "linux_x86_64"
+    platform = target.platform if target else PLATFORMS[0]
+    default = r.default_on(platform)
     if target is None: ok, builds = True, [(b, True) for b in r.builds]
-    elif target.capability:
+    elif target.capabilities:
         builds = [(b, fits) for b in r.builds for fits in (fit(r, b, target),) if fits is not False]
         ok = bool(builds)
     else: ok, builds = isinstance(fitted(r, target, Wish()), Plan), [(b, True) for b in r.builds if b.offered(platform)]
-    names = [f"{b.tag}{DEFAULT if b.default else ''}{'' if sure else UNKNOWN}" for b, sure in builds]
+    names = [f"{b.tag}{DEFAULT if b.tag == default else ''}{'' if sure else UNKNOWN}" for b, sure in builds]
     audio = r.extra("torchaudio") or (None if r.row["torchaudio_wheels"] else ())
     return ok, [str(r.version), r.extra("torchvision"), audio, python_cell(r.pythons(platform)) or None, names, [b.cudnn for b, _ in builds], r.row["released"]]
 
@@ -151,7 +153,7 @@ def cuda_row(t: dict, systems: list[str], target: Target | None) -> tuple[bool, 
     older = [x["cuda"] for x in facts.table("cuda_driver")["toolkits"] if numbers(x["cuda"]) < numbers(cuda)]
     added = tuple(a["cc"] for a in all_of_them if a["cuda_min"] == cuda)
     removed = tuple(a["cc"] for a in all_of_them if a["cuda_max"] and older and a["cuda_max"] == max(older, key=numbers))
-    ok = target is None or _driver_runs(cuda, target) and (target.capability is None or cuda_knows(cuda, target.capability))
+    ok = target is None or _driver_runs(cuda, target) and all(cuda_knows(cuda, c) for c in target.capabilities)
     ptx = None if t["ptx_src"].startswith("unverified") else t["ptx_isa_max"]
     return ok, [cuda, *(t[f"mvc_min_{s}"] for s in systems), *own, ptx, added, removed]
 
@@ -167,7 +169,7 @@ def cudnn_table(target: Target | None, words: Words) -> Table:
 
 def cudnn_row(row: dict, order: list[str], systems: list[str], target: Target | None) -> tuple[bool, list]:
     cuda, capabilities = row["cuda"], row["compute_capability"]
-    ok = target is None or (capabilities is None or target.capability is None or serves(capabilities, target.capability)) and (
+    ok = target is None or (capabilities is None or all(serves(capabilities, c) for c in target.capabilities)) and (
         cuda is None or target.driver is None or any(facts.toolkit(c) is None or _driver_runs(c, target) for c in cuda))
     drivers = [None if row[f"min_driver_{s}"] is None else row[f"min_driver_{s}"].split(" / ") for s in systems]
     if cuda is None: shown = None
@@ -189,24 +191,25 @@ def serves(capabilities: list[str], cc: str) -> bool:
 
 def gpu_table(target: Target | None, words: Words) -> Table:
     platform = target.platform if target and target.platform in PLATFORMS else PLATFORMS[0]
-    wanted = target.capability if target else None
+    wanted = target.capabilities if target else ()
     rows = (gpu_row(a, platform, wanted) for a in reversed(facts.table("gpu_arch")["architectures"]))
     notes = [words("table.gpu-wheels", platform=platform), words("table.gpu-later"), words("table.gpu-ptx"), words("table.gpu-names")]
     return _table("gpu", "gpu_arch", ["capability", "architecture", "cuda_first", "cuda_last", "torch_first", "torch_last", "names"], rows, target,
-                  [words("table.limit-gpu", capability=wanted)] if wanted else [], notes)
+                  _gpu_limits(target, words, driver=False), notes)
 
 
-def gpu_row(a: dict, platform: str, wanted: str | None) -> tuple[bool, list]:
+def gpu_row(a: dict, platform: str, wanted: tuple[str, ...]) -> tuple[bool, list]:
     first, last, later = torch_range(a["cc"], platform)
     names = tuple(n for group in (*a.get("official", {}).values(), *a.get("other_names", {}).values()) for n in group)
     newest = facts.table("cuda_driver")["toolkits"][-1]["cuda"]
-    return wanted in (None, a["cc"]), [a["cc"], a["arch"], a["cuda_min"], a["cuda_max"] or f"{newest}+", str(first.version) if first else (),
+    return not wanted or a["cc"] in wanted, [a["cc"], a["arch"], a["cuda_min"], a["cuda_max"] or f"{newest}+", str(first.version) if first else (),
                                        f"{last.version}{'+' if later else ''}" if last else (), names]
 
 
-def _gpu_limits(target: Target, words: Words) -> list[str]:
-    out = [words("table.limit-gpu", capability=target.capability)] if target.capability else []
-    return out + ([words("table.limit-driver", driver=target.driver)] if target.driver else [])
+def _gpu_limits(target: Target | None, words: Words, driver: bool = True) -> list[str]:
+    if target is None: return []
+    out = [words("table.limit-gpu", capability=c) for c in target.capabilities]
+    return out + ([words("table.limit-driver", driver=target.driver)] if target.driver and driver else [])
 
 
 MAKERS = {"torch": torch_table, "cuda": cuda_table, "cudnn": cudnn_table, "gpu": gpu_table}
