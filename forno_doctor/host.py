@@ -6,8 +6,10 @@ Whatever isn't there, can't be read or takes too long is None; nothing here rais
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import platform as platforms
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from typing import NamedTuple
 
 from . import elf, fatbin, pe
 
-MOST = 4 << 20                                 # bytes of a text file
+MOST, MOST_TEXT = 4 << 20, 256 << 20            # bytes of a text file, and of text inside a library
 LINKS = 40                                     # symbolic links on one path, as Linux allows
 SECONDS, LAST_WORDS = 5.0, 1.0
 
@@ -125,6 +127,15 @@ class Host:
         if place is None: return None
         try: return elf.defined(place, names)
         except (elf.Broken, OSError, ValueError): return None
+
+    def texts(self, path: str, pattern: re.Pattern) -> set[bytes]:
+        """What a pattern's group finds in the plain text inside a library."""
+        library, place = self.library(path), self._open(path)
+        if library is None or place is None or not library.texts: return set()
+        try:
+            with open(place, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return {m[1] for at, n in library.texts for m in pattern.finditer(data, at, min(at + n, at + MOST_TEXT))}
+        except (OSError, ValueError): return set()
 
     def gpu_code(self, path: str) -> list[str]:
         """What the GPU code in a library was built for ("8.0", "9.0+PTX"); empty: it has none, or it can't be read."""
