@@ -13,7 +13,8 @@ from ..words import Words
 
 
 def add(commands):
-    p = commands.add_parser("explain-error", help="what an error message or a log means", description="Recognises messages of broken installations in a text, and says what causes them and what helps. "
+    p = commands.add_parser("explain-error", help="what an error message or a log means",
+                            description="Recognises messages of broken installations in a text, and says what causes them and what helps. "
                             "Exit code: 1 if something was recognised, 0 if nothing was, 2 if the text can't be read.")
     p.add_argument("text", nargs="*", help="the message, or the name of a file (default: what comes in from a pipe)")
     p.add_argument("--file", metavar="PATH", help="read this file")

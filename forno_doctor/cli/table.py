@@ -11,7 +11,8 @@ from ..plan import target
 
 
 def add(commands):
-    p = commands.add_parser("table", help="which torch, CUDA, cuDNN, driver and GPU go together", description="Prints the tables of what goes with what, limited to what this machine can use.")
+    p = commands.add_parser("table", help="which torch, CUDA, cuDNN, driver and GPU go together",
+                            description="Prints the tables of what goes with what, limited to what this machine can use.")
     p.add_argument("names", nargs="*", choices=[*table.MAKERS, []], metavar="torch|cuda|cudnn|gpu", help="which tables (default: all four)")
     p.add_argument("--all", action="store_true", help="everything that is known, not only what this machine can use")
     p.add_argument("--format", choices=("text", "markdown", "html", "json"), default="text", help="html is one page that needs no other file")
