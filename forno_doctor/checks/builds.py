@@ -6,21 +6,14 @@ from collections.abc import Iterator
 from .. import facts
 from ..finding import ERROR, NOTE, WARNING, Finding
 from ..machine import Machine, Torch
-from ..nvidia import Gpu
 from ..packages import Package, constants
 from ..versions import at_least, numbers, parse
-from .common import PAIRED, bound, newer_driver, pairs_with, python, repaired
+from .common import PAIRED, bound, current, known_gpus, newer_driver, paired, pairs_with, python, repaired, tag
 
 AVAILABLE = "import torch; print(torch.cuda.is_available())"
 KERNEL = "import torch; print(torch.ones(2, device='cuda') + 1)"
 MAKERS = {"rocm": "amd", "xpu": "intel"}
 JUDGED = "torch", "torchvision", "numpy", "triton"                   # requirements on these are looked at, of all packages
-
-
-def known_gpus(m: Machine) -> list[tuple[Gpu, str]]:
-    """GPUs with their compute capabilities, where those are known. Jetson boards have builds and drivers of their own."""
-    found = [(g, g.capability or facts.capability(g.name)) for g in m.gpus]
-    return [(g, c) for g, c in found if c and not facts.jetson(c)]
 
 
 def maker(torch: Torch) -> str | None: return next((who for start, who in MAKERS.items() if torch.tag.startswith(start)), None)
@@ -108,15 +101,6 @@ def driver_too_old(m: Machine) -> Iterator[Finding]:
 
 
 # ---------------------------------------------------------------- what stands beside torch
-def paired(m: Machine) -> list[Package]: return [p for p in (m.environment.get(name) for name in PAIRED) if p is not None]
-
-
-def tag(m: Machine, package: Package) -> str:
-    """The build of a package, by its version or by the one that its own version.py says: the package index leaves "+cu126" away. "": not known."""
-    own = constants(m.host.text(f"{package.site}/{package.name}/version.py") or "").get("__version__")
-    return package.local or (str(own).partition("+")[2] if own else "")
-
-
 def pairs(m: Machine) -> Iterator[Finding]:
     """torchvision or torchaudio of another torch, or of another build (A5, A6)."""
     if not m.torch: return
@@ -132,13 +116,6 @@ def pairs(m: Machine) -> Iterator[Finding]:
             yield Finding("other-build", ERROR if lost or one_is_cpu else WARNING,
                           {"package": p.name, "version": p.version, "tag": here, "torch": m.torch.version, "wanted": m.torch.tag},
                           [(p.name, p.folder), *lost[:3]], repaired(m, current(m)), python(m, f"import {p.name}"))
-
-
-def current(m: Machine) -> str | None:
-    """The build that is installed, where it fits: then only what stands beside it needs to change."""
-    if not m.torch or not m.torch.tag.startswith("cu") or not m.gpu_code or not all(facts.covers(m.gpu_code.architectures, c, False) for _, c in known_gpus(m)): return None
-    floor = facts.floor(m.torch.cuda or "", m.system.platform)
-    return m.torch.tag if known_gpus(m) and floor and m.driver.version and at_least(m.driver.version, floor) else None
 
 
 def unmet(m: Machine) -> Iterator[Finding]:

@@ -3,16 +3,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .. import commands
+from .. import commands, facts
 from ..machine import Machine
-from ..packages import Package
+from ..nvidia import Gpu
+from ..packages import Package, constants
 from ..plan import Plan, Refusal, Wish, plan, target
-from ..versions import parse
+from ..versions import at_least, parse
 
 PAIRED = "torchvision", "torchaudio"
 
 
 def python(m: Machine, code: str) -> str: return f'{m.python.executable} -c "{code}"'
+
+
+def known_gpus(m: Machine) -> list[tuple[Gpu, str]]:
+    """GPUs with their compute capabilities, where those are known. Jetson boards have builds and drivers of their own."""
+    found = [(g, g.capability or facts.capability(g.name)) for g in m.gpus]
+    return [(g, c) for g, c in found if c and not facts.jetson(c)]
 
 
 def bound(m: Machine, *lines: str) -> list[str]: return commands.bound(list(lines), m.python.executable, m.torch.source if m.torch else "")
@@ -30,6 +37,7 @@ def repaired(m: Machine, tag: str | None = None) -> list[str]:
     """What to type for that set; conda's packages are replaced by conda. Empty: nothing fits."""
     if m.torch and m.torch.source == "conda": return from_conda(m)
     found = fitting(m, tag)
+    if tag is not None and isinstance(found, Refusal): found = fitting(m)
     return bound(m, *commands.pip(found, reinstall=True)) if isinstance(found, Plan) else []
 
 
@@ -54,3 +62,21 @@ def pairs_with(m: Machine, package: Package) -> str | None:
     wanted = release.extras(package.name)
     if unmet or wanted and version.public not in wanted and not version.early: return wanted[0] if wanted else unmet[0].text
     return None
+
+
+def paired(m: Machine) -> list[Package]: return [p for p in (m.environment.get(name) for name in PAIRED) if p is not None]
+
+
+def tag(m: Machine, package: Package) -> str:
+    """The build of a package, by its version or by the one that its own version.py says: the package index leaves "+cu126" away. "": not known."""
+    own = constants(m.host.text(f"{package.site}/{package.name}/version.py") or "").get("__version__")
+    return package.local or (str(own).partition("+")[2] if own else "")
+
+
+def current(m: Machine) -> str | None:
+    """The build that is installed, where it fits: then only what stands beside it needs to change."""
+    if not m.torch or not m.torch.tag.startswith("cu"): return None
+    if not known_gpus(m): return m.torch.tag               # built for another machine: on a login node, in an image
+    if not m.gpu_code or not all(facts.covers(m.gpu_code.architectures, c, False) for _, c in known_gpus(m)): return None
+    floor = facts.floor(m.torch.cuda or "", m.system.platform)
+    return m.torch.tag if floor and m.driver.version and at_least(m.driver.version, floor) else None
