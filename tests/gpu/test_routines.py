@@ -2,6 +2,7 @@
 alignments of labels, recurrences, attention. Kernels are few and shapes are ragged: what takes time here is to make a kernel run on the processor.
 """
 import itertools
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -91,6 +92,36 @@ def test_many_writes(alike):
     same(lambda v, i, far: (torch.zeros(30, device=v.device).index_copy(0, i, v), torch.zeros(20000, device=v.device).index_copy(0, far, v[:2100])), v, i, far, tolerance=0)
     same(lambda v, i: torch.zeros(30, 3, device=v.device).index_put((i,), v[:, None] * torch.arange(3.0, device=v.device)), v, i, tolerance=0)
     same(lambda v, i: (i.new_zeros(30).index_add(0, i, i), i.bincount()), v, i)
+
+
+def test_long_places_are_walked_by_warps(alike):
+    """Where neighbours don't share what they read, a warp asks for many values and hands them around; both ways several reads are underway before the first sum."""
+    alike()
+    t, i = dt.float32, dt.int64
+    alone = plan(gather.scatter, (0, "sum", True), value(t, 70, 80), value(t, 70, 80), value(i, 50, 80), value(t, 50, 80))
+    rows = plan(gather.index_back, ((0,), (70, 80)), value(t, 70, 80), value(t, 9, 80), value(i, 9))
+    for n, ballots in ((alone, 5), (rows, 0)):
+        last = routines.build(n, nvptx.isa_of("sm_80", 70)).then[-1]
+        assert last.name == "combine" and last.ptx.count("vote.sync.ballot") == ballots
+        before, *between = last.ptx.split("add.rn.f32")[:8]
+        assert len(re.findall(r"ld\.global\S*\.b32", before)) >= 8 and "ld.global" not in "".join(between)
+
+
+@on_devices
+@pytest.mark.parametrize(("dtype", "width"), [(torch.bfloat16, 1), (torch.float32, 1), (torch.float32, 9), (torch.float64, 3), (torch.complex64, 1)])
+def test_many_writes_to_one_place(alike, dtype, width):
+    """Places of every length, one of them of most that there is: what a warp walks through, and what a thread does, in the order of the CPU."""
+    lengths = [1, 2, 7, 8, 9, 39, 40, 41, 0, 135, 136, 137, 264, 600]
+    generator = torch.Generator().manual_seed(5)
+    i = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    i = i[torch.randperm(len(i), generator=generator)]
+    v = torch.randn(len(i), width, generator=generator).to(dtype)
+    if dtype.is_complex: v = torch.complex(v.real, v.real.flip(0))
+    alike()
+    def base(v): return torch.full((len(lengths), width), 0.5, dtype=dtype, device=v.device)
+    same(lambda v, i: base(v).index_add(0, i, v), v, i, tolerance=0)
+    if dtype is torch.float32: same(lambda v, i: [base(v).index_reduce(0, i, v, how, include_self=s) for how, s in (("prod", True), ("amax", False), ("amin", True))], v * 0.1 + 1, i, tolerance=0)
+    if dtype is torch.float32: same(lambda v, i: base(v).index_copy(0, i, v), v, i, tolerance=0)
 
 
 @pytest.fixture
@@ -332,7 +363,7 @@ def natives():
     at, count, line = value(i, 50, 80), value(i, 1), value(d, 5000)
     yield plan(gather.index, (0,), None, value(f, 70, 80), value(i, 9))
     yield plan(gather.gather, 0, at, value(z, 70, 80), at)
-    for t, mode in ((f, "sum"), (i, "sum"), (dt.bfloat16, "prod"), (z, "set")): yield plan(gather.scatter, (0, mode, True), value(t, 70, 80), value(t, 70, 80), at, value(t, 50, 80))
+    for t, mode in ((f, "sum"), (i, "sum"), (dt.bfloat16, "prod"), (d, "prod"), (z, "prod"), (z, "set")): yield plan(gather.scatter, (0, mode, True), value(t, 70, 80), value(t, 70, 80), at, value(t, 50, 80))
     for t in (dt.float16, dt.bfloat16, f, z): yield plan(gather.index_back, ((0,), (70, 80)), value(t, 70, 80), value(t, 9, 80), value(i, 9))
     yield plan(gather.nonzero_count, None, count, value(f, 70, 80))
     yield plan(gather.nonzero_fill, 9, value(i, 9, 2), value(f, 70, 80), count)

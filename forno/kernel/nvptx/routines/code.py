@@ -16,6 +16,7 @@ from ....core import dtype as dt
 from ....core.kernels import DeviceLaunch, Native
 from ....cpu import nvptx
 from ....cpu.isa import Isa
+from ...builder import HALVES
 from ...routines.code import Code, X
 from ...text import TYPES, Val
 from ..abi import ALL, LATE, WARP, DeviceKernel
@@ -106,6 +107,9 @@ class Device(Code):
     def _shuffled(self, how: str, x: Val, by: Val, limit: int) -> Val:
         t = x.dtype
         if x.parts: return self.b.pair(*(self._shuffled(how, p, by, limit) for p in x.parts))
+        if t.size < 4:
+            bits = self.b.bitcast(x, dt.uint16) if t in HALVES else x
+            return self.b.bitcast(self.b.cast(self._shuffled(how, self.b.cast(bits, dt.uint32), by, limit), bits.dtype), t)
         if t.size == 8:
             both = self.b.emit(f"bitcast {x} to <2 x i32>", dt.int32, 2)
             low, high = (self._shuffled(how, self.b.extract(both, i), by, limit) for i in (0, 1))
@@ -115,13 +119,17 @@ class Device(Code):
         return self.b.bitcast(out, t)
 
     def up(self, x: X, by: int) -> X:
-        """x of the lane `by` before this one; the first `by` lanes keep theirs. Values of 4 or 8 bytes, complex ones as two."""
+        """x of the lane `by` before this one; the first `by` lanes keep theirs."""
         return X(self, self._shuffled("up", x.v, Val(str(by), dt.int32), 0))
 
     def from_lane(self, x: X, lane) -> X:
         """x of one lane."""
         by = lane.to(dt.int32).v if isinstance(lane, X) else Val(str(lane), dt.int32)
         return X(self, self._shuffled("idx", x.v, by, 31))
+
+    def ballot(self, x: X) -> X:
+        """The lanes of the warp that say yes, as bits of an int64."""
+        return X(self, self.b.cast(self.b.call("llvm.nvvm.vote.ballot.sync", dt.uint32, ALL, x.v), dt.int64))
 
     def over_warp(self, state: tuple, combine) -> tuple:
         """The states of a warp's lanes combined, for all of them. The order in which they are is a lane's own: it must not matter."""

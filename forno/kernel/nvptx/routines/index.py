@@ -6,7 +6,7 @@ take      a thread per element of the result: neighbours read neighbours of a ru
 scatter   sums, and extremes of whole numbers, are made in memory by whoever comes, several neighbours of a run at once. Sums that are rounded depend on the order,
           so not under `use_deterministic_algorithms`. Of plain writes the last wins: every place is marked with its last position first, where that is less
           work than sorting. What is left is sorted by its place, equal places in the order of the values; then a thread per place and element of the run
-          walks through what goes there, as the CPU does
+          walks through what goes there, as the CPU does, or a warp does where much goes to one place
 nonzero   a block per part of the elements: it counts; then it writes, each chunk behind the one before
 
 An index out of range is reported; what would have been written there is left out.
@@ -25,13 +25,15 @@ from ....cpu.isa import Isa
 from ...routines.code import X
 from ...routines.index import _COMBINE, _RAW, IDENTITY, Words, merged
 from . import atomic, order
-from .code import THREADS, Device, blocks, chain, stage
+from .code import THREADS, WARP, Device, blocks, chain, stage
 
 COUNTING = 1024                                # threads of a block that counts, at most as many parts
 EACH = 8                                       # elements that they take at a time
 WIDEST = 16                                    # bytes that a thread moves at once
 FAR = (1 << 32) - 1
 TALLY = 2048                                   # places for which a block has room
+AHEAD, TURNS = 8, 4                            # values that a thread asks for at once, and each lane of a warp that walks together
+FEW = 8                                        # elements of a run whose long places are walked by warps: neighbours of longer ones are read together anyway
 MARKS = 8                                      # per position: a mark takes 4 bytes, and sorting moves 16 bytes per position at least twice
 
 
@@ -208,24 +210,88 @@ def _places(c: Device, k: dt.dtype, axes: int, types: tuple, places: tuple):
     return make
 
 
-def _combine(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mode: str, start: str, run: str, k: dt.dtype, first: int, turn: int):
-    """A thread per place and element of its run; in sorted order, a place is where the first of its writes is."""
-    w = Writes(c, axes, types, places)
-    lines = order.Lines(c, k, first, turn)
+def _latest(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, run: str, k: dt.dtype, first: int, turn: int):
+    """Of plain writes in sorted order the last one to each place is done."""
+    w, lines = Writes(c, axes, types, places), order.Lines(c, k, first, turn)
     with c.each(w.count * w.inner) as e:
         i, j = e // w.inner, e % w.inner
         here = lines.key(i)
-        fresh = i.eq(0) | lines.key((i - 1).max(0)).ne(here)
-        with c.when(fresh & here.ne(-1)):
-            target = here.to(dt.int64) + j
-            last, total = c.var(i), None
-            if mode != "set": total = c.var(c.const(IDENTITY[mode](t), t) if start == "fresh" else c.load(w.out, t, target), t)
-            with c.forever() as leave:
-                if total is not None: total.set(_COMBINE[mode](total.now, w.value(t, lines.place(last.now), j, run)))
-                leave(last.now + 1 >= w.count)
-                leave(lines.key(last.now + 1).ne(here))
-                last.add(1)
-            c.store(total.now if total is not None else w.value(t, lines.place(last.now), j, run), w.out, target)
+        last = (i + 1 >= w.count) | lines.key((i + 1).min(w.count - 1)).ne(here)
+        with c.when(last & here.ne(-1)): c.store(w.value(t, lines.place(i), j, run), w.out, here.to(dt.int64) + j)
+
+
+def _combine(c: Device, axes: int, types: tuple, places: tuple, t: dt.dtype, mode: str, start: str, run: str, k: dt.dtype, first: int, turn: int, warps: bool):
+    """A thread per place and element of its run combines what goes there, one value after the other; in sorted order, a place is where the first of its writes is. What
+    takes time is to wait for values, so it asks for several at once. `warps`: where there are more, all lanes ask for the rest, and each combines all of it."""
+    c.b.tuning = ' "nvvm.minctasm"="3"'         # blocks per multiprocessor: left alone, ptxas aims at four, and spills
+    w, lines = Writes(c, axes, types, places), order.Lines(c, k, first, turn)
+    both, nothing = _COMBINE[mode], c.const(IDENTITY[mode](t), t)
+    with c.each_warp((w.count * w.inner + (WARP - 1)) // WARP) as group:
+        e = group * WARP + c.lane
+        inside = e < w.count * w.inner
+        e = e.min(w.count * w.inner - 1)
+        i, j = e // w.inner, e % w.inner
+        here = lines.key(i)
+        fresh = inside & here.ne(-1) & (i.eq(0) | lines.key((i - 1).max(0)).ne(here))
+        total, at, more = c.var(nothing, t), c.var(i), c.var(fresh, dt.bool)
+
+        def some():
+            found = _found(c, w, lines, t, run, at.now, here, j, AHEAD, 1)
+            x = total.now
+            for good, y in found: x = good.where(both(x, y), x)
+            total.set(x)
+            at.add(AHEAD)
+            more.set(found[-1][0])
+        with c.when(fresh):
+            if start != "fresh": total.set(c.load(w.out, t, here.to(dt.int64) + j))
+            if warps: some()
+            else:
+                with c.forever_while(lambda: more.now): some()
+        if warps: _together(c, w, lines, t, mode, run, here, j, total, at, more)
+        with c.when(fresh): c.store(total.now, w.out, here.to(dt.int64) + j)
+
+
+def _found(c: Device, w: Writes, lines: order.Lines, t: dt.dtype, run: str, at: X, here: X, j: X, n: int, step: int) -> list[tuple[X, X]]:
+    """For n positions in sorted order: (does it go `here`, its value). Instead of values that don't, the first one is read again, which is at hand."""
+    items = [lines.items.load((at + u * step).min(w.count - 1)) for u in range(n)]
+    good = [(at + u * step < w.count) & lines.items.key(x, lines.k).eq(here) for u, x in enumerate(items)]
+    places = [lines.items.place(x) for x in items]
+    return [(g, w.value(t, g.where(p, places[0]), j, run)) for g, p in zip(good, places)]
+
+
+def _together(c: Device, w: Writes, lines: order.Lines, t: dt.dtype, mode: str, run: str, here: X, j: X, total, at, more):
+    """The rest of each place of which a lane has `more`, by all lanes of the warp, in the same order."""
+    both, neutral = _COMBINE[mode], _neutral(c, mode, t)
+    c.b.warp_barrier()
+    waiting = c.var(c.ballot(more.now))
+    with c.forever_while(lambda: waiting.now.ne(0)):
+        owner = c.lowest(waiting.now)
+        place, column, x, p = c.from_lane(here, owner), c.from_lane(j, owner), c.var(c.from_lane(total.now, owner), t), c.var(c.from_lane(at.now, owner))
+        with c.forever() as leave:
+            found = _found(c, w, lines, t, run, p.now + c.lane, place, column, TURNS, WARP)
+            there = [c.ballot(good) for good, _ in found]
+            for (good, y), lanes in zip(found, there):
+                if neutral is None: _in_order(c, x, both, y, c.ones(lanes))
+                else: _in_order(c, x, both, good.where(y, neutral))
+            p.add(TURNS * WARP)
+            leave(there[-1].ne((1 << WARP) - 1))
+        with c.when(c.lane.eq(owner)): total.set(x.now)
+        c.b.warp_barrier()
+        waiting.set(waiting.now & (waiting.now - 1))
+
+
+def _neutral(c: Device, mode: str, t: dt.dtype) -> X | None:
+    """What changes no bit of whatever it is combined with: to numbers that are rounded -0 is added. Products of complex numbers have no such thing."""
+    if t.category == dt.COMPLEX: return c.const(complex(-0.0, -0.0), t) if mode == "sum" else None
+    return c.const(-0.0 if mode == "sum" and t.is_floating_point else IDENTITY[mode](t), t)
+
+
+def _in_order(c: Device, x, both, y: X, count: X | None = None):
+    """x is combined with each lane's y; only the first `count`, if not all of them."""
+    with c.loop(0, WARP, AHEAD) as lane:
+        ys, out = [c.from_lane(y, lane + u) for u in range(AHEAD)], x.now
+        for u, z in enumerate(ys): out = both(out, z) if count is None else (lane + u < count).where(both(out, z), out)
+        x.set(out)
 
 
 def writes(n: Native, isa: Isa, axes: int, types: tuple, t: dt.dtype, mode: str, start: str, run: str, words: tuple, places: tuple, meet: bool) -> DeviceLaunch:
@@ -244,7 +310,9 @@ def writes(n: Native, isa: Isa, axes: int, types: tuple, t: dt.dtype, mode: str,
         return chain([*marking, stage(n, isa, _apart, (*common, t, mode, start, run, True), words, threads)], 4 * (numel // inner))
     k = dt.uint32 if numel < FAR else dt.uint64
     sorting = order.Sort(n, isa, _places, common, k, words, 1, count)
-    return chain([*stages, *sorting.stages, stage(n, isa, _combine, (*common, t, mode, start, run, k, sorting.first, sorting.turn), sorting.words, threads)], sorting.scratch)
+    if mode == "set": last = stage(n, isa, _latest, (*common, t, run, k, sorting.first, sorting.turn), sorting.words, threads)
+    else: last = stage(n, isa, _combine, (*common, t, mode, start, run, k, sorting.first, sorting.turn, inner < FEW), sorting.words, threads)
+    return chain([*stages, *sorting.stages, last], sorting.scratch)
 
 
 def _adding(n: Native, isa: Isa, common: tuple, t: dt.dtype, mode: str, run: str, words: tuple) -> DeviceLaunch:
