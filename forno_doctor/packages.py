@@ -25,7 +25,7 @@ def normal(name: str) -> str: return PLAIN.sub("-", name).lower()
 
 @dataclass
 class Package:
-    """One distribution. `folder`: its .dist-info or .egg-info; `site`: the folder it is imported from; `installer`: "pip", "uv", "conda" … or ""."""
+    """One distribution. `folder`: its .dist-info or .egg-info; `site`: the folder it is imported from; `installer`: "pip", "uv", "conda" … or ""; `build`: as conda names it."""
     name: str
     version: str
     site: str
@@ -34,6 +34,7 @@ class Package:
     requires: list[str] = field(default_factory=list)
     requires_python: str = ""
     installer: str = ""
+    build: str = ""
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -99,6 +100,16 @@ class Environment:
         if not name or not version: return None
         return Package(normal(name), version, site, place, self.host, head.get("requires-dist", []), (head.get("requires-python") or [""])[0],
                        (self.host.text(f"{place}/INSTALLER") or "").strip())
+
+    @cached_property
+    def conda(self) -> dict[str, Package]:
+        """What conda has noted of its environment, by conda's names; `folder` is the note. Names of these files say enough: torch's own is of megabytes."""
+        out: dict[str, Package] = {}
+        for prefix in dict.fromkeys(site.rsplit("/", up)[0] for site in self.sites for up in (2, 3)):
+            for note in self.host.names(f"{prefix}/conda-meta"):
+                name, version, build = (["", "", *note[:-5].rsplit("-", 2)])[-3:]
+                if note.endswith(".json") and name: out.setdefault(name, Package(name, version, prefix, f"{prefix}/conda-meta/{note}", self.host, installer="conda", build=build))
+        return out
 
     # ---- torch
     def torch_build(self) -> dict[str, str | None] | None:

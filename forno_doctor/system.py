@@ -144,6 +144,7 @@ def python(host: Host) -> Python:
         if key in said: setattr(out, key, said[key])
     out.machine = (out.machine or "").lower().replace("amd64", "x86_64")
     out.virtual = said.get("prefix") != said.get("base")
+    if host.system == "windows": out.user, out.here = (p and p.replace("\\", "/") for p in (out.user, out.here))
     folders = [p.replace("\\", "/") if host.system == "windows" else p for p in said.get("path", ())]
     out.path = [p for p in folders if host.is_folder(p)]
     return out
