@@ -26,14 +26,15 @@ class Kind(NamedTuple):
     tied: bool = False
 
 
-KINDS = {"cudnn": Kind("nvidia-cudnn", "", "cudnn"), "cublas": Kind("nvidia-cublas", "libcublas", "libcublas", True),
-         "cublasLt": Kind("nvidia-cublas", "libcublas", "libcublas", True), "cudart": Kind("nvidia-cuda-runtime", "cuda_cudart", "cuda-cudart", True), "nccl": Kind("nvidia-nccl", "", "nccl"),
-         "nvrtc": Kind("nvidia-cuda-nvrtc", "cuda_nvrtc", "cuda-nvrtc", True), "nvrtc-builtins": Kind("nvidia-cuda-nvrtc", "cuda_nvrtc", "cuda-nvrtc", True),
-         "cufft": Kind("nvidia-cufft", "libcufft", "libcufft"), "curand": Kind("nvidia-curand", "libcurand", "libcurand"),
-         "cusolver": Kind("nvidia-cusolver", "libcusolver", "libcusolver"), "cusparse": Kind("nvidia-cusparse", "libcusparse", "libcusparse"),
-         "cusparseLt": Kind("nvidia-cusparselt", "", "cusparselt"), "cupti": Kind("nvidia-cuda-cupti", "cuda_cupti", "cuda-cupti", True),
-         "nvJitLink": Kind("nvidia-nvjitlink", "libnvjitlink", "libnvjitlink", True), "nvshmem": Kind("nvidia-nvshmem", "", "libnvshmem"),
-         "cufile": Kind("nvidia-cufile", "libcufile", "libcufile"), "nvToolsExt": Kind("nvidia-nvtx", "cuda_nvtx", "cuda-nvtx")}
+KINDS = {
+    "cudnn": Kind("nvidia-cudnn", "", "cudnn"), "cublas": Kind("nvidia-cublas", "libcublas", "libcublas", True), "cublasLt": Kind("nvidia-cublas", "libcublas", "libcublas", True),
+    "cudart": Kind("nvidia-cuda-runtime", "cuda_cudart", "cuda-cudart", True), "nccl": Kind("nvidia-nccl", "", "nccl"),
+    "nvrtc": Kind("nvidia-cuda-nvrtc", "cuda_nvrtc", "cuda-nvrtc", True), "nvrtc-builtins": Kind("nvidia-cuda-nvrtc", "cuda_nvrtc", "cuda-nvrtc", True),
+    "cufft": Kind("nvidia-cufft", "libcufft", "libcufft"), "curand": Kind("nvidia-curand", "libcurand", "libcurand"),
+    "cusolver": Kind("nvidia-cusolver", "libcusolver", "libcusolver"), "cusparse": Kind("nvidia-cusparse", "libcusparse", "libcusparse"),
+    "cusparseLt": Kind("nvidia-cusparselt", "", "cusparselt"), "cupti": Kind("nvidia-cuda-cupti", "cuda_cupti", "cuda-cupti", True),
+    "nvJitLink": Kind("nvidia-nvjitlink", "libnvjitlink", "libnvjitlink", True), "nvshmem": Kind("nvidia-nvshmem", "", "libnvshmem"),
+    "cufile": Kind("nvidia-cufile", "libcufile", "libcufile"), "nvToolsExt": Kind("nvidia-nvtx", "cuda_nvtx", "cuda-nvtx")}
 SUFFIXED = "cudnn", "nccl", "cusparseLt", "nvshmem"                                        # from CUDA 13 on only their wheels end in -cu13
 FILE = re.compile(rf"lib({'|'.join(KINDS)})(?:_host)?(?:-[0-9a-f]{{8}})?\.so\.([\d.]+)")
 LATER = "libcaffe2_nvrtc.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so"              # torch loads them when they are first needed
@@ -110,7 +111,7 @@ def copies(host: Host, environment: Environment, toolkits: list[str], torch: str
     taken: dict[str | None, Found] = {}
     for f in loaded.values():
         if f.path: taken.setdefault(host.real(f.path), f)
-    names = {(m[1], m[2].split(".")[0]): f.path for n, f in loaded.items() for m in [FILE.fullmatch(n)] if m and f.path}
+    names = {(m[1], m[2].split(".")[0]): host.real(f.path) for n, f in loaded.items() for m in [FILE.fullmatch(n)] if m and f.path}
     found: dict[str, Copy] = {}
     for folder in folders(host, environment, toolkits, torch):
         for name in host.names(folder):
