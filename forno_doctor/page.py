@@ -177,6 +177,6 @@ def fold(title: str, heads: list[str], rows: list[tuple], words: Words) -> Marku
 
 def after(t: dict, words: Words) -> Markup:
     """What to do next, and what forno would compute on here."""
-    runs = tag("p", tag("b", "forno"), " ", words(f"next.forno-{t['forno']['runs']}"), cls="forno")
+    runs = tag("p", t["forno"]["told"], cls="forno")
     return tag("section", tag("h2", words("page.next"), id="next-title"), tag("p", words("page.next-plan")), code(f"{t['program']} plan torch", words("page.command")), runs,
                aria_labelledby="next-title")

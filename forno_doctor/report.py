@@ -12,6 +12,8 @@ from unicodedata import east_asian_width
 from . import facts
 from .diagnose import Report
 from .finding import ERROR, NOTE, WARNING
+from .machine import Machine
+from .plan import Misread, forno, target
 from .versions import at_least
 from .words import Words
 
@@ -20,7 +22,6 @@ MARKS = {ERROR: "✗", WARNING: "!", NOTE: "i", "good": "✓"}
 SHOWN = "cudnn", "cublas", "nccl", "cudart"    # the libraries that questions are about
 BESIDE = "torchvision", "torchaudio", "triton"
 WIDTH = 100
-FORNO_DRIVER, FORNO_CAPABILITY = "12.0", "5.0"             # what forno's GPU code asks for (forno/gpu/driver.py, chips.py)
 TOKEN = re.compile(r" +|[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef][\u3001\u3002\uff01\uff09\uff0c\uff1a\uff1b\uff1f\u201d]*|[^ \u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]+")
 
 
@@ -34,7 +35,7 @@ def told(report: Report, words: Words, program: str = "forno doctor") -> dict:
     m["driver"]["version"] = m["driver"].get("kernel") or m["driver"].get("library_version")
     counts = {s: sum(f["severity"] == s for f in found["findings"]) for s in (ERROR, WARNING, NOTE)}
     return {"schema": found["schema"], "made": date.today().isoformat(), "program": program, "language": words.language, "code": found["code"], "counts": counts,
-            "cuda": cuda(m), "forno": {"runs": forno(m)}, "findings": found["findings"], "machine": m}
+            "cuda": cuda(m), "forno": runs(report.machine, words), "findings": found["findings"], "machine": m}
 
 
 def cuda(m: dict) -> dict:
@@ -54,12 +55,13 @@ def cuda(m: dict) -> dict:
     return {"driver": speaks, "toolkit": toolkits[0]["version"] if toolkits else None, "torch": built, "floor": floor, "verdict": verdict}
 
 
-def forno(m: dict) -> str:
-    """What forno itself would compute on: "gpu", "cpu", or "driver", "old": on the CPU, because of the driver or the GPU's age."""
-    speaks, capabilities = m["driver"]["cuda"], [g["capability"] for g in m["gpus"] if g["capability"]]
-    if not capabilities or speaks is None or m["driver"]["init"]: return "cpu"
-    if not at_least(speaks, FORNO_DRIVER): return "driver"
-    return "gpu" if any(at_least(c, FORNO_CAPABILITY) for c in capabilities) else "old"
+def runs(m: Machine, words: Words) -> dict:
+    """What forno itself would compute on here."""
+    if not m.python.version: return {"device": None, "why": "python-silent", "told": words("next.forno-unknown")}
+    if m.driver.init or m.driver.hung: return {"device": "cpu", "why": "driver-stopped", "told": words("next.forno-stopped")}
+    try: found = forno(target(m))
+    except Misread: return {"device": None, "why": "driver-unread", "told": words("next.forno-unknown")}
+    return {"device": found.device, "why": found.why or None, "told": words(f"plan-forno.{found.why or found.device}", floor=found.floor)}
 
 
 def cuda_verdict(t: dict, words: Words) -> str:
@@ -156,9 +158,9 @@ def text(t: dict, words: Words, colour: bool = False, verbose: bool = False, wid
     for f in t["findings"]: lines += [*finding(f, words, paint, marks, width), ""]
     lines += [paint(ERROR if t["counts"][ERROR] else WARNING if t["counts"][WARNING] else "good", f"{marks['good'] + ' ' if not t['code'] else ''}{verdict(t, words)}"), ""]
     if verbose: lines += [*everything(t, words, paint, width), ""]
-    for name, key, command in ((words("next.title"), "plan", f"{t['program']} plan torch"), ("", "page", f"{t['program']} --html house.html")):
-        lines.append(f"{pad(name, label)}{paint('strong', pad(command, 32))}{words(f'next.{key}')}")
-    lines += hang(pad(words("next.forno"), label), words(f"next.forno-{t['forno']['runs']}"), width)
+    plan, page = (paint("strong", f"{t['program']} {command}") for command in ("plan torch", "--html house.html"))
+    lines.append(pad(words("next.title"), label) + words("next.line", plan=plan, page=page))
+    lines += hang("", t["forno"]["told"], width)
     return "\n".join(lines)
 
 
@@ -174,7 +176,9 @@ def three(t: dict, words: Words, paint, width: int) -> list[str]:
 def finding(f: dict, words: Words, paint, marks: dict, width: int) -> list[str]:
     mark = pad(f"{marks[f['severity']]} {words('report.' + f['severity'])}", 11)
     out = hang(paint(f["severity"], mark), f["title"], width, 11, lambda x: paint("strong", x))
-    out[-1] += "  " + paint("quiet", f"[{f['id']}]")
+    name, room = f"[{f['id']}]", width - 11 - columns(wrap(f["title"], width - 11)[-1])
+    if columns(name) + 2 <= room: out[-1] += "  " + paint("quiet", name)
+    else: out.append(" " * 11 + paint("quiet", name))
     for part in ("cause", "fix"):
         if f[part]: out += hang(" " * 11, f[part], width)
     out += [f"{' ' * 11}{pad(what, 12)}  {paint('quiet', where)}".rstrip() for what, where in f["evidence"]]
