@@ -10,9 +10,9 @@ import sys
 
 from ..report import WIDTH, wrap
 from ..words import LANGUAGES, Words, language
-from . import data, explain, fleet, look, table, verify
+from . import data, explain, fleet, look, plan, table, verify
 
-COMMANDS: tuple = (verify, fleet, table, explain, data)
+COMMANDS: tuple = (plan, verify, fleet, table, explain, data)
 CHINESE = 0x04                                 # of Windows' language identifiers, the lower ten bits
 
 
