@@ -1,6 +1,7 @@
 """All that is known of a machine and one of its Pythons, as plain data: what checks look at, and what --json prints."""
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -120,9 +121,14 @@ class Machine:
         out = {"platform_system": system, "sys_platform": platform, "os_name": name, "platform_machine": machine, "extra": ""}
         return out | ({"python_version": ".".join(version.split(".")[:2]), "python_full_version": version} if version else {})
 
-    def asked(self, package: Package) -> list[Requirement]:
-        """What a package requires here, surely."""
-        return [r for r in package.asks if applies(r.marker, self.marker_values)]
+    def asked(self, package: Package, extras: tuple[str, ...] | None = ()) -> list[Requirement]:
+        """What a package requires here, surely; with those of its extras (None: of all of them)."""
+        out = []
+        for r in package.asks:
+            named = set(re.findall(r"extra\s*==\s*['\"]([\w.-]+)", r.marker)) if r.marker else set()
+            taken = ("", *(named if extras is None else named & set(extras)))
+            if any(applies(r.marker, self.marker_values | {"extra": e}) for e in taken): out.append(r)
+        return out
 
     @cached_property
     def examiner(self) -> Examiner | None:

@@ -3,6 +3,8 @@
     m = Machine(tmp_path).gpu("NVIDIA GeForce RTX 5090", "12.0", driver="570.124.06").torch("2.6.0+cu124")
     report = diagnose(m.host())
 """
+import base64
+import hashlib
 import json
 import os
 
@@ -57,7 +59,7 @@ class Machine:
 
     # ---- packages
     def package(self, name, version, requires=(), files=(), installer="pip", site=None):
-        """A distribution with its METADATA, RECORD and files ((path below site, content) or a path that is only recorded)."""
+        """A distribution with its METADATA, RECORD and files ((path below site, content), of which the RECORD says hash and size, or a path that is only recorded)."""
         site = site or self.site
         info = f"{site}/{name.replace('-', '_')}-{version}.dist-info"
         self.file(f"{info}/METADATA", "\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {r}" for r in requires), "", "text"]))
@@ -66,8 +68,8 @@ class Machine:
         for f in files:
             path, content = f if isinstance(f, tuple) else (f, None)
             if content is not None: self.file(f"{site}/{path}", content)
-            listed.append(path)
-        return self.file(f"{info}/RECORD", "".join(f"{p},,\n" for p in listed))
+            listed.append(f"{path}," + ("," if content is None else _hashed(content)))
+        return self.file(f"{info}/RECORD", "".join(f"{line}\n" for line in listed))
 
     def torch(self, version, cuda=None, architectures=(), extras=None, nvidia=True, runpath=True, site=None, requires=(), installer="pip"):
         """torch as its wheel lays it out: version.py, libraries that need NVIDIA's packages by RUNPATH, GPU code for `architectures` ("8.0", "9.0+PTX");
@@ -146,6 +148,11 @@ class Machine:
     def host(self) -> Host:
         self.file("/host.json", json.dumps(self.about)).file("/answers.json", json.dumps(self.answers))
         return Host.of(self.folder)
+
+
+def _hashed(content) -> str:
+    data = content if isinstance(content, bytes) else content.encode()
+    return f"sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
 
 
 def _codes(architecture):
