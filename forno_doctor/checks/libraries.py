@@ -286,10 +286,21 @@ def missing(m: Machine) -> Iterator[Finding]:
     lost = [f for n, f in m.loaded.items() if f.path is None and f.by and FILE.fullmatch(n)]
     for part, severity in (([f for f in lost if f.name in m.process.at_import], ERROR), ([f for f in lost if f.name not in m.process.at_import], WARNING)):
         if part: yield _missing(m, part, severity, "torch")
+    for f in _builtins(m): yield _missing(m, [f], WARNING, "torch")
     yield from broken(m)
     for package, found in extensions(m):
         gone = [f for n, f in found.items() if n not in m.loaded and f.path is None and FILE.fullmatch(n)]
         if gone: yield _missing(m, gone, ERROR, package.name)
+
+
+def _builtins(m: Machine) -> Iterator[Found]:
+    """NVRTC asks for libnvrtc-builtins of its own version when it compiles: `nvrtc: failed to open libnvrtc-builtins.so.13.0`."""
+    for t in taken(m):
+        version = numbers(t.copy.version or "")[:2]
+        name = f"libnvrtc-builtins.so.{'.'.join(map(str, version))}"
+        if t.copy.kind != "nvrtc" or len(version) < 2 or m.process is None or m.host.exists(f"{t.copy.path.rsplit('/', 1)[0]}/{name}"): continue
+        found = m.process.loader.asked(name, t.found.path or "")
+        if found.path is None: yield found
 
 
 def _missing(m: Machine, lost: list[Found], severity: str, package: str) -> Finding:

@@ -70,11 +70,11 @@ def test_copies_with_owners_versions_and_rules(tmp_path):
 
 
 @pytest.mark.parametrize("files, version", [
-    ({"/opt/cudnn/include/cudnn_version.h": "#define CUDNN_MAJOR 9\n#define CUDNN_MINOR 5\n#define CUDNN_PATCHLEVEL 1\n"}, "9.5.1"), ({"/opt/cudnn/include/cudnn_version.h": "rubbish"}, None), ({}, None)])
+    ({"/srv/cudnn/include/cudnn_version.h": "#define CUDNN_MAJOR 9\n#define CUDNN_MINOR 5\n#define CUDNN_PATCHLEVEL 1\n"}, "9.5.1"), ({"/srv/cudnn/include/cudnn_version.h": "rubbish"}, None), ({}, None)])
 def test_versions_that_names_do_not_tell(tmp_path, files, version):
-    m = plain(tmp_path, environment={"LD_LIBRARY_PATH": "/opt/cudnn/lib"}).library("/opt/cudnn/lib/libcudnn.so.9")
+    m = plain(tmp_path, environment={"LD_LIBRARY_PATH": "/srv/cudnn/lib"}).library("/srv/cudnn/lib/libcudnn.so.9")
     for path, text in files.items(): m.file(path, text)
-    assert next(c for c in Examined(m.host()).copies if c.path.startswith("/opt/cudnn")).version == version
+    assert next(c for c in Examined(m.host()).copies if c.path.startswith("/srv/cudnn")).version == version
 
 
 def test_cupti_counts_years_in_its_name(tmp_path):
@@ -270,6 +270,16 @@ def test_an_extension_that_lacks_a_package(tmp_path):
 def test_what_is_needed_later(tmp_path):
     f = found(plain(tmp_path).library(f"{SITE}/torch/lib/libcaffe2_nvrtc.so", needed=["libnvrtc.so.12", "libcuda.so.1"]))["library-missing"]
     assert f.severity == "warning" and f.data["library"] == "libnvrtc.so.12"
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_what_nvrtc_asks_for(tmp_path, beside):
+    m, files = plain(tmp_path), ["libnvrtc.so.12", *(["libnvrtc-builtins.so.12.4"] if beside else [])]
+    m.package("nvidia-cuda-nvrtc-cu12", "12.4.127", files=[(f"nvidia/cuda_nvrtc/lib/{n}", library(soname=n)) for n in files])
+    said = found(m.library(f"{SITE}/torch/lib/libcaffe2_nvrtc.so", needed=["libnvrtc.so.12"], runpath="$ORIGIN/../../nvidia/cuda_nvrtc/lib"))
+    if beside: assert not said; return
+    assert said["library-missing"].data["library"] == "libnvrtc-builtins.so.12.4" and said["library-missing"].commands == [
+        "/opt/app/bin/python -m pip install --force-reinstall --no-deps nvidia-cuda-nvrtc-cu12"]
 
 
 def test_a_file_that_is_no_library(tmp_path):
