@@ -118,7 +118,7 @@ def _library(host: Host, d: Driver):
 
 def _asked(host: Host, d: Driver) -> list[Gpu]:
     answer = host.ask(host.python, "-I", "-S", PROBE, seconds=SECONDS) if host.answers is None else host.ask("cuda")
-    if host.answers is None and host.python != sys.executable and (answer is None or answer.code and not answer.out):   # no Python, or none that starts
+    if host.answers is None and host.python != sys.executable and (answer is None or answer.code is not None and not last_said(answer.out)):     # that was no Python
         answer = host.ask(sys.executable, "-I", "-S", PROBE, seconds=SECONDS)
     if answer is None: return []
     d.hung = answer.code is None

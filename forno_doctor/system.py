@@ -24,6 +24,7 @@ print(json.dumps(dict(
     machine=name.machine if name else os.environ.get('PROCESSOR_ARCHITECTURE', ''), kernel=name.version if name else '.'.join(map(str, sys.getwindowsversion()[:3])),
     user=getattr(site, 'USER_SITE', None) if getattr(site, 'ENABLE_USER_SITE', None) else None, here=os.getcwd() if here is not None else None)))
 """
+SECONDS = 10.0                                 # a Python on a network drive takes some to start
 MISSING, SILENT, HUNG, VARIABLES = "missing", "silent", "hung", "variables"
 MUSL = "/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1"
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -150,7 +151,8 @@ def python(host: Host) -> Python:
     return out
 
 
-def _ask(host: Host, *flags: str): return host.ask(host.python, *flags, "-c", ASK_PYTHON) if host.answers is None else host.ask("python", *flags)
+def _ask(host: Host, *flags: str):
+    return host.ask(host.python, *flags, "-c", ASK_PYTHON, seconds=SECONDS) if host.answers is None else host.ask("python", *flags)
 
 
 def _said(answer) -> dict:
