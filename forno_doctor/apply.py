@@ -5,6 +5,7 @@ Comes in: a Machine (its interpreter is the one that is changed) and arguments o
 """
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -67,8 +68,7 @@ def _installer(python: str, has_pip: bool) -> tuple[str, ...]:
     if has_pip: return (python, "-m", "pip", "install")
     uv = shutil.which("uv")
     if uv: return (uv, "pip", "install", "--python", python)
-    own = run([sys.executable, "-m", "pip", "--version"], 30)
-    return (sys.executable, "-m", "pip", "--python", python, "install") if own.code == 0 else ()
+    return (sys.executable, "-m", "pip", "--python", python, "install") if importlib.util.find_spec("pip") else ()
 
 
 def run(command: list[str], seconds: float, show: bool = False) -> Answer:

@@ -29,7 +29,7 @@ TELL = 3                                        # releases that are named one by
 
 def add(commands):
     """Its help stands in the catalogues: help-plan."""
-    p = commands.add_parser("plan", help="which versions fit together here, and what to type")
+    p = commands.add_parser("plan", help=Words()("help-plan.about"), description=Words()("help-plan.description"))
     p.add_argument("what", nargs="*", metavar="PACKAGE")
     p.add_argument("--python", metavar="3.12|PATH", default=argparse.SUPPRESS)
     for name, metavar in (("driver", "VERSION"), ("cuda", "12.6|cu126|cpu|rocm6.4"), ("os", "linux|windows|macos|linux_aarch64"), ("glibc", "VERSION"), ("into", "PYTHON")):

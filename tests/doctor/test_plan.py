@@ -91,7 +91,7 @@ def test_every_answer_keeps_the_rules():
     random.seed(6)
     drivers, gpus = ["440.33", "450.80.02", "525.60.13", "550.54.14", "570.26", "580.65.06", "595.58.03", None], [a["cc"] for a in facts.table("gpu_arch")["architectures"]]
     found = 0
-    for _ in range(600):
+    for _ in range(300):
         t = Target(random.choice(["3.8", "3.9", "3.10", "3.12", "3.13", "3.14"]), random.choice(["linux_x86_64", "windows_x86_64", "linux_aarch64"]),
                    tuple(random.sample(gpus, random.choice([1, 1, 2]))), random.choice(drivers), random.choice([None, "2.17", "2.35"]))
         wish = Wish(random.choice(["", "==2.6.*", ">=2.4", "<2.3"]), dict.fromkeys(random.sample(["torchvision", "torchaudio"], random.choice([0, 1, 2])), ""))
@@ -107,7 +107,7 @@ def test_every_answer_keeps_the_rules():
         if t.driver and not t.jetson: assert at_least(t.driver, p.floor())
         assert b.offered(t.platform) and not (b.tag == "cu132" and "torchaudio" in p.packages)
         for higher, _ in p.higher: assert float(p.release.build(higher).cuda) > float(b.cuda)
-    assert found > 150
+    assert found > 75
 
 
 def test_a_newer_driver_never_means_an_older_release():
@@ -142,8 +142,8 @@ def test_forno_runs_nearly_everywhere(t, device, why):
 
 
 def test_fornos_limits_are_its_own():
-    chips = pytest.importorskip("forno.gpu.chips")
-    assert ".".join(map(str, chips.OLDEST)) == FORNO_CAPABILITY
+    oldest = re.search(r"^OLDEST = \((\d+), (\d+)\)", (ROOT / "forno/gpu/chips.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert ".".join(oldest.groups()) == FORNO_CAPABILITY
     assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"] == f">={FORNO_PYTHON}"
 
 
@@ -262,4 +262,4 @@ def test_online_only_when_it_is_said(doctor, monkeypatch):
 
 def test_the_real_machine_is_planned_for_quickly():
     p = plan("torch==2.6", python="3.12", no_gpu=True, machine=Examined(Host()))
-    assert isinstance(p, Plan | Refusal)
+    assert isinstance(p, (Plan, Refusal))
