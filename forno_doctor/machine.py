@@ -6,7 +6,7 @@ import threading
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from . import facts, libraries, nvidia, system
+from . import dlls, facts, libraries, nvidia, system
 from .extensions import Examiner, Extension
 from .host import Host
 from .libraries import Copy, Process
@@ -45,7 +45,9 @@ class GpuCode:
 class Machine:
     """Found out when it is asked for, once."""
 
-    def __init__(self, host: Host): self.host = host
+    def __init__(self, host: Host):
+        self.host = host
+        self._asked: dict[tuple, list[Requirement]] = {}
 
     def ask(self):
         """The driver and the Python, side by side: each is a program that takes its time."""
@@ -104,9 +106,14 @@ class Machine:
         return libraries.process(self.host, self.torch.folder, self.python.executable, self.environment.sites) if self.torch and self.host.system == "linux" else None
 
     @cached_property
+    def dlls(self) -> dlls.Process | None:
+        """The same on Windows."""
+        return dlls.process(self.host, self.torch.folder, self.python.executable, self.python.prefix, self.torch.cuda) if self.torch and self.host.system == "windows" else None
+
+    @cached_property
     def loaded(self) -> dict[str, Found]:
         """What `import torch` would load, by name."""
-        return self.process.loader.loaded if self.process else {}
+        return self.process.loader.loaded if self.process else self.dlls.loaded if self.dlls else {}
 
     @cached_property
     def copies(self) -> list[Copy]:
@@ -123,11 +130,13 @@ class Machine:
 
     def asked(self, package: Package, extras: tuple[str, ...] | None = ()) -> list[Requirement]:
         """What a package requires here, surely; with those of its extras (None: of all of them)."""
-        out = []
+        key, out = (package.folder, extras), []
+        if key in self._asked: return self._asked[key]
         for r in package.asks:
             named = set(re.findall(r"extra\s*==\s*['\"]([\w.-]+)", r.marker)) if r.marker else set()
             taken = ("", *(named if extras is None else named & set(extras)))
             if any(applies(r.marker, self.marker_values | {"extra": e}) for e in taken): out.append(r)
+        self._asked[key] = out
         return out
 
     @cached_property

@@ -15,8 +15,11 @@ from .words import Words
 
 # Where a finding stands in the house: by what it is about, else by the module of checks that found it.
 FLOORS = "program", "framework", "libraries", "cuda", "driver", "gpu"
-BY_ID = {"driver-too-old": "driver"}
-BY_AREA = {"builds": "framework", "driver": "driver", "doctor": "program"}
+BY_ID = {**dict.fromkeys(("driver-too-old", "driver-too-old-for-all", "no-code-and-old-driver", "ptx-needs-driver"), "driver"),
+         **dict.fromkeys(("nvcc-other-major", "nvcc-differs"), "cuda"),
+         **dict.fromkeys(("no-device", "gpus-hidden", "visible-invalid", "visible-cut", "visible-twice", "mig-without-instance", "mig-instances", "compute-prohibited", "compute-exclusive",
+                          "device-order", "device-unavailable", "card-passed-on", "amd-gpu", "intel-gpu"), "gpu")}
+BY_AREA = {"builds": "framework", "extensions": "framework", "libraries": "libraries", "mixed": "libraries", "driver": "driver", "python": "program", "doctor": "program"}
 ROWS = {"program": ("python", "system"), "framework": ("torch", "beside", "packages"), "libraries": ("cudnn", "cublas", "nccl"), "cuda": ("cudart", "toolkit"),
         "driver": ("driver",), "gpu": ("gpu",)}
 STATE = {ERROR: "bad", WARNING: "warn", NOTE: "note"}
