@@ -110,7 +110,7 @@ def test_nothing_of_one_machine():
     wrong = []
     spoken = re.compile(r"index" r"-url (?:https://download\.pytorch\.org/whl|PYTORCH_INDEX|\{)|/opt/(?:app|conda|rocm)\b")         # the doctor speaks of where PyTorch's wheels are, and of other machines
     for path in tracked():
-        doctor = "doctor" in path.parts or "forno_doctor" in path.parts or path.name == "doctor.md"
+        doctor = "doctor" in path.parts or "forno_doctor" in path.parts or path.name in ("doctor.md", "README.md", "README.zh.md")
         if path.suffix in (".npz", ".pt", ".png", ".gz") or path.name == "LICENSE": continue
         for k, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
             if pattern.search(spoken.sub("", line) if doctor else line): wrong.append(f"{path.relative_to(ROOT)}:{k}: {line.strip()[:100]}")
