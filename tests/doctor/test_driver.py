@@ -70,9 +70,9 @@ def test_what_the_driver_returns(tmp_path, code, id, command):
 
 
 def test_forward_compatibility_on_a_geforce(tmp_path):
-    m = ada(tmp_path, init=804, environment={"LD_LIBRARY_PATH": f"/opt/lib:{COMPAT}"}).file(f"{COMPAT}/libcuda.so.560.35.03", library("libcuda.so.1"))
+    m = ada(tmp_path, init=804, environment={"LD_LIBRARY_PATH": f"/srv/lib:{COMPAT}"}).file(f"{COMPAT}/libcuda.so.560.35.03", library("libcuda.so.1"))
     f = only(m.link(f"{COMPAT}/libcuda.so.1", "libcuda.so.560.35.03"))
-    assert f.id == "compat-driver" and f.commands == ["export LD_LIBRARY_PATH=/opt/lib"] and f.data["path"].startswith(COMPAT)
+    assert f.id == "compat-driver" and f.commands == ["export LD_LIBRARY_PATH=/srv/lib"] and f.data["path"].startswith(COMPAT)
 
 
 def test_forward_compatibility_by_a_package(tmp_path):

@@ -98,10 +98,10 @@ def toolkits(m) -> list: return [(t.path, t.version, t.named_by) for t in Examin
 
 
 def test_toolkits(tmp_path):
-    m = Machine(tmp_path, environment={"PATH": "/usr/local/bin:/usr/local/cuda/bin", "CUDA_HOME": "/opt/cuda-gone", "CONDA_PREFIX": "/opt/conda/envs/x"})
+    m = Machine(tmp_path, environment={"PATH": "/usr/local/bin:/usr/local/cuda/bin", "CUDA_HOME": "/srv/cuda-gone", "CONDA_PREFIX": "/opt/conda/envs/x"})
     m.file("/usr/local/bin/nvcc", "#!/bin/sh\n").file("/usr/local/cuda-13.0/bin/nvcc").file("/usr/local/cuda-13.0/include/cuda.h", "#define CUDA_VERSION 13000\n").link("/usr/local/cuda", "cuda-13.0")
     m.file("/usr/local/cuda-12.4/lib64/libcudart.so.12.4.127").file("/usr/local/cudnn/readme").file("/usr/lib/cuda/version.txt", "CUDA Version 11.5.119\n")
-    assert toolkits(m) == [("/opt/cuda-gone", None, ["CUDA_HOME"]), ("/usr/local/cuda-13.0", "13.0", ["PATH", "/usr/local", "/usr/local"]),
+    assert toolkits(m) == [("/srv/cuda-gone", None, ["CUDA_HOME"]), ("/usr/local/cuda-13.0", "13.0", ["PATH", "/usr/local", "/usr/local"]),
                            ("/usr/local/cuda-12.4", "12.4", ["/usr/local"]), ("/usr/lib/cuda", "11.5.119", ["/usr/lib"])]
     m.file("/opt/conda/envs/x/bin/nvcc").file("/opt/conda/envs/x/targets/x86_64-linux/include/cuda.h", "#define CUDA_VERSION 12060\n")
     assert ("/opt/conda/envs/x", "12.6", ["conda"]) in toolkits(m)

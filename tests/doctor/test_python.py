@@ -67,7 +67,7 @@ def test_a_python_that_hangs(tmp_path): assert only(Machine(tmp_path).says("pyth
 
 
 def test_variables_that_keep_it_from_starting(tmp_path):
-    m = cpu(tmp_path, environment={"PYTHONHOME": "/opt/other"})
+    m = cpu(tmp_path, environment={"PYTHONHOME": "/srv/other"})
     m.says("python -I", m.answers["python"]["out"]).says("python", code=1, err="ModuleNotFoundError: No module named 'encodings'")
     f = only(m)
     assert f.id == "python-variables" and f.commands == ["unset PYTHONHOME"] and diagnose(m.host()).machine.torch.version == "2.6.0+cpu"
@@ -140,7 +140,7 @@ def test_packages_of_the_user_folder(tmp_path):
 
 
 def test_pythonpath_of_another_python(tmp_path):
-    leak = "/opt/tool/lib/python3.9/site-packages"
+    leak = "/srv/tool/lib/python3.9/site-packages"
     m = cpu(tmp_path, environment={"PYTHONPATH": leak}).package("numpy", "1.24.0", site=leak)
     f = only(m.python_says(path=[leak, m.site]))
     assert f.id == "pythonpath-other-python" and f.severity == "error" and f.data["other"] == "3.9" and f.commands == ["unset PYTHONPATH"]
