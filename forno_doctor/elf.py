@@ -22,11 +22,13 @@ class Broken(Exception):
 
 @dataclass
 class Library:
-    """`needed`: sonames; `rpath`, `runpath`: lists of folders as written, with $ORIGIN; `defined`, `undefined`: names of dynamic symbols; `fatbins`: (offset, size)
-    of sections with GPU code, `texts`: of those with plain text; `asks`: names of versions that it needs, by the library that must have them, `offers`: those that it has."""
+    """`needed`: sonames, `delayed`: those of them that Windows loads when they are first used; `rpath`, `runpath`: lists of folders as written, with $ORIGIN; `fatbins`:
+    (offset, size) of sections with GPU code, `texts`: of those with plain text; `asks`: names of versions that it needs, by the library that must have them, `offers`: those
+    that it has; `symbols`: names that it defines, and that it asks for."""
     machine: str = ""
     soname: str = ""
     needed: list[str] = field(default_factory=list)
+    delayed: list[str] = field(default_factory=list)
     rpath: list[str] = field(default_factory=list)
     runpath: list[str] = field(default_factory=list)
     fatbins: list[tuple[int, int]] = field(default_factory=list)

@@ -129,7 +129,7 @@ def copy(host: Host, environment: Environment, kind: str, path: str, major: str)
     """A file with its owner and version."""
     out = Copy(kind, path, major)
     mine = owners(environment, path)
-    if mine: out.package, out.manager, out.version = mine[0].name, "pip", mine[0].version
+    if mine: out.package, out.manager, out.version = mine[0].name, "pip", mine[0].version if mine[0].name.startswith("nvidia-") else None
     else: out.package, out.manager, out.version = _from_conda(host, kind, path) or _from_dpkg(host, path) or (None, None, None)
     out.version = _by_name(kind, path) or out.version or _by_toolkit(host, kind, path) or _by_header(host, kind, path)
     return out

@@ -123,9 +123,9 @@ class Loader:
         if not hits: return Found(name, None, None, by or None)
         rule, path = hits[0]
         if not self._verdict(path): return Found(name, path, rule, by or None, broken=True)
-        unique = {self.host.real(p): (r, p) for r, p in reversed(hits)}
-        unique.pop(self.host.real(path), None)
-        return Found(name, path, rule, by or None, list(unique.values())[::-1])
+        unique: dict[str | None, tuple[str, str]] = {}
+        for r, p in hits: unique.setdefault(self.host.real(p), (r, p))
+        return Found(name, path, rule, by or None, list(unique.values())[1:])
 
     def rules(self, by: str, library, chain) -> list[tuple[str, list[str]]]:
         """Folders in the order in which they are searched, before the cache."""

@@ -57,6 +57,7 @@ def parse(data, symbols: bool = False) -> Library:
             name, = r.unpack("<I", entry + name_at)
             if not name: break
             out.needed.append(r.text(r.place(name)))
+            if which == DELAYED: out.delayed.append(out.needed[-1])
             if symbols:
                 names = _names(r, r.unpack("<I", entry + names_at)[0] or r.unpack("<I", entry + 16)[0], left)
                 left -= len(names)
