@@ -9,7 +9,7 @@ from ..core.op import TABLE as _TABLE
 from ..dnn import (activation as _activation, bessel as _bessel, contract as _contract, descent as _descent, elementwise as _ew, functions as _functions, norm as _norm, pool as _pool, polynomials as _polynomials, recipes as _recipes,
                    reduce as _reduce, special as _special)
 from . import (activations as _activations, arrange as _arrange, autocast as _autocast, autograd, bind as _bind, calculus as _calculus, complexes as _complexes, copies as _copies, creation as _creation, data as _data, factors as _factors, fft, functions as _fn, gradfn as _gradfn, gathering as _gathering, indexing as _indexing,
-               interchange as _interchange, legacy as _legacy, linalg, lowrank as _lowrank, mathematics as _mathematics, methods as _methods,
+               interchange as _interchange, legacy as _legacy, linalg, lobpcg as _lobpcg, lowrank as _lowrank, mathematics as _mathematics, methods as _methods,
                neural as _neural, out as _out, phrase as _phrase, placing as _placing, printing as _printing, products as _products, randoms as _randoms, runtime as _runtime, settings as _settings, sharing as _sharing, sparse as _sparse, sparse_names as _sparse_names, statistics as _statistics, variates as _variates, views as _views)
 from .modes import enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled
 from .engine import flush as _flush
@@ -113,6 +113,7 @@ _offer(fft, fm="stft istft", f="hann_window hamming_window blackman_window bartl
 _offer(_factors, fm="det logdet svd=old_svd", fom="lu=old_lu geqrf ormqr slogdet cholesky=old_cholesky cholesky_inverse cholesky_solve matrix_power triangular_solve lu_solve=old_lu_solve qr=old_qr",
        fo="lu_unpack", f="pinverse orgqr=householder_product", m="pinverse orgqr=householder_product")
 _offer(_lowrank, f="svd_lowrank pca_lowrank")
+_offer(_lobpcg, f="lobpcg")
 _hang("inverse", linalg.inv, "fm")
 _hang("matrix_exp", linalg.matrix_exp, "fm")
 _offer(_arrange, fm="hsplit vsplit dsplit")
