@@ -57,7 +57,7 @@ class Redactor:
         value = PATH.sub(self.path, value)
         for kind, pattern in PATTERNS: value = pattern.sub(lambda m, kind=kind: self.name(kind, m[0].lower()), value)
         value = NUMBERS.sub(self.number, value)
-        for kind, word in self.words: value = re.sub(rf"(?i)(?<![\w-]){re.escape(word)}(?![\w-])", self.name(kind, word), value)
+        for kind, word in self.words: value = re.sub(rf"(?i)(?<![\w-]){re.escape(word)}(?![\w-])", lambda m, kind=kind, word=word: self.name(kind, word), value)
         return value
 
     def name(self, kind: str, secret: str) -> str:
