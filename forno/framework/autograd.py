@@ -106,10 +106,11 @@ class Memo:
     The lines that derivation recorded are replayed as placeholders (`holes`), except where one is an input from outside: a value that an
     earlier window kept (`walk` finds it again from what stands in this one, `starts`, operand by operand) or a gradient that is being added to. For grad() it also knows
     where the tensors asked for stand (`asked`), the leaves that were met and which of those they are (`ends`), and the slots of the gradients (`found`).
+    The walk comes by every vertex of closed windows that was derived from, and `same` are further ways to its nodes: (vertex, operand, node).
     A place is a slot of the window, or ~k for the k-th node of the walk. Gradients that are to be differentiated again (`open`) need nodes of their own
     instead of placeholders.
     """
-    __slots__ = ("end", "holes", "scalars", "freed", "walk", "leaves", "outs", "lines", "had", "fills", "numbers", "frees", "starts", "asked", "ends", "found", "open")
+    __slots__ = ("end", "holes", "scalars", "freed", "walk", "leaves", "outs", "lines", "had", "fills", "numbers", "frees", "starts", "asked", "ends", "found", "open", "same")
 
 
 def root_gradient(t: Tensor, n: Node, gradient):
@@ -187,8 +188,10 @@ def remember(run, start, roots: list[Node], d: Derivation, k0, s0, freed0, wante
     m = Memo()
     fresh = run.nodes[k0:]
     starts = [s for s, n in enumerate(run.nodes[:k0]) if archived(n)]
-    steps, at = walk_from([run.nodes[s] for s in starts])                  # the archived part of the graph
-    used: set[int] = set()
+    steps, at, below = walk_from([run.nodes[s] for s in starts])           # the archived part of the graph
+    passed = {id(n) for n in d.passed if archived(n)} | d.leads.keys()     # what was derived follows from each of these: the next graph must have the same
+    used: set[int] = {at[k] for k in passed if k in at}
+    if any([id(n) not in at for n in d.passed if archived(n)]): return
 
     def source(n):                             # where a node from outside will be found
         if id(n) in at: used.add(at[id(n)]); return at[id(n)]
@@ -233,6 +236,8 @@ def remember(run, start, roots: list[Node], d: Derivation, k0, s0, freed0, wante
     m.ends = [(~to[~s] if s < 0 else s, j) for s, j in m.ends]
     m.numbers = [(p, to[w], i) for p, w, i in m.numbers]
     m.frees = [to[w] for w in m.frees]
+    m.same = [(to[k], i, to[at[id(x)]]) for k, n in enumerate(below) if id(n) in passed and archived(n) for i, x in enumerate(n.past.ins)
+              if x.__class__ is Node and at[id(x)] in to and steps[at[id(x)]][:2] != (k, i)]
     m.end, m.scalars, m.freed = run.cur, run.scalars[s0:], (run.freed[freed0] if len(run.freed) > freed0 else None)
     m.holes, m.open = [placeholder(x.line, HOLE) for x in fresh], d.create
     if start.memo is None: start.memo = {}
@@ -264,7 +269,7 @@ def d_gradients(run, d):
 
 
 def walk_from(starts: list[Node]):
-    """Every node reachable through closed windows: [(parent, operand, line)], the starts first, and the position of each by identity."""
+    """Every node reachable through closed windows: [(parent, operand, line)], the starts first, the position of each by identity, and all of them."""
     steps, at, nodes = [(-1, -1, n.line) for n in starts], {id(n): k for k, n in enumerate(starts)}, list(starts)
     for k, n in enumerate(nodes):              # grows while it runs
         if not archived(n): continue
@@ -273,7 +278,7 @@ def walk_from(starts: list[Node]):
                 at[id(x)] = len(nodes)
                 nodes.append(x)
                 steps.append((k, i, x.line))
-    return steps, at
+    return steps, at, nodes
 
 
 def prune(steps, used, starts):
@@ -311,6 +316,9 @@ def play(run, roots, m: Memo, wanted):
         x = past.ins[i]
         if x.line is not line: return None
         got.append(x)
+    for k, i, j in m.same:                     # lines don't tell the runs of a window apart
+        past = got[k].past
+        if past.__class__ is not History or past.run is None or past.ins[i] is not got[j]: return None
     for n in roots:
         if n.past is not None and n.past.hooks is not None: return None
     for w in m.frees:

@@ -57,6 +57,7 @@ class Derivation:
         self.got: dict = {}                    # id of a wanted vertex -> gradient
         self.fresh = True
         self.again: dict = {}                  # id of a dead node -> its value, recorded again
+        self.passed: list = []                 # vertices whose rows this walk has asked for gradients, or recorded again
         self.freed: set = set()
         self.leads: dict = {}
         self.ends: dict = {}                   # id of a leaf's node -> node: leaves that were met on the way to the wanted
@@ -144,6 +145,7 @@ class Derivation:
                 todo.pop()
                 if id(x) not in self.again:
                     ins = [self.again.get(id(y), (None, y))[1] for y in self.operands(x)]
+                    self.passed.append(x)
                     self.again[id(x)] = (x, record(x.line.op, ins, x.line.attr))
             out = self.again[id(n)]
         return out[1]
@@ -151,6 +153,7 @@ class Derivation:
     def visit(self, n: Node, g):
         """One vertex: hooks, then a leaf's collection or the row's rules."""
         past, k = n.past, vertex(n)
+        self.passed.append(n)
         g = self.face.placed(g, n.line.device)
         wanted = self.wanted is not None and k in self.wanted
         hooks = past.hooks if past is not None else None

@@ -156,3 +156,53 @@ def test_same_leaf_by_two_names():
         a, b = (x, x) if k % 2 else (x, w)
         return m.autograd.grad((a * b.exp()).sum(), (a, b))
     both(program, 6)
+
+
+# ---------------------------------------------------------------- graphs of several windows: the last one is the same program, what lies below differs
+def looked(m, t):
+    """A value that somebody looks at: a window ends here."""
+    if m is forno: flush()
+    return t
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_rows_in_closed_windows(asked):
+    """Rows that keep no value are part of what was derived, too."""
+    between = (lambda m, y, w: y.clone(), lambda m, y, w: y * (w.detach() + 1), lambda m, y, w: y.exp(), lambda m, y, w: y.clone())
+
+    def program(m, k):
+        x = leaf(m, 0, 2, 3)
+        y = looked(m, (x.clone() * 2).clone())
+        z = looked(m, y.clone())
+        y = looked(m, looked(m, between[k](m, y, x)).clone())
+        loss = (y * x).sum() + z.sum()
+        if asked: return m.autograd.grad(loss, (x,))
+        loss.backward()
+        return x.grad,
+    both(program)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_runs_of_one_window(asked):
+    """Two runs of a window have the same lines; whose value it is decides where gradients go."""
+    def program(m, k):
+        leaves = leaf(m, 0, 2, 3), leaf(m, 1, 2, 3)
+        halves = [looked(m, w * 2) for w in leaves]
+        u, v = looked(m, halves[0] + 1), looked(m, halves[k % 2] + 1)
+        loss = (u * v).sum() + sum([w.sum() for w in leaves])
+        if asked: return m.autograd.grad(loss, leaves)
+        loss.backward()
+        return [w.grad for w in leaves]
+    assert both(program, 6) >= 2
+
+
+def test_steps_that_end_in_their_middle_are_remembered():
+    """A training step of several windows, again and again."""
+    def program(m, k):
+        w = leaf(m, 0, 3, 3)
+        for _ in range(3):
+            h = w
+            for _ in range(3): h = looked(m, (h @ w).tanh())
+            h.sum().backward()
+        return w.grad,
+    assert both(program) >= 8
