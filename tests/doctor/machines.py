@@ -10,7 +10,7 @@ import os
 
 from forno_doctor import Host
 
-from .elf_file import library
+from .elf_file import MACHINES, library
 
 SITE = "/opt/app/lib/python{python}/site-packages"
 # What a CUDA wheel of torch needs beside itself: (package, folder, file), by CUDA's major version
@@ -24,6 +24,8 @@ class Machine:
 
     def __init__(self, folder, system="linux", machine="x86_64", python="3.12.4", kernel="Linux version 6.8.0-45-generic (gcc 13.2.0)", glibc="2.39", environment=None):
         self.folder, self.about = folder, {"system": system, "machine": machine, "environment": {"PATH": "/usr/bin", **(environment or {})}, "python": "/opt/app/bin/python"}
+        self.cpu = machine if machine in MACHINES else "x86_64"
+        self.shared = f"/usr/lib/{self.cpu}-linux-gnu"
         self.answers, self.short = {}, ".".join(python.split(".")[:2])
         self.site = SITE.format(python=self.short)
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +33,7 @@ class Machine:
         self.says("python", json.dumps({"version": python, "implementation": "CPython", "prefix": "/opt/app", "base": "/usr", "path": [self.site], "free": False, "bits": 64}))
         if system == "linux":
             self.file("/proc/version", kernel + "\n").file("/etc/os-release", 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 24.04 LTS"\n')
-            self.file("/lib/x86_64-linux-gnu/libc.so.6", f"GNU C Library (Ubuntu GLIBC {glibc}) stable release version {glibc}.\n")
+            self.file(f"/lib/{self.cpu}-linux-gnu/libc.so.6", f"GNU C Library (Ubuntu GLIBC {glibc}) stable release version {glibc}.\n")
 
     # ---- files and programs
     def _place(self, path): return self.folder / path.lstrip("/").replace(":", "")
@@ -49,7 +51,10 @@ class Machine:
         os.symlink(to, place)
         return self
 
-    def library(self, path, **about): return self.file(path, library(soname=about.pop("soname", path.rsplit("/", 1)[-1]), **about))
+    def library(self, path, **about):
+        """A shared library of this machine's kind."""
+        return self.file(path, library(soname=about.pop("soname", path.rsplit("/", 1)[-1]), **{"machine": self.cpu, **about}))
+
     def environment(self, **variables): self.about["environment"].update(variables); return self
 
     def says(self, command, out="", code=0, err=""):
@@ -104,7 +109,7 @@ class Machine:
         for p, d, n in NVIDIA: by.setdefault(p, []).append(f"nvidia/{d}/lib/{n.format(m=major)}")
         for p, paths in by.items():
             name = f"{p}-cu{major}"
-            files = [(f, library(soname=f.rsplit("/", 1)[-1], defined=NCCL if "nccl" in f else (), runpath="$ORIGIN")) for f in paths]
+            files = [(f, library(soname=f.rsplit("/", 1)[-1], machine=self.cpu, defined=NCCL if "nccl" in f else (), runpath="$ORIGIN")) for f in paths]
             self.package(name, (versions or {}).get(p, "9.1.0.70" if "cudnn" in p else "2.21.5" if "nccl" in p else f"{major}.4.127"), files=files, site=site)
         return self
 
@@ -113,9 +118,9 @@ class Machine:
         """A GPU (again: one more) with its driver in kernel and user space; `init`: what cuInit returns."""
         self.file("/proc/driver/nvidia/version", f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {driver}  Release Build\n").file("/sys/module/nvidia/version", f"{driver}\n")
         self.file("/dev/nvidiactl").file("/dev/nvidia0").file("/dev/nvidia-uvm").file("/sys/module/nvidia_uvm/initstate", "live\n")
-        real = f"/usr/lib/x86_64-linux-gnu/libcuda.so.{library_version or driver}"
-        if not self._place("/usr/lib/x86_64-linux-gnu/libcuda.so.1").is_symlink():
-            self.library(real, soname="libcuda.so.1").link("/usr/lib/x86_64-linux-gnu/libcuda.so.1", real)
+        real = f"{self.shared}/libcuda.so.{library_version or driver}"
+        if not self._place(f"{self.shared}/libcuda.so.1").is_symlink():
+            self.library(real, soname="libcuda.so.1").link(f"{self.shared}/libcuda.so.1", real)
         said = json.loads(self.answers.get("cuda", {}).get("out") or '{"devices": []}')
         x, y = capability.split(".")
         speaks = cuda or {"450": "11.0", "470": "11.4", "525": "12.0", "535": "12.2", "550": "12.4", "560": "12.6", "570": "12.8", "580": "13.0"}.get(driver.split(".")[0], "13.0")
