@@ -65,7 +65,7 @@ def test_an_environment_runs_the_python_of_its_base(tmp_path):
     assert p.own == PYTHON and p.loaded["python312.dll"].rule == "application" and p.loaded["libuv.dll"].rule == "add_dll_directory"
 
 
-@pytest.mark.parametrize("own, rule", [(True, "path"), (False, "add_dll_directory")])
+@pytest.mark.parametrize("own, rule", [(True, "DLL folder"), (False, "add_dll_directory")])
 def test_a_toolkit_serves_where_torch_brought_no_cuda(tmp_path, own, rule):
     m = plain(tmp_path, "2.6.0+cu124", CUDA_PATH_V12_4="E:\\cuda").file("E:/cuda/bin/cudart64_12.dll", dll()).file(f"{LIB}/c10_cuda.dll", dll(needed=["cudart64_12.dll"]))
     if own: m.file(f"{LIB}/cudart64_12.dll", dll())
