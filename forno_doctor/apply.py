@@ -154,9 +154,10 @@ def install(where: Place, arguments: list[str], seconds: float = SECONDS, show: 
 
 
 # ---------------------------------------------------------------- the index, now
-def on_index(python: str, package: str, version: str, index: str, target: tuple[str, str] | None = None, seconds: float = 60.0) -> bool | None:
-    """Has the index a version at this hour? Asked by `pip index versions`; `target`: (Python, platform), where it isn't this machine. None: it didn't answer."""
-    more = ["--index-url", index] if index else []
+def on_index(python: str, package: str, version: str, options: list[str], target: tuple[str, str] | None = None, seconds: float = 60.0) -> bool | None:
+    """Has the index a version at this hour? Asked by `pip index versions`; `options`: pip's, that name the index; `target`: (Python, platform), where it isn't this machine.
+    None: it didn't answer."""
+    more = list(options)
     if target is not None:
         more += ["--python-version", target[0].rstrip("t"), "--only-binary=:all:", *(w for t in WHEELS[target[1]] for w in ("--platform", t))]
     answer = run([python, "-m", "pip", "index", "versions", package, *more], seconds)

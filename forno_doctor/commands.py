@@ -14,10 +14,11 @@ def index(p: Plan) -> str: return f"{facts.INDEX}/{p.tag}"
 
 
 def requirements(p: Plan, local: bool = False) -> list[str]:
-    """"torch==2.6.0", or with its build: "torch==2.6.0+cu126"; a range (triton's) as it is. torchaudio's wheels were never named with theirs."""
+    """"torch==2.6.0", or with its build: "torch==2.6.0+cu126"; a range (triton's) as it is. Before 2.0 torchaudio's wheels weren't named with theirs."""
     out = []
     for name, version in p.packages.items():
-        build = f"+{p.tag}" if local and name not in ("torchaudio", "triton") else ""
+        without = name == "triton" or name == "torchaudio" and satisfies(p.release.version, "<2.0")
+        build = f"+{p.tag}" if local and not without else ""
         out.append(f"{name}{'==' if version[:1].isdigit() else ''}{version}{build}")
     return out
 
@@ -29,12 +30,23 @@ def plain(p: Plan) -> bool:
 
 
 def pip(p: Plan, reinstall: bool = False) -> list[str]:
+    """`reinstall`: all of it again, with what it needs."""
     start, v = "pip install --force-reinstall" if reinstall else "pip install", p.release.version
     if str(v) == "1.8.2": return [f"{start} {' '.join(requirements(p))} --extra-index-url {facts.INDEX}/lts/1.8/{p.tag}"]
     if plain(p): return [f"{start} {' '.join(requirements(p))}"]
     if satisfies(v, ">=2.0"): return [f"{start} {' '.join(requirements(p))} --index-url {index(p)}"]
     if satisfies(v, ">=1.11"): return [f"{start} {' '.join(requirements(p, True))} --extra-index-url {index(p)}"]
     return [f"{start} {' '.join(requirements(p, True))} -f {facts.INDEX}/torch_stable.html"]
+
+
+def index_options(p: Plan) -> list[str]: return [] if plain(p) else f"--index-url {index(p)}".split()
+
+
+def pip_instead(p: Plan) -> list[str]:
+    """Where another build of the same version is installed, which installers take for this one: named with their builds the packages are replaced, and nothing else is."""
+    named = p.tag.startswith("cu") or p.target.platform.endswith("_x86_64") and p.tag == "cpu"
+    if plain(p) or not named or satisfies(p.release.version, "<2.0"): return pip(p, reinstall=plain(p) or not named)
+    return [f"pip install {' '.join(requirements(p, True))} --index-url {index(p)}"]
 
 
 def uv(p: Plan) -> list[str]:

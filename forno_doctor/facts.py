@@ -162,6 +162,11 @@ def gpu_names() -> dict[str, str]:
     return out
 
 
+def gpu_labels() -> list[str]:
+    """Names of GPUs as their makers write them."""
+    return [name for a in table("gpu_arch")["architectures"] for names in (*a.get("official", {}).values(), *a.get("other_names", {}).values()) for name in names]
+
+
 def plain(name: str) -> str:
     """A GPU's name without maker, memory size and form factor."""
     name = re.sub(r"^nvidia\s+", "", name.strip().lower())

@@ -8,6 +8,7 @@ has code for each of the GPUs. What the tables don't know isn't chosen.
 """
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from . import facts
 from .facts import Build, Release
 from .host import Host
 from .machine import Machine
+from .system import Python
 from .versions import at_least, numbers, parse, satisfies
 
 EXTRAS = "torchvision", "torchaudio", "triton"
@@ -36,7 +38,8 @@ class Misread(ValueError):
 @dataclass(frozen=True)
 class Target:
     """A machine to plan for. `python`: "3.12", "3.13t"; `platform`: "linux_x86_64", "linux_aarch64", "windows_x86_64", "macos_arm64"; `capability`: of its GPU, or of each
-    of several, None: there is none; `driver`: "580.95.05", None: not known; `glibc`, `numpy`: limits, or None; `unknown`: names of GPUs that the tables don't have."""
+    of several, None: there is none; `driver`: "580.95.05", None: not known; `glibc`, `numpy`: limits, or None; `unknown`: names of GPUs that the tables don't have; `odd`: a
+    Python for which nobody makes wheels of torch: "bits", "musl", "pypy"."""
     python: str
     platform: str
     capability: str | tuple[str, ...] | None = None
@@ -44,6 +47,7 @@ class Target:
     glibc: str | None = None
     numpy: str | None = None
     unknown: tuple[str, ...] = ()
+    odd: str = ""
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -93,7 +97,7 @@ class Plan:
 @dataclass(frozen=True)
 class Refusal:
     """Why nothing fits: `reasons` are words like "arch", "driver", "extra_wheel:torchvision"; `nearest`: what would ("first_torch", "last_torch",
-    "update_driver", "requires", "fix", "python", "tags"); `builds`: each CUDA build and why not."""
+    "update_driver", "requires", "fix", "python", "tags", "gpu", "names"); `builds`: each CUDA build and why not."""
     reasons: tuple[str, ...]
     nearest: dict[str, str] = field(default_factory=dict)
     builds: tuple[tuple[str, str], ...] = ()
@@ -168,7 +172,11 @@ def target(machine: Machine | None = None, python: str | None = None, gpu: str |
     if driver is not None and not numbers(driver): raise Misread("unreadable-driver", driver=driver)
     if no_gpu: capabilities, unknown, driver = [], [], None
     return Target(python_of(python) if python else machine.python.tag if machine else "3.12", platform, tuple(capabilities) or None, driver,
-                  glibc or (machine.system.glibc if here and machine else None), numpy, tuple(unknown))
+                  glibc or (machine.system.glibc if here and machine else None), numpy, tuple(unknown), _odd(machine.python) if here and machine and not python else "")
+
+
+def _odd(python: Python) -> str:
+    return "bits" if python.bits == 32 else "musl" if python.musl else "pypy" if python.implementation not in ("", "CPython") else ""
 
 
 def _nameless(machine: Machine) -> list[str]: return [g.name for g in machine.gpus if not (g.capability or facts.capability(g.name))]
@@ -194,8 +202,9 @@ def resolve(target: Target, wish: Wish) -> Plan | Refusal:
         target = replace(target, numpy=wish.extras["numpy"])
         wish = replace(wish, extras={k: v for k, v in wish.extras.items() if k != "numpy"})
     odd = [r for r in (_unknown(p, s) for p, s in {"torch": wish.torch, **wish.extras}.items()) if r]
+    if target.odd: return Refusal((target.odd,))
     if odd: return _with_nearest(Refusal(tuple(odd)), target, wish)
-    if target.unknown and wish.tag != "cpu": return Refusal(("unknown_gpu",), {"gpu": ", ".join(target.unknown)})
+    if target.unknown and wish.tag != "cpu": return Refusal(("unknown_gpu",), {"gpu": ", ".join(target.unknown), **_similar(target.unknown)})
     wanted = [r for r in facts.releases() if among(r.version, wish.torch) and r.row["on_pypi"]]
     failed: list[tuple[str, Refusal]] = []
     for r in wanted:
@@ -203,6 +212,13 @@ def resolve(target: Target, wish: Wish) -> Plan | Refusal:
         if isinstance(found, Plan): return replace(found, newer=tuple(failed), notes=_notes(found))
         failed.append((str(r.version), found))
     return _with_nearest(_telling([f for _, f in failed]), target, wish)
+
+
+def _similar(names: tuple[str, ...]) -> dict[str, str]:
+    """Names that were perhaps meant."""
+    known = {facts.plain(name): name for name in facts.gpu_labels()}
+    near = [known[n] for name in names for n in difflib.get_close_matches(facts.plain(name), known, 3, 0.75)]
+    return {"names": ", ".join(near)} if near else {}
 
 
 def _telling(failed: list[Refusal]) -> Refusal:

@@ -59,6 +59,7 @@ class Asked:
         given = getattr(options, "python", None)
         version = given if given and VERSION.fullmatch(given) else None
         self.machine = Machine(Host(python=options.into or (sys.executable if version or not given else given)))
+        if not self.machine.python.version: raise Misread("no-python", python=self.machine.python.executable)
         self.forno_only = any(re.match(r"forno\b", w.lower()) for w in options.what)
         if self.forno_only and len(options.what) > 1: raise Misread("forno-alone")
         self.words = options.what or ["torch"]
@@ -88,8 +89,10 @@ class Asked:
 
     def bound(self, lines: list[str]) -> list[str]:
         """Commands that change the examined interpreter's environment and no other."""
-        by = self.machine.torch.source if self.here and self.machine.torch else ""
-        return commands.bound(lines, self.machine.python.executable, by) if self.here else lines
+        if not self.here: return lines
+        made = self.machine.host.text(f"{self.machine.python.prefix}/pyvenv.cfg") or ""
+        by = self.machine.torch.source if self.machine.torch else "uv" if re.search(r"^uv\s*=", made, re.MULTILINE) and not self.machine.environment.get("pip") else ""
+        return commands.bound(lines, self.machine.python.executable, by)
 
     def verify(self) -> str:
         """What shows that it worked, in the examined interpreter."""
@@ -99,14 +102,13 @@ class Asked:
         """Where another build of the same version is there, it is replaced: installers take the one for the other."""
         t = self.machine.torch if self.here else None
         other = t is not None and t.version.partition("+")[0] == p.packages["torch"] and t.tag != p.tag
-        return commands.pip(p, other)
+        return commands.pip_instead(p) if other else commands.pip(p)
 
 
 def online(asked: Asked, p: Plan) -> list[tuple[str, str, bool | None]]:
     """(package, version, is it there): None where the index didn't answer."""
-    index = "" if commands.plain(p) else commands.index(p)
     other = None if asked.here else (p.target.python, p.target.platform)
-    return [(n, v, apply.on_index(asked.machine.python.executable, n, v, index, other)) for n, v in p.packages.items() if v[:1].isdigit()]
+    return [(n, v, apply.on_index(asked.machine.python.executable, n, v, commands.index_options(p), other)) for n, v in p.packages.items() if v[:1].isdigit()]
 
 
 # ---------------------------------------------------------------- as text
@@ -218,25 +220,36 @@ def refused(asked: Asked, r: Refusal, words: Words) -> list[str]:
 # ---------------------------------------------------------------- what comes nearest, with its commands
 def nearest(asked: Asked, r: Refusal) -> list[tuple[str, dict, list[str]]]:
     """(word of plan-near, its values, commands) of what fits instead."""
-    out, free = [], replace(asked.wish, torch="", extras=dict.fromkeys(asked.wish.extras, ""))
-    for key in ("first_torch", "last_torch"):
+    out, any_extras = _other_pairs(asked), dict.fromkeys(asked.wish.extras, "")
+    free = replace(asked.wish, torch="", extras=any_extras)
+    for key in ("first_torch", "last_torch") if not out else ():
         p = resolve(asked.target, replace(free, torch=f"=={r.nearest[key]}")) if key in r.nearest else None
         if isinstance(p, Plan): out.append((key, {"version": r.nearest[key]}, asked.bound(asked.pip(p))))
     if "update_driver" in r.nearest:
         p = resolve(replace(asked.target, driver=f"{r.nearest['update_driver']}.999"), asked.wish)
-        if isinstance(p, Plan): out.append(_driver(asked, r.nearest["update_driver"], p))
+        if isinstance(p, Plan): out.append(_driver(asked, r.nearest["update_driver"], p.floor() or r.nearest["update_driver"], p))
     if "python" in r.nearest:
         p = resolve(replace(asked.target, python=r.nearest["python"]), asked.wish)
         made = [f"uv venv --python {r.nearest['python']} .venv", *commands.bound(commands.uv(p), ".venv")] if isinstance(p, Plan) else []
         if made: out.append(("python", {"version": r.nearest["python"]}, made))
-    out += [(key, {key: r.nearest[key]}, []) for key in ("tags", "fix") if key in r.nearest]
+    out += [(key, {key: r.nearest[key]}, []) for key in ("tags", "fix", "names") if key in r.nearest]
     return [*out, *_unverified(asked, r), *([] if out else _on_cpu(asked))]
 
 
-def _driver(asked: Asked, version: str, p: Plan) -> tuple[str, dict, list[str]]:
+def _other_pairs(asked: Asked) -> list[tuple[str, dict, list[str]]]:
+    """Where a package beside torch was pinned: torch as asked with its own, and the pinned one with its torch."""
+    out = []
+    if not any(asked.wish.extras.values()): return out
+    for key, wish in (("own_extras", replace(asked.wish, extras=dict.fromkeys(asked.wish.extras, ""))), ("own_torch", replace(asked.wish, torch=""))):
+        p = resolve(asked.target, wish)
+        if isinstance(p, Plan): out.append((key, {"packages": ", ".join(f"{n} {v}" for n, v in p.packages.items())}, asked.bound(asked.pip(p))))
+    return out
+
+
+def _driver(asked: Asked, branch: str, version: str, p: Plan) -> tuple[str, dict, list[str]]:
     system = asked.machine.system if asked.here else None
     ubuntu = system is not None and system.name.startswith("Ubuntu") and not system.wsl and not system.container
-    typed = [f"sudo apt install nvidia-driver-{version}"] if ubuntu else []
+    typed = [f"sudo apt install nvidia-driver-{branch}"] if ubuntu else []
     key = "update_driver_wsl" if system is not None and system.wsl else "update_driver"
     return key, {"version": version, "release": p.packages["torch"]}, [*typed, *asked.bound(asked.pip(p))]
 

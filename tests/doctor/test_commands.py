@@ -75,10 +75,20 @@ def test_a_project_binds_these_packages_and_no_others_to_the_index():
 
 def test_lines_of_a_file():
     assert commands.requirements_file(fits("torch==2.6 torchvision torchaudio triton", gpu="RTX 4090")) == [
-        f"--extra-index-url {facts.INDEX}/cu126", "torch==2.6.0+cu126", "torchvision==0.21.0+cu126", "torchaudio==2.6.0", "triton==3.2.0"]
+        f"--extra-index-url {facts.INDEX}/cu126", "torch==2.6.0+cu126", "torchvision==0.21.0+cu126", "torchaudio==2.6.0+cu126", "triton==3.2.0"]
     assert commands.requirements_file(fits("torch==2.10.0", gpu="RTX 4090", cuda="12.8")) == ["torch==2.10.0"]                    # the package index's own build
     assert commands.requirements_file(fits("torch==2.14.1 triton", gpu="RTX 4090", cuda="cu130")) == ["torch==2.14.1", "triton~=3.8.0"]
     assert commands.requirements_file(fits("torch==1.9.1", python="3.9", gpu="V100", cuda="cu111"))[0] == f"--find-links {facts.INDEX}/torch_stable.html"
+
+
+def test_another_build_is_replaced_and_nothing_else():
+    """By its name where that holds the build; by installing all again where it doesn't."""
+    assert commands.pip_instead(fits("torch==2.6 torchaudio", gpu="RTX 4090")) == ["pip install torch==2.6.0+cu126 torchaudio==2.6.0+cu126 --index-url https://download.pytorch.org/whl/cu126"]
+    assert commands.pip_instead(fits("torch==2.6")) == ["pip install torch==2.6.0+cpu --index-url https://download.pytorch.org/whl/cpu"]
+    assert commands.pip_instead(fits("torch==2.6", os="macos")) == ["pip install --force-reinstall torch==2.6.0"]
+    assert commands.pip_instead(fits("torch==2.6", os="linux_aarch64")) == ["pip install --force-reinstall torch==2.6.0 --index-url https://download.pytorch.org/whl/cpu"]
+    old = fits("torch==1.13.1 torchaudio", python="3.10", gpu="V100", driver="470.57.02", cuda="11.6")
+    assert commands.pip_instead(old) == ["pip install torch==1.13.1+cu116 torchaudio==0.13.1 --extra-index-url https://download.pytorch.org/whl/cu116"]
 
 
 def test_conda_ends():
@@ -93,7 +103,7 @@ def test_an_old_c_library_takes_the_package_indexs_own():
     assert p.tag == "cu124" and commands.pip(p) == ["pip install torch==2.6.0"]
 
 
-@pytest.mark.parametrize("installer, expected", [("", '"/opt/my env/python" -m pip install torch==2.6.0'), ("uv", 'uv pip install --python "/opt/my env/python" torch==2.6.0')])
+@pytest.mark.parametrize("installer, expected", [("", '"/srv/my env/python" -m pip install torch==2.6.0'), ("uv", 'uv pip install --python "/srv/my env/python" torch==2.6.0')])
 def test_they_are_bound_to_an_interpreter(installer, expected):
-    assert commands.bound(["pip install torch==2.6.0"], "/opt/my env/python", installer) == [expected]
+    assert commands.bound(["pip install torch==2.6.0"], "/srv/my env/python", installer) == [expected]
     assert commands.bound(["uv pip install torch", "conda install x"], "/p", installer) == ["uv pip install --python /p torch", "conda install x"]

@@ -206,7 +206,41 @@ def test_other_machines(doctor, tmp_path):
 
 def test_another_build_of_the_same_version_is_replaced(doctor, gaming):
     gaming.torch("2.6.0+cpu")
-    assert "-m pip install --force-reinstall torch==2.6.0 --index-url" in doctor("torch==2.6")[1] and "--force-reinstall" not in doctor("torch==2.5")[1]
+    assert "-m pip install torch==2.6.0+cu126 --index-url https://download.pytorch.org/whl/cu126" in doctor("torch==2.6")[1]
+    assert "-m pip install torch==2.5.1 --index-url https://download.pytorch.org/whl/cu124" in doctor("torch==2.5")[1]
+
+
+def test_pairs_that_dont_match_are_told_both_ways(doctor):
+    code, said = doctor("torch==2.6", "torchvision==0.20.1")
+    assert code == 1 and "it goes with torchvision 0.21.0" in said
+    assert "torch as asked with what goes with it: torch 2.6.0, torchvision 0.21.0" in said and "the pinned packages with their torch: torch 2.5.1, torchvision 0.20.1" in said
+    assert "torch==2.5.1 torchvision==0.20.1 --index-url https://download.pytorch.org/whl/cu124" in said and "newer release" not in said
+    assert "torch as asked with what goes with it: torch 1.13.0, torchvision 0.14.0" in doctor("torch==1.13.0", "torchvision==1.4.0", "--python", "3.10")[1]
+
+
+def test_names_that_were_perhaps_meant(doctor):
+    assert "perhaps meant: GeForce RTX 5090" in doctor("torch", "--gpu", "GeForce RTX 5990")[1] and "perhaps meant" not in doctor("torch", "--gpu", "Radeon")[1]
+
+
+@pytest.mark.parametrize("kind, about", [("bits", {"bits": 32}), ("musl", {"musl": True}), ("pypy", {"implementation": "PyPy"})])
+def test_pythons_for_which_there_is_nothing(doctor, gaming, kind, about):
+    said = json.loads(gaming.answers["python"]["out"])
+    gaming.says("python", json.dumps({**said, **about}))
+    assert plan("torch", machine=Examined(gaming.host())).reason == kind and plan("torch", machine=Examined(gaming.host()), python="3.12").packages
+    for lang in ("en", "zh"): assert doctor("torch", lang=lang)[0] == 1
+
+
+def test_a_python_that_isnt_there(doctor, gaming):
+    gaming.says("python", "", code=127)
+    code, said = doctor("torch")
+    assert code == 2 and "doesn't answer as a Python" in said
+
+
+def test_uvs_environment_without_pip_is_changed_by_uv(doctor, gaming):
+    gaming.file("/opt/app/pyvenv.cfg", "home = /usr/bin\nuv = 0.9.1\n")
+    assert "$ uv pip install --python /opt/app/bin/python torch==2.6.0 --index-url https://download.pytorch.org/whl/cu126" in doctor("torch==2.6")[1]
+    gaming.package("pip", "25.0")
+    assert "$ /opt/app/bin/python -m pip install torch==2.6.0" in doctor("torch==2.6")[1]
 
 
 def test_forno_alone(doctor):
@@ -254,10 +288,11 @@ def test_online_only_when_it_is_said(doctor, monkeypatch):
     doctor("torch==2.6")
     assert not asked
     said = doctor("torch==2.6", "torchvision", "--online")[1]
-    assert asked == [("torch", "2.6.0", "https://download.pytorch.org/whl/cu126", None), ("torchvision", "0.21.0", "https://download.pytorch.org/whl/cu126", None)]
+    options = "--index-url https://download.pytorch.org/whl/cu126".split()
+    assert asked == [("torch", "2.6.0", options, None), ("torchvision", "0.21.0", options, None)]
     assert "torch 2.6.0 is on the index now." in said and "torchvision 0.21.0: not verified" in said
     doctor("torch==2.6", "--online", "--os", "windows", "--python", "3.11")
-    assert asked[-1] == ("torch", "2.6.0", "https://download.pytorch.org/whl/cpu", ("3.11", "windows_x86_64"))
+    assert asked[-1] == ("torch", "2.6.0", "--index-url https://download.pytorch.org/whl/cpu".split(), ("3.11", "windows_x86_64"))
 
 
 def test_the_real_machine_is_planned_for_quickly():
