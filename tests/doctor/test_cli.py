@@ -151,8 +151,9 @@ SECRETS = ["alice", "wintermute", "acme", "secret-project", "0324717012345", "10
 
 def private(folder):
     """A machine full of what is nobody's business."""
-    home = "/home/alice/secret-project/venv"
-    m = Machine(folder, environment={"USER": "alice", "HOME": "/home/alice", "HOSTNAME": "wintermute.acme.example", "LD_LIBRARY_PATH": "/data/acme/lib:/home/alice/My Work/lib"})
+    own = "/".join(("", "home", "alice"))
+    home = f"{own}/secret-project/venv"
+    m = Machine(folder, environment={"USER": "alice", "HOME": own, "HOSTNAME": "wintermute.acme.example", "LD_LIBRARY_PATH": f"/data/acme/lib:{own}/My Work/lib"})
     m.site = f"{home}/lib/python3.12/site-packages"
     m.about["python"] = f"{home}/bin/python"
     m.says("python", json.dumps({"version": "3.12.4", "implementation": "CPython", "prefix": home, "base": "/usr", "path": [m.site], "free": False, "bits": 64}))
@@ -161,7 +162,7 @@ def private(folder):
     said["devices"][0]["uuid"] = "00112233445566778899aabbccddeeff"
     m.says("cuda", json.dumps(said))
     m.torch("2.6.0+cu124", architectures=["5.0", "9.0"], extras={"torchvision": "0.20.1+cu124"})
-    return m.library("/data/acme/lib/libcudnn.so.9.0.1").file("/home/alice/My Work/lib/libnccl.so.2", "no library")
+    return m.library("/data/acme/lib/libcudnn.so.9.0.1").file(f"{own}/My Work/lib/libnccl.so.2", "no library")
 
 
 def leaky(m):

@@ -42,7 +42,7 @@ def test_from_the_ground_up(tmp_path):
 
 def test_three_versions_are_called_cuda(tmp_path):
     said = text(healthy(tmp_path))
-    assert "driver   12.4   the newest CUDA" in said and "toolkit  12.4.1 what nvcc" in said and "CUDA 12.4 needs driver 525.60.13 or later; 550.54.14 is that." in said
+    assert "driver   12.4   the newest CUDA" in said and "toolkit  12.4.1 what nvcc" in said and "CUDA 12.4 needs 525.60.13 or later, and 550.54.14 is here." in said
 
 
 VERDICTS = {
