@@ -130,7 +130,7 @@ def copy(host: Host, environment: Environment, kind: str, path: str, major: str)
     out = Copy(kind, path, major)
     mine = owners(environment, path)
     if mine: out.package, out.manager, out.version = mine[0].name, "pip", mine[0].version if mine[0].name.startswith("nvidia-") else None
-    else: out.package, out.manager, out.version = _from_conda(host, kind, path) or _from_dpkg(host, path) or (None, None, None)
+    else: out.package, out.manager, out.version = _from_conda(host, kind, path) or _from_dpkg(host, path) or _from_elsewhere(host, kind, path) or (None, None, None)
     out.version = _by_name(kind, path) or out.version or _by_toolkit(host, kind, path) or _by_header(host, kind, path)
     return out
 
@@ -186,6 +186,14 @@ def _from_dpkg(host: Host, path: str) -> tuple[str, str, None] | None:
         if name.startswith(DEBS) and name.endswith(".list") and f"{path}\n" in f"{host.text(f'{folder}/{name}') or ''}\n":
             return name[:-len(".list")].split(":")[0], "dpkg", None
     return None
+
+
+def _from_elsewhere(host: Host, kind: str, path: str) -> tuple[str, None, str] | None:
+    """A wheel in another environment: by the name of its folder."""
+    site = path.partition("/nvidia/")[0]
+    pattern = rf"({KINDS[kind].wheel.replace('-', '_')}(?:_cu\d+)?)-(\d[\d.]*)\.dist-info"
+    found = [m for m in (re.fullmatch(pattern, n) for n in (host.names(site) if site != path else ())) if m]
+    return (found[0][1].replace("_", "-"), None, found[0][2]) if len(found) == 1 else None
 
 
 def _by_toolkit(host: Host, kind: str, path: str) -> str | None:

@@ -55,10 +55,9 @@ class Loader:
         self.program = self.host.real(program) or "" if program else ""
         library = self.host.library(self.program) if self.program else None
         self.main = (self.program, library) if library is not None else None
-        if self.main is not None:
-            self._note(self.program, Found(program, self.program, "path", None), ())
-            self.preload()
-            self._bring(self.program)
+        if self.main is not None: self._note(self.program, Found(program, self.program, "path", None), ())
+        if program: self.preload()
+        if self.main is not None: self._bring(self.program)
 
     # ---- what a process loads
     def preload(self):

@@ -48,7 +48,8 @@ def taken(m: Machine) -> list[Taken]:
         real = m.host.real(f.path) if kind and f.path and not f.broken else None
         if kind is None or real is None: continue
         mine = copies.get(real) or libraries.copy(m.host, m.environment, kind[1], real, kind[2].split(".")[0])
-        others = [copies[r] for r in (m.host.real(p) or "" for _, p in f.others) if r in copies] + m.copies
+        next_ones = [copies[r] for r in (m.host.real(p) or "" for _, p in f.others) if r in copies]
+        others = next_ones + [c for c in m.copies if required(m, c.package)]
         own = next((c for c in others if (c.kind, c.major, c.manager) == (mine.kind, mine.major, "pip") and c.path != real), None)
         in_front = f.rule in ("LD_LIBRARY_PATH", "LD_PRELOAD") or f.rule in BY_SYSTEM and mine.manager != "pip"
         out.append(Taken(name, f, mine, own if in_front else None))
@@ -74,6 +75,13 @@ def pins(m: Machine) -> dict[str, str]:
     """NVIDIA's packages that torch requires: name to "name==version"."""
     package = m.environment.get("torch")
     return {r.name: r.text for r in m.asked(package) if r.name.startswith("nvidia-")} if package else {}
+
+
+def required(m: Machine, name: str | None) -> bool:
+    """Does torch ask for one of NVIDIA's packages, itself or by cuda-toolkit?"""
+    package = m.environment.get("torch")
+    asked = {r.name for r in m.asked(package)} if package and name else set()
+    return name in asked or "cuda-toolkit" in asked and any(name == k.wheel for k in libraries.KINDS.values())
 
 
 # ---------------------------------------------------------------- whose fault it is, and what to type

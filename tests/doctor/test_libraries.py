@@ -142,6 +142,23 @@ def test_symbols_that_the_one_in_front_lacks(tmp_path):
     assert set(said) == {"library-lacks-symbols"} and f.severity == "error" and (f.data["symbol"], f.data["by"]) == (name, "libcublas.so.12") and f.commands == ["unset LD_LIBRARY_PATH"]
 
 
+def test_only_what_cublas_brings_is_in_the_way(tmp_path):
+    """torch's RPATH finds cuBLAS before LD_LIBRARY_PATH; cuBLAS itself has a RUNPATH, which comes after it, and gets another cublasLt."""
+    m = toolkit(plain(tmp_path)).environment(LD_LIBRARY_PATH="/usr/local/cuda-12.1/lib64")
+    for name in "libtorch_cuda.so", "libtorch_global_deps.so": m.library(f"{SITE}/torch/lib/{name}", needed=["libcublas.so.12"], rpath="$ORIGIN/../../nvidia/cublas/lib")
+    m.library(f"{SITE}/nvidia/cublas/lib/libcublas.so.12", needed=["libcublasLt.so.12"], runpath="$ORIGIN")
+    f = found(m)["library-shadowed"]
+    assert f.data["library"] == "libcublasLt.so.12" and f.data["count"] == 1
+
+
+@pytest.mark.parametrize("version, severity", [("9.0.0.312", "error"), ("9.1.0.70", None), ("9.5.1.17", "note")])
+def test_a_wheel_of_another_environment_in_front(tmp_path, version, severity):
+    folder = "/srv/other/site-packages"
+    m = plain(tmp_path).library(f"{folder}/nvidia/cudnn/lib/libcudnn.so.9").file(f"{folder}/nvidia_cudnn_cu12-{version}.dist-info/METADATA").environment(
+        LD_LIBRARY_PATH=f"{folder}/nvidia/cudnn/lib")
+    assert [f.severity for f in found(m).values()] == ([severity] if severity else [])
+
+
 def test_preloaded(tmp_path):
     m = toolkit(plain(tmp_path)).library("/opt/app/bin/python").environment(LD_PRELOAD="/srv/libtrace.so:/usr/local/cuda-12.1/lib64/libcublas.so.12").library("/srv/libtrace.so")
     f = found(m)["library-preloaded"]
@@ -312,6 +329,15 @@ def test_an_extension_of_a_newer_linux(tmp_path):
     assert (f.data["needed"], f.data["has"], f.data["package"], f.data["by"]) == ("GLIBC_2.34", "GLIBC_2.31", "vllm", "_C.abi3.so")
 
 
+# ---------------------------------------------------------------- what torch does itself
+@pytest.mark.parametrize("needed, path", [(["libcudart.so.12"], "path"), ([], None)])
+def test_torch_preloads_where_cudart_is_loaded(tmp_path, needed, path):
+    m = plain(tmp_path).file(f"{SITE}/torch/__init__.py", INIT)
+    for name in "libtorch_cuda.so", "libtorch_global_deps.so": m.library(f"{SITE}/torch/lib/{name}", needed=needed, runpath="$ORIGIN/../../nvidia/cuda_runtime/lib")
+    loaded = Examined(m.host()).loaded
+    assert (loaded["libnccl.so.2"].rule if path else loaded.get("libnccl.so.2")) == path
+
+
 # ---------------------------------------------------------------- nothing is wrong
 INIT = '''
     cuda_libs = [("cublas", "libcublas.so.*[0-9]"), ("nccl", "libnccl.so.*[0-9]"), ("cudnn", "libcudnn.so.*[0-9]"), ("cuda_runtime", "libcudart.so.*[0-9]"), ("cublas", "libcublasLt.so.*[0-9]")]
@@ -334,13 +360,20 @@ def onnx_for_cpu(m): return consumer(m, "onnxruntime", "1.20.0", "onnxruntime/ca
 def unversioned(m): return extension(m.library("/usr/lib/libgomp.so.1"), needed=["libtorch.so", "libgomp.so.1"], asks={"libgomp.so.1": ["GOMP_4.0"]})
 
 
+def conda_with_a_wheel(m):
+    """Another package brought a wheel of cuDNN; conda's torch has its own, found by its python's RPATH."""
+    m.package("torch", "2.6.0+cu124", files=["torch/version.py"], installer="conda").library("/opt/app/bin/python", rpath="$ORIGIN/../lib")
+    for name in "libtorch_cuda.so", "libtorch_global_deps.so": m.library(f"{SITE}/torch/lib/{name}", needed=["libcudnn.so.9"])
+    return m.library("/opt/app/lib/libcudnn.so.9").file("/opt/app/conda-meta/cudnn-9.3.0.75-cuda12.6.json", "{}")
+
+
 def other_place(m):
     """torch finds its packages in another folder of the path, and loads them itself."""
     for name in "libtorch_cuda.so", "libtorch_global_deps.so": m.library(f"{SITE}/torch/lib/{name}", needed=["libcublas.so.12", "libcudart.so.12"], runpath="/srv/none")
     return m.file(f"{SITE}/torch/__init__.py", INIT)
 
 
-@pytest.mark.parametrize("change", [lambda m: m, aligned, unneeded, by_rpath, for_arm, same_place, with_extension, cudnn_in_system, onnx_for_cpu, unversioned, other_place], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("change", [lambda m: m, aligned, unneeded, by_rpath, for_arm, same_place, with_extension, cudnn_in_system, onnx_for_cpu, unversioned, conda_with_a_wheel, other_place], ids=lambda f: f.__name__)
 def test_nothing_is_wrong(tmp_path, change): assert found(change(plain(tmp_path))) == {}
 
 
