@@ -9,7 +9,8 @@ import datetime
 from dataclasses import asdict, dataclass
 
 from . import facts
-from .table import WIDTH, wrapped
+from .report import wrap
+from .table import WIDTH
 from .words import Words
 
 SCHEMA = 1
@@ -85,10 +86,10 @@ def text(found: list[Age], words: Words, check: bool = False) -> str:
     out: list[str] = []
     for a in found:
         counts = words("age.and").join(words(f"age.{what}", count=n) for what, n in a.counts)
-        out += wrapped(words("age.table", name=a.name, date=a.as_of, age=how_old(a, words), counts=counts), WIDTH)
-        if check: out += [f"  {line}" for sentence in checked(a, words) for line in wrapped(sentence, WIDTH - 2)]
-        else: out += [("  " if k == 0 else "    ") + line for id, what in a.sources for k, line in enumerate(wrapped(f"{id}: {what}", WIDTH - 4))]
-    out += ["", *(line for sentence in verdict(found, words) for line in wrapped(sentence, WIDTH))]
+        out += wrap(words("age.table", name=a.name, date=a.as_of, age=how_old(a, words), counts=counts), WIDTH)
+        if check: out += [f"  {line}" for sentence in checked(a, words) for line in wrap(sentence, WIDTH - 2)]
+        else: out += [("  " if k == 0 else "    ") + line for id, what in a.sources for k, line in enumerate(wrap(f"{id}: {what}", WIDTH - 4))]
+    out += ["", *(line for sentence in verdict(found, words) for line in wrap(sentence, WIDTH))]
     return "\n".join(out)
 
 

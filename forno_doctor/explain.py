@@ -15,7 +15,8 @@ from .diagnose import Report
 from .finding import NOTE, Finding
 from .machine import Machine
 from .plan import Plan, Wish, plan, target
-from .table import WIDTH, wrapped
+from .report import wrap
+from .table import WIDTH
 from .words import Words
 
 SCHEMA = 1
@@ -184,12 +185,13 @@ def bound(command: str, m: Machine) -> str:
 # ---------------------------------------------------------------- telling
 def text(found: list[Message], report: Report, words: Words) -> str:
     if not found: return unknown(report, words)
-    out = wrapped(words("explain.found", count=len(found)), WIDTH)
+    out = wrap(words("explain.found", count=len(found)), WIDTH)
+    shown: dict[int, int] = {}
     for k, m in enumerate(found, 1):
         out += ["", *_hung(f"{k}. {words(f'symptom-{m.id}.title', **m.values)}  [{m.id}]", 0), *_hung(words("explain.times" if m.count > 1 else "explain.line", **asdict(m)))]
         if m.follows: out += _hung(words("explain.follows", titles="; ".join(title(i, found, words) for i in m.follows)))
         out += _hung(words(f"symptom-{m.id}.cause", **m.values)) + _hung(words("explain.fix", fix=words(f"symptom-{m.id}.fix", **m.values))) + typed(m.commands)
-        out += _here(m, words)
+        out += _here(m, words, shown, k)
         if m.check: out += _hung(words("explain.look")) + typed(m.check)
     return "\n".join(out)
 
@@ -197,10 +199,14 @@ def text(found: list[Message], report: Report, words: Words) -> str:
 def title(id: str, found: list[Message], words: Words) -> str: return words(f"symptom-{id}.title", **next(m.values for m in found if m.id == id))
 
 
-def _here(m: Message, words: Words) -> list[str]:
-    """What this machine has to do with a message."""
+def _here(m: Message, words: Words, shown: dict[int, int], number: int) -> list[str]:
+    """What this machine has to do with a message. `shown`: findings by the message under which they were told; again they are only named."""
     out: list[str] = []
     for f in m.findings:
+        if id(f) in shown:
+            out += _hung(words("explain.again", title=words(f"{f.id}.title", **f.data), number=shown[id(f)]))
+            continue
+        shown[id(f)] = number
         out += _hung(words("explain.here", title=words(f"{f.id}.title", **f.data))) + typed(f.commands)
         if f.verify: out.append(f"     {words('explain.verify', command=f.verify)}")
     if m.here: out += _hung(words(f"explain.{m.here}"))
@@ -210,12 +216,12 @@ def _here(m: Message, words: Words) -> list[str]:
 def typed(lines: list[str]) -> list[str]: return [f"     $ {line}" for line in lines]
 
 
-def _hung(sentence: str, first: int = 3) -> list[str]: return [" " * (first if k == 0 else 3) + line for k, line in enumerate(wrapped(sentence, WIDTH - 3))]
+def _hung(sentence: str, first: int = 3) -> list[str]: return [" " * (first if k == 0 else 3) + line for k, line in enumerate(wrap(sentence, WIDTH - 3))]
 
 
 def unknown(report: Report, words: Words) -> str:
     """Nothing was recognised: how to report it, and what is wrong on this machine anyway."""
-    out = wrapped(words("explain.unknown"), WIDTH) + wrapped(words("explain.report"), WIDTH)
+    out = wrap(words("explain.unknown"), WIDTH) + wrap(words("explain.report"), WIDTH)
     wrong = [f for f in report.findings if f.severity != NOTE]
     if wrong: out += ["", words("explain.also")]
     for f in wrong: out += _hung(words(f"{f.id}.title", **f.data)) + typed(f.commands)

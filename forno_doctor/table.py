@@ -7,10 +7,9 @@ The facts are those of facts.py; which build fits a machine is plan.py's rule.
 from __future__ import annotations
 
 import html
-import unicodedata
 from dataclasses import dataclass, field
 
-from . import facts
+from . import facts, report
 from .facts import Build, Release
 from .plan import Plan, Target, Wish, fitted
 from .versions import at_least, numbers
@@ -216,34 +215,6 @@ MAKERS = {"torch": torch_table, "cuda": cuda_table, "cudnn": cudnn_table, "gpu":
 
 
 # ---------------------------------------------------------------- text
-def width(text: str) -> int:
-    """Columns of a terminal: Chinese characters take two."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def wrapped(text: str, most: int) -> list[str]:
-    """Lines of at most so many columns, broken at spaces and between Chinese characters; a longer word is cut."""
-    lines, line = [], ""
-    for piece in _pieces(text):
-        if line and width(line) + width(piece.rstrip()) > most:
-            lines.append(line.rstrip())
-            line = ""
-        while width(piece.rstrip()) > most:
-            end = next(n for n in range(len(piece), 0, -1) if width(piece[:n]) <= most or n == 1)
-            lines.append(piece[:end])
-            piece = piece[end:]
-        line += piece if line else piece.lstrip()
-    return [*lines, line.rstrip()] if line.strip() or not lines else lines
-
-
-def _pieces(text: str) -> list[str]:
-    out, word = [], ""
-    for c in text:
-        word += c
-        if c == " " or width(c) == 2: out.append(word); word = ""
-    return [*out, word] if word else out
-
-
 def lines_of(cell, words: Words) -> list[str]:
     """A cell as lines of text."""
     unknown = words("table.unknown").replace(" ", TOGETHER)
@@ -254,10 +225,10 @@ def lines_of(cell, words: Words) -> list[str]:
 def widths(body: list[list[list[str]]], most: int) -> list[int]:
     """Of columns: what they need if there is room; else what their longest word needs, and the rest goes where most lines would stand below each other."""
     columns = list(zip(*body))
-    longest = [max(width(line) for cell in c for line in cell) for c in columns]
+    longest = [max(report.columns(line) for cell in c for line in cell) for c in columns]
     room = most - 2 * (len(columns) - 1)
     if sum(longest) <= room: return longest
-    words = [max(width(word.rstrip()) for cell in c for line in cell for word in _pieces(line)) for c in columns]
+    words = [max(report.columns(word.rstrip()) for cell in c for line in cell for word in report.TOKEN.findall(line) or [""]) for c in columns]
     wide = [max(word, min(line, 6)) for word, line in zip(words, longest)]
     while sum(wide) < room:
         k = max(range(len(wide)), key=lambda n: -(-longest[n] // wide[n]) + (longest[n] > wide[n]))
@@ -270,13 +241,10 @@ def grid(head: list[str], rows: list[list[list[str]]], most: int = WIDTH) -> lis
     body = [[[h] for h in head], *rows]
     wide, out = widths(body, most), []
     for row in body:
-        cells = [[part for line in cell for part in wrapped(line, w)] for cell, w in zip(row, wide)]
-        out += ["  ".join(padded(c[k] if k < len(c) else "", w) for c, w in zip(cells, wide)).replace(TOGETHER, " ").rstrip() for k in range(max(map(len, cells)))]
+        cells = [[part for line in cell for part in report.wrap(line, w)] for cell, w in zip(row, wide)]
+        out += ["  ".join(report.pad(c[k] if k < len(c) else "", w) for c, w in zip(cells, wide)).replace(TOGETHER, " ").rstrip() for k in range(max(map(len, cells)))]
         if row is body[0]: out.append("  ".join("-" * w for w in wide))
     return out
-
-
-def padded(text: str, to: int) -> str: return text + " " * (to - width(text))
 
 
 def head(t: Table, words: Words) -> list[str]: return [words(f"table-columns.{c}") for c in t.columns]
@@ -291,15 +259,15 @@ def limited(t: Table, words: Words) -> str:
 def text(found: list[Table], words: Words) -> str:
     out: list[str] = []
     for t in found:
-        out += [words(f"table-{t.id}.title"), *wrapped(limited(t, words), WIDTH), ""]
-        out += grid(head(t, words), [[lines_of(c, words) for c in row] for row in t.rows]) if t.rows else wrapped(words("table.nothing"), WIDTH)
-        out += [""] + [line for n in t.notes for line in wrapped(n, WIDTH)]
-        out += wrapped(words("table.as-of", date=t.as_of), WIDTH)
+        out += [words(f"table-{t.id}.title"), *report.wrap(limited(t, words), WIDTH), ""]
+        out += grid(head(t, words), [[lines_of(c, words) for c in row] for row in t.rows]) if t.rows else report.wrap(words("table.nothing"), WIDTH)
+        out += [""] + [line for n in t.notes for line in report.wrap(n, WIDTH)]
+        out += report.wrap(words("table.as-of", date=t.as_of), WIDTH)
         out += [line for id, what in t.sources for line in _hung(f"{id}: {what}")] + ["", ""]
     return "\n".join(out).rstrip() + "\n"
 
 
-def _hung(text: str) -> list[str]: return [("  " if k == 0 else "    ") + line for k, line in enumerate(wrapped(text, WIDTH - 4))]
+def _hung(text: str) -> list[str]: return [("  " if k == 0 else "    ") + line for k, line in enumerate(report.wrap(text, WIDTH - 4))]
 
 
 # ---------------------------------------------------------------- Markdown, HTML, JSON

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from forno_doctor import facts, table
+from forno_doctor import facts, report, table
 from forno_doctor.cli import main
 from forno_doctor.plan import Plan, Target, Wish, plan
 from forno_doctor.words import Words
@@ -82,7 +82,7 @@ def test_text_fits_a_terminal_and_says_what_is_left_out(name, language):
     for n in table.MAKERS:
         t = table.tables([n], target, words)
         text = table.text(t, words)
-        assert max(map(table.width, text.splitlines())) <= 80
+        assert max(map(report.columns, text.splitlines())) <= 80
         assert "2026-11-21" in text and all(id in text for id, _ in t[0].sources)
         if target and target.capability: assert "--all" in text and all(c in text for c in target.capabilities) and str(t[0].left_out) in text
         if target is None: assert t[0].left_out == 0 and (words("table.unknown") in text or n == "gpu")
@@ -91,11 +91,6 @@ def test_text_fits_a_terminal_and_says_what_is_left_out(name, language):
 def test_numbers_are_not_torn_apart():
     text = table.text(table.tables(["cuda"], None, EN), EN)
     assert "525.60.13 " in text and "450.80.02 " in text and "GeForce GTX 1080 Ti" in table.text(table.tables(["gpu"], None, EN), EN)
-
-
-@pytest.mark.parametrize("text, most, lines", [("one two three", 8, ["one two", "three"]), ("aaaaaaaaaa", 4, ["aaaa", "aaaa", "aa"]), ("驱动太旧了", 4, ["驱动", "太旧", "了"]), ("", 5, [""]),
-                                               ("CUDA 驱动", 6, ["CUDA", "驱动"]), ("a" * 5, 1, ["a"] * 5)])
-def test_lines_are_as_wide_as_a_terminal_shows_them(text, most, lines): assert table.wrapped(text, most) == lines
 
 
 class Reader(html.parser.HTMLParser):
