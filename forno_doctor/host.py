@@ -42,6 +42,7 @@ class Host:
     environment: dict = field(default_factory=lambda: dict(os.environ))
     answers: dict | None = None
     python: str = sys.executable
+    spaces: dict = field(default_factory=dict)
     _libraries: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -95,6 +96,13 @@ class Host:
         except OSError: return []
 
     def exists(self, path: str) -> bool: return self.real(path) is not None
+
+    def space(self, path: str) -> tuple[int, int] | None:
+        """(free, all) bytes of the disk that holds a path; of a folder that stands for a machine, what its host.json says of them ("spaces")."""
+        if self.root is not None: return tuple(self.spaces[path]) if path in self.spaces else None
+        try: used = shutil.disk_usage(path)
+        except OSError: return None
+        return used.free, used.total
 
     def is_folder(self, path: str) -> bool:
         place = self._open(path)
