@@ -60,7 +60,8 @@ class Python:
 @dataclass
 class System:
     """`container`: "docker", "podman", "kubernetes" … or None; `wsl`: 1, 2 or None; `conda`: the environment's folder; `distribution`: of Linux, "ubuntu", and those that it is
-    like; `jetson`: the release of NVIDIA's Linux for Jetson boards, "36.4.0"; `secure_boot`: only signed modules are loaded; `memory`: bytes."""
+    like; `jetson`: the release of NVIDIA's Linux for Jetson boards, "36.4.0"; `secure_boot`: only signed modules are loaded; `memory`, `shared` (/dev/shm), `free` (on the disk
+    of the examined Python): bytes."""
     platform: str
     name: str = ""
     kernel: str = ""
@@ -73,11 +74,15 @@ class System:
     jetson: str | None = None
     secure_boot: bool | None = None
     memory: int | None = None
+    shared: int | None = None
+    free: int | None = None
 
 
 def system(host: Host, python: Python | None = None) -> System:
     """`python`: the one that is examined; what it was built for decides which packages fit."""
     out = System(host.platform, host.system, conda=host.environment.get("CONDA_PREFIX"))
+    place = host.space(python.prefix) if python is not None and python.prefix else None
+    if place: out.free = place[0]
     if host.system == "linux": _linux(host, out)
     elif host.system == "macos": _macos(host, python, out)
     elif python is not None and re.fullmatch(r"[\d.]+", python.kernel):
@@ -100,6 +105,8 @@ def _linux(host: Host, out: System):
     if boot and len(boot) == 5: out.secure_boot = boot[4] == 1     # four bytes of attributes, then the value
     m = re.search(r"^MemTotal:\s+(\d+) kB", host.text("/proc/meminfo") or "", re.MULTILINE)
     if m: out.memory = int(m[1]) << 10
+    shared = host.space("/dev/shm")
+    if shared: out.shared = shared[1]
 
 
 def _macos(host: Host, python: Python | None, out: System):

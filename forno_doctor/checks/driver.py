@@ -30,6 +30,9 @@ KEYS = "/var/lib/shim-signed/mok/MOK.der", "/var/lib/dkms/mok.pub", "/etc/pki/ak
 HEADERS = {"ubuntu": "sudo apt install linux-headers-$(uname -r)", "debian": "sudo apt install linux-headers-$(uname -r)", "fedora": "sudo dnf install kernel-devel-$(uname -r)"}
 BLACKLIST = "printf 'blacklist nouveau\\noptions nouveau modeset=0\\n' | sudo tee /etc/modprobe.d/blacklist-nouveau.conf"
 INITRAMFS = {"ubuntu": "sudo update-initramfs -u", "debian": "sudo update-initramfs -u", "fedora": "sudo dracut --force", "arch": "sudo mkinitcpio -P"}
+ELSEWHERE = "/run/opengl-driver/lib", "/usr/local/nvidia/lib64"          # NixOS; Google's Kubernetes
+MAXWELL, TURING, LAST_OF_OLD = 0x1340, 0x1E00, 580         # the first numbers of these generations on the bus; the last branch for those before Turing
+SHARED = 64 << 20                              # bytes of /dev/shm that Docker gives unless told otherwise
 WINDOWS_SIDE = "/mnt/c/Windows/System32/nvcuda.dll"
 # Intel's GPUs that builds for XPU are made for, by their numbers on the bus: Arc A and Flex, Arc B, Max, and the graphics of Core Ultra
 XPU = re.compile("0x(56[9abc]|e2[012]|0bd|7d[45]5|7d51|64a0)")
@@ -50,7 +53,7 @@ def hardware(m: Machine) -> bool:
 # ---------------------------------------------------------------- a driver that is there and doesn't work
 def broken(m: Machine) -> Iterator[Finding]:
     """The first cause that explains it; later ones follow from it."""
-    for cause in (hangs, crashes, jetson, wsl, compat, stub, mismatch, container, no_driver, no_library, denied, no_uvm, mig, hidden, by_code):
+    for cause in (hangs, crashes, jetson, wsl, compat, stub, mismatch, not_searched, container, no_driver, no_library, dropped, denied, no_uvm, mig, hidden, by_code):
         found = list(cause(m))
         yield from found
         if found: return
@@ -108,6 +111,27 @@ def mismatch(m: Machine) -> Iterator[Finding]:
                       [] if m.system.container else [REBOOT], "nvidia-smi")
 
 
+def not_searched(m: Machine) -> Iterator[Finding]:
+    """Systems that keep the driver's library where no loader looks."""
+    if m.host.system != "linux" or m.driver.library or m.driver.init is not None: return
+    folder = next((f for f in ELSEWHERE if m.host.exists(f"{f}/libcuda.so.1")), None)
+    if folder is not None:
+        old = m.host.environment.get("LD_LIBRARY_PATH")
+        yield Finding("libcuda-not-searched", severity(m), {"folder": folder}, [("libcuda", f"{folder}/libcuda.so.1"), *seen(m)],
+                      [f"export LD_LIBRARY_PATH={folder}{':' + old if old else ''}"], PROOF)
+
+
+def dropped(m: Machine) -> Iterator[Finding]:
+    """Cards before Turing: NVIDIA's open module has never run them, and its drivers end with branch 580."""
+    d, opened = m.driver, "Open Kernel Module" in (m.host.text("/proc/driver/nvidia/version") or "")
+    unbound = [c for c in m.bus if c.maker == "nvidia" and c.driver != "nvidia"]
+    left = [c for c in unbound if re.fullmatch("0x[0-9a-f]{4}", c.device) and MAXWELL <= int(c.device, 16) < TURING]
+    if not bare(m) or not d.kernel or not left or not opened and int(d.kernel.split(".")[0]) <= LAST_OF_OLD: return
+    command, evidence = by_distribution(m, {"ubuntu": f"sudo apt install nvidia-driver-{LAST_OF_OLD}"}), [("card", f"{c.address} {c.device}") for c in left]
+    yield Finding("card-left-by-driver", WARNING if d.init == 0 else ERROR, {"driver": d.kernel, "last": LAST_OF_OLD}, evidence + seen(m), [command, REBOOT] if command else [],
+                  "nvidia-smi -L")
+
+
 def no_library(m: Machine) -> Iterator[Finding]:
     """The kernel has the driver, programs don't."""
     d = m.driver
@@ -137,6 +161,7 @@ def by_code(m: Machine) -> Iterator[Finding]:
     code = m.driver.init
     if not code or not hardware(m): return
     id, commands = CODES.get(code, ("cuda-init", ["sudo dmesg | grep -i -E 'nvrm|xid'"]))
+    if m.host.system == "windows" and code not in (2, 46, 100): id = "cuda-init"
     if m.system.wsl: commands = ["wsl.exe --shutdown"]
     elif m.system.container or m.host.system != "linux": commands = []
     yield Finding(id, severity(m) if m.torch else ERROR, {"code": code}, seen(m), commands, PROOF)
@@ -241,8 +266,8 @@ def hidden(m: Machine) -> Iterator[Finding]:
     evidence = [("CUDA_VISIBLE_DEVICES", repr(value))] + [(f"GPU {k}", f"{g.name} {g.uuid or ''}".strip()) for k, g in enumerate(all_of_them)]
     undo = ["set CUDA_VISIBLE_DEVICES=" if m.host.system == "windows" else "unset CUDA_VISIBLE_DEVICES"]
     if twice is not None: yield Finding("visible-twice", ERROR, data | {"entry": twice}, evidence, undo, PROOF)
-    elif bad is not None and kept: yield Finding("visible-cut", WARNING, data | {"entry": bad}, evidence, undo, PROOF)
-    elif bad is not None and bad not in ("", "-1", "none", "None", "NoDevFiles"): yield Finding("visible-invalid", ERROR, data | {"entry": bad}, evidence, undo, PROOF)
+    elif bad and kept and not bad.startswith("-"): yield Finding("visible-cut", WARNING, data | {"entry": bad}, evidence, undo, PROOF)
+    elif bad is not None and not kept and bad not in ("", "-1", "none", "None", "NoDevFiles"): yield Finding("visible-invalid", ERROR, data | {"entry": bad}, evidence, undo, PROOF)
     elif not kept: yield Finding("gpus-hidden", WARNING, data, evidence, undo, PROOF)
 
 
@@ -302,6 +327,13 @@ def no_smi(m: Machine) -> Iterator[Finding]:
         yield Finding("no-nvidia-smi", NOTE, {"driver": m.driver.version or "?"}, seen(m), [], PROOF)
 
 
+def shared_memory(m: Machine) -> Iterator[Finding]:
+    """Workers of a DataLoader hand over tensors through /dev/shm."""
+    if m.torch and m.system.container and m.system.shared is not None and m.system.shared <= SHARED:
+        yield Finding("small-shm", NOTE, {"size": m.system.shared >> 20}, [("/dev/shm", f"{m.system.shared >> 20} MiB")],
+                      [f"{m.system.container} run --shm-size=8g IMAGE"] if m.system.container in ("docker", "podman") else [], "df -h /dev/shm")
+
+
 def forno_floor(m: Machine) -> Iterator[Finding]:
     """forno writes PTX as the driver reads it, from CUDA 12.0 on (A16)."""
     about = nvidia.forno(m.driver)
@@ -309,4 +341,4 @@ def forno_floor(m: Machine) -> Iterator[Finding]:
         yield Finding("forno-driver", NOTE, {"cuda": about["cuda"], "needed": facts.floor("12.0", m.system.platform) or "525"}, seen(m), [], PROOF)
 
 
-CHECKS = [broken, instances, modes, order, others, no_smi, forno_floor]
+CHECKS = [broken, instances, modes, order, others, no_smi, shared_memory, forno_floor]

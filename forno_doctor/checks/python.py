@@ -24,6 +24,7 @@ CHANNEL_END = "2.5.1"
 PROBLEMS = {MISSING: "python-missing", HUNG: "python-hangs", SILENT: "python-silent", VARIABLES: "python-variables"}
 LOADED, NUMPY = "import torch; print(torch.__version__, torch.__file__)", "import torch, numpy; print(torch.from_numpy(numpy.ones(2)))"
 NUMPY_1, NUMPY_2 = b"numpy.core._multiarray_umath", b"numpy._core._multiarray_umath"
+SPACE = 8 << 30                                # bytes that a CUDA build of torch takes while it is installed, with its packages
 LOOKED_AT = 2                                  # extensions of a package that are searched for what they import
 
 
@@ -53,11 +54,16 @@ def kind(m: Machine) -> Iterator[Finding]:
     if p.implementation not in ("", "CPython"): yield Finding("python-other-kind", WARNING, {"kind": p.implementation}, evidence, fresh, "uv run python --version")
     elif p.bits == 32: yield Finding("python-32-bit", WARNING, {"version": p.version}, evidence, fresh, show)
     elif p.musl or m.system.musl: yield Finding("musl", WARNING, {"system": m.system.name}, evidence, [], "ldd --version")
-    elif rosetta(m): yield Finding("rosetta", WARNING, {"version": p.version}, evidence, [f"uv venv --python cpython-{USUAL}-macos-aarch64", fresh[1]], show)
-    else: yield from releases(m, evidence)
+    elif not translated(m): yield from releases(m, evidence)
 
 
-def rosetta(m: Machine) -> bool: return m.system.platform == "macos_x86_64" and "ARM64" in m.python.kernel
+def translated(m: Machine) -> bool: return m.system.platform == "macos_x86_64" and "ARM64" in m.python.kernel
+
+
+def rosetta(m: Machine) -> Iterator[Finding]:
+    if translated(m):
+        yield Finding("rosetta", WARNING, {"version": m.python.version}, [("kernel", m.python.kernel), ("python", m.python.executable)],
+                      [f"uv venv --python cpython-{USUAL}-macos-aarch64", "uv pip install torch"], "uv run python -c \"import platform; print(platform.machine())\"")
 
 
 def releases(m: Machine, evidence) -> Iterator[Finding]:
@@ -66,7 +72,7 @@ def releases(m: Machine, evidence) -> Iterator[Finding]:
     offered = [r for r in facts.releases() if r.row["on_pypi"] and r.pythons(platform)]
     fit = [r for r in offered if p.tag in r.pythons(platform)]
     if not offered:
-        yield Finding("no-torch-for-platform", WARNING, {"platform": platform}, evidence)
+        yield Finding("no-torch-for-platform", NOTE, {"platform": platform}, evidence)
         return
     last = max((t for t in offered[0].pythons(platform) if not t.endswith("t")), key=number)
     if not fit:
@@ -98,6 +104,12 @@ def old_glibc(m: Machine, fit: list[facts.Release]) -> Iterator[Finding]:
                   bound(m, f"pip install torch=={last.version}") if last else [], python(m, LOADED))
 
 
+def little_space(m: Machine) -> Iterator[Finding]:
+    if not m.torch and m.gpus and m.system.free is not None and m.system.free < SPACE:
+        yield Finding("little-space", NOTE, {"free": round(m.system.free / (1 << 30), 1), "needed": SPACE >> 30}, [("folder", m.python.prefix)], [],
+                      python(m, "import shutil, sys; print(shutil.disk_usage(sys.prefix).free >> 30)"))
+
+
 # ---------------------------------------------------------------- do the installed wheels fit?
 def wheels(m: Machine) -> Iterator[Finding]:
     """Wheels for another Python, processor or system: environments that were copied, folders that PYTHONPATH adds, machines that share a home."""
@@ -117,7 +129,9 @@ def misfit(m: Machine, which: str, abi: str, platform: str) -> tuple[str, dict] 
     interpreter = re.fullmatch(r"cp(\d)(\d+)", which)
     if interpreter and m.python.implementation in ("", "CPython"):
         built = int(interpreter[1]), int(interpreter[2])
-        if built > (x, y) or built < (x, y) and abi != "abi3": return "wheel-for-other-python", {"built": f"{built[0]}.{built[1]}", "python": m.python.tag}
+        threads = re.fullmatch(r"cp\d+(t?)", abi)
+        if built > (x, y) or built < (x, y) and abi != "abi3" or threads and bool(threads[1]) is not m.python.free:
+            return "wheel-for-other-python", {"built": f"{built[0]}.{built[1]}{threads[1] if threads else ''}", "python": m.python.tag}
     if platform == "any": return None
     libc, mac = re.search(r"manylinux_(\d+_\d+)_", platform), re.match(r"macosx_(\d+)_(\d+)_", platform)
     system = "linux" if "linux" in platform else "macos" if mac else "windows" if platform.startswith("win") else None
@@ -227,4 +241,4 @@ def conda(m: Machine) -> Iterator[Finding]:
                       [f"conda install -p {torch.site} -c conda-forge --override-channels pytorch"], python(m, LOADED))
 
 
-CHECKS = [starts, kind, wheels, numpy2, user_site, python_path, in_front, conda]
+CHECKS = [starts, kind, rosetta, little_space, wheels, numpy2, user_site, python_path, in_front, conda]

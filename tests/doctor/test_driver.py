@@ -42,7 +42,8 @@ def packages(m, *names):
 
 def test_what_works_is_left_alone(tmp_path):
     assert not found(ada(tmp_path / "plain"))
-    assert not found(ada(tmp_path / "chosen", count=2, environment={"CUDA_VISIBLE_DEVICES": "1"}))
+    for k, value in enumerate(("1", "0,1,", "0,-1", "GPU-00000000-0000-0000-0000-000000000001")):
+        assert not found(ada(tmp_path / f"chosen{k}", count=2, environment={"CUDA_VISIBLE_DEVICES": value}))
     assert not found(Machine(tmp_path / "none").torch("2.6.0+cpu"))
     assert not found(Machine(tmp_path / "container").file("/.dockerenv").torch("2.6.0+cpu"))
     forward = ada(tmp_path / "forward", environment={"LD_LIBRARY_PATH": COMPAT}).file(f"{COMPAT}/libcuda.so.560.35.03", library("libcuda.so.1"))
@@ -112,6 +113,20 @@ def test_a_module_without_its_library(tmp_path):
     m._place("/usr/lib/x86_64-linux-gnu/libcuda.so.1").unlink()
     f = only(m)
     assert f.id == "libcuda-missing" and f.commands == ["sudo apt install libnvidia-compute-550"]
+
+
+def test_a_library_where_no_loader_looks(tmp_path):
+    m = Machine(tmp_path, environment={"LD_LIBRARY_PATH": "/srv/lib"}).file("/.dockerenv").file("/dev/nvidiactl").library("/usr/local/nvidia/lib64/libcuda.so.1").torch("2.6.0+cu124")
+    f = only(m.says("cuda", '{"library": null, "error": "libcuda.so.1: cannot open shared object file"}'))
+    assert f.id == "libcuda-not-searched" and f.commands == ["export LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/srv/lib"]
+
+
+@pytest.mark.parametrize("driver, module, device, left", [("590.44.01", "Kernel Module", "0x1b80", True), ("550.54.14", "Open Kernel Module for", "0x1db6", True),
+    ("580.65.06", "Kernel Module", "0x1b80", False), ("590.44.01", "Kernel Module", "0x2684", False)])
+def test_a_card_that_drivers_have_left(tmp_path, driver, module, device, left):
+    m = Machine(tmp_path).gpu(ADA, "8.9", driver=driver, init=100).card(0, device=device).file("/proc/driver/nvidia/version", f"NVRM version: NVIDIA UNIX {module} x86_64  {driver}\n")
+    f = only(m.driver_says(nvml={"init": 0, "devices": []}).file("/etc/os-release", UBUNTU))
+    assert (f.id == "card-left-by-driver") is left and (f.id == "no-device") is not left and (not left or f.commands[0] == "sudo apt install nvidia-driver-580")
 
 
 def test_a_library_that_does_not_load(tmp_path):
@@ -247,7 +262,7 @@ def test_gpus_of_others(tmp_path, vendor, device, id, tag):
 
 # ---------------------------------------------------------------- which GPUs a program sees
 @pytest.mark.parametrize("value, init, id, severity", [("", 100, "gpus-hidden", "warning"), ("-1", 100, "gpus-hidden", "warning"), ("7", 100, "visible-invalid", "error"),
-    ("GPU-dead", 100, "visible-invalid", "error"), ("gpu0", 100, "visible-invalid", "error"), ("0,5", 0, "visible-cut", "warning"), ("1,1", 100, "visible-twice", "error")])
+    ("GPU-dead", 100, "visible-invalid", "error"), ("gpu0", 100, "visible-invalid", "error"), ("0,5", 0, "visible-cut", "warning"), ("NoDevFiles", 100, "gpus-hidden", "warning"), ("1,1", 100, "visible-twice", "error")])
 def test_visible_devices(tmp_path, value, init, id, severity):
     f = only(ada(tmp_path, count=2, init=init, environment={"CUDA_VISIBLE_DEVICES": value}))
     assert f.id == id and f.severity == severity and f.commands == ["unset CUDA_VISIBLE_DEVICES"] and f.data["count"] == 2
@@ -285,6 +300,15 @@ def test_different_gpus_are_numbered_differently(tmp_path):
 
 
 # ---------------------------------------------------------------- remarks
+def test_little_shared_memory(tmp_path):
+    m = Machine(tmp_path).file("/.dockerenv").torch("2.6.0+cpu")
+    m.about["spaces"] = {"/dev/shm": [60 << 20, 64 << 20]}
+    f = only(m)
+    assert f.id == "small-shm" and f.severity == "note" and f.commands == ["docker run --shm-size=8g IMAGE"]
+    m.about["spaces"] = {"/dev/shm": [60 << 20, 8 << 30]}
+    assert not found(m)
+
+
 def test_nvidia_smi_is_not_needed(tmp_path):
     m = ada(tmp_path)
     m._place("/usr/bin/nvidia-smi").unlink()

@@ -104,9 +104,18 @@ def test_an_old_c_library(tmp_path):
     assert f.id == "old-glibc" and f.data == {"glibc": "2.17", "needed": "2.28", "newest": "2.15.0", "torch": "2.6.0"} and f.commands == [f"{PYTHON} -m pip install torch==2.6.0"]
 
 
+def test_little_space(tmp_path):
+    m = Machine(tmp_path).gpu("NVIDIA GeForce RTX 4090", "8.9")
+    m.about["spaces"] = {"/opt/app": [3 << 30, 100 << 30]}
+    f = only(m)
+    assert f.id == "little-space" and f.severity == "note" and f.data == {"free": 3.0, "needed": 8}
+    m.about["spaces"] = {"/opt/app": [30 << 30, 100 << 30]}
+    assert not found(m)
+
+
 # ---------------------------------------------------------------- wheels
 @pytest.mark.parametrize("tag, id, data", [("cp310-cp310-manylinux_2_28_x86_64", "wheel-for-other-python", {"built": "3.10", "python": "3.12"}),
-    ("cp313-abi3-manylinux_2_28_x86_64", "wheel-for-other-python", {"built": "3.13"}), ("cp312-cp312-manylinux_2_28_aarch64", "wheel-for-other-system", {}),
+    ("cp312-cp312t-manylinux_2_28_x86_64", "wheel-for-other-python", {"built": "3.12t"}), ("cp313-abi3-manylinux_2_28_x86_64", "wheel-for-other-python", {"built": "3.13"}), ("cp312-cp312-manylinux_2_28_aarch64", "wheel-for-other-system", {}),
     ("cp312-cp312-win_amd64", "wheel-for-other-system", {"tag": "win_amd64"}), ("cp312-cp312-musllinux_1_2_x86_64", "wheel-for-other-system", {}),
     ("cp312-cp312-manylinux_2_40_x86_64", "wheel-needs-glibc", {"needed": "2.40", "glibc": "2.39"})])
 def test_wheels_that_do_not_fit(tmp_path, tag, id, data):
