@@ -225,3 +225,63 @@ def test_another_python_asks_the_driver_where_the_examined_one_cannot(fake, tmp_
     host = fake("return 0;")
     host.python = program(tmp_path / "python", "#!/bin/sh\necho no; exit 3\n")
     assert nvidia.driver_and_gpus(host)[0].init == 0
+
+
+# ---------------------------------------------------------------- machines that are well
+def healthy():
+    """Name, and what makes it of a folder."""
+    def pod(d):
+        m = Machine(d, environment={"KUBERNETES_SERVICE_HOST": "10.0.0.1", "NVIDIA_VISIBLE_DEVICES": "GPU-00000000-0000-0000-0000-000000000000"}).gpu("NVIDIA H100 80GB HBM3", "9.0")
+        return m.file("/.dockerenv").card(7).torch("2.6.0+cu124", architectures=["9.0"])                           # a second card of the host, not for this pod
+
+    def job(d): return node(d).environment(CUDA_VISIBLE_DEVICES="1,3", SLURM_JOB_ID="7")
+
+    def node(d):
+        m = Machine(d)
+        for _ in range(4): m.gpu("NVIDIA H100 80GB HBM3", "9.0", driver="570.124.06")
+        return m.torch("2.6.0+cu124", architectures=["9.0"])
+
+    def forward(d):
+        compat = "/usr/local/cuda-12.4/compat"
+        m = Machine(d, environment={"LD_LIBRARY_PATH": compat}).gpu("NVIDIA A100-SXM4-40GB", "8.0", driver="535.183.01", cuda="12.4").torch("2.6.0+cu124", architectures=["8.0"])
+        return m.library(f"{compat}/libcuda.so.550.54.14", soname="libcuda.so.1").link(f"{compat}/libcuda.so.1", "libcuda.so.550.54.14")
+
+    def part(d):
+        gpu = {"name": "NVIDIA A100-SXM4-40GB", "uuid": "GPU-1", "major": 8, "minor": 0, "compute_mode": 0}
+        m = Machine(d).gpu(gpu["name"], "8.0").torch("2.6.0+cu124", architectures=["8.0"])
+        return m.driver_says(devices=[gpu], nvml={"init": 0, "devices": [gpu | {"instances": ["MIG-1"]}]}).environment(CUDA_VISIBLE_DEVICES="MIG-1")
+
+    def wsl(d):
+        m = Machine(d, kernel="Linux version 5.15.153.1-microsoft-standard-WSL2").file("/dev/dxg").library("/usr/lib/wsl/lib/libcuda.so.1").torch("2.6.0+cu124", architectures=["8.9"])
+        nvml = {"init": 0, "driver": "560.94", "devices": [ADA]}
+        return m.driver_says(library="libcuda.so.1", file="/usr/lib/wsl/lib/libcuda.so.1", init=0, version=12060, devices=[ADA], nvml=nvml).file("/etc/ld.so.conf.d/ld.wsl.conf", "/usr/lib/wsl/lib\n")
+
+    def board(d):
+        m = Machine(d, machine="aarch64").file("/etc/nv_tegra_release", "# R36 (release), REVISION: 4.0\n").library("/usr/lib/aarch64-linux-gnu/nvidia/libcuda.so.1.1", machine="aarch64")
+        m.driver_says(library="libcuda.so.1", init=0, version=12060, devices=[{"name": "Orin", "major": 8, "minor": 7}], nvml={})
+        return m.file(f"{m.site}/torch/version.py", "__version__ = '2.5.0a0+872d972e41.nv24.08'\ncuda = '12.6'\n").package("torch", "2.5.0a0+872d972e41.nv24.08")
+
+    def laptop(d): return Machine(d).card(vendor="0x8086", device="0x46a6", driver="i915").torch("2.6.0+cpu").package("numpy", "2.1.0")
+
+    def conda(d):
+        m = Machine(d, environment={"CONDA_PREFIX": "/opt/app"}).torch("2.6.0").file("/opt/app/conda-meta/pytorch-2.6.0-cpu_mkl_py312_100.json", '{"channel": "conda-forge"}')
+        return m.file(f"{m.site}/torch-2.6.0.dist-info/INSTALLER", "conda\n")
+
+    def editable(d): return Machine(d, environment={"PYTHONPATH": "/srv/project/src"}).torch("2.6.0+cpu").file("/srv/project/src/model/__init__.py").python_says(here="/srv/project/src")
+
+    def free_threads(d): return Machine(d, python="3.13.2").python_says(free=True).torch("2.6.0+cpu")
+
+    def mac_here(d): return mac(d).torch("2.6.0").package("numpy", "2.1.0")
+
+    def windows_here(d):
+        return windows(d).driver_says(library="nvcuda.dll", init=0, version=12060, devices=[ADA], nvml={"init": 0, "driver": "560.94", "devices": [ADA]})
+
+    def old(d): return Machine(d, python="3.8.19", glibc="2.17").gpu("Tesla V100-SXM2-16GB", "7.0", driver="525.85.12").torch("2.2.2+cu121", architectures=["7.0"]).package("numpy", "1.24.4")
+
+    return [pod, job, node, forward, part, wsl, board, laptop, conda, editable, free_threads, mac_here, windows_here, old]
+
+
+@pytest.mark.parametrize("made", healthy(), ids=lambda made: made.__name__)
+def test_machines_that_are_well(tmp_path, made):
+    report = diagnose(made(tmp_path).host())
+    assert not [f for f in report.findings if f.area in ("driver", "python") or f.severity == "error"] and report.machine.torch
