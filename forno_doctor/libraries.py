@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from .dlls import slashed, variable
 from .host import Host
 from .loader import Found, Loader
 from .packages import Environment, Package
@@ -37,6 +38,7 @@ KINDS = {
     "cufile": Kind("nvidia-cufile", "libcufile", "libcufile"), "nvToolsExt": Kind("nvidia-nvtx", "cuda_nvtx", "cuda-nvtx")}
 SUFFIXED = "cudnn", "nccl", "cusparseLt", "nvshmem"                                        # from CUDA 13 on only their wheels end in -cu13
 FILE = re.compile(rf"lib({'|'.join(KINDS)})(?:_host)?(?:-[0-9a-f]{{8}})?\.so\.([\d.]+)")
+DLL = re.compile(rf"({'|'.join(KINDS)})(?:64)?_(\d+)[\d_.]*\.dll", re.IGNORECASE)            # cudart64_12.dll, cudart64_110.dll (11.0), nvrtc64_120_0.dll
 LATER = "libcaffe2_nvrtc.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so"              # torch loads them when they are first needed
 PAIR = re.compile(r"""["'](\w+)["']\s*[,:]\s*["'](lib[\w-]+\.so[^"'\s]*)["']""")             # a folder and files that torch/__init__.py preloads
 HEADERS = {"cudnn": ("cudnn_version.h", "CUDNN_MAJOR", "CUDNN_MINOR", "CUDNN_PATCHLEVEL"), "nccl": ("nccl.h", "NCCL_MAJOR", "NCCL_MINOR", "NCCL_PATCH")}
@@ -111,18 +113,26 @@ def copies(host: Host, environment: Environment, toolkits: list[str], torch: str
     taken: dict[str | None, Found] = {}
     for f in loaded.values():
         if f.path: taken.setdefault(host.real(f.path), f)
-    names = {(m[1], m[2].split(".")[0]): host.real(f.path) for n, f in loaded.items() for m in [FILE.fullmatch(n)] if m and f.path}
+    names = {what: host.real(f.path) for n, f in loaded.items() for what in [kind_of(host, n)] if what and f.path}
     found: dict[str, Copy] = {}
     for folder in folders(host, environment, toolkits, torch):
         for name in host.names(folder):
-            m = FILE.fullmatch(name)
-            real = host.real(f"{folder}/{name}") if m else None
-            if m is None or real is None or real in found: continue
+            what = kind_of(host, name)
+            real = host.real(f"{folder}/{name}") if what else None
+            if what is None or real is None or real in found: continue
             by = taken.get(real)
-            found[real] = copy(host, environment, m[1], real, m[2].split(".")[0])
+            found[real] = copy(host, environment, what[0], real, what[1])
             if by is not None: found[real].rule, found[real].by = by.rule, by.by
-            else: found[real].instead = names.get((m[1], m[2].split(".")[0]))
+            else: found[real].instead = names.get(what)
     return sorted(found.values(), key=lambda c: (list(KINDS).index(c.kind), c.rule is None, c.path))
+
+
+def kind_of(host: Host, name: str) -> tuple[str, str] | None:
+    """(kind, major) of a file by its name."""
+    m = (DLL if host.system == "windows" else FILE).fullmatch(name)
+    if m is None: return None
+    kind = next(k for k in KINDS if k.lower() == m[1].lower())
+    return kind, m[2][:2] if host.system == "windows" and len(m[2]) == 3 else m[2].split(".")[0]
 
 
 def copy(host: Host, environment: Environment, kind: str, path: str, major: str) -> Copy:
@@ -138,6 +148,9 @@ def copy(host: Host, environment: Environment, kind: str, path: str, major: str)
 def folders(host: Host, environment: Environment, toolkits: list[str], torch: str | None) -> list[str]:
     """Where such files lie: packages' folders, the loader's, toolkits'."""
     out = [f"{torch}/lib"] if torch else []
+    if host.system == "windows":
+        out += [f"{s}/nvidia/{part}/bin" for s in environment.sites for part in host.names(f"{s}/nvidia")] + [f"{t}/{b}" for t in toolkits for b in ("bin", "bin/x64")]
+        return list(dict.fromkeys(out + [slashed(f) for f in (variable(host, "PATH") or "").split(";") if f]))
     for site in environment.sites:
         out += [f"{site}/nvidia/{part}/lib" for part in host.names(f"{site}/nvidia")] + [f"{site}/{n}" for n in host.names(site) if n.endswith(".libs")]
     loader = Loader(host)
@@ -198,7 +211,7 @@ def _from_elsewhere(host: Host, kind: str, path: str) -> tuple[str, None, str] |
 
 def _by_toolkit(host: Host, kind: str, path: str) -> str | None:
     part = KINDS[kind].part
-    m = re.match(r"(.*?)/(?:lib|lib64|targets/[^/]+/lib|extras/CUPTI/lib64)/[^/]+$", path)
+    m = re.match(r"(.*?)/(?:lib|lib64|bin|bin/x64|targets/[^/]+/lib|extras/CUPTI/lib64)/[^/]+$", path)
     try: return json.loads(host.text(f"{m[1]}/version.json") or "{}")[part]["version"] if m and part else None
     except (ValueError, KeyError, TypeError): return None
 

@@ -17,7 +17,8 @@ from ..libraries import FILE, Copy
 from ..loader import Found, Loader
 from ..machine import Machine
 from ..packages import Package
-from ..versions import numbers
+from ..requirements import Requirement
+from ..versions import numbers, parse
 from .common import bound, python
 
 TRY = "import torch; x = torch.ones(1, 1, 8, 8, device='cuda'); print(torch.conv2d(x, x).sum() + (x @ x).sum(), torch.backends.cudnn.version())"
@@ -49,7 +50,7 @@ def taken(m: Machine) -> list[Taken]:
         if kind is None or real is None: continue
         mine = copies.get(real) or libraries.copy(m.host, m.environment, kind[1], real, kind[2].split(".")[0])
         next_ones = [copies[r] for r in (m.host.real(p) or "" for _, p in f.others) if r in copies]
-        others = next_ones + [c for c in m.copies if required(m, c.package)]
+        others = next_ones + [c for c in m.copies if c.package in pins(m)]
         own = next((c for c in others if (c.kind, c.major, c.manager) == (mine.kind, mine.major, "pip") and c.path != real), None)
         in_front = f.rule in ("LD_LIBRARY_PATH", "LD_PRELOAD") or f.rule in BY_SYSTEM and mine.manager != "pip"
         out.append(Taken(name, f, mine, own if in_front else None))
@@ -66,22 +67,17 @@ def relation(a: str | None, b: str | None) -> str:
 
 def compiled(m: Machine) -> str | None:
     """The cuDNN that torch was compiled against: what it requires, else what the tables say of its build."""
-    pin = next((p for p in pins(m).values() if p.startswith("nvidia-cudnn-")), "")
+    pin = next((r.spec for name, r in pins(m).items() if name.startswith("nvidia-cudnn-")), "")
     build = m.torch.release.build(m.torch.tag) if m.torch and m.torch.release else None
     return pin.partition("==")[2] or (build.cudnn if build else None)
 
 
-def pins(m: Machine) -> dict[str, str]:
-    """NVIDIA's packages that torch requires: name to "name==version"."""
-    package = m.environment.get("torch")
-    return {r.name: r.text for r in m.asked(package) if r.name.startswith("nvidia-")} if package else {}
-
-
-def required(m: Machine, name: str | None) -> bool:
-    """Does torch ask for one of NVIDIA's packages, itself or by cuda-toolkit?"""
-    package = m.environment.get("torch")
-    asked = {r.name for r in m.asked(package)} if package and name else set()
-    return name in asked or "cuda-toolkit" in asked and any(name == k.wheel for k in libraries.KINDS.values())
+def pins(m: Machine) -> dict[str, Requirement]:
+    """NVIDIA's packages that torch requires, by name: itself, or by the extras of cuda-toolkit."""
+    package, toolkit = m.environment.get("torch"), m.environment.get("cuda-toolkit")
+    asked = m.asked(package) if package else []
+    behind = [x for r in asked if toolkit and r.name == "cuda-toolkit" for x in m.asked(toolkit, r.extras)]
+    return {r.name: r for r in (*asked, *behind) if r.name.startswith("nvidia-")}
 
 
 # ---------------------------------------------------------------- whose fault it is, and what to type
@@ -129,8 +125,8 @@ def named(c: Copy) -> str: return f"{c.path} ({', '.join(filter(None, (c.version
 
 def reinstalled(m: Machine, *wheels: str) -> list[str]:
     """NVIDIA's packages as torch wants them; those that are there already are written again."""
-    wanted = [pins(m).get(w, w) for w in wheels]
-    quoted = " ".join(f'"{w}"' if re.search("[<>*]", w) else w for w in wanted)
+    wanted = [pins(m)[w].text if w in pins(m) else w for w in wheels]
+    quoted = " ".join(f'"{w}"' if re.search("[<>*~!]", w) else w for w in wanted)
     return bound(m, f"pip install --force-reinstall --no-deps {quoted}" if any(m.environment.get(w) for w in wheels) else f"pip install {quoted}")
 
 
@@ -159,7 +155,7 @@ def _everything(m: Machine) -> frozenset:
 def exact(m: Machine, t: Taken) -> bool:
     """Is it surely the file that torch was made for: of the one package and version that it requires?"""
     mine = libraries.owners(m.environment, t.copy.path)
-    return len(mine) == 1 and pins(m).get(mine[0].name) == f"{mine[0].name}=={mine[0].version}"
+    return len(mine) == 1 and mine[0].name in pins(m) and pins(m)[mine[0].name].met_by(parse(mine[0].version)) is True
 
 
 def symbols_gone(m: Machine) -> Iterator[Finding]:
@@ -208,8 +204,7 @@ def cudnn_too_old(m: Machine) -> Iterator[Finding]:
     for t in taken(m):
         if not _too_old(m, t): continue
         wheel = libraries.wheel("cudnn", t.name, m.torch.cuda if m.torch else None)
-        pinned = pins(m).get(wheel or "") or f"{wheel}=={compiled(m)}"
-        commands = corrected(m, [t]) if t.own else bound(m, f"pip install {pinned}") if wheel and t.copy.manager == "pip" else []
+        commands = corrected(m, [t]) if t.own else bound(m, f"pip install {wheel}=={compiled(m)}") if wheel and t.copy.manager == "pip" else []
         data = {"found": t.copy.version, "compiled": compiled(m), "torch": m.torch.version if m.torch else ""}
         yield Finding("cudnn-too-old", ERROR, data, [*both(t), *blamed(m, t.found)], commands, python(m, "import torch; print(torch.backends.cudnn.version())"))
 
@@ -291,7 +286,7 @@ def wanted_generation(m: Machine, package: Package) -> tuple[str | None, str]:
 def missing(m: Machine) -> Iterator[Finding]:
     """`libcudart.so.13: cannot open shared object file`: a library that nothing has, or a file that is none (A10)."""
     if m.process is None or m.torch is None: return
-    lost = [f for n, f in m.loaded.items() if f.path is None and f.by and FILE.fullmatch(n)]
+    lost = [f for n, f in m.loaded.items() if f.path is None and f.by and FILE.fullmatch(n) and not _told(m, f)]
     for part, severity in (([f for f in lost if f.name in m.process.at_import], ERROR), ([f for f in lost if f.name not in m.process.at_import], WARNING)):
         if part: yield _missing(m, part, severity, "torch")
     for f in _builtins(m): yield _missing(m, [f], WARNING, "torch")
@@ -299,6 +294,13 @@ def missing(m: Machine) -> Iterator[Finding]:
     for package, found in extensions(m):
         gone = [f for n, f in found.items() if n not in m.loaded and f.path is None and FILE.fullmatch(n)]
         if gone: yield _missing(m, gone, ERROR, package.name)
+
+
+def _told(m: Machine, f: Found) -> bool:
+    """A whole package is missing that torch requires: checks/mixed.py says so."""
+    kind = FILE.fullmatch(f.name)
+    name = libraries.wheel(kind[1], f.name, m.torch.cuda if m.torch else None) if kind else None
+    return name in pins(m) and m.environment.get(name or "") is None and m.torch is not None and m.torch.source != "conda"
 
 
 def _builtins(m: Machine) -> Iterator[Found]:

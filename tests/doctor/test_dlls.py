@@ -103,3 +103,12 @@ def test_nothing_is_wrong(tmp_path, change): assert found(change(plain(tmp_path)
 def test_nothing_is_known_of_windows(tmp_path):
     """No System32 to be seen: no guess."""
     assert found(Machine(tmp_path, system="windows").torch("2.6.0+cpu").file("/opt/app/lib/python3.12/site-packages/torch/lib/c10.dll", dll(needed=["vcruntime140.dll"]))) == {}
+
+
+def test_copies(tmp_path):
+    """Every CUDA library that could be meant, with the toolkit's versions; torch's own have none that can be read."""
+    m = plain(tmp_path, "2.6.0+cu124", PATH="D:\\cuda\\bin").file("D:/cuda/bin/cudart64_110.dll", dll()).file("D:/cuda/version.json", json.dumps({"cuda_cudart": {"version": "11.8.89"}}))
+    for name in "cudart64_12.dll", "cudnn64_9.dll", "nvrtc64_120_0.dll": m.file(f"{LIB}/{name}", dll(name))
+    copies = {(c.kind, c.major): c for c in Examined(m.host()).copies}
+    assert set(copies) == {("cudart", "12"), ("cudart", "11"), ("cudnn", "9"), ("nvrtc", "12")}
+    assert (copies["cudart", "11"].version, copies["cudart", "11"].rule) == ("11.8.89", None) and (copies["cudnn", "9"].version, copies["cudnn", "9"].rule) == (None, "path")

@@ -262,6 +262,12 @@ def test_packages_that_are_not_there(tmp_path):
         "/opt/app/bin/python -m pip install nvidia-cuda-runtime-cu12 nvidia-cublas-cu12 nvidia-cudnn-cu12 nvidia-nccl-cu12"]
 
 
+def test_pins_behind_cuda_toolkit(tmp_path):
+    m = plain(tmp_path, "2.12.0+cu130", pins=["cuda-toolkit[cublas]==13.0.3", "nvidia-nccl-cu13==2.29.3"])
+    m.package("cuda-toolkit", "13.0.3", requires=['nvidia-cublas==13.1.*; extra == "cublas"', 'nvidia-cufft==12.0.*; extra == "cufft"'])
+    assert {n: r.spec for n, r in checks.pins(Examined(m.host())).items()} == {"nvidia-cublas": "==13.1.*", "nvidia-nccl-cu13": "==2.29.3"}
+
+
 def test_a_package_whose_file_is_gone(tmp_path):
     m = plain(tmp_path)
     (tmp_path / f"{SITE}/nvidia/cuda_runtime/lib/libcudart.so.12".lstrip("/")).unlink()
