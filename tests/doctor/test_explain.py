@@ -50,6 +50,19 @@ def test_a_sample_is_recognised_and_told_in_both_languages(kind, healthy):
     assert re.search("[\u4e00-\u9fff]", chinese) and max(map(len, (line for line in english.splitlines() if "$" not in line))) <= 80
 
 
+@pytest.mark.parametrize("id, text", [
+    ("device_busy", "RuntimeError: CUDA error: all CUDA-capable devices are busy or unavailable"), ("no_driver", "WARNING: The NVIDIA Driver was not detected.  GPU functionality will not be available."),
+    ("cudnn8_wanted", "Could not locate cudnn_ops64_9.dll. Please make sure it is in your library path!"), ("cudnn8_wanted", "Could not load library cudnn_ops_infer64_8.dll. Error code 126"),
+    ("cudnn_unable_load", "Unable to load any of {libcudnn_ops.so.9.1.0, libcudnn_ops.so.9.1, libcudnn_ops.so.9, libcudnn_ops.so}\nInvalid handle. Cannot load symbol cudnnCreateTensorDescriptor"),
+    ("compat_804", "cudaGetDeviceCount(). Did you run some cuda functions before? Error 804: forward compatibility was attempted on non supported HW (Triggered internally at ../c10/cuda/CUDAFunctions.cpp:108.)"),
+    ("driver_insufficient", "CUDA error at helper_cuda.h:779 code=35(cudaErrorInsufficientDriver) \"cudaGetDeviceCount(&device_count)\""),
+    ("ext_symbol", "flash_attn_2_cuda.cpython-38-x86_64-linux-gnu.so: undefined symbol: _ZN3c104cuda20CUDACachingAllocator9allocatorE"), ("ext_symbol", "dropout_layer_norm.so: undefined symbol: _ZNK5torch8autograd4Node4nameEv"),
+    ("numpy2", "ValueError: numpy.dtype size changed, may indicate binary incompatibility. Expected 96 from C header, got 88 from PyObject"),
+    ("unsupported_ptx", "numba.cuda.cudadrv.driver.LinkerError: Unsupported .version 8.7; current version is '8.4'"), ("cuda_not_available", "Is CUDA available: False"),
+    ("not_compiled_cuda", "    raise AssertionError(\"Torch not compiled with CUDA enabled\")"), ("winerror126", "OSError: [WinError 127] The specified procedure could not be found. Error loading \"C:\\a\\lib\\shm.dll\" or one of its dependencies.")])
+def test_other_ways_to_say_it(id, text): assert explain.search(text)[0].id == id
+
+
 @pytest.mark.parametrize("text", ["", "epoch 1 loss 0.53", "torch.cuda.is_available(): True", "pip install torch==2.6.0", "Successfully installed torch-2.6.0", "No module named 'torchx'",
                                   "version 2.28 of glibc found", "driver 580 is new enough", "CUDA available: True", "foo requires bar==1, but you have bar 2 which is incompatible.",
                                   "Could not find a version that satisfies the requirement django==9 (from versions: none)", "libfoo.so.1: cannot open shared object file"])
