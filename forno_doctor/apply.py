@@ -155,12 +155,14 @@ def install(where: Place, arguments: list[str], seconds: float = SECONDS, show: 
 
 # ---------------------------------------------------------------- the index, now
 def on_index(python: str, package: str, version: str, options: list[str], target: tuple[str, str] | None = None, seconds: float = 60.0) -> bool | None:
-    """Has the index a version at this hour? Asked by `pip index versions`; `options`: pip's, that name the index; `target`: (Python, platform), where it isn't this machine.
-    None: it didn't answer."""
+    """Has the index a version at this hour ("2.9.1+cu128": this build of it)? Asked by `pip index versions`; `options`: pip's, that name the index; `target`: (Python,
+    platform), where it isn't this machine. None: it didn't answer, and another one that pip knows hasn't the version."""
     more = list(options)
     if target is not None:
         more += ["--python-version", target[0].rstrip("t"), "--only-binary=:all:", *(w for t in WHEELS[target[1]] for w in ("--platform", t))]
     answer = run([python, "-m", "pip", "index", "versions", package, *more], seconds)
     m = re.search(r"^Available versions: (.+)$", answer.out, re.MULTILINE)
     if answer.code != 0 or m is None: return None
-    return version in {v.strip().partition("+")[0] for v in m[1].split(",")}
+    found = {v.strip() for v in m[1].split(",")}
+    there = version in found or version in {v.partition("+")[0] for v in found}
+    return True if there else None if "connection broken" in answer.err else False

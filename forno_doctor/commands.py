@@ -39,13 +39,17 @@ def pip(p: Plan, reinstall: bool = False) -> list[str]:
     return [f"{start} {' '.join(requirements(p, True))} -f {facts.INDEX}/torch_stable.html"]
 
 
+def named(p: Plan) -> bool:
+    """Are the index's wheels of torch known to have their build in their versions?"""
+    return p.tag != "cpu" or p.target.platform in ("linux_x86_64", "windows_x86_64")
+
+
 def index_options(p: Plan) -> list[str]: return [] if plain(p) else f"--index-url {index(p)}".split()
 
 
 def pip_instead(p: Plan) -> list[str]:
     """Where another build of the same version is installed, which installers take for this one: named with their builds the packages are replaced, and nothing else is."""
-    named = p.tag.startswith("cu") or p.target.platform.endswith("_x86_64") and p.tag == "cpu"
-    if plain(p) or not named or satisfies(p.release.version, "<2.0"): return pip(p, reinstall=plain(p) or not named)
+    if plain(p) or not named(p) or satisfies(p.release.version, "<2.0"): return pip(p, reinstall=plain(p) or not named(p))
     return [f"pip install {' '.join(requirements(p, True))} --index-url {index(p)}"]
 
 
@@ -104,10 +108,10 @@ def conda_forge(p: Plan) -> list[str]:
 
 def bound(commands: list[str], python: str, installer: str = "") -> list[str]:
     """The same for one interpreter, so that no other environment is changed; by uv, where uv made it."""
-    out, named = [], f'"{python}"' if " " in python else python
+    out, quoted = [], f'"{python}"' if " " in python else python
     for c in commands:
-        if c.startswith("pip ") and installer == "uv": c = f"uv {c.replace('pip install', f'pip install --python {named}', 1)}"
-        elif c.startswith("pip "): c = f"{named} -m {c}"
-        elif c.startswith("uv pip install "): c = c.replace("uv pip install", f"uv pip install --python {named}", 1)
+        if c.startswith("pip ") and installer == "uv": c = f"uv {c.replace('pip install', f'pip install --python {quoted}', 1)}"
+        elif c.startswith("pip "): c = f"{quoted} -m {c}"
+        elif c.startswith("uv pip install "): c = c.replace("uv pip install", f"uv pip install --python {quoted}", 1)
         out.append(c)
     return out

@@ -178,7 +178,7 @@ def capability(gpu: str) -> str | None:
     """Of a GPU by its name, or by "8.6", "86", "sm_86", "sm_90a". None: not known."""
     m = re.fullmatch(r"(?:sm_?|compute_)?(\d{1,2})\.?(\d)[af]?", gpu.strip().lower())
     if m is not None and int(m[1]) < 20: return f"{int(m[1])}.{m[2]}"         # "980" is a name
-    names, short = gpu_names(), re.sub(r"^(rtx|gtx|gt|mx)(\d)", r"\1 \2", plain(gpu))
+    names, short = gpu_names(), re.sub(r"(?<=\d)(ti|super)\b", r" \1", re.sub(r"^(rtx|gtx|gt|mx)(?=\d)", r"\1 ", plain(gpu)))
     for name in (short, gpu.strip().lower(), *(f"{family} {short}" for family in ("geforce", "geforce rtx", "geforce gtx", "tesla", "quadro"))):
         if name in names: return names[name]
     return None

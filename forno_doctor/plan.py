@@ -295,12 +295,17 @@ def _unfit(b: Build, target: Target) -> tuple[str | None, str | None]:
     """Why a build doesn't run on a target ("arch", "driver", "unknown": what it has code for), and the driver on which it would."""
     floor, full = facts.floor(b.cuda, target.platform), facts.full_floor(b.cuda, target.platform)
     architectures = b.architectures(target.platform)
-    if any(_dropped(b, c) for c in target.capabilities): return "arch", None
+    if lacking(b, target): return "arch", None
     if architectures is None: return "unknown", None
-    if not all(facts.covers(architectures, c, True) for c in target.capabilities): return "arch", None
     if not all(_code(b, target, c) for c in target.capabilities): return ("driver", full) if full and not target.jetson else ("arch", None)
     if target.driver is not None and not target.jetson and (floor is None or not at_least(target.driver, floor)): return "driver", floor
     return None, None
+
+
+def lacking(b: Build, target: Target) -> list[str]:
+    """The GPUs for which a build has no code, whatever the driver."""
+    architectures = b.architectures(target.platform)
+    return [c for c in target.capabilities if _dropped(b, c) or architectures is not None and not facts.covers(architectures, c, True)]
 
 
 def _dropped(b: Build, capability: str) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from .. import apply, commands, facts
 from ..host import Host
 from ..machine import Machine
-from ..plan import ANY, Misread, Plan, Refusal, Wish, among, forno, read, resolve, target
+from ..plan import ANY, Misread, Plan, Refusal, Wish, among, forno, lacking, read, resolve, target
 from ..report import WIDTH, hang, pad
 from ..words import Words
 
@@ -67,7 +67,7 @@ class Asked:
         gpus = [g.strip() for many in options.gpu or () for g in many.split(",") if g.strip()]
         self.target = target(self.machine, version, gpus or None, options.driver, options.os, options.glibc, None, options.no_gpu)
         named = [(g, facts.capability(g)) for g in gpus] if gpus else [(g.name, g.capability or facts.capability(g.name)) for g in self.machine.gpus]
-        self.names = {c: name for name, c in named if c and not re.fullmatch(r"(sm|compute)?_?[\d.]+[af]?", name.lower())}
+        self.names = {c: name for name, c in named if c and not re.fullmatch(r"(sm_?|compute_)?\d{1,2}\.?\d[af]?", name.lower())}
         self.elsewhere = self.target.platform != self.machine.system.platform
         self.here = not (self.elsewhere or version)
         self.no_driver = self.here and not (gpus or self.target.capabilities or self.target.unknown or options.no_gpu) and bool(self.machine.cards)
@@ -108,7 +108,9 @@ class Asked:
 def online(asked: Asked, p: Plan) -> list[tuple[str, str, bool | None]]:
     """(package, version, is it there): None where the index didn't answer."""
     other = None if asked.here else (p.target.python, p.target.platform)
-    return [(n, v, apply.on_index(asked.machine.python.executable, n, v, commands.index_options(p), other)) for n, v in p.packages.items() if v[:1].isdigit()]
+    build = f"+{p.tag}" if commands.index_options(p) and commands.named(p) else ""
+    wheels = [(n, v if n == "triton" else v + build) for n, v in p.packages.items() if v[:1].isdigit()]
+    return [(n, v, apply.on_index(asked.machine.python.executable, n, v, commands.index_options(p), other)) for n, v in wheels]
 
 
 # ---------------------------------------------------------------- as text
@@ -187,7 +189,8 @@ def _builds(asked: Asked, release, builds: tuple[tuple[str, str], ...], words: W
     for tag, reason in builds:
         build = release.build(tag) if release else None
         floor = facts.floor(build.cuda, asked.target.platform) if build else "?"
-        by.setdefault(words(f"plan-build.{reason}", gpus=asked.gpus(), floor=floor), []).append(tag)
+        gpus = ", ".join(asked.gpu(c) for c in (lacking(build, asked.target) if build else asked.target.capabilities))
+        by.setdefault(words(f"plan-build.{reason}", gpus=gpus, floor=floor), []).append(tag)
     return [(", ".join(tags), clause) for clause, tags in by.items()]
 
 
@@ -208,7 +211,7 @@ def _typed(lines: list[str]) -> list[str]: return [f"  $ {line}" for line in lin
 def refused(asked: Asked, r: Refusal, words: Words) -> list[str]:
     wish = " ".join(asked.words) + (f" [{asked.wish.tag}]" if asked.wish.tag else "")
     lines = hang("", words("plan.refused", wish=wish, **place(asked, words)), WIDTH)
-    for reason in r.reasons: lines += hang("  - ", words("plan.because", why=_clause(asked, reason, r, words)), WIDTH)
+    for reason in r.reasons if len(r.reasons) == 1 or not r.builds else ("none",): lines += hang("  - ", words("plan.because", why=_clause(asked, reason, r, words)), WIDTH)
     release = next((x for x in facts.releases() if among(x.version, asked.wish.torch)), None)
     for tags, clause in _builds(asked, release, r.builds, words): lines += hang("    ", f"{tags}: {clause}", WIDTH)
     near = nearest(asked, r)

@@ -187,11 +187,13 @@ def test_uv_is_understood(env):
     assert back[1] == f"{uv} pip uninstall --python {env.python} sympy" and back[0].startswith(f"{uv} pip install --python {env.python} --force-reinstall")
 
 
-@pytest.mark.parametrize("out, code, there", [("torch (2.9.1)\nAvailable versions: 2.9.1+cu128, 2.9.0+cu128\n", 0, True), ("Available versions: 2.9.0\n", 0, False), ("", 1, None), ("odd", 0, None)])
-def test_the_index_is_asked_by_pip(monkeypatch, out, code, there):
+@pytest.mark.parametrize("out, err, code, there", [
+    ("torch (2.9.1)\nAvailable versions: 2.9.1+cu128, 2.9.0+cu128\n", "", 0, True), ("Available versions: 2.9.1, 2.9.1+cpu\n", "", 0, False), ("", "", 1, None), ("odd", "", 0, None),
+    ("Available versions: 2.9.1\n", "WARNING: Retrying after connection broken", 0, None)])                   # another index, which pip's settings name, has PyPI's
+def test_the_index_is_asked_by_pip(monkeypatch, out, err, code, there):
     seen = []
-    monkeypatch.setattr(apply, "run", lambda words, seconds: seen.append(words) or apply.Answer(code, out, ""))
-    assert apply.on_index("/p", "torch", "2.9.1", ["-i"], ("3.13t", "windows_x86_64")) is there
+    monkeypatch.setattr(apply, "run", lambda words, seconds: seen.append(words) or apply.Answer(code, out, err))
+    assert apply.on_index("/p", "torch", "2.9.1+cu128", ["-i"], ("3.13t", "windows_x86_64")) is there
     assert seen == [["/p", "-m", "pip", "index", "versions", "torch", "-i", "--python-version", "3.13", "--only-binary=:all:", "--platform", "win_amd64"]]
 
 

@@ -48,7 +48,7 @@ def test_tags_are_read(cuda): assert read(["torch"], cuda).tag == "cu126"
 
 
 def test_gpus_are_found_by_many_names():
-    for name, capability in [("RTX 4090", "8.9"), ("rtx4090", "8.9"), ("NVIDIA GeForce RTX 4090", "8.9"), ("4090", "8.9"), ("gtx 1080 ti", "6.1"), ("980", "5.2"), ("V100", "7.0"), ("Tesla V100-SXM2-32GB", "7.0"),
+    for name, capability in [("RTX 4090", "8.9"), ("rtx4090", "8.9"), ("NVIDIA GeForce RTX 4090", "8.9"), ("4090", "8.9"), ("1080ti", "6.1"), ("RTX3070Ti", "8.6"), ("4070 ti super", "8.9"), ("gtx 1080 ti", "6.1"), ("980", "5.2"), ("V100", "7.0"), ("Tesla V100-SXM2-32GB", "7.0"),
                              ("H100 80GB HBM3", "9.0"), ("A100-SXM4-80GB", "8.0"), ("sm_86", "8.6"), ("86", "8.6"), ("8.6", "8.6"), ("sm_90a", "9.0"), ("sm_120", "12.0"), ("RTX 7090", None), ("", None)]:
         assert facts.capability(name) == capability, name
 
@@ -183,7 +183,7 @@ def test_why_not_newer_and_not_higher(doctor):
 def test_what_is_impossible_is_told_with_what_comes_nearest(doctor):
     code, said = doctor("torch==2.14.1", "--gpu", "RTX 5090", "--driver", "570.124.06")
     assert code == 1
-    for line in ("Nothing fits torch==2.14.1", "an older release: torch 2.13.0", "driver 580 or later, then torch 2.14.1", "$ sudo apt install nvidia-driver-580", "whl/cu132", "forno runs here on the GPU",
+    for line in ("Nothing fits torch==2.14.1", "none of its CUDA builds fits.", "cu126: no code for RTX 5090 (12.0)", "an older release: torch 2.13.0", "driver 580 or later, then torch 2.14.1", "$ sudo apt install nvidia-driver-580", "whl/cu132", "forno runs here on the GPU",
                  "-m pip install forno"): assert line in said, line
     code, said = doctor("torch==2.5", "--python", "3.14", "--no-gpu")
     assert code == 1 and "Python 3.13" in said and "uv venv --python 3.13 .venv" in said and "uv pip install --python .venv torch==2.5.1" in said
@@ -202,6 +202,11 @@ def test_other_machines(doctor, tmp_path):
     assert code == 0 and "There is an NVIDIA card whose driver doesn't answer" in " ".join(said.split()) and "whl/cpu" in said
     wsl = Machine(tmp_path / "wsl", kernel="Linux version 5.15.0-microsoft-standard-WSL2").gpu("NVIDIA GeForce RTX 4090", "8.9", driver="470.57.02")
     assert "installed in Windows and not in WSL" in doctor("torch==2.9.1", host=wsl.host())[1]
+
+
+def test_of_several_gpus_those_without_code_are_named(doctor):
+    said = " ".join(doctor("torch==2.14.1", "--gpu", "4090,1080ti", "--driver", "580.95.05")[1].split())
+    assert "Not cu132, cu130: no code for 1080ti (6.1)." in said and "1080ti (6.1) gets machine code made for 6.0. GPU 4090 (8.9) gets" in said
 
 
 def test_another_build_of_the_same_version_is_replaced(doctor, gaming):
@@ -289,10 +294,10 @@ def test_online_only_when_it_is_said(doctor, monkeypatch):
     assert not asked
     said = doctor("torch==2.6", "torchvision", "--online")[1]
     options = "--index-url https://download.pytorch.org/whl/cu126".split()
-    assert asked == [("torch", "2.6.0", options, None), ("torchvision", "0.21.0", options, None)]
-    assert "torch 2.6.0 is on the index now." in said and "torchvision 0.21.0: not verified" in said
+    assert asked == [("torch", "2.6.0+cu126", options, None), ("torchvision", "0.21.0+cu126", options, None)]
+    assert "torch 2.6.0+cu126 is on the index now." in said and "torchvision 0.21.0+cu126: not verified" in said
     doctor("torch==2.6", "--online", "--os", "windows", "--python", "3.11")
-    assert asked[-1] == ("torch", "2.6.0", "--index-url https://download.pytorch.org/whl/cpu".split(), ("3.11", "windows_x86_64"))
+    assert asked[-1] == ("torch", "2.6.0+cpu", "--index-url https://download.pytorch.org/whl/cpu".split(), ("3.11", "windows_x86_64"))
 
 
 def test_the_real_machine_is_planned_for_quickly():
