@@ -145,6 +145,7 @@ HINTS = [h for k in KINDS for h in k["hints"]]
 HOSTILE = {"noise": lambda: random.Random(1).randbytes(10 << 20), "one line": lambda: b"a" * (10 << 20), "zeros": lambda: b"\0" * (10 << 20),
            "hints": lambda: "\n".join(HINTS * 3000).encode(), "hints without lines": lambda: "".join(h + " " + "x" * 50 for h in HINTS * 1500).encode(),
            "dots": lambda: ("/x.so" * 40 + ": undefined symbol: nc ").encode() * 45000, "escapes": lambda: b"\x1b[0;" * (3 << 20),
+           "digits": lambda: "".join("1" * 400 + h + "9" * 400 for h in HINTS * 100).encode(),
            "spaces": lambda: (b"PyTorch was compiled" + b" " * 500 + b"cuDNN version incompatibility: PyTorch was compiled") * 19000,
            "truncated utf-16": lambda: b"\xff\xfe" + b"\x00\xd8" * (4 << 20)}
 
