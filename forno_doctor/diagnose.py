@@ -4,6 +4,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from .checks import ALL
 from .finding import ERROR, ORDER, WARNING, Finding
@@ -11,6 +12,7 @@ from .host import Host
 from .machine import Machine
 
 SCHEMA = 1
+FAILED = "check-failed"
 
 
 @dataclass
@@ -19,19 +21,31 @@ class Report:
     findings: list[Finding]
 
     @property
-    def code(self) -> int:
-        """0: nothing is wrong; 1: something is worth a look; 2: something doesn't work."""
-        return 2 if any(f.severity == ERROR for f in self.findings) else 1 if any(f.severity != "note" for f in self.findings) else 0
+    def code(self) -> int: return code_of(self.findings)
 
-    def as_data(self) -> dict: return {"schema": SCHEMA, "machine": self.machine.as_data(), "findings": [f.as_data() for f in self.findings], "code": self.code}
+    def as_data(self) -> dict:
+        broken: list[tuple[str, Exception]] = []
+        machine = self.machine.as_data(broken)
+        findings = self.findings + [failure(f"machine.{part}", error) for part, error in broken]
+        return {"schema": SCHEMA, "machine": machine, "findings": [f.as_data() for f in findings], "code": code_of(findings)}
+
+
+def code_of(findings: list[Finding]) -> int:
+    """0: nothing is wrong; 1: something is worth a look; 2: something doesn't work."""
+    return 2 if any(f.severity == ERROR for f in findings) else 1 if any(f.severity == WARNING for f in findings) else 0
 
 
 def diagnose(host: Host | None = None, only: frozenset[str] = frozenset(), ignore: frozenset[str] = frozenset()) -> Report:
-    """`only`: ids of the findings that are wanted, empty: all; `ignore`: ids that aren't."""
+    """`only`: ids of the findings that are wanted, empty: all; `ignore`: ids that aren't. That a check broke is told whatever is wanted, because it may have been the one."""
     machine = Machine(host or Host())
-    machine.ask()
-    found = [f for check in ALL for f in guarded(check, machine) if (not only or f.id in only) and f.id not in ignore]
+    found = [f for check in (started, *ALL) for f in guarded(check, machine) if (not only or f.id in only or f.id == FAILED) and f.id not in ignore]
     return Report(machine, sorted(found, key=lambda f: ORDER.index(f.severity)))
+
+
+def started(machine: Machine) -> Iterator[Finding]:
+    """Begins with what takes longest."""
+    machine.ask()
+    yield from ()
 
 
 def guarded(check: Callable, machine: Machine) -> Iterator[Finding]:
@@ -41,7 +55,10 @@ def guarded(check: Callable, machine: Machine) -> Iterator[Finding]:
         for f in check(machine):
             f.area = area
             yield f
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        yield Finding("check-failed", WARNING, {"check": f"{area}.{check.__name__}", "error": f"{type(error).__name__}: {error}"},
-                      [(f"{where.filename.replace(chr(92), '/').rsplit('/', 1)[-1]}:{where.lineno}", where.name)], area="doctor")
+    except Exception as error: yield failure(f"{area}.{check.__name__}", error)
+
+
+def failure(what: str, error: Exception) -> Finding:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{PurePath(where.filename).name}:{where.lineno}"
+    return Finding(FAILED, WARNING, {"check": what, "error": f"{type(error).__name__}: {error}"}, [(place, where.name)], area="doctor")

@@ -161,9 +161,34 @@ class Machine:
         wanted = ("torch", "triton", "nvidia-", "numpy", "forno", "flash-attn", "xformers", "jax", "cupy", "onnxruntime", "tensorrt", "ctranslate2", "vllm", "pytorch")
         return [p for p in self.environment.all if p.name.startswith(wanted)]
 
-    def as_data(self) -> dict:
-        return {"system": asdict(self.system), "python": asdict(self.python) | {"tag": self.python.tag}, "driver": asdict(self.driver), "gpus": [asdict(g) for g in self.gpus],
-                "cards": self.cards, "bus": [asdict(c) for c in self.bus], "forno": nvidia.forno(self.driver), "toolkits": [asdict(t) for t in self.toolkits],
-                "libraries": [asdict(c) for c in self.copies], "torch": asdict(self.torch) if self.torch else None,
-                "gpu_code": asdict(self.gpu_code) if self.gpu_code else None,
-                "packages": [{k: getattr(p, k) for k in ("name", "version", "site", "installer")} for p in self.related()]}
+    def as_data(self, broken: list[tuple[str, Exception]] | None = None) -> dict:
+        """`broken`: takes the parts on which the doctor itself broke, which are empty then; without it that raises."""
+        out = {}
+        for name, (part, otherwise) in PARTS.items():
+            try: out[name] = part(self)
+            except Exception as error:
+                if broken is None: raise
+                broken.append((name, error))
+                out[name] = otherwise(self.host)
+        return out
+
+
+# What as_data says, part by part, and what it says where a part can't be had.
+def _none(host): return None
+def _empty(host): return []
+
+
+PARTS = {
+    "system": (lambda m: asdict(m.system), lambda host: asdict(System(host.platform))),
+    "python": (lambda m: asdict(m.python) | {"tag": m.python.tag}, lambda host: asdict(Python(host.python)) | {"tag": ""}),
+    "driver": (lambda m: asdict(m.driver), lambda host: asdict(Driver())),
+    "gpus": (lambda m: [asdict(g) for g in m.gpus], _empty),
+    "cards": (lambda m: m.cards, _empty),
+    "bus": (lambda m: [asdict(c) for c in m.bus], _empty),
+    "forno": (lambda m: nvidia.forno(m.driver), _none),
+    "toolkits": (lambda m: [asdict(t) for t in m.toolkits], _empty),
+    "libraries": (lambda m: [asdict(c) for c in m.copies], _empty),
+    "torch": (lambda m: asdict(m.torch) if m.torch else None, _none),
+    "gpu_code": (lambda m: asdict(m.gpu_code) if m.gpu_code else None, _none),
+    "packages": (lambda m: [{k: getattr(p, k) for k in ("name", "version", "site", "installer")} for p in m.related()], _empty),
+}

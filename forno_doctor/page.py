@@ -19,7 +19,8 @@ BY_ID = {**dict.fromkeys(("driver-too-old", "driver-too-old-for-all", "no-code-a
          **dict.fromkeys(("nvcc-other-major", "nvcc-differs"), "cuda"),
          **dict.fromkeys(("no-device", "gpus-hidden", "visible-invalid", "visible-cut", "visible-twice", "mig-without-instance", "mig-instances",
                           "compute-prohibited", "compute-exclusive", "device-order", "device-unavailable", "card-passed-on", "amd-gpu", "intel-gpu"), "gpu")}
-BY_AREA = {"builds": "framework", "extensions": "framework", "libraries": "libraries", "mixed": "libraries", "dlls": "libraries", "driver": "driver", "python": "program", "doctor": "program"}
+BY_AREA = {"builds": "framework", "extensions": "framework", "libraries": "libraries", "mixed": "libraries", "dlls": "libraries",
+           "driver": "driver", "python": "program", "doctor": "program"}
 ROWS = {"program": ("python", "system"), "framework": ("torch", "beside", "packages"), "libraries": ("cudnn", "cublas", "nccl"), "cuda": ("cudart", "toolkit"),
         "driver": ("driver",), "gpu": ("gpu",)}
 STATE = {ERROR: "bad", WARNING: "warn", NOTE: "note"}

@@ -13,7 +13,7 @@ from . import facts
 from .diagnose import Report
 from .finding import ERROR, NOTE, WARNING
 from .machine import Machine
-from .plan import Misread, forno, target
+from .plan import forno, target
 from .versions import at_least
 from .words import Words
 
@@ -57,10 +57,11 @@ def cuda(m: dict) -> dict:
 
 def runs(m: Machine, words: Words) -> dict:
     """What forno itself would compute on here."""
-    if not m.python.version: return {"device": None, "why": "python-silent", "told": words("next.forno-unknown")}
-    if m.driver.init or m.driver.hung: return {"device": "cpu", "why": "driver-stopped", "told": words("next.forno-stopped")}
-    try: found = forno(target(m))
-    except Misread: return {"device": None, "why": "driver-unread", "told": words("next.forno-unknown")}
+    try:
+        if m.driver.init or m.driver.hung: return {"device": "cpu", "why": "driver-stopped", "told": words("next.forno-stopped")}
+        found = forno(target(m)) if m.python.version else None
+    except Exception: found = None             # a version that can't be read, or what told() has among its findings
+    if found is None: return {"device": None, "why": "unknown", "told": words("next.forno-unknown")}
     return {"device": found.device, "why": found.why or None, "told": words(f"plan-forno.{found.why or found.device}", floor=found.floor)}
 
 

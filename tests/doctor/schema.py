@@ -20,7 +20,7 @@ SCHEMA = {
                   "commands": [str], "verify": str}],
     "machine": {
         "system": {"platform": str, "name": str, "kernel": str, "glibc": TEXT, "container": TEXT, "wsl": ({1, 2}, None), "conda": TEXT, "musl": bool, "distribution": [str], "jetson": TEXT,
-                   "secure_boot": (bool, None), "memory": (int, None)},
+                   "secure_boot": (bool, None), "memory": (int, None), "free": (int, None), "shared": (int, None)},
         "python": {"executable": str, "version": str, "tag": str, "free": bool, "bits": {32, 64}, "prefix": str, "virtual": bool, "path": [str], "implementation": str, "machine": str,
                    "kernel": str, "musl": bool, "user": TEXT, "here": TEXT, "problem": TEXT, "said": str},
         "driver": {"kernel": TEXT, "library": TEXT, "library_rule": TEXT, "library_version": TEXT, "version": TEXT, "cuda": TEXT, "init": (int, None), "hung": bool, "error": TEXT,

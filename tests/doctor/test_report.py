@@ -5,11 +5,13 @@ import sys
 
 import pytest
 
-from forno_doctor import checks, diagnose, report
+from forno_doctor import checks, diagnose, page, report
+from forno_doctor import machine as machines
 from forno_doctor.finding import WARNING, Finding
 from forno_doctor.words import Words
 
 from .machines import Machine
+from .schema import wrong
 
 
 def healthy(folder):
@@ -103,6 +105,15 @@ def test_a_check_that_breaks_hides_nothing(tmp_path, monkeypatch):
     assert [f["id"] for f in t["findings"]] == ["no-code-for-gpu", "check-failed", "check-failed"] and t["code"] == 2
     f = t["findings"][-1]
     assert "test_report.bad broke" in f["title"] and "ZeroDivisionError: by nought" in f["cause"] and f["evidence"][0][0].startswith("test_report.py:") and f["severity"] == "warning"
+
+
+@pytest.mark.parametrize("part", ["copies", "gpus", "toolkits", "torch", "python", "driver", "system"])
+def test_a_part_that_breaks_hides_nothing(tmp_path, monkeypatch, part):
+    def bad(self): raise KeyError("of its own making")
+    monkeypatch.setattr(machines.Machine, part, property(bad))
+    t = told(broken(tmp_path))
+    assert not wrong(json.loads(json.dumps(t))) and t["code"] and any(f["id"] == "check-failed" and "KeyError: 'of its own making'" in f["cause"] for f in t["findings"])
+    assert text(broken(tmp_path / "more")) and page.html(t, Words())
 
 
 def test_only_and_ignore(tmp_path):
