@@ -25,7 +25,8 @@ TRY = "import torch; x = torch.ones(1, 1, 8, 8, device='cuda'); print(torch.conv
 BY_SYSTEM = "ld.so.cache", "default", "RPATH"
 PREFIXES = {"nccl": ("nccl",), "cupti": ("cupti",), "nvJitLink": ("nvJitLink", "__nvJitLink"), "cudnn": ("cudnn",), "cublasLt": ("cublasLt",), "cusparseLt": ("cusparseLt",)}
 STARTUP = ".bashrc", ".bash_profile", ".profile", ".zshrc", ".zshenv", ".zprofile"        # files in which people set variables
-MOST_NAMED, MOST_EXTENSIONS = 3, 200
+MODULES = re.compile(r"cuda|cudnn|nccl|nvhpc|cutensor", re.IGNORECASE)                    # of a cluster's `module load`, which sets LD_LIBRARY_PATH
+MOST_EXTENSIONS = 200
 SEVERITY = {"older": WARNING, "unknown": NOTE, "patch": NOTE, "newer": NOTE}
 PARTS = re.compile(r"(libcudnn_\w+)\.so\.(\d+)")
 # Packages that load cuDNN themselves, and their releases by its generation: CTranslate2's notes of 4.5.0; ONNX Runtime, "CUDA Execution Provider"
@@ -90,7 +91,9 @@ def blamed(m: Machine, f: Found) -> list[tuple[str, str]]:
         files += _below(m, "/etc/profile.d") + _below(m, f"{conda}/etc/conda/activate.d")
         wanted = f.path or "" if f.rule == "LD_PRELOAD" else folder
         lines = [(file, k, line) for file in files for k, line in _lines(m, file) if f.rule in line and wanted in Template(line).safe_substitute(environment)]
-        return [(f"{file}:{k}", line.strip()) for file, k, line in lines] or [(f.rule, environment.get(f.rule) or "/etc/ld.so.preload")]
+        modules = ":".join(x for x in (environment.get("LOADEDMODULES") or "").split(":") if MODULES.search(x)) if f.rule == "LD_LIBRARY_PATH" else ""
+        told = [(f"{file}:{k}", line.strip()) for file, k, line in lines] or [(f.rule, environment.get(f.rule) or "/etc/ld.so.preload")]
+        return told + ([("LOADEDMODULES", modules)] if modules else [])
     if f.rule != "ld.so.cache": return []
     return [(f"{file}:{k}", line.strip()) for file in ["/etc/ld.so.conf", *_below(m, "/etc/ld.so.conf.d")] for k, line in _lines(m, file) if line.strip().rstrip("/") == folder]
 
@@ -161,7 +164,7 @@ def exact(m: Machine, t: Taken) -> bool:
 def symbols_gone(m: Machine) -> Iterator[Finding]:
     """A library without symbols that torch asks for: `undefined symbol: ncclCommRegister` (A8, A9)."""
     for t in taken(m):
-        gone, by = ([], "") if exact(m, t) or t.found.rule == "RUNPATH" and t.copy.kind not in PREFIXES else lacking(m, t)
+        gone, by = ([], "") if exact(m, t) or t.own is None and t.copy.kind not in PREFIXES else lacking(m, t)
         if not gone: continue
         mine = libraries.owners(m.environment, t.copy.path)
         right = libraries.wheel(t.copy.kind, t.name, m.torch.cuda if m.torch else None)
@@ -297,10 +300,12 @@ def missing(m: Machine) -> Iterator[Finding]:
 
 
 def _told(m: Machine, f: Found) -> bool:
-    """A whole package is missing that torch requires: checks/mixed.py says so."""
-    kind = FILE.fullmatch(f.name)
+    """A whole package is missing that torch requires, or cuda-toolkit, behind which several stand: checks/mixed.py says so."""
+    kind, torch = FILE.fullmatch(f.name), m.environment.get("torch")
     name = libraries.wheel(kind[1], f.name, m.torch.cuda if m.torch else None) if kind else None
-    return name in pins(m) and m.environment.get(name or "") is None and m.torch is not None and m.torch.source != "conda"
+    lost = name in pins(m) and m.environment.get(name or "") is None
+    behind = torch is not None and m.environment.get("cuda-toolkit") is None and any(r.name == "cuda-toolkit" for r in m.asked(torch))
+    return (lost or behind) and m.torch is not None and m.torch.source != "conda"
 
 
 def _builtins(m: Machine) -> Iterator[Found]:

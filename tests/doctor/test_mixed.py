@@ -89,4 +89,10 @@ def test_pins_behind_an_extra(tmp_path):
     assert found(m)["torch-pins-unmet"].data["wrong"] == "nvidia-cublas 13.0.0.19 (==13.1.0.3)"
 
 
+def test_missing_packages_are_told_once(tmp_path):
+    """Without cuda-toolkit all that stands behind it is missing, too."""
+    m = Machine(tmp_path).gpu(*ADA).torch("2.13.0+cu130", architectures=["8.0"], requires=["cuda-toolkit[cublas,cudart]==13.0.3"], nvidia=False)
+    assert [f.id for f in diagnose(m.host()).findings] == ["torch-packages-missing"]
+
+
 def test_conda_has_rules_of_its_own(tmp_path): assert not found(with_torch(tmp_path, nvidia=False, installer="conda"))
