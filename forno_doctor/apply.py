@@ -54,7 +54,7 @@ def place(machine: Machine) -> Place:
     python = machine.python
     answer = machine.host.ask(python.executable, "-c", ASK)
     try: said = json.loads(answer.out) if answer and python.version else {}
-    except ValueError: said = {}
+    except (ValueError, RecursionError): said = {}
     if not said: return Place(python.executable, (), "no-python")
     command = _installer(python.executable, said["pip"])
     named = said["conda"] and not said["root"]                        # an environment of conda's that isn't its base
@@ -99,7 +99,7 @@ def dry_run(machine: Machine, where: Place, arguments: list[str], seconds: float
         report = Path(folder) / "report.json"
         answer = run([*where.command, "--dry-run", "--report", str(report), *extra, *arguments], seconds)
         try: items = json.loads(report.read_text(encoding="utf-8"))["install"]
-        except (OSError, ValueError, KeyError, TypeError): items = []
+        except (OSError, ValueError, RecursionError, KeyError, TypeError): items = []
     sizes = {normal(m[1]): int(float(m[2]) * {"": 1, "k": 1000, "M": 10 ** 6, "G": 10 ** 9}[m[3]]) for m in SIZE.finditer(answer.out)}
     found = [(normal(i["metadata"]["name"]), i["metadata"]["version"], i.get("download_info", {}).get("url", "")) for i in items]
     return [Change(n, before.get(n), v, sizes.get(n) or _local_size(url)) for n, v, url in sorted(found)], answer

@@ -109,7 +109,7 @@ def _unpacked(text: str) -> dict | None:
     try:
         reader = zlib.decompressobj()
         report = json.loads(reader.decompress(base64.b64decode(text), MOST))
-    except (ValueError, zlib.error): return None
+    except (ValueError, RecursionError, zlib.error): return None
     return report if isinstance(report, dict) else None
 
 
@@ -161,7 +161,7 @@ def from_files(paths: list[str]) -> Fleet:
             report = json.loads(Path(path).read_text(encoding="utf-8"))
             if not isinstance(report, dict) or "machine" not in report: raise ValueError("no report of this doctor")
             out.reports[Path(path).stem] = report
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             out.silent.append(Path(path).stem)
             out.errors += f"{path}: {error}\n"
     return out

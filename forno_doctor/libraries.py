@@ -213,7 +213,7 @@ def _by_toolkit(host: Host, kind: str, path: str) -> str | None:
     part = KINDS[kind].part
     m = re.match(r"(.*?)/(?:lib|lib64|bin|bin/x64|targets/[^/]+/lib|extras/CUPTI/lib64)/[^/]+$", path)
     try: return json.loads(host.text(f"{m[1]}/version.json") or "{}")[part]["version"] if m and part else None
-    except (ValueError, KeyError, TypeError): return None
+    except (ValueError, KeyError, TypeError, RecursionError): return None
 
 
 def _by_header(host: Host, kind: str, path: str) -> str | None:

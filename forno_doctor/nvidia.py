@@ -137,7 +137,7 @@ def last_said(text: str) -> dict:
     """The last line of JSON."""
     for line in reversed(text.splitlines()):
         try: said = json.loads(line)
-        except ValueError: continue
+        except (ValueError, RecursionError): continue
         if isinstance(said, dict): return said
     return {}
 
@@ -212,7 +212,7 @@ def toolkit_version(host: Host, path: str) -> str | None:
     text = host.text(f"{path}/version.json")
     if text:
         try: return str(json.loads(text)["cuda"]["version"])
-        except (ValueError, KeyError, TypeError): pass
+        except (ValueError, KeyError, TypeError, RecursionError): pass
     m = re.search(r"CUDA Version (\d+\.\d+[\d.]*)", host.text(f"{path}/version.txt") or "")
     if m: return m[1]
     for folder in ("", "targets/x86_64-linux/", "targets/sbsa-linux/", "targets/aarch64-linux/"):

@@ -62,7 +62,7 @@ def read(device: int, answer: Answer | None) -> Proof:
     if answer is None: return Proof(device, step="died", error="no Python")
     if answer.code is None: return Proof(device, step="hung")
     try: said = json.loads(answer.out)
-    except ValueError: return Proof(device, step="died", code=answer.code, error=(answer.err.strip().splitlines() or [""])[-1])
+    except (ValueError, RecursionError): return Proof(device, step="died", code=answer.code, error=(answer.err.strip().splitlines() or [""])[-1])
     if not isinstance(said, dict) or not {"step", "wrong"} & said.keys(): return Proof(device, step="died", error=answer.out[:200])
     known = {k: v for k, v in said.items() if k in Proof.__dataclass_fields__}
     return Proof(**{"device": device, **known})
@@ -85,5 +85,5 @@ def torch(host: Host) -> TorchProof:
     if answer is None: return TorchProof(error="no Python")
     if answer.code is None: return TorchProof(error=f"no answer within {TORCH_SECONDS:.0f} s")
     try: said = json.loads(answer.out.strip().splitlines()[-1])
-    except (ValueError, IndexError): return TorchProof(error=(answer.err.strip().splitlines() or [f"ended with {answer.code}"])[-1])
+    except (ValueError, RecursionError, IndexError): return TorchProof(error=(answer.err.strip().splitlines() or [f"ended with {answer.code}"])[-1])
     return TorchProof(said.get("version", ""), said.get("devices", []))
