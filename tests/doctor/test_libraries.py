@@ -1,5 +1,6 @@
 """Which CUDA libraries a process with torch would load: copies with owners and versions, what is in front of torch's own, what lacks symbols or is missing, and healthy machines."""
 import json
+from random import Random
 
 import pytest
 
@@ -122,6 +123,11 @@ def test_a_toolkit_in_front(tmp_path, cublas, severity):
 def test_nothing_else_in_the_variable(tmp_path):
     f = found(toolkit(plain(tmp_path)).environment(LD_LIBRARY_PATH="/usr/local/cuda-12.1/lib64"))["library-shadowed"]
     assert f.commands == ["unset LD_LIBRARY_PATH"] and ("LD_LIBRARY_PATH", "/usr/local/cuda-12.1/lib64") in f.evidence
+
+
+def test_a_clusters_module_is_named(tmp_path):
+    m = toolkit(plain(tmp_path)).environment(LD_LIBRARY_PATH="/usr/local/cuda-12.1/lib64", LOADEDMODULES="gcc/12:CUDA/12.1:openmpi/4")
+    assert ("LOADEDMODULES", "CUDA/12.1") in found(m)["library-shadowed"].evidence
 
 
 def test_a_folder_that_something_else_needs_stays(tmp_path):
@@ -386,6 +392,24 @@ def test_nothing_is_wrong(tmp_path, change): assert found(change(plain(tmp_path)
 def test_nothing_is_wrong_without_cuda_or_torch(tmp_path):
     assert found(Machine(tmp_path / "cpu").torch("2.6.0+cpu")) == {} and found(Machine(tmp_path / "none")) == {}
     assert found(Machine(tmp_path / "windows", system="windows").torch("2.6.0+cpu")) == {}
+
+
+def test_damaged_libraries_stop_nothing(tmp_path):
+    """Bytes are changed, ends are cut off: there may be findings, but never an error."""
+    random = Random(7)
+    m = extension(toolkit(plain(tmp_path)), needed=["libtorch_cuda.so", "libc.so.6"], asks={"libc.so.6": ["GLIBC_2.34"]}, offers=["A", "B"]).environment(LD_LIBRARY_PATH="/usr/local/cuda-12.1/lib64")
+    files = [p for p in tmp_path.rglob("*.so*") if p.is_file() and not p.is_symlink()] + [tmp_path / "etc/ld.so.cache"]
+    files[-1].write_bytes(cache([("libcublas.so.12", "/usr/local/cuda-12.1/lib64/libcublas.so.12", "x86-64-v2", 0x303)], ["x86-64-v2"]))
+    whole = {p: p.read_bytes() for p in files}
+    host = m.host()
+    for _ in range(15):
+        for p in files:
+            data = bytearray(whole[p])
+            for _ in range(random.choice([0, 0, 1, 3, 20])): data[random.randrange(len(data))] = random.choice([0, 1, 0xFF, random.randrange(256)])
+            p.write_bytes(data[:random.randrange(len(data))] if random.random() < 0.1 else data)
+        machine = Examined(host)
+        assert all(f.evidence for check in checks.CHECKS for f in check(machine))
+    assert len(Examined(host).copies) > 5
 
 
 def test_findings_are_part_of_a_report(tmp_path):
