@@ -22,7 +22,7 @@ from .words import Words
 SCHEMA = 1
 MOST = 64 << 20                                # bytes of a text
 BEFORE, AFTER = 400, 600                       # characters around a hint
-PLACES, VALUES = 100, 4                        # hints looked at, and messages with different values told, of one kind
+PLACES, VALUES = 60, 4                         # hints looked at, and messages with different values told, of one kind
 LINE = 160
 NEED_GPU = {"cpu-build", "driver-too-old", "no-code-for-gpu"}              # findings that only a machine with a GPU can show
 ESCAPES = re.compile(r"\x1b\[[0-9;?]{0,32}[@-~]")              # colours of terminals

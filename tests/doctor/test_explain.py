@@ -23,12 +23,13 @@ AssertionError: Torch not compiled with CUDA enabled
 """
 
 
-@pytest.fixture
-def healthy(tmp_path): return Machine(tmp_path).gpu("NVIDIA GeForce RTX 4090", "8.9", driver="550.54.14").torch("2.6.0+cu124", architectures=["5.0", "8.0", "8.6", "9.0"])
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
+    """A machine whose torch fits, examined once."""
+    return diagnose(Machine(tmp_path_factory.mktemp("healthy") / "m").gpu("NVIDIA GeForce RTX 4090", "8.9", driver="550.54.14").torch("2.6.0+cu124", architectures=["5.0", "8.0", "8.6", "9.0"]).host())
 
 
-def told(text, machine, language="en"):
-    report = diagnose(machine.host())
+def told(text, report, language="en"):
     found = explain.explain(text, report)
     return found, explain.text(found, report, Words(language))
 
@@ -112,14 +113,15 @@ def test_one_kind_with_several_values_and_again():
 # ---------------------------------------------------------------- this machine
 def test_the_commands_are_this_machines(tmp_path):
     m = Machine(tmp_path).gpu("Tesla T4", "7.5", driver="470.57.02").torch("2.6.0+cu124", architectures=["7.5"])
-    found, text = told(CHAIN, m)
-    finding = next(f for f in diagnose(m.host()).findings if f.id == "driver-too-old")
+    report = diagnose(m.host())
+    found, text = told(CHAIN, report)
+    finding = next(f for f in report.findings if f.id == "driver-too-old")
     assert found[0].findings[0].id == "driver-too-old" and finding.commands[0] in text and finding.verify in text
 
 
 def test_without_the_trouble_it_says_so(healthy, tmp_path):
     assert "does not show it now" in told(CHAIN, healthy)[1]
-    assert "No NVIDIA GPU was found on this machine" in told(CHAIN, Machine(tmp_path / "other"))[1]
+    assert "No NVIDIA GPU was found on this machine" in told(CHAIN, diagnose(Machine(tmp_path / "other").host()))[1]
 
 
 def test_a_message_of_another_machine_gets_what_fits_there(healthy):
