@@ -21,6 +21,11 @@ CODES = {2: ("driver-out-of-memory", ["nvidia-smi", "free -h"]), 46: ("device-un
          805: ("mps-server", ["echo quit | nvidia-cuda-mps-control", "nvidia-cuda-mps-control -d"]),
          999: ("cuda-unknown-error", ["sudo modprobe -r nvidia_uvm", "sudo modprobe nvidia_uvm"])}
 CODES[806] = CODES[807] = CODES[805]
+NAMES = {1: "INVALID_VALUE", 2: "OUT_OF_MEMORY", 3: "NOT_INITIALIZED", 4: "DEINITIALIZED", 34: "STUB_LIBRARY", 36: "CALL_REQUIRES_NEWER_DRIVER", 46: "DEVICE_UNAVAILABLE",
+         100: "NO_DEVICE", 101: "INVALID_DEVICE", 304: "OPERATING_SYSTEM", 500: "NOT_FOUND", 800: "NOT_PERMITTED", 801: "NOT_SUPPORTED", 802: "SYSTEM_NOT_READY",
+         803: "SYSTEM_DRIVER_MISMATCH", 804: "COMPAT_NOT_SUPPORTED_ON_DEVICE", 805: "MPS_CONNECTION_FAILED", 806: "MPS_RPC_FAILURE", 807: "MPS_SERVER_NOT_READY", 999: "UNKNOWN"}
+# Variables that change how CUDA runs programs, by the finding that says how
+SWITCHES = {"CUDA_DISABLE_PTX_JIT": ("ptx-jit-off", WARNING), "CUDA_FORCE_PTX_JIT": ("ptx-jit-forced", WARNING), "CUDA_LAUNCH_BLOCKING": ("launch-blocking", NOTE)}
 INSTALL = {"ubuntu": ["sudo apt update", "sudo ubuntu-drivers install"], "debian": ["sudo apt install linux-headers-amd64 nvidia-driver"],
            "fedora": ["sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda"], "arch": ["sudo pacman -S nvidia nvidia-utils"]}
 LIBRARY = {"ubuntu": "sudo apt install libnvidia-compute-{branch}", "debian": "sudo apt install libcuda1", "fedora": "sudo dnf install xorg-x11-drv-nvidia-cuda-libs",
@@ -71,8 +76,11 @@ def crashes(m: Machine) -> Iterator[Finding]:
 
 def seen(m: Machine) -> list[tuple[str, str]]:
     d = m.driver
-    return [(what, value) for what, value in (("kernel", d.kernel), ("libcuda", d.library and f"{d.library} {d.library_version or ''}".strip()), ("cuInit", d.init and str(d.init)),
+    return [(what, value) for what, value in (("kernel", d.kernel), ("libcuda", d.library and f"{d.library} {d.library_version or ''}".strip()), ("cuInit", code_name(d.init)),
                                               ("error", d.error)) if value]
+
+
+def code_name(code: int | None) -> str | None: return f"{code} CUDA_ERROR_{NAMES[code]}" if code in NAMES else str(code) if code else None
 
 
 def is_compat(path: str | None) -> bool: return bool(path) and "/compat/" in path
@@ -321,6 +329,20 @@ def order(m: Machine) -> Iterator[Finding]:
                       ["set CUDA_DEVICE_ORDER=PCI_BUS_ID" if m.host.system == "windows" else "export CUDA_DEVICE_ORDER=PCI_BUS_ID"], "nvidia-smi -L")
 
 
+def lost(m: Machine) -> Iterator[Finding]:
+    """A card that the kernel's module has, and that the driver doesn't list: it has fallen off the bus."""
+    held = [c for c in m.bus if c.maker == "nvidia" and c.driver == "nvidia"]
+    if bare(m) and m.driver.nvml == 0 and 0 < len(m.driver.all) < len(held):
+        evidence = [("card", f"{c.address} {c.device}") for c in held] + [("GPU", g.name) for g in m.driver.all]
+        yield Finding("gpu-lost", WARNING, {"count": len(held), "seen": len(m.driver.all)}, evidence, ["sudo dmesg | grep -i -E 'nvrm|xid'", REBOOT], "nvidia-smi -L")
+
+
+def switches(m: Machine) -> Iterator[Finding]:
+    for variable, (id, severe) in SWITCHES.items():
+        if m.gpus and m.host.environment.get(variable) == "1":
+            yield Finding(id, severe, {}, [(variable, "1")], [f"set {variable}=" if m.host.system == "windows" else f"unset {variable}"], PROOF)
+
+
 # ---------------------------------------------------------------- remarks
 def no_smi(m: Machine) -> Iterator[Finding]:
     if m.host.system == "linux" and m.driver.init == 0 and m.gpus and m.host.which("nvidia-smi") is None and not m.system.wsl and not m.system.jetson:
@@ -341,4 +363,4 @@ def forno_floor(m: Machine) -> Iterator[Finding]:
         yield Finding("forno-driver", NOTE, {"cuda": about["cuda"], "needed": facts.floor("12.0", m.system.platform) or "525"}, seen(m), [], PROOF)
 
 
-CHECKS = [broken, instances, modes, order, others, no_smi, shared_memory, forno_floor]
+CHECKS = [broken, instances, modes, order, lost, switches, others, no_smi, shared_memory, forno_floor]

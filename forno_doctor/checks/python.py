@@ -175,9 +175,9 @@ def user_site(m: Machine) -> Iterator[Finding]:
     """An environment that takes packages from the user's folder for all environments. venv keeps it out; conda doesn't."""
     user = m.python.user
     if user is None or user not in m.environment.sites or not (m.python.virtual or m.host.exists(f"{m.python.prefix}/conda-meta")): return
-    taken = [p for p in m.related() if p.site == user and m.environment.get(p.name) is p]
+    taken = sorted((p for p in m.related() if p.site == user and m.environment.get(p.name) is p), key=lambda p: p.name not in OURS)
     if taken:
-        yield Finding("user-site", WARNING, {"packages": listed(taken), "folder": user}, [(p.name, p.folder) for p in taken],
+        yield Finding("user-site", WARNING, {"packages": listed(taken), "folder": user}, [(p.name, p.folder) for p in taken[:5]],
                       ["set PYTHONNOUSERSITE=1" if m.host.system == "windows" else "export PYTHONNOUSERSITE=1"], python(m, "import site; print(site.ENABLE_USER_SITE)"))
 
 

@@ -1,4 +1,6 @@
 """NVIDIA's driver: in the kernel, as a library, in containers and WSL, on boards, and what variables let it see."""
+import json
+
 import pytest
 
 from forno_doctor import diagnose
@@ -67,7 +69,7 @@ def test_nvml_alone_notices_a_mismatch(tmp_path):
     (999, "cuda-unknown-error", "sudo modprobe nvidia_uvm"), (3, "cuda-init", "sudo dmesg | grep -i -E 'nvrm|xid'"), (34, "stub-driver", None)])
 def test_what_the_driver_returns(tmp_path, code, id, command):
     f = only(ada(tmp_path, init=code))
-    assert f.id == id and f.severity == "error" and (f.commands[-1:] == [command] if command else not f.commands) and ("cuInit", str(code)) in f.evidence
+    assert f.id == id and f.severity == "error" and (f.commands[-1:] == [command] if command else not f.commands) and ("cuInit", driver.code_name(code)) in f.evidence
 
 
 def test_forward_compatibility_on_a_geforce(tmp_path):
@@ -297,6 +299,29 @@ def test_different_gpus_are_numbered_differently(tmp_path):
     f = only(m)
     assert f.id == "device-order" and f.severity == "note" and ("CUDA 0", ADA) in f.evidence
     assert not found(m.environment(CUDA_DEVICE_ORDER="PCI_BUS_ID"))
+
+
+def test_a_gpu_that_fell_off_the_bus(tmp_path):
+    m = ada(tmp_path, count=2)
+    gpu = json.loads(m.answers["cuda"]["out"])["nvml"]["devices"][0]
+    f = only(m.driver_says(nvml={"init": 0, "devices": [gpu]}))
+    assert f.id == "gpu-lost" and f.data == {"count": 2, "seen": 1}
+    assert not found(m.file("/run/.containerenv"))
+
+
+@pytest.mark.parametrize("variable, id, severity", [("CUDA_DISABLE_PTX_JIT", "ptx-jit-off", "warning"), ("CUDA_FORCE_PTX_JIT", "ptx-jit-forced", "warning"),
+    ("CUDA_LAUNCH_BLOCKING", "launch-blocking", "note")])
+def test_switches(tmp_path, variable, id, severity):
+    f = only(ada(tmp_path / "on", environment={variable: "1"}))
+    assert f.id == id and f.severity == severity and f.commands == [f"unset {variable}"]
+    assert not found(ada(tmp_path / "off", environment={variable: "0"}))
+
+
+def test_names_of_codes():
+    """As forno itself calls them."""
+    errors = pytest.importorskip("forno.gpu.errors")
+    known = {code: errors.described(code)[0] for code in driver.NAMES}
+    assert all(name in (f"CUDA_ERROR_{driver.NAMES[code]}", f"CUDA_ERROR_{code}") for code, name in known.items()) and set(driver.CODES) <= set(driver.NAMES)
 
 
 # ---------------------------------------------------------------- remarks
