@@ -55,10 +55,10 @@ def place(machine: Machine) -> Place:
     answer = machine.host.ask(python.executable, "-c", ASK)
     try: said = json.loads(answer.out) if answer and python.version else {}
     except (ValueError, RecursionError): said = {}
-    if not said: return Place(python.executable, (), "no-python")
-    command = _installer(python.executable, said["pip"])
-    named = said["conda"] and not said["root"]                        # an environment of conda's that isn't its base
-    managed = said["managed"] and not python.virtual
+    if not isinstance(said, dict) or not said: return Place(python.executable, (), "no-python")
+    command = _installer(python.executable, bool(said.get("pip")))
+    named = said.get("conda") and not said.get("root")                # an environment of conda's that isn't its base
+    managed = bool(said.get("managed")) and not python.virtual
     hindrance = "no-installer" if not command else "managed" if managed else "" if python.virtual or named else "base"
     return Place(python.executable, command, hindrance, managed)
 

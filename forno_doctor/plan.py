@@ -21,6 +21,7 @@ from .versions import at_least, numbers, parse, satisfies
 
 EXTRAS = "torchvision", "torchaudio", "triton"
 ANY = "", "latest"
+STAGES = "python", "unpaired", "unknown_version", "extra_wheel", "numpy", "glibc", "tag"       # in the order in which a release is judged; then come its builds
 SYSTEMS = {"linux": "linux_x86_64", "wsl": "linux_x86_64", "windows": "windows_x86_64", "win": "windows_x86_64",
            "macos": "macos_arm64", "mac": "macos_arm64", "darwin": "macos_arm64"}
 FORNO_PYTHON, FORNO_CAPABILITY, FORNO_CUDA = "3.10", "5.0", "12.0"       # the lowest that forno itself runs with
@@ -97,10 +98,11 @@ class Plan:
 @dataclass(frozen=True)
 class Refusal:
     """Why nothing fits: `reasons` are words like "arch", "driver", "extra_wheel:torchvision"; `nearest`: what would ("first_torch", "last_torch",
-    "update_driver", "requires", "fix", "python", "tags", "gpu", "names"); `builds`: each CUDA build and why not."""
+    "update_driver", "requires", "fix", "python", "tags", "gpu", "names"); `builds`: each CUDA build and why not; `release`: of which all this is said."""
     reasons: tuple[str, ...]
     nearest: dict[str, str] = field(default_factory=dict)
     builds: tuple[tuple[str, str], ...] = ()
+    release: str = ""
 
     @property
     def reason(self) -> str: return "+".join(self.reasons)
@@ -211,7 +213,7 @@ def resolve(target: Target, wish: Wish) -> Plan | Refusal:
         found = fitted(r, target, wish)
         if isinstance(found, Plan): return replace(found, newer=tuple(failed), notes=_notes(found))
         failed.append((str(r.version), found))
-    return _with_nearest(_telling([f for _, f in failed]), target, wish)
+    return _with_nearest(_telling(failed), target, wish)
 
 
 def _similar(names: tuple[str, ...]) -> dict[str, str]:
@@ -221,9 +223,10 @@ def _similar(names: tuple[str, ...]) -> dict[str, str]:
     return {"names": ", ".join(near)} if near else {}
 
 
-def _telling(failed: list[Refusal]) -> Refusal:
-    """Of several releases the newest one's reason; where an extra package was pinned, that of the release that it goes with."""
-    return next((f for f in failed if not f.reason.startswith("unpaired")), failed[0])
+def _telling(failed: list[tuple[str, Refusal]]) -> Refusal:
+    """Of several releases the reason of the one that came nearest, the newest of those."""
+    version, refusal = max(failed, key=lambda f: next((k for k, r in enumerate(STAGES) if f[1].reason.startswith(r)), len(STAGES)))
+    return replace(refusal, release=version)
 
 
 def fitted(r: Release, target: Target, wish: Wish) -> Plan | Refusal:
@@ -329,6 +332,7 @@ def _notes(p: Plan) -> tuple[str, ...]:
             ("taken-back", p.packages.get("torchvision", "").startswith("0.2.")),
             ("windows-default", p.build is not None and t.platform.startswith("windows")), ("new-gpu", any(facts.architecture(c) is None for c in t.capabilities)),
             ("compiled", any(kind == "ptx" for kind, _ in p.codes().values())), ("other-maker", p.tag.startswith(("rocm", "xpu"))),
+            ("by-hand", p.tag.startswith("cu") and satisfies(r.version, "<1.2")),
             ("glibc-limit", bool(t.glibc) and p.build is not None and not at_least(t.glibc or "", facts.highest_glibc()))]
     return tuple(name for name, holds in said if holds)
 
@@ -368,8 +372,8 @@ def _with_nearest(refusal: Refusal, target: Target, wish: Wish) -> Refusal:
         if earlier: nearest["last_torch"] = str(max(earlier))
         if later: nearest["first_torch"] = str(min(later))
     elif fit: nearest["last_torch"] = str(max(fit))
-    if {"python", *(f"extra_wheel:{p}" for p in EXTRAS)} & set(refusal.reasons): nearest.update(_other_python(target, wish))
-    return Refusal(refusal.reasons, nearest, refusal.builds)
+    if not fit or {"python", *(f"extra_wheel:{p}" for p in EXTRAS)} & set(refusal.reasons): nearest.update(_other_python(target, wish))
+    return replace(refusal, nearest=nearest)
 
 
 def _named(spec: str) -> list:

@@ -1,8 +1,9 @@
 """`forno doctor plan torch==2.6 torchvision`: the set that fits a machine and a wish, the reasons, and what to type; or why there is none and what comes nearest.
 
 `run` is 0 where something fits (or was installed), 1 where nothing does or nothing was changed, 2 for wrong usage and where an installation failed.
---json (schema 1): `asked`, `target`, `plan` (packages, tag, cuda, default, driver_floor, codes, notes, newer, higher) or null, `refusal` (reasons, nearest, builds) or null,
-`nearest` (what fits instead: [key, values, commands]), `commands` by installer, `forno` (device, why, floor), `as_of` (the tables' date) and, with --online, `index`.
+--json (schema 1): `asked`, `target`, `plan` (packages, tag, cuda, default, driver_floor, codes, notes, newer, higher) or null, `refusal` (reasons, nearest, builds,
+release) or null, `nearest` (what fits instead: [key, values, commands]), `commands` by installer, `forno` (device, why, floor), `as_of` (the tables' date) and,
+with --online, `index`.
 """
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ from dataclasses import asdict, replace
 from .. import apply, commands, facts
 from ..host import Host
 from ..machine import Machine
-from ..plan import ANY, Misread, Plan, Refusal, Wish, among, forno, lacking, read, resolve, target
+from ..plan import ANY, Misread, Plan, Refusal, Wish, forno, lacking, read, resolve, target
 from ..report import WIDTH, hang, pad
+from ..versions import parse
 from ..words import Words
 
 SCHEMA = 1
@@ -146,12 +148,14 @@ def reasons(asked: Asked, p: Plan, words: Words) -> list[tuple[str, str]]:
     """(what, why): release, CUDA, driver, each GPU, notes."""
     out = [(words("plan.release"), words("plan.newest" if asked.wish.torch in ANY or p.newer else "plan.asked", version=p.release.version))]
     out += [("", words("plan.newer", version=versions, why=clause)) for versions, clause in newer(asked, p, words)]
-    if p.build is None: out.append((words("plan.cuda"), words("plan.maker" if p.tag.startswith(("rocm", "xpu")) else "plan.cpu", tag=p.tag)))
+    metal = p.target.platform == "macos_arm64" and p.release.version >= parse("1.12")
+    kind = "maker" if p.tag.startswith(("rocm", "xpu")) else "metal" if metal else "cpu"
+    if p.build is None: out.append((words("plan.cuda"), words(f"plan.{kind}", tag=p.tag)))
     else: out += _cuda(asked, p, words)
     if p.default and not p.target.platform.startswith("macos"): out.append(("", words("plan.default")))
     nobody = asked.elsewhere and p.tag == "cpu" != asked.wish.tag and not p.target.platform.startswith("macos")
     notes = [*(["no-driver"] if asked.no_driver else []), *(["no-machine"] if nobody else []), *p.notes]
-    return out + [(words("plan.note"), words(f"plan-note.{n}")) for n in notes]
+    return out + [(words("plan.note"), words(f"plan-note.{n}", tag=p.tag)) for n in notes]
 
 
 def _cuda(asked: Asked, p: Plan, words: Words) -> list[tuple[str, str]]:
@@ -211,9 +215,9 @@ def _typed(lines: list[str]) -> list[str]: return [f"  $ {line}" for line in lin
 def refused(asked: Asked, r: Refusal, words: Words) -> list[str]:
     wish = " ".join(asked.words) + (f" [{asked.wish.tag}]" if asked.wish.tag else "")
     lines = hang("", words("plan.refused", wish=wish, **place(asked, words)), WIDTH)
-    for reason in r.reasons if len(r.reasons) == 1 or not r.builds else ("none",): lines += hang("  - ", words("plan.because", why=_clause(asked, reason, r, words)), WIDTH)
-    release = next((x for x in facts.releases() if among(x.version, asked.wish.torch)), None)
-    for tags, clause in _builds(asked, release, r.builds, words): lines += hang("    ", f"{tags}: {clause}", WIDTH)
+    of = f"torch {r.release}: " if r.release else ""
+    for reason in r.reasons if len(r.reasons) == 1 or not r.builds else ("none",): lines += hang("  - ", of + words("plan.because", why=_clause(asked, reason, r, words)), WIDTH)
+    for tags, clause in _builds(asked, facts.release(r.release), r.builds, words): lines += hang("    ", f"{tags}: {clause}", WIDTH)
     near = nearest(asked, r)
     if near: lines += ["", words("plan.nearest")]
     for key, data, typed in near: lines += [*hang("  ", words(f"plan-near.{key}", **data), WIDTH), *(f"    $ {line}" for line in typed)]
@@ -223,8 +227,7 @@ def refused(asked: Asked, r: Refusal, words: Words) -> list[str]:
 # ---------------------------------------------------------------- what comes nearest, with its commands
 def nearest(asked: Asked, r: Refusal) -> list[tuple[str, dict, list[str]]]:
     """(word of plan-near, its values, commands) of what fits instead."""
-    out, any_extras = _other_pairs(asked), dict.fromkeys(asked.wish.extras, "")
-    free = replace(asked.wish, torch="", extras=any_extras)
+    out, free = _other_pairs(asked), replace(asked.wish, torch="", extras=_free(asked.wish))
     for key in ("first_torch", "last_torch") if not out else ():
         p = resolve(asked.target, replace(free, torch=f"=={r.nearest[key]}")) if key in r.nearest else None
         if isinstance(p, Plan): out.append((key, {"version": r.nearest[key]}, asked.bound(asked.pip(p))))
@@ -235,15 +238,23 @@ def nearest(asked: Asked, r: Refusal) -> list[tuple[str, dict, list[str]]]:
         p = resolve(replace(asked.target, python=r.nearest["python"]), asked.wish)
         made = [f"uv venv --python {r.nearest['python']} .venv", *commands.bound(commands.uv(p), ".venv")] if isinstance(p, Plan) else []
         if made: out.append(("python", {"version": r.nearest["python"]}, made))
-    out += [(key, {key: r.nearest[key]}, []) for key in ("tags", "fix", "names") if key in r.nearest]
+    for key, wish in (("tags", replace(asked.wish, tag=None)), ("fix", replace(asked.wish, extras={k: v for k, v in asked.wish.extras.items() if k != "numpy"})), ("names", None)):
+        p = resolve(asked.target, wish) if wish and key in r.nearest else None
+        more = asked.bound(['pip install "numpy<2"']) if key == "fix" else []
+        if key in r.nearest: out.append((key, {key: r.nearest[key]}, [*asked.bound(asked.pip(p)), *more] if isinstance(p, Plan) else []))
     return [*out, *_unverified(asked, r), *([] if out else _on_cpu(asked))]
+
+
+def _free(wish: Wish) -> dict[str, str]:
+    """The same packages in any version; a limit on NumPy stays."""
+    return {name: spec if name == "numpy" else "" for name, spec in wish.extras.items()}
 
 
 def _other_pairs(asked: Asked) -> list[tuple[str, dict, list[str]]]:
     """Where a package beside torch was pinned: torch as asked with its own, and the pinned one with its torch."""
     out = []
-    if not any(asked.wish.extras.values()): return out
-    for key, wish in (("own_extras", replace(asked.wish, extras=dict.fromkeys(asked.wish.extras, ""))), ("own_torch", replace(asked.wish, torch=""))):
+    if not any(spec for name, spec in asked.wish.extras.items() if name != "numpy"): return out
+    for key, wish in (("own_extras", replace(asked.wish, extras=_free(asked.wish))), ("own_torch", replace(asked.wish, torch=""))):
         p = resolve(asked.target, wish)
         if isinstance(p, Plan): out.append((key, {"packages": ", ".join(f"{n} {v}" for n, v in p.packages.items())}, asked.bound(asked.pip(p))))
     return out
@@ -289,7 +300,7 @@ def as_data(asked: Asked) -> dict:
         out["commands"] = {"pip": asked.bound(asked.pip(p)), "uv": asked.bound(commands.uv(p)), "uv_add": [add_line], "pyproject": snippet,
                            "conda": commands.conda(p), "conda_forge": commands.conda_forge(p), "requirements_txt": commands.requirements_file(p), "verify": [asked.verify()]}
     if r:
-        out["refusal"] = {"reasons": list(r.reasons), "nearest": r.nearest, "builds": [list(b) for b in r.builds]}
+        out["refusal"] = {"reasons": list(r.reasons), "nearest": r.nearest, "builds": [list(b) for b in r.builds], "release": r.release or None}
         out["nearest"] = [[key, data, typed] for key, data, typed in nearest(asked, r)]
     if asked.online: out["index"] = [list(x) for x in asked.online]
     return out

@@ -190,12 +190,18 @@ def test_what_is_impossible_is_told_with_what_comes_nearest(doctor):
     assert "--pre torch --index-url https://download.pytorch.org/whl/nightly/cu126" in doctor("torch==nightly")[1]
     assert "torch==1.8.2 --extra-index-url https://download.pytorch.org/whl/lts/1.8/cu111" in doctor("torch==1.8.2")[1]
     assert "the CPU build" in doctor("torch", "--gpu", "RTX 7090")[1]
-    assert "builds that this release has: cu126 cu124 cu118" in doctor("torch==2.6", "--cuda", "13.4")[1].replace("cu118 cu124 cu126", "cu126 cu124 cu118")
+    said = doctor("torch==2.6", "--cuda", "13.4")[1]
+    assert "torch 2.6.0: it has no cu134 build for linux_x86_64." in said and "builds that this release has: cu118 cu124 cu126" in said and "whl/cu126" in said
+    said = doctor("torch==2.2.2", "numpy>=2", "--python", "3.11", "--no-gpu")[1]
+    assert "newer release: torch 2.3.0" in said and '$ pip install "numpy<2"' in said and "$ pip install torch==2.2.2 --index-url https://download.pytorch.org/whl/cpu" in said
+    said = doctor("torch", "--gpu", "K40", "--driver", "470.57.02", "--python", "3.9")[1]
+    assert "torch 2.8.0: no build of it is known to have code for K40 (3.5)" in said and "uv venv --python 3.7 .venv" in said
 
 
 def test_other_machines(doctor, tmp_path):
     windows = doctor("torch==2.9.1", "--os", "windows", "--gpu", "RTX 3060", "--driver", "580.88", lang="zh")[1]
     assert "$ pip install torch==2.9.1 --index-url https://download.pytorch.org/whl/cu130" in windows and "/opt/app" not in windows
+    assert "through Metal" in doctor("torch", "--os", "macos")[1] and "through Metal" not in doctor("torch", "--os", "macos_x86_64", "--python", "3.11")[1]
     assert "Another machine is planned for" in doctor("torch", "--os", "windows")[1]
     card = Machine(tmp_path / "card").card()
     code, said = doctor("torch==2.6", host=card.host())
