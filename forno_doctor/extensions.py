@@ -1,7 +1,7 @@
 """Compiled extensions of torch, examined without loading: do the symbols that they ask for exist in the installed torch?
 
-Comes in: a Host, a package and the folders of torch's libraries. Goes out: `Extension`s. An extension that was compiled for another torch asks for functions that this one lacks, or
-has with other arguments: C++ compilers make a symbol from a function's name and its arguments (Itanium C++ ABI, "External Names").
+Comes in: a Host, a package and the folders of torch's libraries. Goes out: `Extension`s. An extension that was compiled for another torch asks for functions that this
+one lacks, or has with other arguments: compilers make a symbol from a function's name and its arguments (Itanium C++ ABI, "External Names").
 Only names of torch's own are judged, and only if neither torch nor another library of the package has them.
 """
 from __future__ import annotations
@@ -102,6 +102,7 @@ class Examiner:
 
 def plain(symbol: str) -> str:
     """A C++ name as people know it: "c10::Error", from its mangled form; arguments are left out."""
+    if (windows := re.match(r"\?\??([\w@]+?)@@", symbol)) is not None: return "::".join(reversed(windows[1].split("@")))
     m = re.match(r"_Z(?:T[VIST])?NV?K?", symbol)
     if m is None: return symbol
     at, parts = m.end(), []

@@ -96,7 +96,7 @@ class Machine:
             path = f"{self.torch.folder}/lib/{name}"
             found = self.host.gpu_code(path)
             if found: return GpuCode(found, path)
-        build = self.torch.release.build(self.torch.tag) if self.torch.release else None
+        build = self.torch.release.build(self.torch.tag) if self.torch.release and self.torch.source != "conda" else None     # conda's are built by others
         told = build.architectures(self.host.platform) if build else None
         return GpuCode(told, "table") if told else None
 

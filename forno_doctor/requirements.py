@@ -13,7 +13,7 @@ from .versions import Version, parse, satisfies
 LINE = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*((?:[(<>=!~][^;@]*?)?)\s*(?:;\s*(.*))?", re.DOTALL)
 TOKEN = re.compile(r"""\s*(?:([()])|(and|or|not\s+in|in|===|==|!=|<=|>=|~=|<|>)(?![A-Za-z_])|('[^']*'|"[^"]*")|([a-z_]+(?:\.[a-z_]+)?))""")
 VERSIONS = "python_version", "python_full_version", "implementation_version", "platform_release"
-DEEPEST = 50
+DEEPEST, LONGEST = 50, 2000
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Requirement:
 
 def requirement(text: str) -> Requirement | None:
     """None: it names an address, or makes no sense."""
-    m = LINE.fullmatch(text) if len(text) < 5000 else None
+    m = LINE.fullmatch(text) if len(text) <= LONGEST else None
     if m is None: return None
     name, extras, spec = re.sub(r"[-_.]+", "-", m[1]).lower(), tuple(e.strip() for e in (m[2] or "").split(",") if e.strip()), m[3].strip("() ").replace(" ", "")
     return Requirement(name, spec, extras, (m[4] or "").strip(), f"{m[1]}{f'[{m[2]}]' if m[2] else ''}{spec}")

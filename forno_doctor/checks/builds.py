@@ -34,7 +34,8 @@ def origin(m: Machine, torch: Torch) -> tuple[str, list[tuple[str, str]]]:
         return "cpu-build-conda", [("conda-meta", n) for n in found]
     remains = [p for p in m.environment.all if p.name.startswith("nvidia-") and p.cuda_major] + [p for p in paired(m) if tag(m, p).startswith("cu")]
     if remains: return "cpu-build-replaced", [(p.name, f"{p.version} {tag(m, p)}".strip()) for p in remains[:5]]
-    if torch.version.endswith("+cpu"): return "cpu-build", []
+    package = m.environment.get("torch")
+    if package is not None and package.local == "cpu": return "cpu-build", []           # the package index's wheels say so only in version.py
     if torch.release and torch.release.default_on(m.system.platform) == "cpu": return "cpu-build-from-index", [("platform", m.system.platform)]
     return "cpu-build-unexplained", []
 

@@ -92,17 +92,21 @@ def compiler(m: Machine) -> Iterator[Finding]:
     if taken is None or not taken.version: return
     theirs, own = numbers(taken.version)[:2], numbers(m.torch.cuda)[:2]
     if theirs == own: return
-    matching = next((t.path for t in m.toolkits if t.version and numbers(t.version)[0] == own[0] and m.host.exists(f"{t.path}/bin/nvcc")), None)
-    commands = [f"export CUDA_HOME={matching}"] if matching else [f"conda install -c nvidia cuda-nvcc={m.torch.cuda}"] if m.system.conda else []
+    matching = next((t.path for t in m.toolkits if t.version and numbers(t.version)[0] == own[0] and has_nvcc(m, t)), None)
+    point = "set" if m.host.system == "windows" else "export"
+    commands = [f"{point} CUDA_HOME={matching}"] if matching else [f"conda install -c nvidia cuda-nvcc={m.torch.cuda}"] if m.system.conda else []
     other = theirs[0] != own[0]
     yield Finding("nvcc-other-major" if other else "nvcc-differs", WARNING if other and set(taken.named_by) - {"/usr/local"} else NOTE,
                   {"toolkit": taken.version, "cuda": m.torch.cuda, "torch": m.torch.version, "path": taken.path}, [(by, taken.path) for by in taken.named_by],
                   commands if other else [], "nvcc --version")
 
 
+def has_nvcc(m: Machine, t: Toolkit) -> bool: return any(m.host.exists(f"{t.path}/bin/{name}") for name in ("nvcc", "nvcc.exe"))
+
+
 def chosen(m: Machine) -> Toolkit | None:
     """CUDA_HOME, CUDA_PATH, the nvcc of PATH, /usr/local/cuda: in this order (torch/utils/cpp_extension.py)."""
-    with_nvcc = [t for t in m.toolkits if m.host.exists(f"{t.path}/bin/nvcc")]
+    with_nvcc = [t for t in m.toolkits if has_nvcc(m, t)]
     for by in ("CUDA_HOME", "CUDA_PATH", "PATH"):
         found = next((t for t in with_nvcc if by in t.named_by), None)
         if found: return found

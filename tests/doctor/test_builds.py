@@ -98,6 +98,17 @@ def test_a_cpu_build_of_the_package_index(tmp_path):
     assert "cpu-build-from-index" in found(m)
 
 
+def test_a_cpu_build_of_windows(tmp_path):
+    """There the package index's wheel says +cpu in version.py alone."""
+    m = Machine(tmp_path, system="windows").torch("2.6.0+cpu").file("C:/Windows/System32/nvcuda.dll")
+    device = {"name": ADA[0], "major": 8, "minor": 9, "memory": 24 << 30}
+    m.driver_says(library="nvcuda.dll", init=0, version=12060, devices=[device], nvml={"init": 0, "driver": "560.94", "devices": [device]})
+    place = m._place(f"{m.site}/torch-2.6.0+cpu.dist-info/METADATA")
+    place.write_text(place.read_text().replace("2.6.0+cpu", "2.6.0"))
+    f = found(m)["cpu-build-from-index"]
+    assert f.commands == [f"{PIP} torch==2.6.0 --index-url {INDEX}/cu126"]
+
+
 def test_a_cpu_build_of_conda(tmp_path):
     m = cpu(tmp_path, "2.6.0").file("/opt/app/conda-meta/pytorch-2.6.0-cpu_generic_py312_h1.json", "{}").file("/opt/app/lib/python3.12/site-packages/torch-2.6.0.dist-info/INSTALLER", "conda\n")
     f = found(m)["cpu-build-conda"]

@@ -13,6 +13,7 @@ from forno_doctor.host import Host
 from forno_doctor.packages import LIBRARY
 
 from .machines import Machine
+from .pe_file import dll
 
 ADD, GONE = "_ZN2at4_ops3add4callE", "_ZN3c104impl3cow23materialize_cow_storageERNS_11StorageImplE"
 ERROR = "_ZN3c105ErrorC1ENS_14SourceLocationE"
@@ -85,6 +86,18 @@ def test_nothing_is_said_where_torch_can_not_be_read(tmp_path):
     m = with_torch(tmp_path).extension("flash-attn", "2.7.4", "flash_attn_2_cuda.so", undefined=[GONE])
     m.file(f"{m.site}/torch/lib/libtorch_cpu.so", "")._place(f"{m.site}/torch/lib/libtorch_cpu.so").unlink()
     assert not found(m)
+
+
+def test_windows(tmp_path):
+    """Exports and imports of DLLs, whose names Microsoft's compiler makes otherwise."""
+    m, lib = Machine(tmp_path, system="windows").torch("2.6.0+cpu"), "/opt/app/lib/python3.12/site-packages/torch/lib"
+    m.file(f"{lib}/c10.dll", dll("c10.dll", exports=["?what@Error@c10@@UEBAPEBDXZ"])).file(f"{lib}/torch_cpu.dll", dll("torch_cpu.dll", exports=["?add@at@@YA?AVTensor@1@XZ"]))
+
+    def with_extension(*names):
+        data = dll(needed=[("c10.dll", names), "KERNEL32.dll"])
+        return found(m.package("torch-scatter", "2.1.2", ["torch"], [("torch_scatter/_scatter_cpu.pyd", data)]))
+    assert not with_extension("?what@Error@c10@@UEBAPEBDXZ", "malloc")
+    assert with_extension("?gone@Error@c10@@UEBAPEBDXZ")["extension-other-torch"].data["symbol"] == "c10::Error::gone"
 
 
 # ---------------------------------------------------------------- GPU code
