@@ -291,10 +291,10 @@ def _marked(text: str) -> str:
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --quiet: light-dark(#555, #aaa); }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
-.scroll { overflow-x: auto; } .scroll:focus-visible { outline: 3px solid #06c; }
+p, li { overflow-wrap: anywhere; } .scroll { overflow-x: auto; } .scroll:focus-visible { outline: 3px solid #06c; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; } caption { text-align: left; padding: .5rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .8rem .35rem 0; text-align: left; vertical-align: top; }
-.unknown, footer, .sources { color: var(--quiet); } .sources { font-size: .9rem; }
+.unknown, .sources { color: var(--quiet); } .sources { font-size: .9rem; }
 """
 
 

@@ -1,6 +1,8 @@
 """What goes with what: the tables agree with the plans, fit 80 columns, and say what they leave out."""
+import html
 import html.parser
 import json
+import re
 
 import pytest
 
@@ -8,6 +10,8 @@ from forno_doctor import facts, report, table
 from forno_doctor.cli import main
 from forno_doctor.plan import Plan, Target, Wish, plan
 from forno_doctor.words import Words
+
+from . import browser
 
 EN = Words("en")
 LINUX = Target("3.12", "linux_x86_64", "8.9", "550.54.14")
@@ -116,6 +120,22 @@ def test_html_is_one_accessible_page():
     assert tags.count("table") == tags.count("caption") == tags.count("h2") == 4 and tags.count("h1") == 1 and "script" not in tags and "&lt;script&gt;" in page
     assert all(a.get("scope") in ("col", "row") for t, a in reader.seen if t == "th") and "<title>" in page
     assert not [a for _, a in reader.seen for k in ("src", "href") if not a.get(k, "#").startswith("#")] and "url(" not in page and "@import" not in page
+
+
+MEASURE = """onload = () => { document.getElementById('measured').textContent = JSON.stringify([...document.querySelectorAll('iframe')].map(f => {
+    const d = f.contentDocument, seen = [...d.querySelectorAll('table')].map(t => t.rows.length);
+    return {width: f.clientWidth, needs: d.documentElement.scrollWidth, rows: seen, loaded: f.contentWindow.performance.getEntriesByType('resource').length}; })) }"""
+
+
+def test_html_in_a_browser(tmp_path):
+    """No page is wider than its window: wide tables scroll by themselves."""
+    found = table.tables([], None, EN)
+    frames = "".join(f'<iframe width="{w}" height="900" style="border:0" srcdoc="{html.escape(table.page(found, EN))}"></iframe>' for w in (360, 1200))
+    (tmp_path / "frames.html").write_text(f"<!doctype html><meta charset=utf-8><body><pre id=measured></pre>{frames}<script>{MEASURE}</script>", encoding="utf-8")
+    try: drawn = browser.opened(tmp_path / "frames.html", False, tmp_path)
+    except browser.Missing as missing: pytest.skip(str(missing))
+    for f in json.loads(re.search(r'<pre id="measured">(.+?)</pre>', drawn, re.DOTALL)[1]):
+        assert f["needs"] <= f["width"] and f["rows"] == [1 + len(t.rows) for t in found] and f["loaded"] == 0
 
 
 def test_markdown_rows_have_all_cells():
