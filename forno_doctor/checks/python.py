@@ -163,8 +163,8 @@ def numpy2(m: Machine) -> Iterator[Finding]:
 
 def compiled_for_numpy1(m: Machine, p: Package) -> str | None:
     """An extension that asks for NumPy's C functions where only NumPy 1 has them: made with NumPy 2's headers it would ask in the new place first."""
-    if not any(r.name == "numpy" for r in p.asks): return None
-    for name in p.libraries[:LOOKED_AT]:
+    if not any("numpy" in line for line in p.requires) or not any(r.name == "numpy" for r in p.asks): return None
+    for name in [f for f in p.libraries if ".libs/" not in f][:LOOKED_AT]:
         data = m.host.bytes(f"{p.site}/{name}") or b""
         if NUMPY_1 in data and NUMPY_2 not in data: return name
     return None
