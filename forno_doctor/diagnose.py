@@ -14,6 +14,9 @@ from .machine import Machine
 SCHEMA = 1
 FAILED = "check-failed"
 
+# What a process shows, by the finding that says how it came about
+FOLLOWS = {"cuda-files-overwritten": {"library-lacks-symbols", "cudnn-too-old", "cudnn-parts-mixed"}}
+
 
 @dataclass
 class Report:
@@ -39,7 +42,14 @@ def diagnose(host: Host | None = None, only: frozenset[str] = frozenset(), ignor
     """`only`: ids of the findings that are wanted, empty: all; `ignore`: ids that aren't. That a check broke is told whatever is wanted, because it may have been the one."""
     machine = Machine(host or Host())
     found = [f for check in (started, *ALL) for f in guarded(check, machine) if (not only or f.id in only or f.id == FAILED) and f.id not in ignore]
-    return Report(machine, sorted(found, key=lambda f: ORDER.index(f.severity)))
+    return Report(machine, sorted(told_once(found), key=lambda f: ORDER.index(f.severity)))
+
+
+def told_once(found: list[Finding]) -> list[Finding]:
+    """Without what follows from another finding about the same file."""
+    def files(f: Finding) -> set[str]: return {where.split(" (")[0] for _, where in f.evidence}
+    causes = [(f, FOLLOWS[f.id]) for f in found if f.id in FOLLOWS]
+    return [f for f in found if not any(f.id in ids and files(f) & files(cause) for cause, ids in causes)]
 
 
 def started(machine: Machine) -> Iterator[Finding]:

@@ -29,9 +29,9 @@ MODULES = re.compile(r"cuda|cudnn|nccl|nvhpc|cutensor", re.IGNORECASE)          
 MOST_EXTENSIONS = 200
 SEVERITY = {"older": WARNING, "unknown": NOTE, "patch": NOTE, "newer": NOTE}
 PARTS = re.compile(r"(libcudnn_\w+)\.so\.(\d+)")
-# Packages that load cuDNN themselves, and their releases by its generation: CTranslate2's notes of 4.5.0; ONNX Runtime, "CUDA Execution Provider"
+# Packages that load cuDNN and cuBLAS themselves, and their releases by cuDNN's generation: CTranslate2's notes of 4.5.0; ONNX Runtime, "CUDA Execution Provider"
 CONSUMERS = {"ctranslate2": {"8": "ctranslate2==4.4.0", "9": "ctranslate2>=4.5.0"}, "onnxruntime-gpu": {"9": "onnxruntime-gpu>=1.19"}, "tensorflow": {}, "tensorflow-cpu": {}}
-GENERATION = re.compile(rb"libcudnn\w{0,30}\.so\.(\d{1,2})\b")
+GENERATIONS = {"cudnn": re.compile(rb"libcudnn\w{0,30}\.so\.(\d{1,2})\b"), "cublas": re.compile(rb"libcublas\.so\.(\d{1,2})\b")}
 COMPILERS = {"3.4.26": "9", "3.4.27": "9", "3.4.28": "9.3", "3.4.29": "11", "3.4.30": "12", "3.4.31": "13", "3.4.32": "13.2", "3.4.33": "14", "3.4.34": "15"}
 
 
@@ -112,7 +112,7 @@ def corrected(m: Machine, wrong: list[Taken]) -> list[str]:
     if rule == "LD_PRELOAD":
         bad = {t.found.path for t in wrong}
         return [assigned(rule, [p for p in re.split("[ :]+", m.host.environment.get(rule) or "") if p and p not in bad and loader.asked(p).path not in bad])]
-    if rule != "LD_LIBRARY_PATH": return [assigned("LD_LIBRARY_PATH", [*own, *filter(None, [m.host.environment.get("LD_LIBRARY_PATH")])])] if own else []
+    if rule != "LD_LIBRARY_PATH": return in_front(m, *own) if own else []
     places = {re.sub(r"(?:/glibc-hwcaps/[^/]+)?/[^/]+$", "", t.found.path or "") for t in wrong}
     entries = [e for e in re.split("[:;]", m.host.environment.get(rule) or "") if e]
     kept = [e for e in entries if loader.expanded([e], loader.program)[0] not in places]
@@ -252,35 +252,40 @@ def _beside(m: Machine, part: str) -> str | None:
 
 
 def other_generation(m: Machine) -> Iterator[Finding]:
-    """A package that loads another generation of cuDNN than torch brought, or one that the loader doesn't find (A7)."""
-    brought = next((t for t in taken(m) if t.copy.kind == "cudnn"), None)
-    if brought is None or m.process is None: return
-    for name, versions in CONSUMERS.items():
+    """A package that loads another generation of cuDNN or cuBLAS than torch brought, or one that the loader doesn't find for it (A7)."""
+    for name, releases in CONSUMERS.items():
         package = m.environment.get(name)
-        major, file = wanted_generation(m, package) if package else (None, "")
-        if package is None or major is None: continue
-        main = f"libcudnn.so.{major}" if ".libs/" not in file else "libcudnn_ops_infer.so.8" if major == "8" else f"libcudnn_ops.so.{major}"
-        if Loader(m.host, program=m.python.executable).asked(main, file).path: continue
-        data = {"package": name, "version": package.version, "wanted": major, "brought": brought.copy.version or brought.copy.major, "library": main}
-        evidence, module = [(name, file), (brought.name, named(brought.copy))], name.split("-")[0]
-        if major == brought.copy.major:
-            first = [brought.copy.path.rsplit("/", 1)[0], *filter(None, [m.host.environment.get("LD_LIBRARY_PATH")])]
-            yield Finding("cudnn-off-path", NOTE, data, evidence, [assigned("LD_LIBRARY_PATH", first)], python(m, f"import {module}"))
-            continue
-        fitting = versions.get(brought.copy.major)
-        upgrade = [f'pip install "{fitting}"'] if fitting else [f"pip install --upgrade {name}"] if int(major) < int(brought.copy.major) else []
-        yield Finding("cudnn-of-another-generation", ERROR, data, evidence, bound(m, *upgrade), python(m, f"import {module}"))
+        for t in [t for t in taken(m) if t.copy.kind in GENERATIONS and t.name.startswith(f"lib{t.copy.kind}.so")] if package else []:
+            major, file = wanted(m, package, t.copy.kind) if package else (None, "")
+            if package is None or major is None: continue
+            shim = t.copy.kind == "cudnn" and ".libs/" in file                             # a copy of its own is only cuDNN's door: it loads the parts
+            library = f"lib{t.copy.kind}.so.{major}" if not shim else "libcudnn_ops_infer.so.8" if major == "8" else f"libcudnn_ops.so.{major}"
+            if Loader(m.host, program=m.python.executable).asked(library, file).path is None: yield _generation(m, package, t, major, file, library, releases)
 
 
-def wanted_generation(m: Machine, package: Package) -> tuple[str | None, str]:
-    """Which cuDNN a package loads, and the file that shows it: by what it needs, by the name of a copy of its own, by names that it holds as text."""
+def _generation(m: Machine, package: Package, t: Taken, major: str, file: str, library: str, releases: dict[str, str]) -> Finding:
+    what = {"cudnn": "cuDNN", "cublas": "cuBLAS"}[t.copy.kind]
+    data = {"package": package.name, "version": package.version, "what": what, "wanted": major, "brought": t.copy.version or t.copy.major, "library": library}
+    evidence, verify = [(package.name, file), (t.name, named(t.copy))], python(m, f"import {package.name.split('-')[0]}")
+    if major == t.copy.major: return Finding("library-off-path", NOTE, data, evidence, in_front(m, t.copy.path.rsplit("/", 1)[0]), verify)
+    if t.copy.kind == "cublas": return Finding("cublas-of-another-generation", ERROR, data, evidence, bound(m, f"pip install nvidia-cublas-cu{major}") if int(major) < 13 else [], verify)
+    fitting = releases.get(t.copy.major)
+    upgrade = [f'pip install "{fitting}"'] if fitting else [f"pip install --upgrade {package.name}"] if int(major) < int(t.copy.major) else []
+    return Finding("cudnn-of-another-generation", ERROR, data, evidence, bound(m, *upgrade), verify)
+
+
+def in_front(m: Machine, *folders: str) -> list[str]: return [assigned("LD_LIBRARY_PATH", [*folders, *filter(None, [m.host.environment.get("LD_LIBRARY_PATH")])])]
+
+
+def wanted(m: Machine, package: Package, kind: str) -> tuple[str | None, str]:
+    """Which cuDNN or cuBLAS a package loads, and the file that shows it: by what it needs, by the name of a copy of its own, by names that it holds as text."""
     files = [f"{package.site}/{f}" for f in package.files if re.search(r"\.so(\.[\d.]+)?$", f)][:MOST_EXTENSIONS]
     for file in files:
-        k, library = FILE.fullmatch(file.rsplit("/", 1)[-1]), m.host.library(file)
-        needed = next((x for n in (library.needed if library else ()) for x in [FILE.fullmatch(n)] if x and x[1] == "cudnn" and not re.search("-[0-9a-f]{8}", n)), None)
-        if needed or k and k[1] == "cudnn": return (needed or k)[2].split(".")[0], file
+        own, library = FILE.fullmatch(file.rsplit("/", 1)[-1]), m.host.library(file)
+        needed = next((x for n in (library.needed if library else ()) for x in [FILE.fullmatch(n)] if x and x[1] == kind and not re.search("-[0-9a-f]{8}", n)), None)
+        if needed or own and own[1] == kind: return (needed or own)[2].split(".")[0], file
     for file in files:
-        found = m.host.texts(file, GENERATION)
+        found = m.host.texts(file, GENERATIONS[kind])
         if found: return sorted(found)[-1].decode(), file
     return None, ""
 
@@ -325,8 +330,9 @@ def _missing(m: Machine, lost: list[Found], severity: str, package: str) -> Find
     other = next((k[2].split(".")[0] for k in kinds if k and libraries.KINDS[k[1]].tied and cuda and k[2].split(".")[0] != cuda.split(".")[0]), None)
     data = {"library": lost[0].name, "count": len(lost), "by": (lost[0].by or "").rsplit("/", 1)[-1], "package": package, "wheel": ", ".join(wheels) or "?", "cuda": cuda or "?"}
     evidence = [(f.name, f.by or "") for f in lost]
-    if other: return Finding("built-for-another-cuda", severity, data | {"other": other}, evidence, [], python(m, f"import torch, {package.replace('-', '_')}"))
-    return Finding("library-missing", severity, data, evidence, reinstalled(m, *wheels) if wheels else [], python(m, f"import torch, {package.replace('-', '_')}"))
+    show = python(m, "import torch" if package == "torch" else f"import torch, {package.replace('-', '_')}")
+    if other: return Finding("built-for-another-cuda", severity, data | {"other": other}, evidence, [], show)
+    return Finding("library-missing", severity, data, evidence, reinstalled(m, *wheels) if wheels else [], show)
 
 
 def broken(m: Machine) -> Iterator[Finding]:
