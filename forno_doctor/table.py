@@ -208,6 +208,7 @@ def gpu_row(a: dict, platform: str, wanted: tuple[str, ...]) -> tuple[bool, list
 def _gpu_limits(target: Target | None, words: Words, driver: bool = True) -> list[str]:
     if target is None: return []
     out = [words("table.limit-gpu", capability=c) for c in target.capabilities]
+    out += [words("table.limit-unknown", gpu=name) for name in target.unknown]
     return out + ([words("table.limit-driver", driver=target.driver)] if target.driver and driver else [])
 
 

@@ -157,3 +157,11 @@ def test_the_command(capsys):
     newest = said["tables"][0]["rows"][0]
     assert newest["torch"] == "2.15.0" and newest["cudnn"][0] is None
     assert main(["--lang", "en", "table", "gpu"]) == 0 and "Tesla T4" in capsys.readouterr().out
+
+
+def test_another_machine_is_described(capsys):
+    assert main(["--lang", "en", "table", "torch", "--gpu", "GeForce GTX 1080 Ti", "--driver", "580.95.05", "--python", "3.12", "--os", "linux", "--format", "json"]) == 0
+    t = json.loads(capsys.readouterr().out)["tables"][0]
+    assert t["rows"][0]["torch"] == "2.14.1" and t["rows"][0]["cuda_builds"] == ["cu126"] and t["limits"][0] == "Python 3.12"
+    assert main(["table", "gpu", "--gpu", "No Such GPU 9"]) == 0 and "No Such GPU 9" in capsys.readouterr().out
+    assert main(["table", "--os", "beos"]) == 2 and "beos" in capsys.readouterr().err
