@@ -21,7 +21,7 @@ BY_ID = {**dict.fromkeys(("driver-too-old", "driver-too-old-for-all", "no-code-a
                           "compute-prohibited", "compute-exclusive", "device-order", "device-unavailable", "card-passed-on", "amd-gpu", "intel-gpu"), "gpu")}
 BY_AREA = {"builds": "framework", "extensions": "framework", "libraries": "libraries", "mixed": "libraries", "dlls": "libraries",
            "driver": "driver", "python": "program", "doctor": "program"}
-ROWS = {"program": ("python", "system"), "framework": ("torch", "beside", "packages"), "libraries": ("cudnn", "cublas", "nccl"), "cuda": ("cudart", "toolkit"),
+ROWS = {"program": ("python", "system"), "framework": ("torch", "code", "beside", "packages"), "libraries": ("cudnn", "cublas", "nccl"), "cuda": ("cudart", "toolkit"),
         "driver": ("driver",), "gpu": ("gpu",)}
 STATE = {ERROR: "bad", WARNING: "warn", NOTE: "note"}
 

@@ -89,6 +89,7 @@ def rows(t: dict, words: Words, verbose: bool = False) -> list[tuple[str, list[s
     out += [("system", system(m["system"], words)), ("python", python(m["python"], words)), ("torch", torch(m["torch"], words))]
     versions: dict[str, str] = {}
     for p in m["packages"]: versions.setdefault(p["name"], p["version"])
+    if m["gpu_code"]: out.append(("code", [" ".join(m["gpu_code"]["architectures"])]))
     out.append(("beside", [f"{name} {versions.get(name, none)}" for name in BESIDE]))
     others = [f"{name} {version}" for name, version in versions.items() if name not in ("torch", *BESIDE) and (verbose or not name.startswith("nvidia-"))]
     out.append(("packages", others or [none]))
@@ -152,6 +153,7 @@ def text(t: dict, words: Words, colour: bool = False, verbose: bool = False, wid
     label = max(columns(words(f"report.{key}")) for key in ("gpu", "driver", "toolkit", "cudnn", "system", "python", "torch", "beside", "packages")) + 2
     lines, last = [], ""
     for key, parts in rows(t, words, verbose):
+        if key == "code" and not verbose: continue
         name, last = "" if key == last else words(f"report.{key}"), key
         body = [" · ".join(parts)] if not verbose else wrap(" · ".join(parts), width - label)
         lines += [paint("quiet", pad(name if k == 0 else "", label)) + (line if verbose else fit(parts, width - label)) for k, line in enumerate(body)]

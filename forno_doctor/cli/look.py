@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import shutil
@@ -75,7 +76,15 @@ def coloured(wish: str, stream, environment: dict) -> bool:
     if wish != "auto": return wish == "always"
     if environment.get("NO_COLOR"): return False
     if environment.get("FORCE_COLOR"): return True
-    return stream.isatty() and environment.get("TERM") != "dumb"
+    return stream.isatty() and environment.get("TERM") != "dumb" and understood()
+
+
+def understood() -> bool:
+    """Windows' consoles understand colours where they are told to (Console Virtual Terminal Sequences); others always do."""
+    if sys.platform != "win32": return True
+    console, mode = ctypes.windll.kernel32, ctypes.c_ulong()
+    handle = console.GetStdHandle(-11)
+    return bool(console.GetConsoleMode(handle, ctypes.byref(mode)) and console.SetConsoleMode(handle, mode.value | 4))
 
 
 def can_show(text: str, encoding: str | None) -> bool:

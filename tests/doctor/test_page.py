@@ -136,7 +136,8 @@ WIDTHS = [360, 620, 1200]
 def seen(request, tmp_path_factory):
     """Every machine's page in every width, in one run of a browser."""
     folder = tmp_path_factory.mktemp("pages")
-    made = {(name, language): (t := told(make(folder / f"{name}-{language}"), language), page.html(t, Words(language))) for name, make in MACHINES.items() for language in ("en", "zh")}
+    wanted = [*((name, "en") for name in MACHINES), ("broken", "zh")]
+    made = {(name, language): (t := told(MACHINES[name](folder / f"{name}-{language}"), language), page.html(t, Words(language))) for name, language in wanted}
     try: found = browser.looks(folder, [text for _, text in made.values()], WIDTHS, request.param == "dark")
     except browser.Missing as missing: pytest.skip(str(missing))
     assert all(f["dark"] == (request.param == "dark") for f in found)

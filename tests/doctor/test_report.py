@@ -85,7 +85,7 @@ def test_verbose_shows_all(tmp_path):
     m = healthy(tmp_path).file("/usr/local/cuda-11.8/version.json", '{"cuda": {"version": "11.8.0"}}').library("/usr/local/cuda-11.8/lib64/libcudnn.so.8.9.7")
     brief, long = text(m), text(m, verbose=True)
     assert "/usr/local/cuda-11.8/lib64/libcudnn.so.8.9.7" not in brief and "/usr/local/cuda-11.8/lib64/libcudnn.so.8.9.7" in long
-    assert "nvidia-cublas-cu12" in long and long.count("/opt/app/lib/python3.12/site-packages/nvidia/") >= 5
+    assert "GPU code" not in brief and re.search("GPU code +5.0 8.0 8.6 9.0\n", long) and "nvidia-cublas-cu12" in long and long.count("/opt/app/lib/python3.12/site-packages/nvidia/") >= 5
 
 
 def test_colours_change_nothing_else(tmp_path):
