@@ -268,7 +268,7 @@ def _generation(m: Machine, package: Package, t: Taken, major: str, file: str, l
     data = {"package": package.name, "version": package.version, "what": what, "wanted": major, "brought": t.copy.version or t.copy.major, "library": library}
     evidence, verify = [(package.name, file), (t.name, named(t.copy))], python(m, f"import {package.name.split('-')[0]}")
     if major == t.copy.major: return Finding("library-off-path", NOTE, data, evidence, in_front(m, t.copy.path.rsplit("/", 1)[0]), verify)
-    if t.copy.kind == "cublas": return Finding("cublas-of-another-generation", ERROR, data, evidence, bound(m, f"pip install nvidia-cublas-cu{major}") if int(major) < 13 else [], verify)
+    if t.copy.kind == "cublas": return Finding("cublas-of-another-generation", ERROR, data, evidence, reinstalled(m, libraries.wheel("cublas", library, None) or ""), verify)
     fitting = releases.get(t.copy.major)
     upgrade = [f'pip install "{fitting}"'] if fitting else [f"pip install --upgrade {package.name}"] if int(major) < int(t.copy.major) else []
     return Finding("cudnn-of-another-generation", ERROR, data, evidence, bound(m, *upgrade), verify)

@@ -235,8 +235,19 @@ def test_a_package_for_cudnn_9_where_torch_brought_8(tmp_path):
 
 
 def test_the_same_cudnn_off_the_way(tmp_path):
-    f = found(consumer(plain(tmp_path), "ctranslate2", "4.6.0", "ctranslate2.libs/libcudnn-0a1b2c3d.so.9.1.0"))["cudnn-off-path"]
+    f = found(consumer(plain(tmp_path), "ctranslate2", "4.6.0", "ctranslate2.libs/libcudnn-0a1b2c3d.so.9.1.0"))["library-off-path"]
     assert f.severity == "note" and f.commands == [f"export LD_LIBRARY_PATH={CUDNN}"]
+
+
+@pytest.mark.parametrize("version, cuda, id", [("2.9.1+cu130", "13", "cublas-of-another-generation"), ("2.6.0+cu124", "12", "library-off-path")])
+def test_a_package_that_loads_cublas_by_name(tmp_path, version, cuda, id):
+    """CTranslate2 without cuDNN, as from 4.6 on: `Library libcublas.so.12 is not found or cannot be loaded`."""
+    m = consumer(plain(tmp_path, version, pins=[]), "ctranslate2", "4.8.5", "ctranslate2.libs/libctranslate2-a7a60d30.so.4.8.5", text=b"x\0libcublas.so.12\0", rpath="$ORIGIN")
+    if cuda == "13":
+        for name in f"{SITE}/nvidia/cublas/lib/libcublas.so.12", f"{SITE}/nvidia/cublas/lib/libcublasLt.so.12": assert not (tmp_path / name[1:]).exists()
+    f = found(m)[id]
+    assert (f.data["what"], f.data["wanted"]) == ("cuBLAS", "12")
+    assert f.commands == (["/opt/app/bin/python -m pip install nvidia-cublas-cu12"] if cuda == "13" else [f"export LD_LIBRARY_PATH={SITE}/nvidia/cublas/lib"])
 
 
 def test_a_cudnn_8_of_the_system_serves_who_needs_it(tmp_path):
