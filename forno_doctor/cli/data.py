@@ -6,14 +6,15 @@ import datetime
 import json
 
 from .. import age
+from ..words import Words
 
 
 def add(commands):
-    p = commands.add_parser("data", help="the tables that all answers rest on, and how old they are",
-                            description="Lists the tables with their sources and dates. With --check it says how old they are and what may have changed since; exit code 1: one is older than 90 days.")
-    p.add_argument("--check", action="store_true", help="how old each table is, and what may have changed since")
-    p.add_argument("--today", metavar="DATE", type=datetime.date.fromisoformat, default=None, help="another day than today, as 2027-01-31")
-    p.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print all of it as JSON")
+    """Its help stands in the catalogues: help-data."""
+    p = commands.add_parser("data", help=Words()("help-data.about"), description=Words()("help-data.description"))
+    p.add_argument("--check", action="store_true")
+    p.add_argument("--today", metavar="DATE", type=datetime.date.fromisoformat, default=None)
+    p.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
     p.set_defaults(run=run)
 
 

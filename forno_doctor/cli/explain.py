@@ -13,13 +13,12 @@ from ..words import Words
 
 
 def add(commands):
-    p = commands.add_parser("explain-error", help="what an error message or a log means",
-                            description="Recognises messages of broken installations in a text, and says what causes them and what helps. "
-                            "Exit code: 1 if something was recognised, 0 if nothing was, 2 if the text can't be read.")
-    p.add_argument("text", nargs="*", help="the message, or the name of a file (default: what comes in from a pipe)")
-    p.add_argument("--file", metavar="PATH", help="read this file")
-    p.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print what was recognised as JSON")
-    p.add_argument("--python", metavar="PATH", default=argparse.SUPPRESS, help="the interpreter whose packages are examined (default: the one that runs this)")
+    """Its help stands in the catalogues: help-explain-error."""
+    p = commands.add_parser("explain-error", help=Words()("help-explain-error.about"), description=Words()("help-explain-error.description"))
+    p.add_argument("text", nargs="*")
+    p.add_argument("--file", metavar="PATH")
+    p.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+    p.add_argument("--python", metavar="PATH", default=argparse.SUPPRESS)
     p.set_defaults(run=run)
 
 
