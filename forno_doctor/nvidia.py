@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .host import Host
+from .host import Host, shaped
 from .loader import Loader
 
 NUMBER = re.compile(r"\b(\d{3}\.\d+(?:\.\d+)?)\b")
@@ -23,6 +23,10 @@ PROBE = str(Path(__file__).with_name("probe.py"))
 SECONDS = 15.0                                 # eight GPUs without a persistent driver take about ten to start
 WINDOWS_TOOLKITS = "C:/Program Files/NVIDIA GPU Computing Toolkit/CUDA"
 WINDOWS_DRIVER = "System32/nvcuda.dll"
+# What probe.py says
+ANSWER = {"init": int, "error": str, "file": str, "version": int, "denied": list, "nvml": dict, "devices": list}
+MANAGED = {"init": int, "driver": str, "devices": list}
+DEVICE = {"name": str, "major": int, "minor": int, "memory": int, "uuid": str, "compute_mode": int, "instances": list}
 
 
 @dataclass
@@ -90,10 +94,11 @@ def bus(host: Host) -> list[Card]:
 
 # ---------------------------------------------------------------- the driver
 def kernel_driver(host: Host) -> str | None:
-    text = host.text("/sys/module/nvidia/version")
-    if text: return text.strip()
-    m = NUMBER.search(host.text("/proc/driver/nvidia/version") or "")
-    return m[1] if m else None
+    """The loaded module's version, by either of the files that say it."""
+    for file in ("/sys/module/nvidia/version", "/proc/driver/nvidia/version"):
+        m = NUMBER.search((host.text(file) or "")[:4096])
+        if m: return m[1]
+    return None
 
 
 def driver_and_gpus(host: Host) -> tuple[Driver, list[Gpu]]:
@@ -122,12 +127,12 @@ def _asked(host: Host, d: Driver) -> list[Gpu]:
         answer = host.ask(sys.executable, "-I", "-S", PROBE, seconds=SECONDS)
     if answer is None: return []
     d.hung = answer.code is None
-    said = last_said(answer.out)
+    said = shaped(last_said(answer.out), ANSWER)
     if answer.code and said: d.crashed = answer.code
-    d.init, d.error, d.denied = said.get("init"), said.get("error"), said.get("denied") or []
+    d.init, d.error, d.denied = said.get("init"), said.get("error"), [[path, group] for path, group in _pairs(said.get("denied", []))]
     if said.get("file"): d.library = said["file"]
     if said.get("version"): d.cuda = f"{said['version'] // 1000}.{said['version'] % 1000 // 10}"
-    management = said.get("nvml") or {}
+    management = shaped(said.get("nvml"), MANAGED)
     d.nvml, d.all = management.get("init"), [_gpu(x, "nvml") for x in management.get("devices", [])]
     if d.kernel is None and NUMBER.fullmatch(management.get("driver", "")): d.kernel = management["driver"]
     return [_gpu(x, "driver") for x in said.get("devices", [])]
@@ -142,10 +147,15 @@ def last_said(text: str) -> dict:
     return {}
 
 
-def _gpu(x: dict, source: str) -> Gpu:
-    uuid = x.get("uuid")
+def _pairs(listed: list): return [x for x in listed if isinstance(x, list) and len(x) == 2 and isinstance(x[0], str) and isinstance(x[1], (int, type(None)))]
+
+
+def _gpu(x, source: str) -> Gpu:
+    x = shaped(x, DEVICE)
+    uuid, parts = x.get("uuid"), x.get("instances")
     if uuid and re.fullmatch("[0-9a-f]{32}", uuid): uuid = "GPU-" + "-".join((uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:]))
-    return Gpu(x.get("name", ""), f"{x['major']}.{x['minor']}" if "major" in x else None, x.get("memory"), uuid, source, x.get("compute_mode"), x.get("instances"))
+    return Gpu(x.get("name", ""), f"{x['major']}.{x['minor']}" if "major" in x and "minor" in x else None, x.get("memory"), uuid, source, x.get("compute_mode"),
+               None if parts is None else [u for u in parts if isinstance(u, str)])
 
 
 def _from_smi(host: Host, d: Driver) -> list[Gpu]:
