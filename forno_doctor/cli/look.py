@@ -17,7 +17,7 @@ from ..words import Words
 
 
 def add(parser: argparse.ArgumentParser):
-    parser.add_argument("--python", metavar="PATH", default=sys.executable, help="examine this interpreter's packages (default: the one that runs this)")
+    parser.add_argument("--python", metavar="PATH", type=interpreter, default=sys.executable, help="examine this interpreter's packages (default: the one that runs this)")
     parser.add_argument("--verbose", action="store_true", help="show every copy of every CUDA library and all packages")
     parser.add_argument("--json", action="store_true", help="print everything as JSON, schema 1 (docs/doctor.md describes it)")
     parser.add_argument("--html", metavar="FILE", help="draw this machine's stack as a page of its own, too")
@@ -35,6 +35,13 @@ def ids(text: str) -> frozenset[str]:
     wrong = sorted(i for i in found if not (known.has(f"{i}.title") and known.has(f"{i}.cause")))
     if wrong: raise argparse.ArgumentTypeError(f"no finding has the id {', '.join(wrong)}")
     return found
+
+
+def interpreter(text: str) -> str:
+    """A path that holds everywhere, because commands name it. An environment's folder stands for its interpreter; links stay, because they are what makes an environment."""
+    inside = next((p for p in (os.path.join(text, *end) for end in (("bin", "python"), ("Scripts", "python.exe"), ("python.exe",))) if os.path.isfile(p)), None)
+    if inside is None and not os.path.dirname(text): return shutil.which(text) or text
+    return os.path.abspath(inside or text)
 
 
 def run(options) -> int:

@@ -57,6 +57,24 @@ def test_wrong_usage(capsys):
     assert e.value.code == 2 and "--colour" in capsys.readouterr().err
 
 
+def test_an_interpreter_by_its_folder_or_name(tmp_path, monkeypatch):
+    (tmp_path / "env/bin").mkdir(parents=True)
+    (tmp_path / "env/bin/python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    assert look.interpreter("env") == look.interpreter("env/bin/python") == look.interpreter(str(tmp_path / "env")) == str(tmp_path / "env/bin/python")
+    assert look.interpreter("no/python") == str(tmp_path / "no/python") and look.interpreter("no-such-python") == "no-such-python"
+    monkeypatch.setenv("PATH", str(tmp_path / "env/bin"))
+    assert look.interpreter("python") == str(tmp_path / "env/bin/python")
+
+
+def test_what_is_documented_is_there():
+    text = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
+    p = cli.parser(Words())
+    assert not [o for a in p._actions for o in a.option_strings if o.startswith("--") and f"`{o}" not in text and f"doctor {o}" not in text and o not in ("--help", "--launcher")]
+    assert not [c for a in p._actions if a.dest == "command" for c in a.choices if c != "node" and f"`forno doctor {c}" not in text]
+    assert all(look.ids(i) for i in re.findall(r"--only ([\w,-]+)", text) if "ID" not in i)
+
+
 # ---------------------------------------------------------------- files
 def test_files_are_written_whole(doctor, tmp_path):
     out, drawn = tmp_path / "out.json", tmp_path / "house.html"
