@@ -32,6 +32,7 @@ PARTS = re.compile(r"(libcudnn_\w+)\.so\.(\d+)")
 # Packages that load cuDNN and cuBLAS themselves, and their releases by cuDNN's generation: CTranslate2's notes of 4.5.0; ONNX Runtime, "CUDA Execution Provider"
 CONSUMERS = {"ctranslate2": {"8": "ctranslate2==4.4.0", "9": "ctranslate2>=4.5.0"}, "onnxruntime-gpu": {"9": "onnxruntime-gpu>=1.19"}, "tensorflow": {}, "tensorflow-cpu": {}}
 GENERATIONS = {"cudnn": re.compile(rb"libcudnn\w{0,30}\.so\.(\d{1,2})\b"), "cublas": re.compile(rb"libcublas\.so\.(\d{1,2})\b")}
+SPOKEN = {"cudnn": "cuDNN", "cublas": "cuBLAS"}
 COMPILERS = {"3.4.26": "9", "3.4.27": "9", "3.4.28": "9.3", "3.4.29": "11", "3.4.30": "12", "3.4.31": "13", "3.4.32": "13.2", "3.4.33": "14", "3.4.34": "15"}
 
 
@@ -254,20 +255,25 @@ def _beside(m: Machine, part: str) -> str | None:
 def other_generation(m: Machine) -> Iterator[Finding]:
     """A package that loads another generation of cuDNN or cuBLAS than torch brought, or one that the loader doesn't find for it (A7)."""
     for name, releases in CONSUMERS.items():
-        package = m.environment.get(name)
-        for t in [t for t in taken(m) if t.copy.kind in GENERATIONS and t.name.startswith(f"lib{t.copy.kind}.so")] if package else []:
+        package, off = m.environment.get(name), []
+        for t in [t for t in taken(m) if t.copy.kind in GENERATIONS] if package else []:
             major, file = wanted(m, package, t.copy.kind) if package else (None, "")
             if package is None or major is None: continue
             shim = t.copy.kind == "cudnn" and ".libs/" in file                             # a copy of its own is only cuDNN's door: it loads the parts
             library = f"lib{t.copy.kind}.so.{major}" if not shim else "libcudnn_ops_infer.so.8" if major == "8" else f"libcudnn_ops.so.{major}"
-            if Loader(m.host, program=m.python.executable).asked(library, file).path is None: yield _generation(m, package, t, major, file, library, releases)
+            if Loader(m.host, program=m.python.executable).asked(library, file).path: continue
+            if major == t.copy.major: off.append((t, file, library))
+            else: yield _generation(m, package, t, major, file, library, releases)
+        if off and package:
+            what = ", ".join(f"{SPOKEN[t.copy.kind]} {t.copy.major}" for t, *_ in off)
+            data = {"package": name, "version": package.version, "what": what, "library": ", ".join(n for *_, n in off)}
+            evidence = [pair for t, file, _ in off for pair in ((name, file), (t.name, named(t.copy)))]
+            yield Finding("library-off-path", NOTE, data, evidence, in_front(m, *(t.copy.path.rsplit("/", 1)[0] for t, *_ in off)), python(m, f"import {name.split('-')[0]}"))
 
 
 def _generation(m: Machine, package: Package, t: Taken, major: str, file: str, library: str, releases: dict[str, str]) -> Finding:
-    what = {"cudnn": "cuDNN", "cublas": "cuBLAS"}[t.copy.kind]
-    data = {"package": package.name, "version": package.version, "what": what, "wanted": major, "brought": t.copy.version or t.copy.major, "library": library}
+    data = {"package": package.name, "version": package.version, "what": SPOKEN[t.copy.kind], "wanted": major, "brought": t.copy.version or t.copy.major, "library": library}
     evidence, verify = [(package.name, file), (t.name, named(t.copy))], python(m, f"import {package.name.split('-')[0]}")
-    if major == t.copy.major: return Finding("library-off-path", NOTE, data, evidence, in_front(m, t.copy.path.rsplit("/", 1)[0]), verify)
     if t.copy.kind == "cublas": return Finding("cublas-of-another-generation", ERROR, data, evidence, reinstalled(m, libraries.wheel("cublas", library, None) or ""), verify)
     fitting = releases.get(t.copy.major)
     upgrade = [f'pip install "{fitting}"'] if fitting else [f"pip install --upgrade {package.name}"] if int(major) < int(t.copy.major) else []
