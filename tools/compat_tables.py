@@ -35,6 +35,9 @@ SAYS_CUDA = "1.13"                             # from here on a wheel's metadata
 LONGEST = 430                                  # characters of a release's builds in one line
 WHEEL = re.compile(r"/(?P<name>torch|torchvision|torchaudio)-(?P<version>\d[\w.]*)(?:-(?P<build>\d\w*))?-(?P<python>[\w.]+)-(?P<abi>[\w.]+)-(?P<platform>[\w.]+)\.whl")
 REQUIRES = re.compile(r"requires-python:(?P<spec>[^)]+)\)")
+RELEASES_WITHOUT_PTX = {"_is_release_build", "_ptx_arches"}            # scripts with one of these leave PTX out of releases
+SCRIPTS = (".ci/manywheel/build_env_setup.py", ".ci/pytorch/windows/build_env_setup.py", ".ci/manywheel/build_cuda.sh", ".github/scripts/generate_binary_build_matrix.py")
+LABEL = re.compile(r"([\d.\[\]|\s]+)\)\s*(.*)$")
 GLIBC = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}
 MACHINES = {"win_amd64": "windows_x86_64", "win_arm64": "windows_arm64"}
 
@@ -170,43 +173,59 @@ def pin_of(m: dict) -> str:
 def at_tag(checkout: Path, version: str, path: str) -> Asked: return ask("git", "-C", str(checkout), "show", f"v{version}:{path}")
 
 
+def named(node) -> str | None:
+    """The name that a statement gives a value."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
+    return target.id if isinstance(target, ast.Name) else None
+
+
 def lists_in_python(text: str) -> dict[tuple[str, str], str]:
-    """(CUDA, machine) to architectures, from build_env_setup.py (2.13 and later). The file is parsed, not run."""
-    values = {}
+    """(CUDA, machine) to architectures, from build_env_setup.py (2.13 and later; Windows has one of its own). The file is parsed, not run."""
+    values, functions = {}, set()
     for node in ast.parse(text).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id in ("TORCH_CUDA_ARCH_LIST_TABLE", "_PTX_ARCHES") and node.value is not None:
-            values[target.id] = ast.literal_eval(node.value) if not isinstance(node.value, ast.Call) else set()
-    ptx = values.get("_PTX_ARCHES", set())
-    return {(cuda, machine): codes if isinstance(codes, str) else ";".join(f"{c // 10}.{c % 10}{'+PTX' if c in ptx else ''}" for c in sorted(codes))
-            for cuda, by in values.get("TORCH_CUDA_ARCH_LIST_TABLE", {}).items() for machine, codes in by.items()}
+        if isinstance(node, ast.FunctionDef): functions.add(node.name)
+        name = named(node)
+        if name in ("TORCH_CUDA_ARCH_LIST_TABLE", "_PTX_ARCHES") and node.value is not None:
+            values[name] = ast.literal_eval(node.value) if not isinstance(node.value, ast.Call) else set()
+    ptx = set() if functions & RELEASES_WITHOUT_PTX else values.get("_PTX_ARCHES", set())
+    out = {}
+    for cuda, by in values.get("TORCH_CUDA_ARCH_LIST_TABLE", {}).items():
+        if isinstance(by, str): out[f"{cuda[:-1]}.{cuda[-1]}", "windows"] = by             # {"126": "5.0;6.0"}
+        else: out |= {(cuda, machine): ";".join(f"{c // 10}.{c % 10}{'+PTX' if c in ptx else ''}" for c in sorted(codes)) for machine, codes in by.items()}
+    return out
 
 
 def lists_in_shell(text: str) -> dict[tuple[str, str], str | None]:
     """The same from build_cuda.sh (to 2.12), for x86_64. None: written in a way that a person must read."""
     out: dict[tuple[str, str], str | None] = {}
-    start, labels, depth = "", [], 0
-    current: str | None = None
-    inside = False
-    for line in text.splitlines():
-        line = line.split(" #")[0].strip()
+    start, labels, depth, inside = "", [], 0, False
+    current: str | None = ""
+    for raw in text.splitlines():
+        line = raw.split(" #")[0].strip()
         if re.match(r"case\s+\$\{?CUDA_VERSION\}?\s+in", line): inside = True
         elif inside and line == "esac": break
-        label = re.fullmatch(r"((?:\d+\.\d+\s*\|?\s*)+)\)", line) if inside else None
-        if label: labels, current, depth = re.findall(r"\d+\.\d+", label[1]), start, 0
+        label = LABEL.match(line) if inside else None
+        if label: labels, current, depth, line = labelled(label[1]), start, 0, label[2]
         depth += bool(re.match(r"if\b", line)) - (line == "fi")
-        assigned = re.match(r"(?:export )?TORCH_CUDA_ARCH_LIST=\"?([^\"]*)\"?$", line)
+        assigned = re.match(r"(?:export )?TORCH_CUDA_ARCH_LIST=(?:\"(.*)\"|([\d.;+PTX]+))\s*(?:;;)?$", line)
         if assigned:
-            current = None if depth else expanded(assigned[1], current if labels else start)
+            current = None if depth else expanded(assigned[1] or assigned[2] or "", current if labels else start)
             if not inside: start = current or ""
-            for cuda in labels: out[cuda, "x86_64"] = current
-        if line == ";;": labels = []
+        elif "TORCH_CUDA_ARCH_LIST=" in line: current = None
+        if "TORCH_CUDA_ARCH_LIST=" in line: out |= {(cuda, "x86_64"): current for cuda in labels}
+        if line.endswith(";;"): labels = []
     return out
 
 
+def labelled(text: str) -> list[str]:
+    """The versions that a case's label names: "12.6", "12.8|12.9", "11.[67]"."""
+    return [f"{m[1]}{digit}" for part in text.split("|") for m in (re.fullmatch(r"\s*(\d+\.)(?:(\d)|\[(\d+)\])\s*", part),) if m for digit in (m[2] or m[3])]
+
+
 def expanded(text: str, before: str | None) -> str | None:
-    """A list with the shell's variable in it: itself, or itself with a part replaced."""
+    """A list with the shell's variable in it: itself, or itself with a part replaced; what is only for aarch64 is left out."""
     if before is None: return None
+    text = re.sub(r"\$\(\[\[ \"?\$ARCH\"? == \"?aarch64\"? \]\] && echo \"([^\"]*)\" \|\| echo \"([^\"]*)\"\)", lambda m: m[2], text)
     text = re.sub(r"\$\{TORCH_CUDA_ARCH_LIST//?([^/}]+)/([^}]*)\}", lambda m: before.replace(m[1], m[2]), text)
     text = re.sub(r"\$\{TORCH_CUDA_ARCH_LIST\}|\$TORCH_CUDA_ARCH_LIST\b", lambda m: before, text)
     return None if "$" in text else text.strip(";").replace(";;", ";")
@@ -214,15 +233,13 @@ def expanded(text: str, before: str | None) -> str | None:
 
 def builds_in_matrix(text: str) -> dict[str, str | None]:
     """CUDA versions of a release with the cuDNN that each asks for, from generate_binary_build_matrix.py. Parsed, not run."""
-    arches, requirements = [], {}
+    values: dict = {"CUDA_ARCHES": [], "PYTORCH_EXTRA_INSTALL_REQUIREMENTS": {}}
     for node in ast.parse(text).body:
-        if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)): continue
-        name = node.targets[0].id
-        if name not in ("CUDA_ARCHES", "PYTORCH_EXTRA_INSTALL_REQUIREMENTS"): continue
-        try: value = ast.literal_eval(node.value)
-        except ValueError: continue
-        if name == "CUDA_ARCHES": arches = value
-        else: requirements = value
+        name = named(node)
+        if name not in values or node.value is None: continue
+        try: values[name] = ast.literal_eval(node.value)
+        except ValueError: continue                # made by a function: a person reads it
+    arches, requirements = values.values()
     cudnn = {cuda: re.search(r"nvidia-cudnn-cu\d\d==([\d.]+)", text) for cuda, text in requirements.items() if isinstance(text, str)}
     return {cuda: m[1] if (m := cudnn.get(cuda)) else None for cuda in arches}
 
@@ -305,11 +322,11 @@ def _architectures(p: Proposal, known: dict, lists):
         p.filled.append((known["version"], "cuda", cuda))
     known["cuda"].sort(key=lambda b: numbers(b["cuda"]))
     for b in known["cuda"]:
-        for machine in ("x86_64", "aarch64"):
+        for machine, key in (("x86_64", "sm_linux_x86_64"), ("aarch64", "sm_linux_aarch64"), ("windows", "sm_windows")):
             text = codes.get((b["cuda"], machine))
-            if text is None or b.get(f"sm_linux_{machine}") is not None: continue
-            b[f"sm_linux_{machine}"], b["sm_src"] = text, "P"
-            p.filled.append((known["version"], f"{b['tag']}.sm_linux_{machine}", text))
+            if text is None or b.get(key) is not None: continue
+            b[key], b["sm_src"] = text, "P"
+            p.filled.append((known["version"], f"{b['tag']}.{key}", text))
         if b.get("cudnn") is None and builds.get(b["cuda"]):
             b["cudnn"], b["cudnn_src"] = builds[b["cuda"]], "P"
             p.filled.append((known["version"], f"{b['tag']}.cudnn", b["cudnn"]))
@@ -402,12 +419,12 @@ class Steps:
         if self.checkout is None:
             self._no(f"architectures of torch {version}", "no --pytorch PATH")
             return {}, {}
-        script, shell, matrix = (at_tag(self.checkout, version, path) for path in (
-            ".ci/manywheel/build_env_setup.py", ".ci/manywheel/build_cuda.sh", ".github/scripts/generate_binary_build_matrix.py"))
+        script, windows, shell, matrix = (at_tag(self.checkout, version, path) for path in SCRIPTS)
         codes: dict = {}
         try:
-            if script.text is not None: codes = lists_in_python(script.text)
-            if shell.text is not None: codes = {**lists_in_shell(shell.text), **codes}
+            if shell.text is not None: codes |= lists_in_shell(shell.text)
+            for found in (script, windows):
+                if found.text is not None: codes |= lists_in_python(found.text)
             builds = builds_in_matrix(matrix.text) if matrix.text is not None else {}
         except (SyntaxError, ValueError) as error:
             self._no(f"build scripts of torch {version}", str(error))

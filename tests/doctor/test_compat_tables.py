@@ -63,17 +63,24 @@ case ${CUDA_VERSION} in
     11.8)
         TORCH_CUDA_ARCH_LIST="$(compute)"
         ;;
+    12.5) TORCH_CUDA_ARCH_LIST="4.0;${TORCH_CUDA_ARCH_LIST}" ;;
+    11.[67]) TORCH_CUDA_ARCH_LIST="${TORCH_CUDA_ARCH_LIST};7.7" ;;
+    13.0)
+        TORCH_CUDA_ARCH_LIST="9.0;10.0;$([[ "$ARCH" == "aarch64" ]] && echo "11.0;" || echo "")12.0+PTX"
+        ;;
+    13.9) TORCH_CUDA_ARCH_LIST='odd' ;;
     *)
         exit 1
         ;;
 esac
 TORCH_CUDA_ARCH_LIST="0.0"
 '''
+WINDOWS = 'TORCH_CUDA_ARCH_LIST_TABLE: dict[str, str] = {"126": "5.0;6.1", "132": "7.5;12.0"}'
 MATRIX = '''
 import os
 CUDA_ARCHES = ["12.6", "13.2"]
 CUDA_STABLE = "13.2"
-PYTORCH_EXTRA_INSTALL_REQUIREMENTS = {
+PYTORCH_EXTRA_INSTALL_REQUIREMENTS: dict[str, str] = {
     "12.6": ("nvidia-cuda-nvrtc-cu12==12.6.77; platform_system == 'Linux' | " "nvidia-cudnn-cu12==9.10.2.21; platform_system == 'Linux' | "),
     "13.2": ("cuda-toolkit[nvrtc]==13.2.2 | nvidia-nccl-cu13==2.30.7"),
     "xpu": ("intel-cmplr-lib-rt==2025.0.4"),
@@ -117,7 +124,12 @@ def test_metadata():
 def test_build_scripts_are_parsed_and_not_run():
     assert tool.lists_in_python(SCRIPT) == {("12.6", "x86_64"): "5.0;6.0;9.0", ("12.6", "aarch64"): "8.0;9.0", ("13.2", "x86_64"): "7.5;10.0;12.0+PTX", ("13.2", "aarch64"): "8.0;11.0"}
     assert tool.lists_in_shell(SHELL) == {("12.8", "x86_64"): "7.5;8.0;12.0+PTX", ("12.9", "x86_64"): "7.5;8.0;12.0+PTX", ("12.6", "x86_64"): "5.0;6.0;7.0;7.5;8.0;8.6;9.0",
-                                          ("12.4", "x86_64"): "5.0;6.0;7.5;8.0;8.6", ("12.1", "x86_64"): None, ("11.8", "x86_64"): None}
+                                          ("12.4", "x86_64"): "5.0;6.0;7.5;8.0;8.6", ("12.1", "x86_64"): None, ("11.8", "x86_64"): None,
+                                          ("12.5", "x86_64"): "4.0;5.0;6.0;7.0;7.5;8.0;8.6", ("11.6", "x86_64"): "5.0;6.0;7.0;7.5;8.0;8.6;7.7",
+                                          ("11.7", "x86_64"): "5.0;6.0;7.0;7.5;8.0;8.6;7.7", ("13.0", "x86_64"): "9.0;10.0;12.0+PTX", ("13.9", "x86_64"): None}
+    assert tool.lists_in_python(WINDOWS) == {("12.6", "windows"): "5.0;6.1", ("13.2", "windows"): "7.5;12.0"}
+    release = tool.lists_in_python(SCRIPT + "def _is_release_build(): return True")
+    assert release["13.2", "x86_64"] == "7.5;10.0;12.0", "releases leave PTX out"
     assert tool.builds_in_matrix(MATRIX) == {"12.6": "9.10.2.21", "13.2": None}
     assert tool.lists_in_shell("") == {} and tool.lists_in_python("") == {} and tool.builds_in_matrix("") == {}
 
@@ -172,7 +184,7 @@ def test_all_or_nothing_is_written(tmp_path):
 @pytest.fixture
 def checkout(tmp_path):
     git = lambda *a: subprocess.run(["git", "-C", str(tmp_path / "pytorch"), "-c", "user.name=n", "-c", "user.email=n@example", *a], check=True, capture_output=True)
-    for path, text in ((".ci/manywheel/build_env_setup.py", SCRIPT), (".ci/manywheel/build_cuda.sh", SHELL), (".github/scripts/generate_binary_build_matrix.py", MATRIX)):
+    for path, text in ((".ci/manywheel/build_env_setup.py", SCRIPT), (".ci/pytorch/windows/build_env_setup.py", WINDOWS), (".ci/manywheel/build_cuda.sh", SHELL), (".github/scripts/generate_binary_build_matrix.py", MATRIX)):
         place = tmp_path / "pytorch" / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
@@ -192,6 +204,7 @@ def test_offline_with_a_checkout(tmp_path, table, checkout, capsys):
     assert "new releases: 9.0.0, 9.1.0" in said and "not done: metadata of torch 9.1.0" in said and "not done: architectures of torch 9.0.0" in said
     assert "CUDA 12.1, x86_64: written in a way that a person must read" in said
     written = json.loads(place.read_text())
+    assert {b["tag"]: b["sm_windows"] for b in written["releases"][-1]["cuda"]} == {"cu126": "5.0;6.1", "cu132": "7.5;12.0"}
     assert {b["tag"]: b["sm_linux_x86_64"] for b in written["releases"][-1]["cuda"]} == {"cu126": "5.0;6.0;9.0", "cu132": "7.5;10.0;12.0+PTX"}
     assert written["releases"][0] == table["releases"][0]
 
