@@ -13,7 +13,7 @@ from . import facts
 from .diagnose import Report
 from .finding import ERROR, NOTE, WARNING
 from .machine import Machine
-from .plan import forno, target
+from .plan import Forno, forno, target
 from .versions import at_least
 from .words import Words
 
@@ -62,7 +62,13 @@ def runs(m: Machine, words: Words) -> dict:
         found = forno(target(m)) if m.python.version else None
     except Exception: found = None             # a version that can't be read, or what told() has among its findings
     if found is None: return {"device": None, "why": "unknown", "told": words("next.forno-unknown")}
-    return {"device": found.device, "why": found.why or None, "told": words(f"plan-forno.{found.why or found.device}", floor=found.floor)}
+    return {"device": found.device, "why": found.why or None, "told": of_forno(found, m.system.platform, words)}
+
+
+def of_forno(found: Forno, platform: str, words: Words) -> str:
+    """Where forno computes, and what of that has never been tried."""
+    untried = " " + words("plan-forno.untried-system", system="Windows") if platform.startswith("windows") and found.device != "nowhere" else ""
+    return words(f"plan-forno.{found.why or 'gpu'}", floor=found.floor) + untried
 
 
 def cuda_verdict(t: dict, words: Words) -> str:

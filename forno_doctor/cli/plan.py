@@ -18,7 +18,7 @@ from .. import apply, commands, facts
 from ..host import Host
 from ..machine import Machine
 from ..plan import ANY, Misread, Plan, Refusal, Wish, forno, lacking, read, resolve, target
-from ..report import WIDTH, hang, pad
+from ..report import WIDTH, hang, of_forno, pad
 from ..versions import parse
 from ..words import Words
 
@@ -84,7 +84,7 @@ class Asked:
 
     def gpus(self) -> str: return ", ".join(self.gpu(c) for c in self.target.capabilities)
 
-    def forno_words(self, words: Words) -> str: return words(f"plan-forno.{self.forno.why or 'gpu'}", floor=self.forno.floor)
+    def forno_words(self, words: Words) -> str: return of_forno(self.forno, self.target.platform, words)
 
     @property
     def fits(self) -> bool: return self.forno.device != "nowhere" if self.forno_only else isinstance(self.found, Plan)
@@ -124,7 +124,7 @@ def text(asked: Asked, words: Words) -> str:
 
 
 def _forno(asked: Asked, words: Words) -> list[str]:
-    typed = [] if asked.forno.device == "nowhere" else _typed(asked.bound(["pip install forno"]))
+    typed = [] if asked.forno.device == "nowhere" else [*hang("", words("plan.forno-source"), WIDTH), *_typed(asked.bound(["pip install ."]))]
     return [*hang("", asked.forno_words(words), WIDTH), *typed]
 
 
@@ -339,7 +339,6 @@ def carry_out(asked: Asked, options, words: Words) -> int:
 
 def wanted(asked: Asked) -> list[str]:
     """What follows `pip install`."""
-    if asked.forno_only: return [] if asked.forno.device == "nowhere" else ["forno"]
     return shlex.split(asked.pip(asked.found)[0])[2:] if isinstance(asked.found, Plan) else []
 
 
@@ -351,7 +350,7 @@ def install(asked: Asked, where: apply.Place, arguments: list[str], changes: lis
     answer = apply.install(where, arguments, show=show)
     if answer.code == 0:
         tell("done")
-        tell.line(f"  $ {where.python} -c \"import forno; print(forno.__version__)\"" if asked.forno_only else f"  $ {VERIFY.replace('python', where.python, 1)}")
+        tell.line(f"  $ {VERIFY.replace('python', where.python, 1)}")
         return 0
     _failed(tell, answer, apply.SECONDS)
     tell("half")

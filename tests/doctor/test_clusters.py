@@ -2,7 +2,8 @@
 
 A row: the trouble, a machine that has it, what is found and how bad it is, what the command must say ("" where none can help), and the messages that such a machine shows.
 """
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 
@@ -273,6 +274,13 @@ def test_forno_writes_ptx_that_the_driver_takes(driver, cuda, ptx, works, tmp_pa
     assert (about["cuda"], about["ptx"], about["works"]) == (cuda, ptx, works)
     found = explain.explain("RuntimeError: CUDA error: the provided PTX was compiled with an unsupported toolchain.", report)
     assert [m.id for m in found] == ["unsupported_ptx"] and [f.id for f in found[0].findings] == [f.id for f in report.findings]
+
+
+@pytest.mark.parametrize("machine, english, chinese", [(lambda f: Machine(f).gpu("Tesla T4", "7.5"), "simulated GPUs only", "只在模拟 GPU 上"), (test_platforms.windows, "On Windows forno has not been tested", "尚未在 Windows 上测试"),
+    (test_platforms.mac, "on macOS it has not been tested", "尚未在 macOS 上测试")], ids=["GPU", "Windows", "macOS"])
+def test_forno_promises_nothing_that_was_never_tried(machine, english, chinese, tmp_path):
+    report = diagnose(machine(tmp_path).host())
+    for language, wanted in (("en", english), ("zh", chinese)): assert wanted in told(report, Words(language))["forno"]["told"]
 
 
 def test_every_kind_of_trouble_is_here():
