@@ -20,6 +20,8 @@ OURS_ON_WINDOWS = re.compile(r"\?.*@(?:c10|at|torch|caffe2)@@|aoti_torch_|torch_
 NEW_ABI, OLD_ABI = "NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE", "Ss"
 ERROR = "_ZN3c105ErrorC{}ENS_14SourceLocationE{}"                                        # a function that every release has, with a string among its arguments
 PYTHON = re.compile(r"\.(?:cpython-|cp)(\d)(\d+)(t?)-")
+# What its package goes on without: the import is tried, and a warning printed
+OPTIONAL = re.compile(r"/torchvision/image\.|/torio/|/torchaudio/lib/(?:_torchaudio_sox|libtorchaudio_sox|libctc|pybind11_|torchaudio_prefixctc)|/torchao/|/xformers/")
 MOST = 200                                     # files of one package
 
 
@@ -35,6 +37,9 @@ class Extension:
     missing: list[str] = field(default_factory=list)
     abi: str | None = None
     codes: list[str] = field(default_factory=list)
+
+    @property
+    def optional(self) -> bool: return OPTIONAL.search(self.path) is not None
 
     @property
     def broken(self) -> bool: return bool(self.absent or self.missing)

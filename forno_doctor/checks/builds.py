@@ -7,13 +7,15 @@ from .. import facts
 from ..finding import ERROR, NOTE, WARNING, Finding
 from ..machine import Machine, Torch
 from ..packages import Package, constants
+from ..requirements import Requirement
 from ..versions import at_least, numbers, parse
 from .common import PAIRED, bound, current, known_gpus, newer_driver, paired, pairs_with, python, repaired, tag
 
 AVAILABLE = "import torch; print(torch.cuda.is_available())"
 KERNEL = "import torch; print(torch.ones(2, device='cuda') + 1)"
 MAKERS = {"rocm": "amd", "xpu": "intel"}
-JUDGED = "torch", "torchvision", "numpy", "triton"                   # requirements on these are looked at, of all packages
+TRITONS = "triton", "pytorch-triton"
+JUDGED = "torch", "torchvision", "numpy", *TRITONS                   # requirements on these are looked at, of all packages
 
 
 def maker(torch: Torch) -> str | None: return next((who for start, who in MAKERS.items() if torch.tag.startswith(start)), None)
@@ -108,41 +110,55 @@ def pairs(m: Machine) -> Iterator[Finding]:
     for p in paired(m):
         wanted, here = pairs_with(m, p), tag(m, p)
         compiled = [x for x in m.extensions if x.package == p.name]
-        lost = [(x.path, x.missing[0] if x.missing else x.absent[0]) for x in compiled if x.broken]
+        lost = [(x.path, x.missing[0] if x.missing else x.absent[0]) for x in sorted(compiled, key=lambda x: x.optional) if x.broken]
+        broken = not compiled or any(x.broken and not x.optional for x in compiled)
         if wanted:
-            yield Finding("unpaired", ERROR if lost or not compiled else WARNING, {"package": p.name, "version": p.version, "torch": m.torch.version, "wanted": wanted},
+            yield Finding("unpaired", ERROR if broken else WARNING, {"package": p.name, "version": p.version, "torch": m.torch.version, "wanted": wanted},
                           [(p.name, p.folder), *lost[:3]], repaired(m, current(m)), python(m, f"import {p.name}"))
         elif here.startswith(("cu", "cpu", "rocm")) and m.torch.tag and here != m.torch.tag:
             one_is_cpu = "cpu" in (here, m.torch.tag)
-            yield Finding("other-build", ERROR if lost or one_is_cpu else WARNING,
+            yield Finding("other-build", ERROR if compiled and broken or one_is_cpu else WARNING,
                           {"package": p.name, "version": p.version, "tag": here, "torch": m.torch.version, "wanted": m.torch.tag},
                           [(p.name, p.folder), *lost[:3]], repaired(m, current(m)), python(m, f"import {p.name}"))
 
 
+def judged(p: Package, r: Requirement) -> bool:
+    """Is a requirement looked at here? Pairs, and NVIDIA's packages that torch asks for, are looked at elsewhere."""
+    if r.name.startswith("nvidia-"): return p.name not in ("torch", "cuda-toolkit")
+    return r.name in JUDGED and not (p.name in PAIRED and r.name == "torch")
+
+
 def unmet(m: Machine) -> Iterator[Finding]:
-    """What installed packages ask of torch, NumPy and Triton, and don't get. Pairs, and NVIDIA's packages, are looked at elsewhere."""
-    for name in JUDGED:
+    """What installed packages ask of torch, NumPy, Triton and NVIDIA's packages, and don't get. conda's packages have conda's rules."""
+    asked: dict[str, list[tuple[Package, Requirement]]] = {}
+    for p in m.environment.by_name.values():
+        for r in m.asked(p) if p.installer != "conda" else ():
+            if r.spec and judged(p, r): asked.setdefault(r.name, []).append((p, r))
+    for name, asking in sorted(asked.items()):
         there = m.environment.get(name)
-        if there is None and name != "triton" or not m.torch and name == "torch": continue
-        version = parse(there.version) if there else None
-        others = [p for p in m.environment.by_name.values() if p.installer != "conda" and not (p.name in PAIRED and name == "torch")]
-        asking = [(p, r) for p in others for r in m.asked(p) if r.name == name and r.spec]
-        if there is None:
-            asking = [(p, r) for p, r in asking if p.name == "torch"]
-            if asking: yield Finding("triton-missing", WARNING, {"wanted": asking[0][1].text, "version": asking[0][0].version}, [("torch", asking[0][0].folder)],
-                                     bound(m, f'pip install "{asking[0][1].text}"'), python(m, "import triton"))
-            continue
-        wrong = [(p, r) for p, r in asking if r.met_by(version) is False]
-        if not wrong or there.installer == "conda": continue
-        yield Finding("requirement-unmet", WARNING, {"package": name, "version": there.version, "by": ", ".join(f"{p.name} {p.version} ({r.text})" for p, r in wrong)},
-                      [(p.name, p.folder) for p, _ in wrong], bound(m, remedy(m, there, [p for p, _ in wrong], [r.spec for _, r in asking])), python(m, f"import {name}"))
+        if there is None and name in TRITONS: yield from no_triton(m, asking)
+        if there is None or there.installer == "conda": continue
+        wrong = [(p, r) for p, r in asking if r.met_by(parse(there.version)) is False]
+        if wrong:
+            yield Finding("requirement-unmet", WARNING, {"package": name, "version": there.version, "by": ", ".join(f"{p.name} {p.version} ({r.text})" for p, r in wrong)},
+                          [(p.name, p.folder) for p, _ in wrong], bound(m, remedy(m, there, wrong, [r.spec for _, r in asking])),
+                          bound(m, "pip check")[0])
 
 
-def remedy(m: Machine, there: Package, asking: list[Package], specs: list[str]) -> str:
-    """NumPy and Triton follow the others; torch stays, and those that ask for another one are replaced by what goes with it."""
-    if there.name in ("numpy", "triton"):
-        return f'pip install "{there.name}{",".join(dict.fromkeys(c for s in specs for c in s.split(",")))}"'
-    return f'pip install --upgrade {" ".join(p.name for p in asking)} "{there.name}=={there.version}"'
+def no_triton(m: Machine, asking: list[tuple[Package, Requirement]]) -> Iterator[Finding]:
+    for p, r in asking:
+        if p.name != "torch" or not m.torch: continue
+        early = f" --index-url {facts.INDEX}/nightly/{m.torch.tag}" if r.name != "triton" else ""          # nightlies' Triton isn't on the package index
+        yield Finding("triton-missing", WARNING, {"wanted": r.text, "version": p.version}, [("torch", p.folder)], bound(m, f'pip install "{r.text}"{early}'),
+                      python(m, "import triton"))
+
+
+def remedy(m: Machine, there: Package, wrong: list[tuple[Package, Requirement]], specs: list[str]) -> str:
+    """NumPy, Triton and NVIDIA's packages follow the others; torch and what it asks for stay, and those that ask for another one are replaced by what goes with it."""
+    torch = m.environment.get("torch")
+    held = torch if there.name in ("torch", "torchvision") or torch and any(r.name == there.name for r in m.asked(torch)) and there.name.startswith("nvidia-") else None
+    if held is None: return f'pip install "{there.name}{",".join(dict.fromkeys(c for s in specs for c in s.split(",")))}"'
+    return f'pip install --upgrade {" ".join(p.name for p, _ in wrong)} "{held.name}=={held.version}"'
 
 
 # ---------------------------------------------------------------- a broken installation

@@ -13,8 +13,6 @@ from ..packages import Package
 from ..versions import at_least, numbers, parse
 from .common import PAIRED, bound, current, known_gpus, pairs_with, python, repaired, tag
 
-# What its package goes on without: the import is tried, and a warning printed
-OPTIONAL = re.compile(r"/torchvision/image\.|/torio/|/torchaudio/lib/(?:_torchaudio_sox|libtorchaudio_sox|libctc|pybind11_|torchaudio_prefixctc)|/torchao/|/xformers/")
 WHEELS = "xformers", "torchao", "torchcodec", "vllm"                 # each of their releases has wheels for one torch: another release is needed, not another build
 MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface", "pyg-lib": "pyg_lib"}
 
@@ -37,7 +35,7 @@ def symbols(m: Machine) -> Iterator[Finding]:
     if not m.torch or not m.examiner: return
     for p, parts in by_package(m):
         broken = [x for x in parts if x.broken]
-        needed = [x for x in broken if not OPTIONAL.search(x.path)]
+        needed = [x for x in broken if not x.optional]
         if not broken: continue
         first = (needed or broken)[0]
         data = {"package": p.name, "version": p.version, "torch": m.torch.version}

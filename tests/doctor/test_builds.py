@@ -178,6 +178,9 @@ def test_a_pair_whose_symbols_are_all_there(tmp_path):
         m = Machine(folder).gpu(*ADA).torch("2.6.0+cu124", architectures=["8.0"])
         return found(m.extension("torchvision", "0.20.1", "torchvision/_C.so", ["torch==2.5.1"], undefined=[symbol]))["unpaired"]
     assert beside(tmp_path / "a", "_ZN2at4_ops3add4callE").severity == "warning"
+    m = Machine(tmp_path / "c").gpu(*ADA).torch("2.6.0+cu124", architectures=["8.0"])
+    m.package("torchvision", "0.20.1", ["torch==2.5.1"], ["torchvision/_C.so", "torchvision/image.so"]).library(f"{m.site}/torchvision/_C.so", needed=["libc10.so"])
+    assert found(m.library(f"{m.site}/torchvision/image.so", needed=["libc10.so"], undefined=["_ZN3c104goneEv"]))["unpaired"].severity == "warning"       # it goes on without that part
     f = beside(tmp_path / "b", "_ZN2at4_ops4gone4callE")
     assert f.severity == "error" and f.evidence[1][1] == "_ZN2at4_ops4gone4callE"
 
@@ -190,6 +193,22 @@ def test_requirements(tmp_path):
     assert by["numpy"].data["by"] == "old 1.0 (numpy<2)" and by["numpy"].commands == ['/opt/app/bin/python -m pip install "numpy>=1.22,<2,>=1.21"']
     assert by["triton"].commands == ['/opt/app/bin/python -m pip install "triton==3.2.0"']
     assert by["torch"].commands == ['/opt/app/bin/python -m pip install --upgrade new "torch==2.6.0+cpu"']
+
+
+def test_what_others_ask_of_nvidias_packages(tmp_path):
+    m = healthy(tmp_path).package("cuml-cu12", "25.2", ["nvidia-cublas-cu12>=12.6", "nvidia-cudnn-cu12"])
+    f = found(m)["requirement-unmet"]
+    assert f.data["package"] == "nvidia-cublas-cu12" and f.commands == ['/opt/app/bin/python -m pip install "nvidia-cublas-cu12>=12.6"']
+
+
+def test_what_torch_asks_for_stays(tmp_path):
+    m = Machine(tmp_path).gpu(*ADA, driver="550.54.14").torch("2.6.0+cu124", architectures=["8.0"], requires=["nvidia-cublas-cu12==12.4.127"])
+    assert found(m.package("cuml-cu12", "25.2", ["nvidia-cublas-cu12>=12.6"]))["requirement-unmet"].commands == ['/opt/app/bin/python -m pip install --upgrade cuml-cu12 "torch==2.6.0+cu124"']
+
+
+def test_the_triton_of_nightlies(tmp_path):
+    m = Machine(tmp_path).torch("2.16.0.dev20261101+cu130", requires=["pytorch-triton==3.9.0+git1; platform_system == 'Linux'"], nvidia=False)
+    assert found(m)["triton-missing"].commands == [f'/opt/app/bin/python -m pip install "pytorch-triton==3.9.0+git1" --index-url {INDEX}/nightly/cu130']
 
 
 def test_a_missing_triton(tmp_path):
