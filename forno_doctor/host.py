@@ -33,6 +33,11 @@ class Answer(NamedTuple):
     err: str
 
 
+def shaped(said, shape: dict[str, type]) -> dict:
+    """What a program said, without what isn't of the kind that it should be."""
+    return {k: v for k, v in said.items() if type(v) is shape.get(k)} if isinstance(said, dict) else {}
+
+
 @dataclass
 class Host:
     """`system`: "linux", "windows" or "macos"; `machine`: "x86_64", "aarch64", "arm64"."""
@@ -63,12 +68,12 @@ class Host:
             if part == "/": done = PurePosixPath("/"); continue
             if part == "..": done = done.parent; continue
             here = self._place(done / part)
-            if here.is_symlink():
+            if os.path.islink(here):          # os.path says no where a path is no path; Path would raise
                 followed += 1
                 if followed > LINKS: return None
                 parts += list(PurePosixPath(os.readlink(here)).parts)[::-1]
                 continue
-            if not here.exists(): return None
+            if not os.path.exists(here): return None
             done /= part
         return str(done)
 

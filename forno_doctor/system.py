@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from .host import Host
+from .host import Host, shaped
 
 # Asked first without the folder that it happens to run in: a platform.py there is nothing that the doctor may run.
 ASK_PYTHON = """
@@ -25,6 +25,8 @@ print(json.dumps(dict(
     user=getattr(site, 'USER_SITE', None) if getattr(site, 'ENABLE_USER_SITE', None) else None, here=os.getcwd() if here is not None else None)))
 """
 SECONDS = 10.0                                 # a Python on a network drive takes some to start
+ANSWER = {"version": str, "free": bool, "bits": int, "prefix": str, "base": str, "path": list, "implementation": str, "machine": str, "kernel": str, "musl": bool, "user": str,
+          "here": str}
 MISSING, SILENT, HUNG, VARIABLES = "missing", "silent", "hung", "variables"
 MUSL = "/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1"
 SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -153,7 +155,7 @@ def python(host: Host) -> Python:
     out.machine = (out.machine or "").lower().replace("amd64", "x86_64")
     out.virtual = said.get("prefix") != said.get("base")
     if host.system == "windows": out.user, out.here = (p and p.replace("\\", "/") for p in (out.user, out.here))
-    folders = [p.replace("\\", "/") if host.system == "windows" else p for p in said.get("path", ())]
+    folders = [p.replace("\\", "/") if host.system == "windows" else p for p in said.get("path", ()) if isinstance(p, str)]
     out.path = [p for p in folders if host.is_folder(p)]
     return out
 
@@ -164,5 +166,6 @@ def _ask(host: Host, *flags: str):
 
 def _said(answer) -> dict:
     try: said = json.loads(answer.out) if answer is not None else {}
-    except ValueError: return {}
-    return said if isinstance(said, dict) and "version" in said else {}
+    except (ValueError, RecursionError): return {}
+    said = shaped(said, ANSWER)
+    return said if re.match(r"\d+\.\d+", said.get("version", "")) else {}

@@ -1,6 +1,7 @@
 """What the doctor knows of systems, toolkits, programs and drivers: Linux, Windows and macOS made of files, and a real process where time is what matters."""
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -285,3 +286,29 @@ def healthy():
 def test_machines_that_are_well(tmp_path, made):
     report = diagnose(made(tmp_path).host())
     assert not [f for f in report.findings if f.area in ("driver", "python") or f.severity == "error"] and report.machine.torch
+
+
+# ---------------------------------------------------------------- answers that are none
+NONSENSE = None, 5, -1, "x", "", [], {}, [1], {"a": 1}, True, 1.5, "9" * 5000, 2 ** 70, [[1]], ["x", None], "a\0b"
+
+
+def spoiled(said, rng):
+    """With a part of it replaced."""
+    if isinstance(said, dict) and said and rng.random() < 0.8:
+        key = rng.choice(list(said))
+        return {**said, key: spoiled(said[key], rng)}
+    if isinstance(said, list) and said and rng.random() < 0.8:
+        k = rng.randrange(len(said))
+        return [*said[:k], spoiled(said[k], rng), *said[k + 1:]]
+    return rng.choice(NONSENSE)
+
+
+def test_answers_of_the_wrong_kind(tmp_path):
+    m = Machine(tmp_path).gpu(ADA["name"], "8.9", driver="550.54.14").torch("2.6.0+cu124", architectures=["8.9"]).package("numpy", "2.1.0").python_says(user="/srv/home", here="/srv/project")
+    said, rng = {k: json.loads(m.answers[k]["out"]) for k in ("cuda", "python")}, random.Random(7)
+    for _ in range(60):
+        m.answers.update({k: {"out": json.dumps(v)} for k, v in said.items()})
+        which = rng.choice(["cuda", "python"])
+        m.says(which, json.dumps(spoiled(spoiled(said[which], rng), rng)))
+        report = diagnose(m.host())
+        assert json.dumps(report.as_data()) and "check-failed" not in {f.id for f in report.findings}, m.answers[which]["out"]
