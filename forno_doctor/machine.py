@@ -86,7 +86,7 @@ class Machine:
         cuda, hip = build.get("cuda"), build.get("hip")
         tag = version.partition("+")[2] or (f"cu{cuda.replace('.', '')}" if cuda else "cpu" if build else "")
         folder = next((f"{s}/torch" for s in self.environment.sites if self.host.is_folder(f"{s}/torch")), "")
-        return Torch(version, folder, cuda, f"rocm{hip}" if hip else tag, package.installer if package else "")
+        return Torch(version, folder, cuda, f"rocm{hip}" if hip and not tag.startswith("rocm") else tag, package.installer if package else "")
 
     @cached_property
     def gpu_code(self) -> GpuCode | None:

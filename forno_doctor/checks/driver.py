@@ -37,6 +37,7 @@ BLACKLIST = "printf 'blacklist nouveau\\noptions nouveau modeset=0\\n' | sudo te
 INITRAMFS = {"ubuntu": "sudo update-initramfs -u", "debian": "sudo update-initramfs -u", "fedora": "sudo dracut --force", "arch": "sudo mkinitcpio -P"}
 ELSEWHERE = "/run/opengl-driver/lib", "/usr/local/nvidia/lib64"          # NixOS; Google's Kubernetes
 MAXWELL, TURING, LAST_OF_OLD = 0x1340, 0x1E00, 580         # the first numbers of these generations on the bus; the last branch for those before Turing
+JOBS = "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID"     # set by batch systems (Slurm, PBS, LSF, Grid Engine), which close a node's other GPUs to a job
 SHARED = 64 << 20                              # bytes of /dev/shm that Docker gives unless told otherwise
 WINDOWS_SIDE = "/mnt/c/Windows/System32/nvcuda.dll"
 # Intel's GPUs that builds for XPU are made for, by their numbers on the bus: Arc A and Flex, Arc B, Max, and the graphics of Core Ultra
@@ -330,9 +331,9 @@ def order(m: Machine) -> Iterator[Finding]:
 
 
 def lost(m: Machine) -> Iterator[Finding]:
-    """A card that the kernel's module has, and that the driver doesn't list: it has fallen off the bus."""
+    """A card that the kernel's module has, and that the driver doesn't list: it has fallen off the bus. In a job it may be closed to it, too."""
     held = [c for c in m.bus if c.maker == "nvidia" and c.driver == "nvidia"]
-    if bare(m) and m.driver.nvml == 0 and 0 < len(m.driver.all) < len(held):
+    if bare(m) and not any(v in m.host.environment for v in JOBS) and m.driver.nvml == 0 and 0 < len(m.driver.all) < len(held):
         evidence = [("card", f"{c.address} {c.device}") for c in held] + [("GPU", g.name) for g in m.driver.all]
         yield Finding("gpu-lost", WARNING, {"count": len(held), "seen": len(m.driver.all)}, evidence, ["sudo dmesg | grep -i -E 'nvrm|xid'", REBOOT], "nvidia-smi -L")
 
