@@ -172,8 +172,9 @@ def target(machine: Machine | None = None, python: str | None = None, gpu: str |
     unknown = [n for n, c in found if c is None] if names else _nameless(machine) if here and machine else []
     if driver is None and here and machine and not names: driver = machine.driver.version
     if driver is not None and not numbers(driver): raise Misread("unreadable-driver", driver=driver)
+    if numpy: numpy = _spec(numpy, f"numpy {numpy}")[0]
     if no_gpu: capabilities, unknown, driver = [], [], None
-    return Target(python_of(python) if python else machine.python.tag if machine else "3.12", platform, tuple(capabilities) or None, driver,
+    return Target(python_of(python) if python or machine is None else machine.python.tag, platform, tuple(capabilities) or None, driver,
                   glibc or (machine.system.glibc if here and machine else None), numpy, tuple(unknown), _odd(machine.python) if here and machine and not python else "")
 
 
@@ -191,9 +192,9 @@ def platform_of(text: str | None) -> str:
     return plain
 
 
-def python_of(text: str) -> str:
+def python_of(text: str | None) -> str:
     """"3.12", "3.12.4", "312", "cp312" are 3.12; "3.13t" is without a global lock."""
-    m = re.fullmatch(r"(?:cp|py|python)?\s*(\d)\.?(\d{1,2})(?:\.\d+)?(t?)", text.strip().lower())
+    m = re.fullmatch(r"(?:cp|py|python)?\s*(\d)\.?(\d{1,2})(?:\.\d+)?(t?)", (text or "").strip().lower())
     if m is None: raise Misread("unreadable-python", python=text)
     return f"{m[1]}.{m[2]}{m[3]}"
 

@@ -73,6 +73,7 @@ class Asked:
         self.elsewhere = self.target.platform != self.machine.system.platform
         self.here = not (self.elsewhere or version)
         self.no_driver = self.here and not (gpus or self.target.capabilities or self.target.unknown or options.no_gpu) and bool(self.machine.cards)
+        self.from_conda = self.here and self.machine.torch is not None and self.machine.torch.source == "conda"
         self.found = None if self.forno_only else resolve(self.target, self.wish)
         self.forno = forno(self.target)
         self.online = online(self, self.found) if options.online and isinstance(self.found, Plan) else []
@@ -154,7 +155,7 @@ def reasons(asked: Asked, p: Plan, words: Words) -> list[tuple[str, str]]:
     else: out += _cuda(asked, p, words)
     if p.default and not p.target.platform.startswith("macos"): out.append(("", words("plan.default")))
     nobody = asked.elsewhere and p.tag == "cpu" != asked.wish.tag and not p.target.platform.startswith("macos")
-    notes = [*(["no-driver"] if asked.no_driver else []), *(["no-machine"] if nobody else []), *p.notes]
+    notes = [*(["no-driver"] if asked.no_driver else []), *(["from-conda"] if asked.from_conda else []), *(["no-machine"] if nobody else []), *p.notes]
     return out + [(words("plan.note"), words(f"plan-note.{n}", tag=p.tag)) for n in notes]
 
 
@@ -325,6 +326,7 @@ def carry_out(asked: Asked, options, words: Words) -> int:
     if (machine.python.tag, machine.system.platform) != (asked.target.python, asked.target.platform):
         return _stopped(tell, "other-python", python=where.python, found=machine.python.tag, system=machine.system.platform, wanted=asked.target.python,
                         platform=asked.target.platform)
+    if asked.from_conda and not asked.forno_only and not options.force: return _stopped(tell, "from-conda", python=where.python)
     tell.line("")
     changes, answer = apply.dry_run(machine, where, arguments)
     if answer.code != 0: return _failed(tell, answer, apply.DRY_SECONDS)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import forno_doctor
-from forno_doctor import apply, facts
+from forno_doctor import apply, cli, facts
 from forno_doctor.cli import plan as command
 from forno_doctor.host import Host
 from forno_doctor.machine import Machine as Examined
@@ -66,7 +66,8 @@ def test_a_machine_is_a_target(gaming):
     assert target(m, os="linux", python="3.9.1", driver="470.57.02") == Target("3.9", "linux_x86_64", ("8.9",), "470.57.02", "2.39")
     assert target(m, no_gpu=True) == Target("3.12", "linux_x86_64", None, None, "2.39")
     assert target(m, gpu=["RTX 7090", "8.6"]).unknown == ("RTX 7090",)
-    assert target(os="linux-aarch64", gpu="GB10").platform == "linux_aarch64" and target().python == "3.12"
+    assert target(python="3.12", os="linux-aarch64", gpu="GB10").platform == "linux_aarch64" and target(python="3.12", numpy="2.1").numpy == "==2.1.*"
+    with pytest.raises(Misread): target(os="linux")                                                                     # which Python isn't guessed
     for wrong in ({"os": "beos"}, {"python": "three"}, {"driver": "new"}):
         with pytest.raises(Misread): target(m, **wrong)
 
@@ -252,6 +253,19 @@ def test_uvs_environment_without_pip_is_changed_by_uv(doctor, gaming):
     assert "$ uv pip install --python /opt/app/bin/python torch==2.6.0 --index-url https://download.pytorch.org/whl/cu126" in doctor("torch==2.6")[1]
     gaming.package("pip", "25.0")
     assert "$ /opt/app/bin/python -m pip install torch==2.6.0" in doctor("torch==2.6")[1]
+
+
+def test_what_came_from_conda_is_taken_away_first(doctor, gaming):
+    gaming.torch("2.5.1+cu124").package("torch", "2.5.1+cu124", installer="conda", files=["torch/version.py"])
+    code, said = doctor("torch==2.6")
+    assert code == 0 and "conda remove pytorch" in said
+
+
+def test_the_whole_command_line(capsys):
+    """On the real machine, as a person types it."""
+    assert cli.main(["plan", "torch==2.6", "torchvision", "--no-gpu", "--python", "3.12", "--os", "linux", "--json", "--lang", "zh"]) == 0
+    assert json.loads(capsys.readouterr().out)["commands"]["pip"] == ["pip install torch==2.6.0 torchvision==0.21.0 --index-url https://download.pytorch.org/whl/cpu"]
+    assert cli.main(["plan", "flask"]) == 2 and "flask" in capsys.readouterr().err
 
 
 def test_forno_alone(doctor):
