@@ -107,12 +107,17 @@ def _line(text: str, at: int) -> str:
     start, end = text.rfind("\n", max(0, at - LINE // 2), at) + 1, text.find("\n", at, at + LINE)
     start = start or max(0, at - LINE // 2)
     line = text[start:end if end >= 0 else at + LINE]
-    return "".join(c if c.isprintable() else " " for c in line).strip()
+    return printable(line)
+
+
+def printable(text: str) -> str:
+    """Without what would move a terminal's cursor or change its colours."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def read(groups: dict[str, str | None]) -> dict[str, str]:
     """The values of a message in the words of this package: CUDA's number 11040 is 11.4, sm_120 is capability 12.0, (9, 1, 0) is 9.1.0."""
-    out = {k: (v or "?").strip() for k, v in groups.items()}
+    out = {k: printable(v or "?") for k, v in groups.items()}
     if out.get("number", "").isdigit(): out["cuda"] = f"{int(out['number']) // 1000}.{int(out['number']) % 1000 // 10}"
     if out.get("sm", "").isdigit(): out["capability"] = facts.capability(out["sm"]) or "?"
     for k in ("compiled", "found"):

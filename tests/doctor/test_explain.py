@@ -166,6 +166,24 @@ def test_a_message_in_the_middle_of_a_huge_log():
     assert [m.line for m in found] == [3, 4, 5] and all(len(m.text) <= 2 * explain.LINE for m in found)
 
 
+def test_nothing_of_a_log_reaches_the_terminal_as_an_order(healthy):
+    text = told("Found GPU0 \x9b31m\x1b]0;title\x07 {gpu} %s which is of compute capability (CC) 8.7\x08\x08", healthy)[1]
+    assert "[cc_list_warning_new]" in text and "{gpu} %s" in text and all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_changed_messages_break_nothing(healthy):
+    rng = random.Random(7)
+    seen = set()
+    for k in KINDS:
+        for _ in range(6):
+            chars = list(k["sample"])
+            for _ in range(rng.randint(1, 4)): chars[rng.randrange(len(chars))] = rng.choice("(){}[]'\"\\ \n\t0Az.\x1b\x00\u4e2d\U0001f600")
+            found, text = told("".join(chars), healthy, rng.choice(["en", "zh"]))
+            seen |= {m.id for m in found}
+            assert text and all(m.line >= 1 for m in found)
+    assert len(seen) > len(KINDS) // 2
+
+
 def test_repetitions_have_ends():
     """No pattern may try more than a few hundred characters from one place."""
     for k in KINDS: assert not re.search(r"(?<!\\)[*+](?!\?\))|\{\d+,\}", re.sub(r"\[[^\]]*\]|\\.", "c", k["regex"])), k["id"]
