@@ -156,7 +156,8 @@ def no_triton(m: Machine, asking: list[tuple[Package, Requirement]]) -> Iterator
 def remedy(m: Machine, there: Package, wrong: list[tuple[Package, Requirement]], specs: list[str]) -> str:
     """NumPy, Triton and NVIDIA's packages follow the others; torch and what it asks for stay, and those that ask for another one are replaced by what goes with it."""
     torch = m.environment.get("torch")
-    held = torch if there.name in ("torch", "torchvision") or torch and any(r.name == there.name for r in m.asked(torch)) and there.name.startswith("nvidia-") else None
+    asked = torch is not None and there.name.startswith("nvidia-") and any(r.name == there.name for r in m.asked(torch))
+    held = there if there.name in ("torch", "torchvision") else torch if asked else None
     if held is None: return f'pip install "{there.name}{",".join(dict.fromkeys(c for s in specs for c in s.split(",")))}"'
     return f'pip install --upgrade {" ".join(p.name for p, _ in wrong)} "{held.name}=={held.version}"'
 

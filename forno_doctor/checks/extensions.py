@@ -13,7 +13,9 @@ from ..packages import Package
 from ..versions import at_least, numbers, parse
 from .common import PAIRED, bound, current, known_gpus, pairs_with, python, repaired, tag
 
-WHEELS = "xformers", "torchao", "torchcodec", "vllm"                 # each of their releases has wheels for one torch: another release is needed, not another build
+# Each release of these has wheels for one torch, so that another release is needed, not another build; INDEXED: PyTorch's own index has them
+INDEXED, WHEELS = ("xformers", "torchao", "torchcodec"), ("xformers", "torchao", "torchcodec", "vllm")
+ENDED = {"torchtext": ("0.18.0", "2.3")}                             # no longer developed: the last release, and the torch that it goes with
 MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface", "pyg-lib": "pyg_lib"}
 
 
@@ -40,8 +42,11 @@ def symbols(m: Machine) -> Iterator[Finding]:
         first = (needed or broken)[0]
         data = {"package": p.name, "version": p.version, "torch": m.torch.version}
         evidence = [(x.path, x.missing[0] if x.missing else x.absent[0]) for x in (needed or broken)[:4]]
-        severity, verify = ERROR if needed else WARNING, python(m, f"import {module(p)}")
-        if first.absent:
+        severity, verify = ERROR if needed else NOTE if first.absent else WARNING, python(m, f"import {module(p)}")
+        if p.name in ENDED:
+            last, own = ENDED[p.name]
+            yield Finding("extension-ended", severity, data | {"last": last, "own": own}, evidence, bound(m, f"pip uninstall -y {p.name}"), bound(m, "pip check")[0])
+        elif first.absent:
             yield Finding("extension-needs-cuda" if any("cuda" in n for n in first.absent) else "extension-needs-other-build", severity,
                           data | {"library": first.absent[-1]}, evidence, repaired(m) if known_gpus(m) else remedy(m, m.torch, p), verify)
         elif first.abi and m.examiner.abi and first.abi != m.examiner.abi:
@@ -53,7 +58,8 @@ def symbols(m: Machine) -> Iterator[Finding]:
 
 def remedy(m: Machine, torch: Torch, p: Package) -> list[str]:
     if p.name in PAIRED: return repaired(m, current(m))
-    if p.name in WHEELS: return bound(m, f'pip install --upgrade {p.name} "torch=={torch.version}"')
+    index = f" --index-url {facts.INDEX}/{torch.tag}" if p.name in INDEXED and torch.tag.startswith(("cu", "cpu")) else ""
+    if p.name in WHEELS: return bound(m, f'pip install --upgrade {p.name} "torch=={torch.version}"{index}')
     version = parse(p.version)
     return bound(m, f"pip install --force-reinstall --no-deps --no-cache-dir --no-build-isolation {p.name}=={version.public if version else p.version}")
 

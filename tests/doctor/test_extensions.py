@@ -70,7 +70,19 @@ def test_what_a_package_goes_on_without_is_a_warning(tmp_path):
 
 def test_packages_whose_releases_are_bound_to_one_torch(tmp_path):
     m = with_torch(tmp_path).extension("xformers", "0.0.28", "xformers/_C.so", undefined=[GONE])
-    assert found(m)["extension-other-torch"].commands == [f'{PIP} --upgrade xformers "torch==2.6.0+cu124"']
+    assert found(m)["extension-other-torch"].commands == [f'{PIP} --upgrade xformers "torch==2.6.0+cu124" --index-url https://download.pytorch.org/whl/cu124']
+
+
+def test_a_part_for_cuda_that_a_package_goes_on_without(tmp_path):
+    """torchao's wheel has parts for CUDA; with a CPU build it leaves them aside."""
+    m = Machine(tmp_path).torch("2.6.0+cpu").extension("torchao", "0.18.0", "torchao/_C_cutlass_90a.abi3.so", needed=CUDA, undefined=[ADD])
+    assert found(m)["extension-needs-cuda"].severity == "note"
+
+
+def test_a_package_that_has_ended(tmp_path):
+    m = with_torch(tmp_path).extension("torchtext", "0.18.0", "torchtext/lib/libtorchtext.so", ["torch>=2.3.0"], undefined=[ERROR + OLD_ABI])
+    f = found(m)["extension-ended"]
+    assert f.data["own"] == "2.3" and f.commands == ["/opt/app/bin/python -m pip uninstall -y torchtext"]
 
 
 def test_unpaired_packages_are_told_once(tmp_path):
