@@ -3,6 +3,7 @@
 Versions are real ones that go together (forno_doctor/data/torch.json); what torch requires is what its wheel's METADATA says.
 """
 from .machines import NCCL, Machine, library
+from .pe_file import dll
 
 SYMBOL = "_ZN2at4_ops3add4callE"
 PASCAL_TO_HOPPER, TURING_TO_BLACKWELL = ["5.0", "6.0", "7.0", "7.5", "8.0", "8.6", "9.0"], ["7.5", "8.0", "8.6", "9.0", "10.0", "12.0"]
@@ -128,4 +129,92 @@ def several_frameworks(folder):
 def no_torch(folder): return Machine(folder, python="3.13.1").gpu("NVIDIA GeForce RTX 3060", "8.6", driver="580.95.05").package("numpy", "2.3.0")
 
 
-MACHINES = (pip_cu126, pip_cu130, cpu, conda_forge, wsl, two_gpus, nightly, aarch64, free_threaded, container, several_frameworks, no_torch)
+
+DRIVERS_DLLS, RUNTIME = ("nvcuda.dll", "nvml.dll"), ("vcruntime140.dll", "vcruntime140_1.dll", "msvcp140.dll")
+
+
+def windows(folder):
+    """A gaming PC with PyTorch's own build: CUDA's libraries lie in torch's folder."""
+    site = "C:/Python312/Lib/site-packages"
+    m = Machine(folder, system="windows", environment={"PATH": "C:\\Windows\\System32", "SystemRoot": "C:\\Windows", "ProgramFiles": "C:\\Program Files"})
+    m.site, m.about["python"] = site, "C:/Python312/python.exe"
+    m.python_says(path=[site.replace("/", "\\")], prefix="C:\\Python312", base="C:\\Python312", kernel="10.0.22631", machine="AMD64")
+    for path in ("C:/Python312/python.exe", "C:/Python312/python312.dll", *(f"C:/Windows/System32/{n}" for n in ("KERNEL32.dll", *RUNTIME, *DRIVERS_DLLS))): m.file(path, dll())
+    lib = f"{site}/torch/lib"
+    for name, needed in (("c10.dll", ["KERNEL32.dll", "MSVCP140.dll", "VCRUNTIME140_1.dll"]), ("torch_cpu.dll", ["c10.dll"]), ("cudart64_12.dll", []), ("cublas64_12.dll", []), ("cudnn64_9.dll", []),
+                         ("c10_cuda.dll", ["c10.dll", "cudart64_12.dll"])): m.file(f"{lib}/{name}", dll(name, needed=needed))
+    m.file(f"{lib}/torch_cuda.dll", dll("torch_cuda.dll", needed=["c10_cuda.dll", "cublas64_12.dll", "cudnn64_9.dll", "nvcuda.dll"], codes=[("sass", 86), ("sass", 90)]))
+    m.file(f"{site}/torch/version.py", "__version__ = '2.6.0+cu124'\ncuda = '12.4'\n").file(f"{site}/torch/__init__.py")
+    m.package("torch", "2.6.0+cu124", files=["torch/version.py", "torch/__init__.py", *(f"torch/lib/{n}" for n in ("c10.dll", "torch_cuda.dll"))])
+    device = {"name": "NVIDIA GeForce RTX 4090", "major": 8, "minor": 9, "memory": 24 << 30, "uuid": "0" * 32}
+    return m.driver_says(library="nvcuda.dll", init=0, version=12060, devices=[device], nvml={"init": 0, "driver": "560.94", "devices": [device]}).package("numpy", "2.1.3")
+
+
+def macos(folder):
+    """Apple silicon: the package index's wheel, which knows Metal."""
+    m = Machine(folder, system="macos", machine="arm64").python_says(machine="arm64", kernel="Darwin Kernel Version 23.5.0: root:xnu-10063.121.3~5/RELEASE_ARM64_T6020")
+    m.file("/System/Library/CoreServices/SystemVersion.plist", "<dict><key>ProductVersion</key>\n<string>14.5</string></dict>")
+    m.file(f"{m.site}/torch/version.py", "__version__ = '2.13.0'\ncuda = None\n").file(f"{m.site}/torch/__init__.py").package("torch", "2.13.0", files=["torch/version.py", "torch/__init__.py"])
+    m.file(f"{m.site}/torch-2.13.0.dist-info/WHEEL", "Tag: cp312-cp312-macosx_14_0_arm64\n")
+    return m.package("torchvision", "0.28.0", ["torch==2.13.0", "numpy"], ["torchvision/__init__.py"]).package("numpy", "2.1.3")
+
+
+def rocm(folder):
+    """An AMD GPU with the build for it."""
+    m = Machine(folder).card(0, vendor="0x1002", device="0x744c", driver="amdgpu").torch("2.6.0+rocm6.2.4", requires=["pytorch-triton-rocm==3.2.0; platform_system == 'Linux'"])
+    m.file(f"{m.site}/torch/version.py", "__version__ = '2.6.0+rocm6.2.4'\ncuda = None\nhip = '6.2.41134'\n").package("pytorch-triton-rocm", "3.2.0", files=["triton/__init__.py"])
+    return m.package("torchvision", "0.21.0+rocm6.2.4", ["torch==2.6.0"])
+
+
+def jetson(folder):
+    """A board with the torch of its JetPack."""
+    m = Machine(folder, machine="aarch64", python="3.10.12", glibc="2.35").gpu("Orin", "8.7", driver="540.4.0", cuda="12.6")
+    m.file("/etc/nv_tegra_release", "# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic\n")
+    m.torch("2.5.0a0+872d972e41.nv24.08", cuda="12.6", architectures=["8.7"], nvidia=False)
+    for name in ("libcudart.so.12", "libcublas.so.12", "libcublasLt.so.12", "libcudnn.so.9", "libnccl.so.2"): m.library(f"{m.shared}/{name}", defined=NCCL if "nccl" in name else ())
+    return m.package("numpy", "1.26.4")
+
+
+def uv_venv(folder):
+    """An environment that uv made: no pip in it."""
+    m = Machine(folder).gpu("NVIDIA GeForce RTX 3090", "8.6", driver="560.35.03").file("/opt/app/pyvenv.cfg", "home = /usr/bin\nimplementation = CPython\nuv = 0.5.4\nversion_info = 3.12.4\n")
+    with_torch(m.python_says(prefix="/opt/app", base="/usr"), "2.13.0+cu126", PASCAL_TO_HOPPER, installer="uv")
+    return torchvision(m, "0.28.0+cu126", "2.13.0", ("8.0", "8.6"))
+
+
+def toolkit_beside(folder):
+    """A newer toolkit in LD_LIBRARY_PATH, as NVIDIA's installation guide says it: newer libraries of one generation serve."""
+    m = with_torch(Machine(folder, environment={"LD_LIBRARY_PATH": "/usr/local/cuda/lib64", "CUDA_HOME": "/usr/local/cuda"}), "2.6.0+cu124", PASCAL_TO_HOPPER, triton="3.2.0")
+    m.gpu("NVIDIA RTX A5000", "8.6", driver="560.35.03").file("/usr/local/cuda-12.6/bin/nvcc").file("/usr/local/cuda-12.6/version.json", '{"cuda": {"version": "12.6.2"}}').link("/usr/local/cuda", "cuda-12.6")
+    for name, version in (("libcublas", "12.6.3.3"), ("libcublasLt", "12.6.3.3"), ("libcudart", "12.6.77")):
+        m.library(f"/usr/local/cuda-12.6/lib64/{name}.so.{version}", soname=f"{name}.so.12").link(f"/usr/local/cuda-12.6/lib64/{name}.so.12", f"{name}.so.{version}")
+    return m
+
+
+def login_node(folder):
+    """No GPU here, and a CUDA build for the nodes that have one."""
+    return torchvision(with_torch(Machine(folder, environment={"SLURM_CONF": "/etc/slurm/slurm.conf"}), "2.6.0+cu124", PASCAL_TO_HOPPER, triton="3.2.0"), "0.21.0+cu124", "2.6.0")
+
+
+def job(folder):
+    """Two of a node's eight GPUs: the others are closed to this job, and the driver doesn't list them."""
+    m = Machine(folder, environment={"SLURM_JOB_ID": "4711", "CUDA_VISIBLE_DEVICES": "0,1"})
+    for _ in range(2): m.gpu("NVIDIA H100 80GB HBM3", "9.0", driver="550.54.14")
+    for k in range(2, 8): m.card(k, device="0x2330", driver="nvidia").file(f"/dev/nvidia{k}")
+    return torchvision(with_torch(m, "2.6.0+cu124", PASCAL_TO_HOPPER, triton="3.2.0"), "0.21.0+cu124", "2.6.0", ("8.0", "9.0"))
+
+
+def notebook(folder):
+    """A service's container: the driver's library in a folder that a variable names, a toolkit, packages of Debian."""
+    m = Machine(folder, environment={"LD_LIBRARY_PATH": "/usr/lib64-nvidia", "NVIDIA_VISIBLE_DEVICES": "all"}).file("/.dockerenv").gpu("Tesla T4", "7.5", driver="550.54.15")
+    real = m._place(f"{m.shared}/libcuda.so.550.54.15")
+    m.library("/usr/lib64-nvidia/libcuda.so.550.54.15", soname="libcuda.so.1").link("/usr/lib64-nvidia/libcuda.so.1", "libcuda.so.550.54.15")._place(f"{m.shared}/libcuda.so.1").unlink()
+    real.unlink()
+    m.file("/usr/local/cuda-12.5/bin/nvcc").file("/usr/local/cuda-12.5/version.json", '{"cuda": {"version": "12.5.82"}}').link("/usr/local/cuda", "cuda-12.5")
+    m.package("tensorflow", "2.18.0", ["numpy<2.1.0,>=1.26.0", "nvidia-cudnn-cu12==9.3.0.75; extra == 'and-cuda'"])
+    torchvision(with_torch(m, "2.6.0+cu124", PASCAL_TO_HOPPER, triton="3.2.0"), "0.21.0+cu124", "2.6.0", ("7.5", "8.0"))
+    m._place(f"{m.site}/numpy-2.1.3.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 2.0.2\n")
+    return m
+
+MACHINES = (pip_cu126, pip_cu130, cpu, conda_forge, wsl, two_gpus, nightly, aarch64, free_threaded, container, several_frameworks, no_torch, windows, macos, rocm, jetson,
+            uv_venv, toolkit_beside, login_node, job, notebook)
