@@ -91,9 +91,11 @@ def segment_reduce(data, reduce, *, lengths=None, indices=None, offsets=None, ax
     segment = gathering.searchsorted(ends, places, right=True)                    # (…, n): which run an element belongs to
     segment = segment.reshape(*shape_of(segment), *(1,) * (data.ndim - axis - 1)).expand(shape_of(data))
     how, start = SEGMENTS[reduce]
-    start = start if initial is None else float(initial)
+    if initial is not None and how not in ("amax", "amin"): start = float(initial)
     out = creation.full((*shape_of(data)[:axis], count, *shape_of(data)[axis + 1:]), start, dtype=data.dtype, device=data.device)
     out = gathering.scatter_reduce(out, axis, segment, data, how, include_self=True)
+    if how in ("amax", "amin") and initial is not None:                 # an element that equals it gets the whole gradient: they don't share it, as in PyTorch
+        return fn.where(out < initial if how == "amax" else out > initial, float(initial), out)
     if reduce != "mean": return out
     size = lengths.reshape(*shape_of(lengths), *(1,) * (data.ndim - axis - 1)).to(data.dtype)
     return out / size if initial is None else fn.where(size > 0, out / size, start)

@@ -106,6 +106,20 @@ def test_segments(how):
     same(u.grad, t.grad)
 
 
+@pytest.mark.parametrize("how", ["max", "min"])
+def test_segments_share_nothing_with_their_beginning(how):
+    """An element that equals `initial` gets the whole gradient; elements that are equal share it."""
+    for values in ([1.0, 2.0, 2.0, 3.0], [2.0, 2.0, 1.0, 1.0], [0.0, 2.0, 5.0, 2.0]):
+        t = torch.tensor(values, requires_grad=True)
+        u = ours(t)
+        out = torch.segment_reduce(t, how, lengths=torch.tensor([2, 2]), initial=2)
+        made = forno.segment_reduce(u, how, lengths=forno.tensor([2, 2]), initial=2)
+        out.sum().backward()
+        made.sum().backward()
+        same(made, out)
+        same(u.grad, t.grad)
+
+
 def test_layout():
     for size, order in (((2, 3), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((), ())):
         a, b = forno.empty_permuted(size, order), torch.empty_permuted(size, order)
