@@ -9,7 +9,7 @@ from ..machine import Machine, Torch
 from ..packages import Package, constants
 from ..requirements import Requirement
 from ..versions import at_least, numbers, parse
-from .common import PAIRED, bound, current, known_gpus, newer_driver, paired, pairs_with, python, repaired, tag
+from .common import PAIRED, bound, current, known_gpus, newer_driver, other_build, paired, pairs_with, python, repaired, tag
 
 AVAILABLE = "import torch; print(torch.cuda.is_available())"
 KERNEL = "import torch; print(torch.ones(2, device='cuda') + 1)"
@@ -108,14 +108,14 @@ def pairs(m: Machine) -> Iterator[Finding]:
     """torchvision or torchaudio of another torch, or of another build (A5, A6)."""
     if not m.torch: return
     for p in paired(m):
-        wanted, here = pairs_with(m, p), tag(m, p)
+        wanted, here = pairs_with(m, p), other_build(m, p)
         compiled = [x for x in m.extensions if x.package == p.name]
         lost = [(x.path, x.missing[0] if x.missing else x.absent[0]) for x in sorted(compiled, key=lambda x: x.optional) if x.broken]
         broken = not compiled or any(x.broken and not x.optional for x in compiled)
         if wanted:
             yield Finding("unpaired", ERROR if broken else WARNING, {"package": p.name, "version": p.version, "torch": m.torch.version, "wanted": wanted},
                           [(p.name, p.folder), *lost[:3]], repaired(m, current(m)), python(m, f"import {p.name}"))
-        elif here.startswith(("cu", "cpu", "rocm")) and m.torch.tag and here != m.torch.tag:
+        elif here:
             one_is_cpu = "cpu" in (here, m.torch.tag)
             yield Finding("other-build", ERROR if compiled and broken or one_is_cpu else WARNING,
                           {"package": p.name, "version": p.version, "tag": here, "torch": m.torch.version, "wanted": m.torch.tag},

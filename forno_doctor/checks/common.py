@@ -73,6 +73,14 @@ def tag(m: Machine, package: Package) -> str:
     return package.local or (str(own).partition("+")[2] if own else "")
 
 
+def other_build(m: Machine, package: Package) -> str | None:
+    """The build of a package, if it isn't torch's. None: it is, or one of them isn't known."""
+    if not m.torch: return None
+    here, own = tag(m, package), m.torch.version.partition("+")[2] or m.torch.tag
+    known = all(t.startswith(("cu", "cpu", "rocm", "xpu")) for t in (here, own))
+    return here if known and here != own else None
+
+
 def current(m: Machine) -> str | None:
     """The build that is installed, where it fits: then only what stands beside it needs to change."""
     if not m.torch or not m.torch.tag.startswith("cu"): return None

@@ -11,7 +11,7 @@ from ..machine import Machine, Torch
 from ..nvidia import Toolkit
 from ..packages import Package
 from ..versions import at_least, numbers, parse
-from .common import PAIRED, bound, current, known_gpus, pairs_with, python, repaired, tag
+from .common import PAIRED, bound, current, known_gpus, other_build, pairs_with, python, repaired
 
 # Each release of these has wheels for one torch, so that another release is needed, not another build; INDEXED: PyTorch's own index has them
 INDEXED, WHEELS = ("xformers", "torchao", "torchcodec"), ("xformers", "torchao", "torchcodec", "vllm")
@@ -25,8 +25,7 @@ def by_package(m: Machine) -> Iterator[tuple[Package, list[Extension]]]:
     for x in m.extensions: found.setdefault(x.package, []).append(x)
     for name, parts in found.items():
         p = m.environment.by_name[name]
-        other = name in PAIRED and (pairs_with(m, p) or m.torch and tag(m, p).startswith(("cu", "cpu", "rocm")) and tag(m, p) != m.torch.tag)
-        if not other: yield p, parts
+        if not (name in PAIRED and (pairs_with(m, p) or other_build(m, p))): yield p, parts
 
 
 def module(p: Package) -> str: return MODULES.get(p.name, p.name.replace("-", "_"))
