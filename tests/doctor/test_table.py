@@ -7,11 +7,13 @@ import re
 import pytest
 
 from forno_doctor import facts, report, table
+from forno_doctor import machine as host_machine
 from forno_doctor.cli import main
-from forno_doctor.plan import Plan, Target, Wish, plan
+from forno_doctor.plan import Plan, Target, Wish, plan, target
 from forno_doctor.words import Words
 
 from . import browser
+from .machines import Machine
 
 EN = Words("en")
 LINUX = Target("3.12", "linux_x86_64", "8.9", "550.54.14")
@@ -21,6 +23,9 @@ TARGETS = {"linux": LINUX, "pascal": Target("3.11", "linux_x86_64", "6.1", "580.
 
 
 def rows(name, target=None): return [dict(zip(t.columns, r)) for t in table.tables([name], target, EN) for r in t.rows]
+
+
+def words_of(name, target): return table.text(table.tables([name], target, EN), EN)
 
 
 def test_torch_has_every_release_and_what_goes_with_it():
@@ -157,6 +162,22 @@ def test_the_command(capsys):
     newest = said["tables"][0]["rows"][0]
     assert newest["torch"] == "2.15.0" and newest["cudnn"][0] is None
     assert main(["--lang", "en", "table", "gpu"]) == 0 and "Tesla T4" in capsys.readouterr().out
+
+
+def test_a_machine_gets_what_its_driver_runs(tmp_path):
+    host = Machine(tmp_path).gpu("Tesla T4", "7.5", driver="470.57.02").host()
+    here = target(host_machine.Machine(host))
+    found = rows("torch", here)
+    assert (found[0]["torch"], found[0]["cuda_builds"]) == ("2.7.1", ["cu118"]) and not [b for r in found for b in r["cuda_builds"] if b.startswith("cu12")]
+    assert [r["capability"] for r in rows("gpu", here)] == ["7.5"] and rows("cuda", here)[0]["cuda"] == "11.8"
+
+
+def test_a_gpu_that_no_table_has(tmp_path):
+    host = Machine(tmp_path).gpu("NVIDIA GeForce RTX 9999", "19.0", driver="999.10").host()
+    here = target(host_machine.Machine(host))
+    assert not rows("gpu", here) and "No row fits this machine." in words_of("gpu", here)
+    builds = {(r["torch"], b.rstrip("*")) for r in rows("torch", here) for b in r["cuda_builds"]}
+    assert builds and all(any(a.endswith("+PTX") for a in facts.release(v).build(tag).architectures("linux_x86_64")) for v, tag in builds), "only PTX may run there"
 
 
 def test_another_machine_is_described(capsys):
