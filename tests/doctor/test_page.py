@@ -1,6 +1,7 @@
 """The page: what is in it, that nothing gets out of it, and in a real browser what it looks like."""
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 
 import pytest
@@ -31,6 +32,8 @@ def evil(folder):
 
 
 MACHINES = {"healthy": healthy, "broken": broken, "old": old, "bare": bare, "evil": evil}
+OTHERS = {"windows": lambda f: Machine(f, system="windows").torch("2.6.0+cpu"), "mac": lambda f: Machine(f, system="macos", machine="arm64").torch("2.6.0"),
+          "unknown": lambda f: Machine(f).gpu("NVIDIA GeForce RTX 9990", "19.0", driver="999.10", cuda="14.9").torch("2.99.0+cu149")}
 
 
 def told(machine, language="en"): return report.told(diagnose(machine.host()), Words(language))
@@ -62,10 +65,10 @@ class Parsed(HTMLParser):
     def attributes(self, name): return [a[name] for _, a in self.tags if name in a]
 
 
-@pytest.fixture(params=[(m, language) for m in MACHINES for language in ("en", "zh")], ids=lambda p: "-".join(p))
+@pytest.fixture(params=[(m, language) for m in (*MACHINES, *OTHERS) for language in ("en", "zh")], ids=lambda p: "-".join(p))
 def made(request, tmp_path):
     name, language = request.param
-    t = told(MACHINES[name](tmp_path), language)
+    t = told((MACHINES | OTHERS)[name](tmp_path), language)
     text = page.html(t, Words(language))
     return t, text, Parsed(text)
 
@@ -126,6 +129,24 @@ def test_every_check_has_its_floor():
 
 def test_tags_escape_what_they_are_given():
     assert page.tag("a", "<b>", page.tag("i", "&"), title='"x"', cls="c", hidden=None) == '<a title="&quot;x&quot;" class="c">&lt;b&gt;<i>&amp;</i></a>'
+
+
+def light(colour: str) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    values = [int(colour[k:k + 2], 16) / 255 for k in (1, 3, 5)] if len(colour) == 7 else [int(c * 2, 16) / 255 for c in colour[1:]]
+    return sum(w * (v / 12.92 if v <= .04045 else ((v + .055) / 1.055) ** 2.4) for w, v in zip((.2126, .7152, .0722), values))
+
+
+def test_both_palettes_can_be_read():
+    """Text against what lies behind it, at least 4.5 to 1."""
+    palettes = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", block)) for block in re.findall(r":root \{(.*?)\}", Path(page.__file__).with_name("page.css").read_text(encoding="utf-8"), re.DOTALL)]
+    assert len(palettes) == 3 and palettes[0].keys() == palettes[1].keys()
+    for palette in palettes:
+        p = palettes[0] | palette
+        for over, under in [(a, b) for a in ("ink", "soft", "ok", "warn", "bad", "note", "accent") for b in ("paper", "wall")] + [("ink", "code"), ("soft", "code"), ("on-earth", "earth")] \
+                + [(a, f"{b}-back") for b in ("warn", "bad", "note") for a in ("ink", b)]:
+            a, b = sorted((light(p[over]), light(p[under])))
+            assert (b + .05) / (a + .05) >= 4.5, (over, under, (b + .05) / (a + .05))
 
 
 # ---------------------------------------------------------------- in a browser
