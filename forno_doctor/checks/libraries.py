@@ -30,7 +30,7 @@ MOST_EXTENSIONS = 200
 SEVERITY = {"older": WARNING, "unknown": NOTE, "patch": NOTE, "newer": NOTE}
 PARTS = re.compile(r"(libcudnn_\w+)\.so\.(\d+)")
 # Packages that load cuDNN and cuBLAS themselves, and their releases by cuDNN's generation: CTranslate2's notes of 4.5.0; ONNX Runtime, "CUDA Execution Provider"
-CONSUMERS = {"ctranslate2": {"8": "ctranslate2==4.4.0", "9": "ctranslate2>=4.5.0"}, "onnxruntime-gpu": {"9": "onnxruntime-gpu>=1.19"}, "tensorflow": {}, "tensorflow-cpu": {}}
+CONSUMERS = {"ctranslate2": {"8": "ctranslate2==4.4.0", "9": "ctranslate2>=4.5.0"}, "onnxruntime-gpu": {"9": "onnxruntime-gpu>=1.19"}, "tensorflow": {}}
 GENERATIONS = {"cudnn": re.compile(rb"libcudnn\w{0,30}\.so\.(\d{1,2})\b"), "cublas": re.compile(rb"libcublas\.so\.(\d{1,2})\b")}
 SPOKEN = {"cudnn": "cuDNN", "cublas": "cuBLAS"}
 COMPILERS = {"3.4.26": "9", "3.4.27": "9", "3.4.28": "9.3", "3.4.29": "11", "3.4.30": "12", "3.4.31": "13", "3.4.32": "13.2", "3.4.33": "14", "3.4.34": "15"}
@@ -54,8 +54,8 @@ def taken(m: Machine) -> list[Taken]:
         next_ones = [copies[r] for r in (m.host.real(p) or "" for _, p in f.others) if r in copies]
         others = next_ones + [c for c in m.copies if c.package in pins(m)]
         own = next((c for c in others if (c.kind, c.major, c.manager) == (mine.kind, mine.major, "pip") and c.path != real), None)
-        in_front = f.rule in ("LD_LIBRARY_PATH", "LD_PRELOAD") or f.rule in BY_SYSTEM and mine.manager != "pip"
-        out.append(Taken(name, f, mine, own if in_front else None))
+        early = f.rule in ("LD_LIBRARY_PATH", "LD_PRELOAD") or f.rule in BY_SYSTEM and mine.manager != "pip"
+        out.append(Taken(name, f, mine, own if early else None))
     return out
 
 

@@ -203,6 +203,14 @@ def test_parts_of_another_cudnn(tmp_path):
     assert f.severity == "error" and (f.data["cudnn"], f.data["version"], f.data["count"]) == ("9.1.0.70", "9.5.1", 3) and f.commands == ["unset LD_LIBRARY_PATH"]
 
 
+def test_parts_of_another_cudnn_where_torch_has_an_rpath(tmp_path):
+    """As in wheels from 2.9 on: torch's RPATH finds its own cuDNN, whose RUNPATH comes after LD_LIBRARY_PATH when it asks for its parts."""
+    m = system_cudnn(plain(tmp_path), "9.5.1", "/srv/cudnn/lib").environment(LD_LIBRARY_PATH="/srv/cudnn/lib")
+    for name in "libtorch_cuda.so", "libtorch_global_deps.so": m.library(f"{SITE}/torch/lib/{name}", needed=["libcudnn.so.9"], rpath="$ORIGIN/../../nvidia/cudnn/lib")
+    said = found(m)
+    assert set(said) == {"cudnn-parts-mixed"} and said["cudnn-parts-mixed"].data["version"] == "9.5.1" and said["cudnn-parts-mixed"].commands == ["unset LD_LIBRARY_PATH"]
+
+
 def test_two_cudnns_in_one_folder(tmp_path):
     m = system_cudnn(plain(tmp_path), "9.5.1", "/srv/cudnn/lib").environment(LD_LIBRARY_PATH="/srv/cudnn/lib")
     m.library("/srv/cudnn/lib/libcudnn_ops.so.9.1.0", soname="libcudnn_ops.so.9")
