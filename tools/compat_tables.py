@@ -198,15 +198,18 @@ def lists_in_python(text: str) -> dict[tuple[str, str], str]:
 def lists_in_shell(text: str) -> dict[tuple[str, str], str | None]:
     """The same from build_cuda.sh (to 2.12), for x86_64. None: written in a way that a person must read."""
     out: dict[tuple[str, str], str | None] = {}
-    start, labels, depth, inside = "", [], 0, False
+    start, labels, depth, other, inside = "", [], 0, 0, False                  # `other`: the depth of a block that isn't for wheels
     current: str | None = ""
     for raw in text.splitlines():
         line = raw.split(" #")[0].strip()
         if re.match(r"case\s+\$\{?CUDA_VERSION\}?\s+in", line): inside = True
         elif inside and line == "esac": break
         label = LABEL.match(line) if inside else None
-        if label: labels, current, depth, line = labelled(label[1]), start, 0, label[2]
+        if label: labels, current, depth, other, line = labelled(label[1]), start, 0, 0, label[2]
         depth += bool(re.match(r"if\b", line)) - (line == "fi")
+        if re.match(r"if\b.*PACKAGE_TYPE.*==.*libtorch", line): other = other or depth
+        if depth < other: other = 0
+        if other: continue
         assigned = re.match(r"(?:export )?TORCH_CUDA_ARCH_LIST=(?:\"(.*)\"|([\d.;+PTX]+))\s*(?:;;)?$", line)
         if assigned:
             current = None if depth else expanded(assigned[1] or assigned[2] or "", current if labels else start)

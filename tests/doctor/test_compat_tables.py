@@ -68,6 +68,11 @@ case ${CUDA_VERSION} in
     13.0)
         TORCH_CUDA_ARCH_LIST="9.0;10.0;$([[ "$ARCH" == "aarch64" ]] && echo "11.0;" || echo "")12.0+PTX"
         ;;
+    12.2) TORCH_CUDA_ARCH_LIST="${TORCH_CUDA_ARCH_LIST};12.0+PTX" # remarks
+        if [[ "$PACKAGE_TYPE" == "libtorch" ]]; then
+            TORCH_CUDA_ARCH_LIST="${TORCH_CUDA_ARCH_LIST//7.0;/}"  # remarks
+        fi
+        ;;
     13.9) TORCH_CUDA_ARCH_LIST='odd' ;;
     *)
         exit 1
@@ -126,7 +131,8 @@ def test_build_scripts_are_parsed_and_not_run():
     assert tool.lists_in_shell(SHELL) == {("12.8", "x86_64"): "7.5;8.0;12.0+PTX", ("12.9", "x86_64"): "7.5;8.0;12.0+PTX", ("12.6", "x86_64"): "5.0;6.0;7.0;7.5;8.0;8.6;9.0",
                                           ("12.4", "x86_64"): "5.0;6.0;7.5;8.0;8.6", ("12.1", "x86_64"): None, ("11.8", "x86_64"): None,
                                           ("12.5", "x86_64"): "4.0;5.0;6.0;7.0;7.5;8.0;8.6", ("11.6", "x86_64"): "5.0;6.0;7.0;7.5;8.0;8.6;7.7",
-                                          ("11.7", "x86_64"): "5.0;6.0;7.0;7.5;8.0;8.6;7.7", ("13.0", "x86_64"): "9.0;10.0;12.0+PTX", ("13.9", "x86_64"): None}
+                                          ("11.7", "x86_64"): "5.0;6.0;7.0;7.5;8.0;8.6;7.7", ("13.0", "x86_64"): "9.0;10.0;12.0+PTX", ("13.9", "x86_64"): None,
+                                          ("12.2", "x86_64"): "5.0;6.0;7.0;7.5;8.0;8.6;12.0+PTX"}
     assert tool.lists_in_python(WINDOWS) == {("12.6", "windows"): "5.0;6.1", ("13.2", "windows"): "7.5;12.0"}
     release = tool.lists_in_python(SCRIPT + "def _is_release_build(): return True")
     assert release["13.2", "x86_64"] == "7.5;10.0;12.0", "releases leave PTX out"
