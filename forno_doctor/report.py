@@ -92,7 +92,7 @@ def rows(t: dict, words: Words, verbose: bool = False) -> list[tuple[str, list[s
     kits = [words("report.named", path=f"{k['version'] or '?'}  {k['path']}", by=", ".join(dict.fromkeys(k["named_by"]))) for k in m["toolkits"]]
     out += [("toolkit", [kit]) for kit in kits] if verbose and kits else [("toolkit", kits or [none])]
     out += [(kind, library(m, kind, words)) for kind in SHOWN]
-    out += [("system", system(m["system"], words)), ("python", python(m["python"], words)), ("torch", torch(m["torch"], words))]
+    out += [("system", system(m["system"], words)), ("python", python(m["python"], words)), ("torch", torch(m["torch"], m["system"]["platform"], words))]
     versions: dict[str, str] = {}
     for p in m["packages"]: versions.setdefault(p["name"], p["version"])
     if m["gpu_code"]: out.append(("code", [" ".join(m["gpu_code"]["architectures"])]))
@@ -142,10 +142,10 @@ def python(p: dict, words: Words) -> list[str]:
             *([words("report.virtual")] if p["virtual"] else [])]
 
 
-def torch(t: dict | None, words: Words) -> list[str]:
+def torch(t: dict | None, platform: str, words: Words) -> list[str]:
     if t is None: return [words("report.none")]
-    build = words("report.built-for", cuda=t["cuda"]) if t["cuda"] else words("report.rocm") if t["tag"].startswith("rocm") else words("report.cpu-only")
-    return [p for p in (t["version"], build, t["folder"]) if p]
+    kind = "rocm" if t["tag"].startswith("rocm") else "metal" if platform == "macos_arm64" else "cpu-only"
+    return [p for p in (t["version"], words("report.built-for", cuda=t["cuda"]) if t["cuda"] else words(f"report.{kind}"), t["folder"]) if p]
 
 
 def base(path: str) -> str: return re.split(r"[/\\]", path)[-1]
