@@ -122,6 +122,12 @@ def test_a_newer_driver_never_means_an_older_release():
         assert previous is not None
 
 
+def test_what_is_known_to_be_impossible_isnt_called_unknown():
+    """2.15.0's lists aren't known; but CUDA 13 makes no code below 7.5."""
+    assert resolve(Target("3.12", "linux_x86_64", "6.1", "580.95.05"), Wish("==2.15.0")).builds == (("cu132", "arch"), ("cu130", "arch"))
+    assert resolve(Target("3.12", "linux_x86_64", "8.9", "580.95.05"), Wish("==2.15.0")).builds == (("cu132", "unknown"), ("cu130", "unknown"))
+
+
 def test_what_is_nearest_fits():
     for case_python, cc, driver, spec in itertools.product(["3.9", "3.13"], ["3.7", "7.0", "12.0"], ["470.57.02", "580.65.06"], ["==2.0.*", "==2.6.*", "==2.15.0"]):
         t = Target(case_python, "linux_x86_64", cc, driver)
