@@ -13,7 +13,19 @@ from ..versions import at_least, parse
 PAIRED = "torchvision", "torchaudio"
 
 
-def python(m: Machine, code: str) -> str: return f'{m.python.executable} -c "{code}"'
+# Packages whose modules are called otherwise, where their lists of files don't say so
+MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface", "onnxruntime-gpu": "onnxruntime", "pytorch-triton": "triton", "pytorch-triton-rocm": "triton"}
+
+
+def program(m: Machine) -> str: return f'"{m.python.executable}"' if " " in m.python.executable else m.python.executable
+def python(m: Machine, code: str) -> str: return f'{program(m)} -c "{code}"'
+
+
+def module(p: Package) -> str:
+    """What is imported of a package. NVIDIA's libraries are used by torch."""
+    if p.name.startswith("nvidia-"): return "torch"
+    plain, tops = p.name.replace("-", "_"), [f.split("/")[0] for f in p.files if f.endswith("/__init__.py") and f.count("/") == 1]
+    return plain if plain in tops else MODULES.get(p.name) or next((t for t in tops if not t.startswith("test")), plain)
 
 
 def known_gpus(m: Machine) -> list[tuple[Gpu, str]]:

@@ -11,12 +11,11 @@ from ..machine import Machine, Torch
 from ..nvidia import Toolkit
 from ..packages import Package
 from ..versions import at_least, numbers, parse
-from .common import PAIRED, bound, current, known_gpus, other_build, pairs_with, python, repaired
+from .common import PAIRED, bound, current, known_gpus, module, other_build, pairs_with, python, repaired
 
 # Each release of these has wheels for one torch, so that another release is needed, not another build; INDEXED: PyTorch's own index has them
 INDEXED, WHEELS = ("xformers", "torchao", "torchcodec"), ("xformers", "torchao", "torchcodec", "vllm")
 ENDED = {"torchtext": ("0.18.0", "2.3")}                             # no longer developed: the last release, and the torch that it goes with
-MODULES = {"flash-attn": "flash_attn", "flash-attn-3": "flash_attn_interface", "pyg-lib": "pyg_lib"}
 
 
 def by_package(m: Machine) -> Iterator[tuple[Package, list[Extension]]]:
@@ -26,9 +25,6 @@ def by_package(m: Machine) -> Iterator[tuple[Package, list[Extension]]]:
     for name, parts in found.items():
         p = m.environment.by_name[name]
         if not (name in PAIRED and (pairs_with(m, p) or other_build(m, p))): yield p, parts
-
-
-def module(p: Package) -> str: return MODULES.get(p.name, p.name.replace("-", "_"))
 
 
 def symbols(m: Machine) -> Iterator[Finding]:
@@ -100,7 +96,7 @@ def compiler(m: Machine) -> Iterator[Finding]:
     commands = [f"{point} CUDA_HOME={matching}"] if matching else [f"conda install -c nvidia cuda-nvcc={m.torch.cuda}"] if m.system.conda else []
     other = theirs[0] != own[0]
     yield Finding("nvcc-other-major" if other else "nvcc-differs", WARNING if other and set(taken.named_by) - {"/usr/local"} else NOTE,
-                  {"toolkit": taken.version, "cuda": m.torch.cuda, "torch": m.torch.version, "path": taken.path}, [(by, taken.path) for by in taken.named_by],
+                  {"toolkit": taken.version, "cuda": m.torch.cuda, "torch": m.torch.version, "path": taken.path}, [(by, taken.path) for by in dict.fromkeys(taken.named_by)],
                   commands if other else [], "nvcc --version")
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from .. import commands, facts
 from ..finding import ERROR, NOTE, WARNING, Finding
 from ..machine import Machine
 from ..packages import Package
+from ..plan import Plan, Wish, plan, target
 from ..system import HUNG, MISSING, SILENT, VARIABLES
 from ..versions import at_least, parse
-from .common import bound, python
+from .common import bound, module, python
 
 USUAL = "3.12"                                 # the Python that nearly all packages have wheels for
 OLDEST_PIP = "20.3"                            # the first that knows tags like manylinux_2_28 (PEP 600)
@@ -49,12 +51,24 @@ def kind(m: Machine) -> Iterator[Finding]:
     """Pythons that torch is never built for: the first reason counts."""
     p = m.python
     if not p.version or m.torch: return
-    fresh, show = [f"uv venv --python {USUAL}", "uv pip install torch"], "uv run python -c \"import platform; print(platform.machine())\""
+    fresh, show = anew(m), shown(m, "import platform; print(platform.machine())")
     evidence = [("python", f"{p.version} ({p.executable})")]
-    if p.implementation not in ("", "CPython"): yield Finding("python-other-kind", WARNING, {"kind": p.implementation}, evidence, fresh, "uv run python --version")
+    if p.implementation not in ("", "CPython"): yield Finding("python-other-kind", WARNING, {"kind": p.implementation}, evidence, fresh, shown(m, "import sys; print(sys.version)"))
     elif p.bits == 32: yield Finding("python-32-bit", WARNING, {"version": p.version}, evidence, fresh, show)
     elif p.musl or m.system.musl: yield Finding("musl", WARNING, {"system": m.system.name}, evidence, [], "ldd --version")
     elif not translated(m): yield from releases(m, evidence)
+
+
+def anew(m: Machine, python: str = USUAL) -> list[str]:
+    """An environment with another Python, and in it the set that fits this machine."""
+    platform = "macos_arm64" if translated(m) else m.system.platform
+    found = plan(replace(target(m), python=USUAL if python.startswith("cpython") else python, platform=platform, odd=""), Wish())
+    lines = commands.uv(found) if isinstance(found, Plan) else ["uv pip install torch"]
+    numpy = ' "numpy<2"' if isinstance(found, Plan) and found.release.numpy2(platform) is False else ""
+    return [f"uv venv --python {python}", *commands.bound([line + numpy for line in lines], ".venv")]
+
+
+def shown(m: Machine, code: str) -> str: return f'{".venv/Scripts/python.exe" if m.host.system == "windows" else ".venv/bin/python"} -c "{code}"'
 
 
 def translated(m: Machine) -> bool: return m.system.platform == "macos_x86_64" and "ARM64" in m.python.kernel
@@ -63,12 +77,12 @@ def translated(m: Machine) -> bool: return m.system.platform == "macos_x86_64" a
 def rosetta(m: Machine) -> Iterator[Finding]:
     if translated(m):
         yield Finding("rosetta", WARNING, {"version": m.python.version}, [("kernel", m.python.kernel), ("python", m.python.executable)],
-                      [f"uv venv --python cpython-{USUAL}-macos-aarch64", "uv pip install torch"], "uv run python -c \"import platform; print(platform.machine())\"")
+                      anew(m, f"cpython-{USUAL}-macos-aarch64"), shown(m, "import platform; print(platform.machine())"))
 
 
 def releases(m: Machine, evidence) -> Iterator[Finding]:
     """Which torch has wheels for this Python on this system: the newest, an older one, or none?"""
-    p, platform, show = m.python, m.system.platform, "uv run python -c \"import torch; print(torch.__version__)\""
+    p, platform, show = m.python, m.system.platform, shown(m, LOADED)
     offered = [r for r in facts.releases() if r.row["on_pypi"] and r.pythons(platform)]
     fit = [r for r in offered if p.tag in r.pythons(platform)]
     if not offered:
@@ -77,15 +91,14 @@ def releases(m: Machine, evidence) -> Iterator[Finding]:
     last = max((t for t in offered[0].pythons(platform) if not t.endswith("t")), key=number)
     if not fit:
         wanted = "intel-mac" if platform == "macos_x86_64" else "python-too-new" if number(p.tag) > number(last) else "no-torch-for-python"
-        install = f'uv pip install "torch=={offered[0].version}"' + (' "numpy<2"' if offered[0].numpy2(platform) is False else "")
         take = USUAL if USUAL in offered[0].pythons(platform) else last
-        yield Finding(wanted, WARNING, {"python": p.tag, "torch": str(offered[0].version), "last": last}, evidence, [f"uv venv --python {take}", install], show)
+        yield Finding(wanted, WARNING, {"python": p.tag, "torch": str(offered[0].version), "last": last}, evidence, anew(m, take), show)
     elif platform == "macos_x86_64":
         install = f'pip install "torch=={fit[0].version}"' + (' "numpy<2"' if fit[0].numpy2(platform) is False else "")
         yield Finding("intel-mac", NOTE, {"python": p.tag, "torch": str(fit[0].version), "last": last}, evidence, bound(m, install), python(m, LOADED))
     elif fit[0] is not offered[0]:
         yield Finding("python-old", NOTE, {"python": p.tag, "torch": str(fit[0].version), "newest": str(offered[0].version)}, evidence,
-                      [f"uv venv --python {USUAL}", "uv pip install torch"], show)
+                      anew(m), show)
     elif (pip := m.environment.get("pip")) and not at_least(pip.version, OLDEST_PIP):
         update, told = bound(m, "pip install --upgrade pip", "pip --version")
         yield Finding("old-pip", WARNING, {"version": pip.version, "needed": OLDEST_PIP}, [("pip", pip.folder)], [update], told)
@@ -120,7 +133,7 @@ def wheels(m: Machine) -> Iterator[Finding]:
         if not reasons or None in reasons: continue
         id, data = reasons[0]
         yield Finding(id, ERROR, {"package": p.name, "version": p.version, **data}, [(p.name, p.folder), ("tag", "-".join(tags[0]))],
-                      bound(m, f"pip install --force-reinstall {p.name}=={p.version}") if id == "wheel-for-other-python" else [], python(m, f"import {p.name.replace('-', '_')}"))
+                      bound(m, f"pip install --force-reinstall {p.name}=={p.version}") if id == "wheel-for-other-python" else [], python(m, f"import {module(p)}"))
 
 
 def misfit(m: Machine, which: str, abi: str, platform: str) -> tuple[str, dict] | None:
@@ -158,7 +171,7 @@ def numpy2(m: Machine) -> Iterator[Finding]:
         old = p.name not in OURS and p.installer != "conda" and compiled_for_numpy1(m, p)
         if old:
             yield Finding("numpy2-extension", WARNING, {"package": p.name, "version": p.version, "numpy": there.version}, [(p.name, f"{p.site}/{old}")],
-                          bound(m, f"pip install --upgrade {p.name}"), python(m, f"import {p.name.replace('-', '_')}"))
+                          bound(m, f"pip install --upgrade {p.name}"), python(m, f"import {module(p)}"))
 
 
 def compiled_for_numpy1(m: Machine, p: Package) -> str | None:

@@ -85,6 +85,21 @@ def test_ages_of_python(tmp_path, python, id, torch):
     assert f.id == id and f.data["torch"] == torch and f.commands[0] == "uv venv --python 3.12"
 
 
+def test_the_new_environment_gets_what_fits_the_machine(tmp_path):
+    """uv would install into an environment that is active, and without a backend the package index's own build."""
+    f = only(Machine(tmp_path, python="3.16.0").gpu("NVIDIA GeForce RTX 4090", "8.9", driver="535.183.01"))
+    assert f.commands[1].startswith("uv pip install --python .venv torch==2.") and f.commands[1].endswith("--torch-backend=cu126") and f.verify.startswith(".venv/bin/python -c")
+
+
+def test_what_is_imported_to_see_that_it_helped(tmp_path):
+    """Not every package is called like its module, and not every path is without spaces."""
+    m = Machine(tmp_path, glibc="2.17").torch("2.6.0+cpu").package("onnxruntime-gpu", "1.20.0", files=["onnxruntime/__init__.py"]).package("nvidia-cudnn-cu12", "9.1.0.70")
+    m.about["python"] = "/opt/my app/bin/python"
+    for name, version in (("onnxruntime_gpu", "1.20.0"), ("nvidia_cudnn_cu12", "9.1.0.70")): wheel(m, name, version, "cp312-cp312-manylinux_2_27_x86_64")
+    by = {f.data["package"]: f.verify for f in diagnose(m.host()).findings if f.id == "wheel-needs-glibc"}
+    assert by == {"onnxruntime-gpu": '"/opt/my app/bin/python" -c "import onnxruntime"', "nvidia-cudnn-cu12": '"/opt/my app/bin/python" -c "import torch"'}
+
+
 def test_free_threads(tmp_path):
     assert not found(Machine(tmp_path / "a", python="3.14.0").python_says(free=True))
     f = only(Machine(tmp_path / "b", python="3.13.1").python_says(free=True))
