@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from .. import facts, nvidia
 from ..finding import ERROR, NOTE, WARNING, Finding
 from ..machine import Machine
+from .common import bound, python
 
 PROOF = "forno doctor verify"
 REBOOT = "sudo reboot"
@@ -249,7 +250,7 @@ def jetson(m: Machine) -> Iterator[Finding]:
     if not m.system.jetson: return
     if int(m.system.jetson.split(".")[0]) < 38 and m.torch and m.torch.release and (m.torch.tag == "cpu" or "+" in m.torch.version):
         yield Finding("jetson-wheel", ERROR, {"version": m.torch.version, "release": m.system.jetson}, [("torch", m.torch.folder), ("/etc/nv_tegra_release", m.system.jetson)], [],
-                      "python -c \"import torch; print(torch.cuda.is_available())\"")
+                      python(m, "import torch; print(torch.cuda.is_available())"))
 
 
 def others(m: Machine) -> Iterator[Finding]:
@@ -261,8 +262,8 @@ def others(m: Machine) -> Iterator[Finding]:
         if not here or release is None: continue
         tag = f"rocm{release.row['rocm'][-1]}" if maker == "amd" else "xpu"
         yield Finding(id, WARNING if wants_gpu(m) else NOTE, {"tag": tag}, [("card", f"{c.address} {c.device} {c.driver}".strip()) for c in here],
-                      [f"{m.python.executable} -m pip install torch=={release.version} --index-url {facts.INDEX}/{tag}"] if m.system.platform == "linux_x86_64" else [],
-                      "python -c \"import torch; print(torch.accelerator.current_accelerator())\"")
+                      bound(m, f"pip install --force-reinstall torch=={release.version} --index-url {facts.INDEX}/{tag}") if m.system.platform == "linux_x86_64" else [],
+                      python(m, "import torch; print(torch.accelerator.current_accelerator())"))
 
 
 # ---------------------------------------------------------------- which GPUs a program sees
