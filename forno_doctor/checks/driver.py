@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from .. import facts, nvidia
 from ..finding import ERROR, NOTE, WARNING, Finding
 from ..machine import Machine
-from .common import bound, python
 
 PROOF = "forno doctor verify"
 REBOOT = "sudo reboot"
@@ -214,7 +213,9 @@ def container(m: Machine) -> Iterator[Finding]:
     kind, d = m.system.container, m.driver
     if kind is None or d.init == 0 or m.torch and not m.torch.cuda: return
     if devices(m):
-        if d.library is None and d.init is None and d.error:
+        if d.library is None and d.init is None and d.error and kind == "apptainer":
+            yield Finding("apptainer-without-nv", severity(m), {}, seen(m), CONTAINERS[kind], PROOF)
+        elif d.library is None and d.init is None and d.error:
             yield Finding("container-without-libcuda", severity(m), {}, [("NVIDIA_DRIVER_CAPABILITIES", m.host.environment.get("NVIDIA_DRIVER_CAPABILITIES", "")), *seen(m)],
                           ["docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility IMAGE"] if kind == "docker" else [], PROOF)
         return
@@ -250,7 +251,7 @@ def jetson(m: Machine) -> Iterator[Finding]:
     if not m.system.jetson: return
     if int(m.system.jetson.split(".")[0]) < 38 and m.torch and m.torch.release and (m.torch.tag == "cpu" or "+" in m.torch.version):
         yield Finding("jetson-wheel", ERROR, {"version": m.torch.version, "release": m.system.jetson}, [("torch", m.torch.folder), ("/etc/nv_tegra_release", m.system.jetson)], [],
-                      python(m, "import torch; print(torch.cuda.is_available())"))
+                      "python -c \"import torch; print(torch.cuda.is_available())\"")
 
 
 def others(m: Machine) -> Iterator[Finding]:
@@ -262,14 +263,14 @@ def others(m: Machine) -> Iterator[Finding]:
         if not here or release is None: continue
         tag = f"rocm{release.row['rocm'][-1]}" if maker == "amd" else "xpu"
         yield Finding(id, WARNING if wants_gpu(m) else NOTE, {"tag": tag}, [("card", f"{c.address} {c.device} {c.driver}".strip()) for c in here],
-                      bound(m, f"pip install --force-reinstall torch=={release.version} --index-url {facts.INDEX}/{tag}") if m.system.platform == "linux_x86_64" else [],
-                      python(m, "import torch; print(torch.accelerator.current_accelerator())"))
+                      [f"{m.python.executable} -m pip install torch=={release.version} --index-url {facts.INDEX}/{tag}"] if m.system.platform == "linux_x86_64" else [],
+                      "python -c \"import torch; print(torch.accelerator.current_accelerator())\"")
 
 
 # ---------------------------------------------------------------- which GPUs a program sees
 def hidden(m: Machine) -> Iterator[Finding]:
     """CUDA_VISIBLE_DEVICES: the first entry that names no GPU ends the list, and one that comes twice empties it."""
-    value, all_of_them = m.host.environment.get("CUDA_VISIBLE_DEVICES"), m.driver.all
+    value, all_of_them = m.host.environment.get("CUDA_VISIBLE_DEVICES"), m.driver.all or [g for g in m.gpus if g.source != "driver"]
     if value is None or not all_of_them: return
     kept, bad, twice = visible(value, all_of_them)
     data = {"value": value, "count": len(all_of_them), "kept": kept}
@@ -333,7 +334,8 @@ def order(m: Machine) -> Iterator[Finding]:
 
 def lost(m: Machine) -> Iterator[Finding]:
     """A card that the kernel's module has, and that the driver doesn't list: it has fallen off the bus. In a job it may be closed to it, too."""
-    held = [c for c in m.bus if c.maker == "nvidia" and c.driver == "nvidia"]
+    virtual = [c.address for c in m.bus if m.host.exists(f"/sys/bus/pci/devices/{c.address}/physfn")]          # parts of a card for virtual machines
+    held = [c for c in m.bus if c.maker == "nvidia" and c.driver == "nvidia" and c.address not in virtual]
     if bare(m) and not any(v in m.host.environment for v in JOBS) and m.driver.nvml == 0 and 0 < len(m.driver.all) < len(held):
         evidence = [("card", f"{c.address} {c.device}") for c in held] + [("GPU", g.name) for g in m.driver.all]
         yield Finding("gpu-lost", WARNING, {"count": len(held), "seen": len(m.driver.all)}, evidence, ["sudo dmesg | grep -i -E 'nvrm|xid'", REBOOT], "nvidia-smi -L")
