@@ -1,5 +1,6 @@
 """NVIDIA's driver: in the kernel, as a library, in containers and WSL, on boards, and what variables let it see."""
 import json
+import os
 
 import pytest
 
@@ -206,6 +207,12 @@ def test_a_container_without_libcuda(tmp_path):
     assert f.id == "container-without-libcuda" and "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in f.commands[0]
 
 
+def test_apptainer_without_nv(tmp_path):
+    m = Machine(tmp_path, environment={"APPTAINER_CONTAINER": "x.sif"}).file("/dev/nvidiactl").file("/dev/nvidia0").file("/sys/module/nvidia/version", "550.54.14\n").torch("2.6.0+cu124")
+    f = only(m.says("cuda", '{"library": null, "error": "libcuda.so.1: cannot open shared object file"}'))
+    assert f.id == "apptainer-without-nv" and f.commands == ["apptainer exec --nv IMAGE COMMAND"]
+
+
 def test_a_container_that_is_older_than_the_driver(tmp_path):
     f = only(ada(tmp_path, library_version="535.183.01", init=803).file("/.dockerenv"))
     assert f.id == "driver-mismatch-in-container" and not f.commands
@@ -270,6 +277,11 @@ def test_visible_devices(tmp_path, value, init, id, severity):
     assert f.id == id and f.severity == severity and f.commands == ["unset CUDA_VISIBLE_DEVICES"] and f.data["count"] == 2
 
 
+def test_visible_devices_where_only_the_kernel_lists_them(tmp_path):
+    m = ada(tmp_path, init=100, environment={"CUDA_VISIBLE_DEVICES": "3"}).driver_says(nvml={}).file("/proc/driver/nvidia/gpus/0000:01:00.0/information", f"Model: \t\t {ADA}\n")
+    assert only(m).id == "visible-invalid"
+
+
 def test_how_the_variable_is_read():
     a, b = Gpu("A", uuid="GPU-aa11"), Gpu("B", uuid="GPU-aa22", instances=["MIG-1", "MIG-2"])
     assert driver.visible("1,0", [a, a]) == (2, None, None) and driver.visible("1gpu2,0ampere", [a, a]) == (2, None, None)
@@ -306,6 +318,9 @@ def test_a_gpu_that_fell_off_the_bus(tmp_path):
     gpu = json.loads(m.answers["cuda"]["out"])["nvml"]["devices"][0]
     f = only(m.driver_says(nvml={"init": 0, "devices": [gpu]}))
     assert f.id == "gpu-lost" and f.data == {"count": 2, "seen": 1}
+    second = sorted(n for n in os.listdir(m._place("/sys/bus/pci/devices")))[1]
+    assert not found(m.file(f"/sys/bus/pci/devices/{second}/physfn"))
+    m._place(f"/sys/bus/pci/devices/{second}/physfn").unlink()
     assert not found(m.file("/run/.containerenv"))
 
 
