@@ -33,11 +33,14 @@ class Age:
     missed: int = 0
 
 
+def names_of(architecture: dict) -> int: return sum(len(n) for k in ("official", "other_names") for n in architecture.get(k, {}).values())
+
+
 # What is counted in each table
 COUNTED = {"torch": lambda t: [("releases", len(t["releases"])), ("builds", sum(len(r["cuda"] or ()) for r in t["releases"]))],
            "cuda_driver": lambda t: [("toolkits", len(t["toolkits"])), ("branches", len(t["driver_branch_to_cuda"]))],
            "cudnn_cuda": lambda t: [("rows", len(t["matrix"])), ("wheels", sum(map(len, t["wheel_versions"].values())))],
-           "gpu_arch": lambda t: [("capabilities", len(t["architectures"])), ("names", sum(len(n) for a in t["architectures"] for k in ("official", "other_names") for n in a.get(k, {}).values()))],
+           "gpu_arch": lambda t: [("capabilities", len(t["architectures"])), ("names", sum(map(names_of, t["architectures"])))],
            "install": lambda t: [("templates", len(t["families"]))],
            "symptoms": lambda t: [("messages", len(t["symptoms"]))]}
 
