@@ -14,6 +14,7 @@ from ..diagnose import diagnose
 from ..host import Host
 from ..redact import redacted
 from ..words import Words
+from .common import interpreter
 
 
 def add(parser: argparse.ArgumentParser):
@@ -35,13 +36,6 @@ def ids(text: str) -> frozenset[str]:
     wrong = sorted(i for i in found if not (known.has(f"{i}.title") and known.has(f"{i}.cause")))
     if wrong: raise argparse.ArgumentTypeError(f"no finding has the id {', '.join(wrong)}")
     return found
-
-
-def interpreter(text: str) -> str:
-    """A path that holds everywhere, because commands name it. An environment's folder stands for its interpreter; links stay, because they are what makes an environment."""
-    inside = next((p for p in (os.path.join(text, *end) for end in (("bin", "python"), ("Scripts", "python.exe"), ("python.exe",))) if os.path.isfile(p)), None)
-    if inside is None and not os.path.dirname(text): return shutil.which(text) or text
-    return os.path.abspath(inside or text)
 
 
 def run(options) -> int:

@@ -21,6 +21,7 @@ from ..plan import ANY, Misread, Plan, Refusal, Wish, forno, lacking, read, reso
 from ..report import WIDTH, hang, of_forno, pad
 from ..versions import parse
 from ..words import Words
+from .common import interpreter
 
 SCHEMA = 1
 VERIFY = "python -c \"import torch; print(torch.__version__, torch.version.cuda, torch.cuda.is_available())\""
@@ -60,7 +61,7 @@ class Asked:
     def __init__(self, options):
         given = getattr(options, "python", None)
         version = given if given and VERSION.fullmatch(given) else None
-        self.machine = Machine(Host(python=options.into or (sys.executable if version or not given else given)))
+        self.machine = Machine(Host(python=interpreter(options.into or (sys.executable if version or not given else given))))
         if not self.machine.python.version: raise Misread("no-python", python=self.machine.python.executable)
         self.forno_only = any(re.match(r"forno\b", w.lower()) for w in options.what)
         if self.forno_only and len(options.what) > 1: raise Misread("forno-alone")

@@ -106,6 +106,10 @@ def test_with_a_yes_the_way_back_is_written_first(env, doctor):
     assert f'{env.python} -c "import torch' in said
 
 
+def test_an_environments_folder_stands_for_its_python(env, doctor):
+    assert doctor("--into", str(env.folder))[0] == 1 and "--dry-run" in env.calls()[0]
+
+
 def test_a_person_is_asked(env, doctor, monkeypatch):
     monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
     for answer, code, calls in (("", 1, 1), ("n", 1, 2), ("y", 0, 4)):

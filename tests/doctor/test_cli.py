@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forno_doctor import Host, cli, page, report
-from forno_doctor.cli import look
+from forno_doctor.cli import common, look
 from forno_doctor.words import LANGUAGES, Words, catalogue
 
 from .machines import Machine
@@ -61,10 +61,10 @@ def test_an_interpreter_by_its_folder_or_name(tmp_path, monkeypatch):
     (tmp_path / "env/bin").mkdir(parents=True)
     (tmp_path / "env/bin/python").symlink_to(sys.executable)
     monkeypatch.chdir(tmp_path)
-    assert look.interpreter("env") == look.interpreter("env/bin/python") == look.interpreter(str(tmp_path / "env")) == str(tmp_path / "env/bin/python")
-    assert look.interpreter("no/python") == str(tmp_path / "no/python") and look.interpreter("no-such-python") == "no-such-python"
+    assert common.interpreter("env") == common.interpreter("env/bin/python") == common.interpreter(str(tmp_path / "env")) == str(tmp_path / "env/bin/python")
+    assert common.interpreter("no/python") == str(tmp_path / "no/python") and common.interpreter("no-such-python") == "no-such-python"
     monkeypatch.setenv("PATH", str(tmp_path / "env/bin"))
-    assert look.interpreter("python") == str(tmp_path / "env/bin/python")
+    assert common.interpreter("python") == str(tmp_path / "env/bin/python")
 
 
 def test_what_is_documented_is_there():
