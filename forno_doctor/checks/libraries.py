@@ -19,7 +19,7 @@ from ..machine import Machine
 from ..packages import Package
 from ..requirements import Requirement
 from ..versions import numbers, parse
-from .common import bound, python
+from .common import bound, python, repaired
 
 TRY = "import torch; x = torch.ones(1, 1, 8, 8, device='cuda'); print(torch.conv2d(x, x).sum() + (x @ x).sum(), torch.backends.cudnn.version())"
 BY_SYSTEM = "ld.so.cache", "default", "RPATH"
@@ -307,7 +307,14 @@ def missing(m: Machine) -> Iterator[Finding]:
     yield from broken(m)
     for package, found in extensions(m):
         gone = [f for n, f in found.items() if n not in m.loaded and f.path is None and FILE.fullmatch(n)]
-        if gone: yield _missing(m, gone, ERROR, package.name)
+        if gone: yield _missing(m, gone, ERROR, package.name) if m.torch.cuda else _needs_cuda(m, gone, package)
+
+
+def _needs_cuda(m: Machine, lost: list[Found], package: Package) -> Finding:
+    """An extension for CUDA on a torch without it."""
+    data = {"library": lost[0].name, "by": (lost[0].by or "").rsplit("/", 1)[-1], "package": package.name, "version": m.torch.version if m.torch else ""}
+    verify = python(m, f"import torch, {package.name.replace('-', '_')}")
+    return Finding("extension-needs-cuda", ERROR, data, [(f.name, f.by or "") for f in lost], repaired(m) if m.gpus else [], verify)
 
 
 def _told(m: Machine, f: Found) -> bool:

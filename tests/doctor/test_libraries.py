@@ -204,7 +204,7 @@ def test_parts_of_another_cudnn(tmp_path):
 
 
 def test_parts_of_another_cudnn_where_torch_has_an_rpath(tmp_path):
-    """As in wheels from 2.9 on: torch's RPATH finds its own cuDNN, whose RUNPATH comes after LD_LIBRARY_PATH when it asks for its parts."""
+    """As in the wheel of 2.9.1: torch's RPATH finds its own cuDNN, whose RUNPATH comes after LD_LIBRARY_PATH when it asks for its parts."""
     m = system_cudnn(plain(tmp_path), "9.5.1", "/srv/cudnn/lib").environment(LD_LIBRARY_PATH="/srv/cudnn/lib")
     for name in "libtorch_cuda.so", "libtorch_global_deps.so": m.library(f"{SITE}/torch/lib/{name}", needed=["libcudnn.so.9"], rpath="$ORIGIN/../../nvidia/cudnn/lib")
     said = found(m)
@@ -310,6 +310,12 @@ def extension(m, **about):
 def test_an_extension_for_another_cuda(tmp_path):
     f = found(extension(plain(tmp_path), needed=["libtorch_cuda.so", "libcudart.so.13"]))["built-for-another-cuda"]
     assert (f.data["package"], f.data["other"], f.data["cuda"], f.data["library"]) == ("vllm", "13", "12.4", "libcudart.so.13")
+
+
+def test_an_extension_for_cuda_on_a_torch_for_the_cpu(tmp_path):
+    m = Machine(tmp_path).gpu("NVIDIA GeForce RTX 4090", "8.9", driver="550.54.14").torch("2.6.0+cpu")
+    f = found(extension(m, needed=["libtorch.so", "libcudart.so.12"]))["extension-needs-cuda"]
+    assert f.data["package"] == "vllm" and "--force-reinstall torch==2.6.0 --index-url https://download.pytorch.org/whl/cu126" in f.commands[0]
 
 
 def test_an_extension_that_lacks_a_package(tmp_path):
