@@ -4,7 +4,8 @@ Comes in: a Host, the folder of torch and its Python. Goes out: what is found, b
 torch loads every DLL of its own folder by LoadLibraryExW(..., LOAD_LIBRARY_SEARCH_DEFAULT_DIRS | LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR): DLLs that are needed are searched in the
 folder of the one that is loaded, beside python.exe, in the folders of os.add_dll_directory, and in System32. If that fails (error 126), it puts those folders into PATH and
 calls LoadLibraryW: beside python.exe, System32, the folders of Windows, PATH. What is loaded is found by its name before all that; so are API sets and known DLLs.
-Source: torch/__init__.py (_load_dll_libraries); "Dynamic-link library search order", Microsoft Learn. Names are equal in capital and small letters.
+Source: torch/__init__.py (_load_dll_libraries); "Dynamic-link library search order", Microsoft Learn. Names are equal in capital and small letters. Windows
+doesn't say in which order the folders of os.add_dll_directory are searched; here it is that in which torch adds them.
 """
 from __future__ import annotations
 

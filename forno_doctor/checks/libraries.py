@@ -128,7 +128,10 @@ def named(c: Copy) -> str: return f"{c.path} ({', '.join(filter(None, (c.version
 
 
 def reinstalled(m: Machine, *wheels: str) -> list[str]:
-    """NVIDIA's packages as torch wants them; those that are there already are written again."""
+    """NVIDIA's packages as torch wants them; those that are there already are written again. For a torch of conda, conda's packages of the same libraries."""
+    if m.torch and m.torch.source == "conda":
+        names = [k.conda for w in wheels for k in libraries.KINDS.values() if k.wheel == re.sub(r"-cu\d+$", "", w)]
+        return [" ".join(["conda install", *(["-p", shlex.quote(m.python.prefix)] if m.python.prefix else []), "-c conda-forge", *dict.fromkeys(names)])] if names else []
     wanted = [pins(m)[w].text if w in pins(m) else w for w in wheels]
     quoted = " ".join(f'"{w}"' if re.search("[<>*~!]", w) else w for w in wanted)
     return bound(m, f"pip install --force-reinstall --no-deps {quoted}" if any(m.environment.get(w) for w in wheels) else f"pip install {quoted}")

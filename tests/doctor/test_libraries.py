@@ -295,6 +295,12 @@ def test_pins_behind_cuda_toolkit(tmp_path):
     assert {n: r.spec for n, r in checks.pins(Examined(m.host())).items()} == {"nvidia-cublas": "==13.1.*", "nvidia-nccl-cu13": "==2.29.3"}
 
 
+def test_a_torch_of_conda_is_repaired_by_conda(tmp_path):
+    m = Machine(tmp_path).gpu("NVIDIA GeForce RTX 4090", "8.9", driver="550.54.14").torch("2.6.0", cuda="12.4", nvidia=False)
+    m.package("torch", "2.6.0", files=["torch/version.py"], installer="conda")
+    assert found(m)["library-missing"].commands == ["conda install -p /opt/app -c conda-forge cuda-cudart libcublas cudnn nccl"]
+
+
 def test_a_package_whose_file_is_gone(tmp_path):
     m = plain(tmp_path)
     (tmp_path / f"{SITE}/nvidia/cuda_runtime/lib/libcudart.so.12".lstrip("/")).unlink()

@@ -168,6 +168,12 @@ def test_the_cache_knows_processors_and_machines(m):
         assert taken(m.file("/proc/cpuinfo", f"flags : {flags}\n"))[1] == f"/srv/c{k}/libz.so.1"
 
 
+def test_the_cache_of_another_machine(tmp_path):
+    m = Machine(tmp_path, machine="aarch64").library("/srv/c/libz.so.1", machine="aarch64").library(APP, needed=["libz.so.1"], machine="aarch64")
+    for flags, path in ((0xA03, "/srv/c/libz.so.1"), (0x303, None)):
+        assert taken(m.file("/etc/ld.so.cache", cache([("libz.so.1", "/srv/c/libz.so.1", None, flags)])))[1] == path
+
+
 def test_a_cache_that_names_a_lost_file(m):
     m.library(APP, needed=["libz.so.1"]).file("/etc/ld.so.cache", cache([("libz.so.1", "/srv/gone/libz.so.1", None, 0x303)])).library("/usr/lib/libz.so.1")
     assert taken(m) == ("default", "/usr/lib/libz.so.1")
