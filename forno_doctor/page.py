@@ -128,7 +128,7 @@ def headline(name: str, t: dict, words: Words) -> str:
 def finding(k: int, f: dict, words: Words) -> Markup:
     """What is wrong, and what to type."""
     prose = [tag("p", f[part]) for part in ("cause", "fix") if f[part]]
-    evidence = tag("dl", *[joined(tag("dt", what), tag("dd", where)) for what, where in f["evidence"]], cls="evidence") if f["evidence"] else ""
+    evidence = tag("dl", *[joined(tag("dt", report.seen(what, words)), tag("dd", where)) for what, where in f["evidence"]], cls="evidence") if f["evidence"] else ""
     commands = [code(c, words("page.command")) for c in f["commands"]]
     verify = [tag("p", words("page.then"), cls="then"), code(f["verify"], words("page.verify"))] if f["verify"] else []
     head = tag("p", tag("span", words(f"report.{f['severity']}"), cls="mark"), " ", tag("code", f["id"]), cls="kind")

@@ -30,12 +30,18 @@ def told(report: Report, words: Words, program: str = "forno doctor") -> dict:
     """All of a report with its sentences. docs/doctor.md describes every key. `program`: how the doctor was called."""
     found = report.as_data()
     for f in found["findings"]:
+        f["commands"], f["verify"] = [called(c, program) for c in f["commands"]], called(f["verify"], program)
         for part in ("title", "cause", "fix"): f[part] = words(f"{f['id']}.{part}", **f["data"]) if words.has(f"{f['id']}.{part}") else None
     m = found["machine"]
     m["driver"]["version"] = m["driver"].get("kernel") or m["driver"].get("library_version")
     counts = {s: sum(f["severity"] == s for f in found["findings"]) for s in (ERROR, WARNING, NOTE)}
     return {"schema": found["schema"], "made": date.today().isoformat(), "program": program, "language": words.language, "code": found["code"], "counts": counts,
             "cuda": cuda(m), "forno": runs(report.machine, words), "findings": found["findings"], "machine": m}
+
+
+def called(command: str, program: str) -> str:
+    """The doctor's own commands, as this one was called."""
+    return re.sub("^forno doctor(?= |$)", lambda _: program, command)
 
 
 def cuda(m: dict) -> dict:
@@ -50,6 +56,7 @@ def cuda(m: dict) -> dict:
     elif torch["tag"].startswith("rocm"): verdict = "rocm"
     elif built is None: verdict = "no-cuda"
     elif driver is None: verdict = "no-driver"
+    elif m["system"]["jetson"]: verdict = "jetson"
     elif floor is None: verdict = "unverified"
     else: verdict = "fits" if at_least(driver, floor) else "too-old"
     return {"driver": speaks, "toolkit": toolkits[0]["version"] if toolkits else None, "torch": built, "floor": floor, "verdict": verdict}
@@ -127,7 +134,13 @@ def library(m: dict, kind: str, words: Words) -> list[str]:
     return [words("report.not-loaded", count=len(here))]
 
 
+def seen(what: str, words: Words) -> str:
+    """What evidence is of: a name, or one of a few words."""
+    return words(f"evidence.{what}") if words.has(f"evidence.{what}") else what
+
+
 def why(copy: dict, words: Words) -> str:
+    if words.has(f"rule.{copy['rule']}") and (copy["by"] or copy["rule"] == "path"): return words(f"rule.{copy['rule']}", file=base(copy["by"] or ""))
     return words("report.by", rule=copy["rule"], file=base(copy["by"])) if copy["by"] else words("report.by-rule", rule=copy["rule"])
 
 
@@ -176,9 +189,10 @@ def text(t: dict, words: Words, colour: bool = False, verbose: bool = False, wid
 def three(t: dict, words: Words, paint, width: int) -> list[str]:
     """The three CUDA versions, and which of them matter."""
     c, label = t["cuda"], max(columns(words(f"cuda.{k}-label")) for k in ("driver", "toolkit", "torch")) + 2
-    out = [paint("strong", words("cuda.title"))]
-    for key in ("driver", "toolkit", "torch"):
-        out += hang(f"  {pad(words(f'cuda.{key}-label'), label)}{paint('strong', pad(c[key] or words('cuda.absent'), 7))}", words(f"cuda.{key}"), width, label + 9)
+    out, said = [paint("strong", words("cuda.title"))], {key: c[key] or words("cuda.absent") for key in ("driver", "toolkit", "torch")}
+    room = max(7, 1 + max(map(columns, said.values())))
+    for key, version in said.items():
+        out += hang(f"  {pad(words(f'cuda.{key}-label'), label)}{paint('strong', pad(version, room))}", words(f"cuda.{key}"), width, label + room + 2)
     return out + hang("  ", cuda_verdict(t, words), width)
 
 
@@ -190,7 +204,7 @@ def finding(f: dict, words: Words, paint, marks: dict, width: int) -> list[str]:
     else: out.append(" " * 11 + paint("quiet", name))
     for part in ("cause", "fix"):
         if f[part]: out += hang(" " * 11, f[part], width)
-    out += [f"{' ' * 11}{pad(what, 12)}  {paint('quiet', where)}".rstrip() for what, where in f["evidence"]]
+    out += [f"{' ' * 11}{pad(seen(what, words), 12)}  {paint('quiet', where)}".rstrip() for what, where in f["evidence"]]
     out += [f"{' ' * 11}{paint('strong', '$ ' + c)}" for c in f["commands"]]
     return out + ([f"{' ' * 11}{words('report.verify')}: $ {f['verify']}"] if f["verify"] else [])
 

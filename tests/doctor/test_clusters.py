@@ -2,6 +2,7 @@
 
 A row: the trouble, a machine that has it, what is found and how bad it is, what the command must say ("" where none can help), and the messages that such a machine shows.
 """
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import pytest
 
 from forno_doctor import diagnose, explain
 from forno_doctor.report import text, told
-from forno_doctor.words import Words
+from forno_doctor.words import Words, catalogue
 
 from . import healthy, test_dlls, test_driver, test_extensions, test_libraries, test_mixed, test_platforms
 from .elf_file import library
@@ -193,9 +194,9 @@ TROUBLES = (
     Trouble("driver too old", driver_535, {"driver-too-old": E}, f"{INDEX}/cu12", (TOO_OLD.format(12020),)),
     Trouble("driver too old", no_build_left, {"driver-too-old-for-all": E}, "", (TOO_OLD.format(11040),), frozenset({"forno-driver"})),
     Trouble("driver too old", compat_on_geforce, {"compat-driver": E}, "unset LD_LIBRARY_PATH", ("Error 804: forward compatibility was attempted on non supported HW",)),
-    Trouble("torchvision of another torch", other_vision, {"unpaired": E}, "torch==2.4.0 torchvision==0.19.0", (NMS, "RuntimeError: Couldn't load custom C++ ops.")),
-    Trouble("torchvision of another build", cpu_vision, {"other-build": E}, f"torch==2.6.0 torchvision==0.21.0 --index-url {INDEX}/cu124", (NMS,)),
-    Trouble("torchaudio of another torch", loose_audio, {"unpaired": E}, "torch==2.9.1 torchaudio==2.9.1",
+    Trouble("torchvision of another torch", other_vision, {"unpaired": E}, "--no-deps torchvision==0.19.0", (NMS, "RuntimeError: Couldn't load custom C++ ops.")),
+    Trouble("torchvision of another build", cpu_vision, {"other-build": E}, f"--no-deps torchvision==0.21.0 --index-url {INDEX}/cu124", (NMS,)),
+    Trouble("torchaudio of another torch", loose_audio, {"unpaired": E}, "--no-deps torchaudio==2.9.1",
             ("OSError: /opt/app/torchaudio/lib/libtorchaudio.so: undefined symbol: aoti_torch_abi_version",)),
     Trouble("cuDNN of another generation", whisper, {"cudnn-of-another-generation": E}, f'{PIP} install "ctranslate2>=4.5.0"',
             ("Could not load library libcudnn_ops_infer.so.8. Error: libcudnn_ops_infer.so.8: cannot open shared object file: No such file or directory",)),
@@ -281,6 +282,27 @@ def test_forno_writes_ptx_that_the_driver_takes(driver, cuda, ptx, works, tmp_pa
 def test_forno_promises_nothing_that_was_never_tried(machine, english, chinese, tmp_path):
     report = diagnose(machine(tmp_path).host())
     for language, wanted in (("en", english), ("zh", chinese)): assert wanted in told(report, Words(language))["forno"]["told"]
+
+
+PLAIN = re.compile("[A-Za-z]?[a-z]+( [A-Za-z]+)*|GPU code")                     # words, not names of files, variables, symbols or numbered things
+
+
+def test_words_beside_evidence_are_the_readers(tmp_path):
+    """What evidence is of is a name, or a word that both languages have."""
+    english, names = catalogue("en"), {"conda-meta", "libcuda", "glibc", "conda", "pip", "uv"}
+    for k, machine in enumerate((*(t.machine for t in TROUBLES), *healthy.MACHINES)):
+        report = diagnose(machine(tmp_path / str(k)).host())
+        for f in report.findings:
+            own = {p.name for p in report.machine.environment.all} | names
+            unknown = [what for what, _ in f.evidence if PLAIN.fullmatch(what) and what not in own and f"evidence.{what}" not in english]
+            assert not unknown, (f.id, unknown)
+    assert "[no-code-for-gpu]" in (said := text(told(diagnose(newer_gpu(tmp_path / "zh").host()), Words("zh")), Words("zh"))) and "GPU 代码" in said
+
+
+def test_the_doctor_is_called_as_it_was(tmp_path):
+    """`forno doctor verify` helps nobody who has the doctor alone."""
+    said = told(diagnose(slept(tmp_path).host()), Words("en"), "python -m forno_doctor")
+    assert said["findings"][0]["verify"] == "python -m forno_doctor verify" and "forno doctor" not in text(said, Words("en"))
 
 
 def test_every_kind_of_trouble_is_here():

@@ -96,7 +96,7 @@ def test_every_finding_is_there_with_what_to_type(made):
     t, _, p = made
     said = "".join(p.text)
     for f in t["findings"]:
-        for text in (f["title"], f["cause"], f["id"], *f["commands"], f["verify"], *(x for pair in f["evidence"] for x in pair)): assert text in said, text
+        for text in (f["title"], f["cause"], f["id"], *f["commands"], f["verify"], *(x for what, where in f["evidence"] for x in (report.seen(what, Words(t["language"])), where))): assert text in said, text
     assert p.attributes("class").count("finding bad") == t["counts"]["error"] and p.attributes("class").count("finding warn") == t["counts"]["warning"]
     assert all(name in said for name in (t["machine"]["python"]["version"], t["cuda"]["torch"] or "", t["machine"]["driver"]["version"] or ""))
 
