@@ -25,6 +25,7 @@ BEFORE, AFTER = 400, 600                       # characters around a hint
 PLACES, VALUES = 60, 4                         # hints looked at, and messages with different values told, of one kind
 LINE = 160
 NEED_GPU = {"cpu-build", "driver-too-old", "no-code-for-gpu"}              # findings that only a machine with a GPU can show
+UNIX = re.compile(r"\$[A-Z_]{3}|grep|^(?:unset|sudo|cat|ls|ldd|lsmod|lscpu|ldconfig|gcc) |^lscpu$|^CONDA_")                 # what Windows' shells don't know
 ESCAPES = re.compile(r"\x1b\[[0-9;?]{0,32}[@-~]")              # colours of terminals
 
 
@@ -153,7 +154,7 @@ def explain(text: str, report: Report) -> list[Message]:
         s = symptoms()[m.id]
         m.findings = [f for f in report.findings if f.id in s.families]
         if not m.findings: m.planned, m.here = planned(m.values, report.machine), absence(s, report.machine)
-        m.commands, m.check = ([bound(c, report.machine) for c in group] for group in (s.commands, s.check))
+        m.commands, m.check = ([bound(c, report.machine) for c in group if typable(c, report.machine)] for group in (s.commands, s.check))
         for n in (11, 12, 13): m.values.setdefault(f"floor_{n}", facts.floor(f"{n}.0", report.machine.system.platform) or "?")
     return found
 
@@ -179,6 +180,9 @@ def planned(values: dict[str, str], m: Machine) -> list[str]:
 def branch(cuda: str) -> str | None:
     """The driver branch that speaks a CUDA version and no newer one."""
     return next((row["branch"].split("/")[0] for row in facts.table("cuda_driver")["driver_branch_to_cuda"] if row["cuda_reported_max"].split()[0] == cuda), None)
+
+
+def typable(command: str, m: Machine) -> bool: return m.system.platform.split("_")[0] != "windows" or not UNIX.search(command)
 
 
 def bound(command: str, m: Machine) -> str:

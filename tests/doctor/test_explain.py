@@ -137,6 +137,13 @@ def test_commands_are_bound_to_the_examined_python(healthy):
     assert found["numpy2"].commands == ['/opt/app/bin/python -m pip install "numpy<2"'] and found["not_compiled_cuda"].check[0].startswith('/opt/app/bin/python -c "import torch')
 
 
+def test_windows_gets_no_commands_of_unix(tmp_path):
+    everything = "\n".join(k["sample"] for k in KINDS)
+    typed = [c for m in told(everything, diagnose(Machine(tmp_path, system="windows").host()))[0] for c in m.commands + m.check]
+    assert "winget install Microsoft.VCRedist.2015+.x64" in typed and "nvidia-smi" in typed
+    assert not [c for c in typed if re.search(r"LD_LIBRARY|grep|sudo|/proc|ldd|lsmod|unset", c)]
+
+
 def test_families_are_findings():
     titles = {key[:-6] for key in catalogue("en") if key.endswith(".title")}
     assert {f for k in KINDS for f in k.get("families", ())} <= titles
