@@ -87,7 +87,8 @@ class Redactor:
         for variable in ("USER", "LOGNAME", "USERNAME", "SUDO_USER"): users.add(e.get(variable, ""))
         for variable in ("HOME", "USERPROFILE"): users.add(re.split(r"[\\/]", e.get(variable, "").rstrip("\\/"))[-1])
         for t in texts: users |= set(HOME.findall(t))
-        for name in (e.get("HOSTNAME", ""), e.get("COMPUTERNAME", ""), host.text("/etc/hostname") or "", host.text("/proc/sys/kernel/hostname") or ""):
+        asked = host.ask("hostname") if host.system == "macos" else None           # elsewhere variables or files name it
+        for name in (asked.out if asked else "", e.get("HOSTNAME", ""), e.get("COMPUTERNAME", ""), host.text("/etc/hostname") or "", host.text("/proc/sys/kernel/hostname") or ""):
             hosts |= {name.strip(), name.strip().split(".")[0]}
         found = [("user", u) for u in users] + [("host", h) for h in hosts - users]
         return sorted(((k, w) for k, w in found if len(w) > 2 and w.lower() not in PLAIN), key=lambda x: (-len(x[1]), x[1]))

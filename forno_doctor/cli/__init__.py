@@ -13,6 +13,7 @@ from ..words import LANGUAGES, Words, language
 from . import data, explain, fleet, look, plan, table, verify
 
 COMMANDS: tuple = (plan, verify, fleet, table, explain, data)
+ALONE = "verbose", "html", "output", "redact", "only", "ignore"           # options of the report, which no command heeds
 CHINESE = 0x04                                 # of Windows' language identifiers, the lower ten bits
 
 
@@ -74,9 +75,14 @@ def main(arguments=None) -> int:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--lang", choices=LANGUAGES, default=preferred(dict(os.environ)))
     words = Words(first.parse_known_args(arguments)[0].lang)
-    options = parser(words, "forno-doctor" if os.path.basename(sys.argv[0]).startswith("forno-doctor") else "forno doctor").parse_args(arguments)
+    read = parser(words, "forno-doctor" if os.path.basename(sys.argv[0]).startswith("forno-doctor") else "forno doctor")
+    options = read.parse_args(arguments)
     options.words = words
     if options.command is None and options.hosts is not None: options.run = fleet.run
+    if options.run is not look.run:            # a report that was to be redacted and isn't would be worse than none
+        own = {a.dest for x in read._actions if x.dest == "command" and options.command for a in x.choices[options.command]._actions}
+        ignored = [name for name in ALONE if getattr(options, name) and name not in own]
+        if ignored: read.error(words("cli.alone", option=f"--{ignored[0]}", command=options.command or "--hosts"))
     try: return options.run(options)
     except BrokenPipeError:                    # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

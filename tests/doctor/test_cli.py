@@ -75,6 +75,12 @@ def test_what_is_documented_is_there():
     assert all(look.ids(i) for i in re.findall(r"--only ([\w,-]+)", text) if "ID" not in i)
 
 
+@pytest.mark.parametrize("arguments", [["--redact", "table", "torch"], ["--redact", "--hosts", "a,b"], ["--output", "x", "verify"], ["--only", "cpu-build", "data"]])
+def test_no_option_is_passed_over(arguments, capsys):
+    with pytest.raises(SystemExit) as e: cli.main(["--lang", "en", *arguments])
+    assert e.value.code == 2 and f"{arguments[0]} is of the report and does nothing with" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------- files
 def test_files_are_written_whole(doctor, tmp_path):
     out, drawn = tmp_path / "out.json", tmp_path / "house.html"
@@ -213,13 +219,19 @@ def test_one_secret_has_one_replacement(tmp_path):
 
 
 def test_windows_is_redacted(tmp_path):
-    r = look.redacted.__globals__["Redactor"]({"machine": {"packages": [], "libraries": [], "x": r"C:\Users\Alice Li\venv"}, "findings": []},
+    r = Redactor({"machine": {"packages": [], "libraries": [], "x": r"C:\Users\Alice Li\venv"}, "findings": []},
                                               Host(tmp_path, system="windows", environment={"USERNAME": "Alice Li", "COMPUTERNAME": "DESK-9"}, answers={}))
     assert r(r"C:\Users\Alice Li\venv\Lib\site-packages\torch") == r"[path-1]\Lib\site-packages\torch" and r(r"C:\Windows\System32\nvcuda.dll") == r"C:\Windows\System32\nvcuda.dll"
     assert r("DESK-9 of Alice Li") == "[host-1] of [user-1]" and r(r"D:\work\x.log, see \\files\share\x") == "[path-2], see [path-3]"
 
 
+def test_macs_are_redacted(tmp_path):
+    r = Redactor({"machine": {"packages": [], "libraries": []}, "findings": []},
+                                              Host(tmp_path, system="macos", environment={"USER": "jane"}, answers={"hostname": {"out": "Janes-Mac.local\n"}}))
+    assert r("/Users/jane/x of jane on janes-mac") == "[path-1] of [user-1] on [host-1]"
+
+
 def test_what_says_nothing_stays(tmp_path):
-    r = look.redacted.__globals__["Redactor"]({"machine": {"packages": [{"version": "9.1.0.70"}], "libraries": []}, "findings": []}, Host(tmp_path, environment={"USER": "root"}, answers={}))
+    r = Redactor({"machine": {"packages": [{"version": "9.1.0.70"}], "libraries": []}, "findings": []}, Host(tmp_path, environment={"USER": "root"}, answers={}))
     for text in ("cuDNN 9.1.0.70 and 9.19.0.56", "/usr/lib/x86_64-linux-gnu/libcuda.so.1", "/opt/conda/envs", "$ORIGIN/../../nvidia/cudnn/lib", "root can", "0000:01:00.0", "12:30:05",
                  "https://download.pytorch.org/whl/cu126", "pip install torch==2.6.0", "n/a", "driver 580.95.05"): assert r(text) == text
