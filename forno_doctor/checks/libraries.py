@@ -107,12 +107,14 @@ def assigned(variable: str, parts: list[str]) -> str: return f"export {variable}
 
 
 def corrected(m: Machine, wrong: list[Taken]) -> list[str]:
-    """The same variable without the entries that are in the way; where something else needs them, with torch's own folders in front."""
+    """The same variable without all entries that are in the way; where something else needs them, with torch's own folders in front."""
     rule, loader = wrong[0].found.rule, Loader(m.host, program=m.python.executable)
+    wrong = wrong + [t for t in taken(m) if t.found.rule == rule and t.own and relation(t.copy.version, t.own.version) != "same"]
     own = list(dict.fromkeys(t.own.path.rsplit("/", 1)[0] for t in wrong if t.own))
     if rule == "LD_PRELOAD":
-        bad = {t.found.path for t in wrong}
-        return [assigned(rule, [p for p in re.split("[ :]+", m.host.environment.get(rule) or "") if p and p not in bad and loader.asked(p).path not in bad])]
+        named_ones, bad = [p for p in re.split("[ :]+", m.host.environment.get(rule) or "") if p], {t.found.path for t in wrong}
+        kept = [p for p in named_ones if p not in bad and loader.asked(p).path not in bad]
+        return [assigned(rule, kept)] if kept != named_ones else [f"sudo sed -i '\\|{b}|d' /etc/ld.so.preload" for b in sorted(filter(None, bad))]
     if rule != "LD_LIBRARY_PATH": return in_front(m, *own) if own else []
     places = {re.sub(r"(?:/glibc-hwcaps/[^/]+)?/[^/]+$", "", t.found.path or "") for t in wrong}
     entries = [e for e in re.split("[:;]", m.host.environment.get(rule) or "") if e]
@@ -173,7 +175,7 @@ def symbols_gone(m: Machine) -> Iterator[Finding]:
         mine = libraries.owners(m.environment, t.copy.path)
         right = libraries.wheel(t.copy.kind, t.name, m.torch.cuda if m.torch else None)
         if t.own: commands = corrected(m, [t])
-        else: commands = removed(m, [p.name for p in mine if p.name != right]) + (reinstalled(m, right) if right else [])
+        else: commands = removed(m, [p.name for p in mine if p.name != right and p.name.startswith("nvidia-")]) + (reinstalled(m, right) if right else [])
         owners = ", ".join(f"{p.name} {p.version}" for p in mine) or t.copy.package or t.copy.path
         data = {"library": t.name, "symbol": gone[0], "count": len(gone), "owner": owners, "by": by.rsplit("/", 1)[-1], "rule": t.found.rule}
         yield Finding("library-lacks-symbols", ERROR, data, [*both(t), (gone[0], by), *blamed(m, t.found)], commands, python(m, "import torch"))

@@ -1,10 +1,12 @@
 """Which CUDA libraries a process with torch would load: copies with owners and versions, what is in front of torch's own, what lacks symbols or is missing, and healthy machines."""
 import json
+import sys
+from importlib.util import find_spec
 from random import Random
 
 import pytest
 
-from forno_doctor import diagnose
+from forno_doctor import Host, diagnose
 from forno_doctor.checks import libraries as checks
 from forno_doctor.diagnose import Report
 from forno_doctor.finding import ORDER
@@ -169,6 +171,19 @@ def test_preloaded(tmp_path):
     m = toolkit(plain(tmp_path)).library("/opt/app/bin/python").environment(LD_PRELOAD="/srv/libtrace.so:/usr/local/cuda-12.1/lib64/libcublas.so.12").library("/srv/libtrace.so")
     f = found(m)["library-preloaded"]
     assert f.severity == "warning" and f.commands == ["export LD_PRELOAD=/srv/libtrace.so"] and f.data["version"] == "12.1.3.1"
+
+
+def test_preloaded_for_everybody(tmp_path):
+    m = toolkit(plain(tmp_path)).library("/opt/app/bin/python").file("/etc/ld.so.preload", "/usr/local/cuda-12.1/lib64/libcublas.so.12\n")
+    f = found(m)["library-preloaded"]
+    assert f.commands == ["sudo sed -i '\\|/usr/local/cuda-12.1/lib64/libcublas.so.12|d' /etc/ld.so.preload"] and ("LD_PRELOAD", "/etc/ld.so.preload") in f.evidence
+
+
+def test_every_command_gives_the_same_whole_value(tmp_path):
+    """Two findings about two entries of one variable: whatever is typed last, neither entry comes back."""
+    m = toolkit(system_cudnn(plain(tmp_path), "9.0.0", "/srv/cudnn/lib")).environment(LD_LIBRARY_PATH="/srv/cudnn/lib:/srv/mine:/usr/local/cuda-12.1/lib64")
+    said = found(m)
+    assert set(said) == {"cudnn-too-old", "library-shadowed"} and all(f.commands == ["export LD_LIBRARY_PATH=/srv/mine"] for f in said.values())
 
 
 def test_the_systems_copy_because_no_path_leads_to_torchs_own(tmp_path):
@@ -443,6 +458,14 @@ def test_damaged_libraries_stop_nothing(tmp_path):
         machine = Examined(host)
         assert all(f.evidence for check in checks.CHECKS for f in check(machine))
     assert len(Examined(host).copies) > 5
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or find_spec("torch") is None, reason="no torch on Linux to look at")
+def test_a_real_torch_that_works():
+    machine = Examined(Host(python=sys.executable))
+    assert not [f for check in checks.CHECKS for f in check(machine) if f.severity == "error"]
+    taken = {n: f.rule for n, f in machine.loaded.items()}
+    assert taken["libtorch_cpu.so"] in ("RPATH", "RUNPATH") and taken["libc.so.6"] and all(f.path for n, f in machine.loaded.items() if n.startswith(("libtorch", "libc10", "libstdc++")))
 
 
 def test_findings_are_part_of_a_report(tmp_path):
