@@ -11,6 +11,7 @@ import pytest
 
 from forno_doctor import Host, cli, page, report
 from forno_doctor.cli import common, look
+from forno_doctor.redact import Redactor
 from forno_doctor.words import LANGUAGES, Words, catalogue
 
 from .machines import Machine
