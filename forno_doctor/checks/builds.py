@@ -9,7 +9,7 @@ from ..machine import Machine, Torch
 from ..packages import Package, constants
 from ..requirements import Requirement
 from ..versions import at_least, numbers, parse
-from .common import PAIRED, bound, current, known_gpus, newer_driver, other_build, paired, pairs_with, python, repaired, tag
+from .common import PAIRED, bound, known_gpus, newer_driver, other_build, paired, pairs_with, python, realigned, repaired, tag
 
 AVAILABLE = "import torch; print(torch.cuda.is_available())"
 KERNEL = "import torch; print(torch.ones(2, device='cuda') + 1)"
@@ -114,12 +114,12 @@ def pairs(m: Machine) -> Iterator[Finding]:
         broken = not compiled or any(x.broken and not x.optional for x in compiled)
         if wanted:
             yield Finding("unpaired", ERROR if broken else WARNING, {"package": p.name, "version": p.version, "torch": m.torch.version, "wanted": wanted},
-                          [(p.name, p.folder), *lost[:3]], repaired(m, current(m)), python(m, f"import {p.name}"))
+                          [(p.name, p.folder), *lost[:3]], realigned(m, p.name), python(m, f"import {p.name}"))
         elif here:
             one_is_cpu = "cpu" in (here, m.torch.tag)
             yield Finding("other-build", ERROR if compiled and broken or one_is_cpu else WARNING,
                           {"package": p.name, "version": p.version, "tag": here, "torch": m.torch.version, "wanted": m.torch.tag},
-                          [(p.name, p.folder), *lost[:3]], repaired(m, current(m)), python(m, f"import {p.name}"))
+                          [(p.name, p.folder), *lost[:3]], realigned(m, p.name), python(m, f"import {p.name}"))
 
 
 def judged(p: Package, r: Requirement) -> bool:

@@ -95,8 +95,17 @@ def other_build(m: Machine, package: Package) -> str | None:
 
 def current(m: Machine) -> str | None:
     """The build that is installed, where it fits: then only what stands beside it needs to change."""
-    if not m.torch or not m.torch.tag.startswith("cu"): return None
+    if not m.torch or not m.torch.tag.startswith("cu"): return "cpu" if m.torch and m.torch.tag == "cpu" and not known_gpus(m) else None
     if not known_gpus(m): return m.torch.tag               # built for another machine: on a login node, in an image
     if not m.gpu_code or not all(facts.covers(m.gpu_code.architectures, c, False) for _, c in known_gpus(m)): return None
     floor = facts.floor(m.torch.cuda or "", m.system.platform)
     return m.torch.tag if floor and m.driver.version and at_least(m.driver.version, floor) else None
+
+
+def realigned(m: Machine, *names: str) -> list[str]:
+    """What stands beside torch anew, for the torch that is here; where that doesn't fit the machine, or isn't known, all of them."""
+    build = current(m)
+    found = fitting(m, build) if build and m.torch and m.torch.source != "conda" else None
+    if not isinstance(found, Plan) or not m.torch or not m.torch.release or (found.release.version, found.tag) != (m.torch.release.version, build): return repaired(m, build)
+    some = replace(found, packages={n: v for n, v in found.packages.items() if n in names})
+    return bound(m, *(c.replace("--force-reinstall", "--force-reinstall --no-deps", 1) for c in commands.pip(some, reinstall=True)))

@@ -11,7 +11,7 @@ from ..machine import Machine, Torch
 from ..nvidia import Toolkit
 from ..packages import Package
 from ..versions import at_least, numbers, parse
-from .common import PAIRED, bound, current, known_gpus, module, other_build, pairs_with, python, repaired
+from .common import PAIRED, bound, known_gpus, module, other_build, pairs_with, python, realigned, repaired
 
 # Each release of these has wheels for one torch, so that another release is needed, not another build; INDEXED: PyTorch's own index has them
 INDEXED, WHEELS = ("xformers", "torchao", "torchcodec"), ("xformers", "torchao", "torchcodec", "vllm")
@@ -52,7 +52,7 @@ def symbols(m: Machine) -> Iterator[Finding]:
 
 
 def remedy(m: Machine, torch: Torch, p: Package) -> list[str]:
-    if p.name in PAIRED: return repaired(m, current(m))
+    if p.name in PAIRED: return realigned(m, p.name)
     index = f" --index-url {facts.INDEX}/{torch.tag}" if p.name in INDEXED and torch.tag.startswith(("cu", "cpu")) else ""
     if p.name in WHEELS: return bound(m, f'pip install --upgrade {p.name} "torch=={torch.version}"{index}')
     version = parse(p.version)
@@ -61,10 +61,10 @@ def remedy(m: Machine, torch: Torch, p: Package) -> list[str]:
 
 def wheel(m: Machine, torch: Torch, p: Package) -> list[tuple[str, str]]:
     """How flash-attn names the wheel for this torch, Python and C++ strings."""
-    version, own, python_tag = parse(p.version), parse(torch.version), "cp" + "".join(m.python.version.split(".")[:2])
+    version, own, cp = parse(p.version), parse(torch.version), "cp" + "".join(m.python.version.split(".")[:2])
     if p.name != "flash-attn" or not (version and own and torch.cuda and m.examiner and m.examiner.abi): return []
     abi, platform = "TRUE" if m.examiner.abi == "new" else "FALSE", "win_amd64" if m.host.system == "windows" else f"linux_{m.host.machine}"
-    return [("wheel", f"flash_attn-{version.public}+cu{torch.cuda.split('.')[0]}torch{own.minor}cxx11abi{abi}-{python_tag}-{python_tag}-{platform}.whl")]
+    return [("wheel", f"flash_attn-{version.public}+cu{torch.cuda.split('.')[0]}torch{own.minor}cxx11abi{abi}-{cp}-{cp}{'t' if m.python.free else ''}-{platform}.whl")]
 
 
 def gpu_code(m: Machine) -> Iterator[Finding]:
