@@ -49,6 +49,13 @@ def _table(id: str, data: str, columns: list[str], rows, target: Target | None, 
     return Table(id, columns, kept, about["as_of"], limits if target else [], len(rows) - len(kept), notes, [(s["id"], s["what"]) for s in about["sources"]])
 
 
+def remarked(t: Table, rows: list[dict], key: str) -> Table:
+    """With what the data remarks on rows that are shown."""
+    shown = {cells[0] for cells in t.rows}
+    t.notes += dict.fromkeys(f"{r[key]}: {r['note']}." for r in rows if r.get("note") and r[key] in shown)
+    return t
+
+
 # ---------------------------------------------------------------- what fits
 def fit(r: Release, b: Build, t: Target) -> bool | None:
     """Can a machine use a build? None: nothing says for which GPUs it has code."""
@@ -142,7 +149,8 @@ def cuda_table(target: Target | None, words: Words) -> Table:
     columns = ["cuda", *(f"least_{s}" for s in systems), *(f"own_{s}" for s in systems), "ptx", "added", "removed"]
     limits = [] if target is None else [SYSTEMS[s] for s in systems if len(systems) == 1] + _gpu_limits(target, words)
     rows = (cuda_row(t, systems, target) for t in reversed(facts.table("cuda_driver")["toolkits"]))
-    return _table("cuda", "cuda_driver", columns, rows, target, limits, [words("table.floors"), words("table.ptx-rule")])
+    t = _table("cuda", "cuda_driver", columns, rows, target, limits, [words("table.floors"), words("table.ptx-rule")])
+    return remarked(t, facts.table("cuda_driver")["toolkits"], "cuda")
 
 
 def cuda_row(t: dict, systems: list[str], target: Target | None) -> tuple[bool, list]:
@@ -163,7 +171,8 @@ def cudnn_table(target: Target | None, words: Words) -> Table:
     columns = ["cudnn", "cuda", *(f"least_{s}" for s in systems), "capabilities"]
     rows = (cudnn_row(row, order, systems, target) for row in reversed(facts.table("cudnn_cuda")["matrix"]))
     limits = [] if target is None else [SYSTEMS[s] for s in systems if len(systems) == 1] + _gpu_limits(target, words)
-    return _table("cudnn", "cudnn_cuda", columns, rows, target, limits, [words("table.cudnn-abi"), words("table.cudnn-turing")])
+    t = _table("cudnn", "cudnn_cuda", columns, rows, target, limits, [words("table.cudnn-abi"), words("table.cudnn-turing")])
+    return remarked(t, facts.table("cudnn_cuda")["matrix"], "cudnn")
 
 
 def cudnn_row(row: dict, order: list[str], systems: list[str], target: Target | None) -> tuple[bool, list]:
@@ -193,8 +202,8 @@ def gpu_table(target: Target | None, words: Words) -> Table:
     wanted = target.capabilities if target else ()
     rows = (gpu_row(a, platform, wanted) for a in reversed(facts.table("gpu_arch")["architectures"]))
     notes = [words("table.gpu-wheels", platform=platform), words("table.gpu-later"), words("table.gpu-ptx"), words("table.gpu-names")]
-    return _table("gpu", "gpu_arch", ["capability", "architecture", "cuda_first", "cuda_last", "torch_first", "torch_last", "names"], rows, target,
-                  _gpu_limits(target, words, driver=False), notes)
+    columns = ["capability", "architecture", "cuda_first", "cuda_last", "torch_first", "torch_last", "names"]
+    return remarked(_table("gpu", "gpu_arch", columns, rows, target, _gpu_limits(target, words, driver=False), notes), facts.table("gpu_arch")["architectures"], "cc")
 
 
 def gpu_row(a: dict, platform: str, wanted: tuple[str, ...]) -> tuple[bool, list]:

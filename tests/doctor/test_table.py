@@ -97,6 +97,13 @@ def test_text_fits_a_terminal_and_says_what_is_left_out(name, language):
         if target is None: assert t[0].left_out == 0 and (words("table.unknown") in text or n == "gpu")
 
 
+def test_remarks_on_rows_stand_below():
+    everything = table.tables(["cudnn"], None, EN)[0].notes
+    assert any(n.startswith("9.25.0: ") and "only the Rubin row was seen" in n for n in everything)
+    assert not any(n.startswith("9.25.0: ") for n in table.tables(["cudnn"], TARGETS["pascal"], EN)[0].notes)
+    assert any(n.startswith("10.1: renamed 11.0") for n in table.tables(["gpu"], None, EN)[0].notes)
+
+
 def test_numbers_are_not_torn_apart():
     text = table.text(table.tables(["cuda"], None, EN), EN)
     assert "525.60.13 " in text and "450.80.02 " in text and "GeForce GTX 1080 Ti" in table.text(table.tables(["gpu"], None, EN), EN)
