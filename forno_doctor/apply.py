@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import facts
+from .commands import quoted
 from .host import Answer
 from .machine import Machine
 from .packages import normal
@@ -133,7 +134,7 @@ def way_back(machine: Machine, where: Place, changes: list[Change], now: float |
     if _is_uv(where): removed = [*where.command[:2], "uninstall", *where.command[3:]]
     steps = [[*install, "--force-reinstall", "--no-deps", "-r", str(file)]] if was else []
     if new: steps.append([*removed, *([] if _is_uv(where) else ["-y"]), *new])
-    commands = [" ".join(f'"{w}"' if " " in w else w for w in s) for s in steps]
+    commands = [" ".join(map(quoted, s)) for s in steps]
     tags = dict.fromkeys(c.before.partition("+")[2] for c in was if c.before and "+" in c.before)
     indexes = [f"--extra-index-url {facts.INDEX}/{t}" for t in tags if re.fullmatch(r"cpu|xpu|cu\d+|rocm[\d.]+", t)]
     lines = [*(f"# {c}" for c in commands), *indexes, *(f"{c.name}=={c.before}" for c in was)]

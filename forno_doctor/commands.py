@@ -106,12 +106,17 @@ def conda_forge(p: Plan) -> list[str]:
     return [f'conda install -c conda-forge "pytorch={p.packages["torch"]}{build}"{more}']
 
 
+def quoted(word: str) -> str:
+    """As every shell takes it."""
+    return f'"{word}"' if " " in word else word
+
+
 def bound(commands: list[str], python: str, installer: str = "") -> list[str]:
     """The same for one interpreter, so that no other environment is changed; by uv, where uv made it."""
-    out, quoted = [], f'"{python}"' if " " in python else python
+    out, program = [], quoted(python)
     for c in commands:
-        if c.startswith("pip ") and installer == "uv": c = f"uv {c.replace('pip install', f'pip install --python {quoted}', 1)}"
-        elif c.startswith("pip "): c = f"{quoted} -m {c}"
-        elif c.startswith("uv pip install "): c = c.replace("uv pip install", f"uv pip install --python {quoted}", 1)
+        if c.startswith("pip ") and installer == "uv": c = f"uv {c.replace('pip install', f'pip install --python {program}', 1)}"
+        elif c.startswith("pip "): c = f"{program} -m {c}"
+        elif c.startswith("uv pip install "): c = c.replace("uv pip install", f"uv pip install --python {program}", 1)
         out.append(c)
     return out

@@ -100,7 +100,7 @@ class Asked:
 
     def verify(self) -> str:
         """What shows that it worked, in the examined interpreter."""
-        return VERIFY.replace("python", self.machine.python.executable, 1) if self.here else VERIFY
+        return VERIFY.replace("python", commands.quoted(self.machine.python.executable), 1) if self.here else VERIFY
 
     def pip(self, p: Plan) -> list[str]:
         """Where another build of the same version is there, it is replaced: installers take the one for the other."""
@@ -327,7 +327,7 @@ def carry_out(asked: Asked, options, words: Words) -> int:
     if (machine.python.tag, machine.system.platform) != (asked.target.python, asked.target.platform):
         return _stopped(tell, "other-python", python=where.python, found=machine.python.tag, system=machine.system.platform, wanted=asked.target.python,
                         platform=asked.target.platform)
-    if asked.from_conda and not asked.forno_only and not options.force: return _stopped(tell, "from-conda", python=where.python)
+    if asked.from_conda and not options.force: return _stopped(tell, "from-conda", python=where.python)
     tell.line("")
     changes, answer = apply.dry_run(machine, where, arguments)
     if answer.code != 0: return _failed(tell, answer, apply.DRY_SECONDS)
@@ -353,7 +353,7 @@ def install(asked: Asked, where: apply.Place, arguments: list[str], changes: lis
     answer = apply.install(where, arguments, show=show)
     if answer.code == 0:
         tell("done")
-        tell.line(f"  $ {VERIFY.replace('python', where.python, 1)}")
+        tell.line(f"  $ {VERIFY.replace('python', commands.quoted(where.python), 1)}")
         return 0
     _failed(tell, answer, apply.SECONDS)
     tell("half")
