@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from .. import facts, nvidia
 from ..finding import ERROR, NOTE, WARNING, Finding
 from ..machine import Machine
+from .common import bound, python
 
 PROOF = "forno doctor verify"
 REBOOT = "sudo reboot"
@@ -241,9 +242,9 @@ def wsl(m: Machine) -> Iterator[Finding]:
     elif d.library is None:
         yield Finding("wsl-not-searched", ERROR, {}, [("libcuda", theirs)], [f"echo {nvidia.WSL_LIBRARIES} | sudo tee /etc/ld.so.conf.d/ld.wsl.conf", "sudo ldconfig"], PROOF)
     elif host.real(d.library) != theirs and not d.library.startswith(("/usr/lib/wsl/", "/mnt/")) and not is_compat(d.library) and "/stubs/" not in d.library:
-        packages = [p for p in nvidia.debs(host) if re.match(r"(nvidia-(driver|dkms|utils|kernel)|libnvidia|cuda-drivers|libcuda1)", p)]
+        packages = [p for p in nvidia.debs(host) if re.match(r"nvidia-(driver|dkms|utils|kernel|compute)|libnvidia-(?!container)|cuda-drivers|libcuda1", p)]
         yield Finding("wsl-linux-driver", ERROR, {"path": d.library}, [("libcuda", theirs)] + [("package", p) for p in packages] + seen(m),
-                      ["sudo apt purge " + " ".join(f"'{p}'" for p in ("nvidia-*", "libnvidia-*", "cuda-drivers*")), "sudo ldconfig"] if packages else [], PROOF)
+                      ["sudo apt purge " + " ".join(packages), "sudo ldconfig"] if packages else [], PROOF)
 
 
 def jetson(m: Machine) -> Iterator[Finding]:
@@ -251,7 +252,7 @@ def jetson(m: Machine) -> Iterator[Finding]:
     if not m.system.jetson: return
     if int(m.system.jetson.split(".")[0]) < 38 and m.torch and m.torch.release and (m.torch.tag == "cpu" or "+" in m.torch.version):
         yield Finding("jetson-wheel", ERROR, {"version": m.torch.version, "release": m.system.jetson}, [("torch", m.torch.folder), ("/etc/nv_tegra_release", m.system.jetson)], [],
-                      "python -c \"import torch; print(torch.cuda.is_available())\"")
+                      python(m, "import torch; print(torch.cuda.is_available())"))
 
 
 def others(m: Machine) -> Iterator[Finding]:
@@ -263,8 +264,8 @@ def others(m: Machine) -> Iterator[Finding]:
         if not here or release is None: continue
         tag = f"rocm{release.row['rocm'][-1]}" if maker == "amd" else "xpu"
         yield Finding(id, WARNING if wants_gpu(m) else NOTE, {"tag": tag}, [("card", f"{c.address} {c.device} {c.driver}".strip()) for c in here],
-                      [f"{m.python.executable} -m pip install torch=={release.version} --index-url {facts.INDEX}/{tag}"] if m.system.platform == "linux_x86_64" else [],
-                      "python -c \"import torch; print(torch.accelerator.current_accelerator())\"")
+                      bound(m, f"pip install --force-reinstall torch=={release.version} --index-url {facts.INDEX}/{tag}") if m.system.platform == "linux_x86_64" else [],
+                      python(m, "import torch; print(torch.accelerator.current_accelerator())"))
 
 
 # ---------------------------------------------------------------- which GPUs a program sees

@@ -224,7 +224,7 @@ TROUBLES = (
     Trouble("the driver after sleep", slept, {"cuda-unknown-error": E}, "sudo modprobe nvidia_uvm", ("RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment",)),
     Trouble("driver updated without reboot", not_rebooted, {"driver-mismatch": E}, "sudo reboot", ("Failed to initialize NVML: Driver/library version mismatch",)),
     Trouble("GPUs hidden", no_such_gpu, {"visible-invalid": E}, "unset CUDA_VISIBLE_DEVICES", ("RuntimeError: CUDA unknown error - this may be due to an incorrectly set up environment", UNAVAILABLE)),
-    Trouble("WSL with a driver of Linux", driver_in_wsl, {"wsl-linux-driver": E}, "sudo apt purge 'nvidia-*'", (UNAVAILABLE, "ImportError: libcuda.so.1: cannot open shared object file")),
+    Trouble("WSL with a driver of Linux", driver_in_wsl, {"wsl-linux-driver": E}, "sudo apt purge libnvidia-compute-535 nvidia-driver-535", (UNAVAILABLE, "ImportError: libcuda.so.1: cannot open shared object file")),
     Trouble("WSL whose folder isn't searched", wsl_not_searched, {"wsl-not-searched": E}, "sudo ldconfig", ("ImportError: libcuda.so.1: cannot open shared object file",)),
     Trouble("conda's CPU build", conda_cpu, {"cpu-build-conda": E}, 'conda install -p /opt/app -c conda-forge "pytorch=*=*cuda*"', (NO_CUDA, UNAVAILABLE), frozenset({"torch-not-verified"})),
     Trouble("pip over conda", pip_over_conda, {"pip-over-conda": W}, "conda remove -p /opt/app --force -y pytorch", ()),
