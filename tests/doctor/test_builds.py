@@ -1,11 +1,14 @@
 """Does torch's build fit the GPU, the driver and its companions?"""
+import json
 import re
 
 import pytest
 
 from forno_doctor import diagnose
-from forno_doctor.words import Words, catalogue
+from forno_doctor.fatbin import Code, count, listed
+from forno_doctor.words import FOLDER, LANGUAGES, Words, catalogue
 
+from .elf_file import fatbin
 from .machines import Machine
 
 INDEX = "https://download.pytorch.org/whl"
@@ -39,6 +42,16 @@ def test_the_library_is_believed_and_not_the_table(tmp_path):
     """The table says that 2.6's cu124 has code for 8.0: this one was built by hand, for another GPU."""
     f = found(Machine(tmp_path).gpu(*ADA, driver="550.54.14").torch("2.6.0+cu124", architectures=["9.0"]))["code-dropped-for-gpu"]
     assert f.data["has"] == "9.0" and f.evidence[0][1].endswith("libtorch_cuda.so")
+
+
+def test_single_kernels_do_not_count():
+    """In torch 2.13's own library six architectures are in all containers, and code for one chip alone (sm_90a, sm_100f) in a few."""
+    common, single = fatbin([("sass", 75), ("sass", 90), ("ptx", 90)]), bytearray(fatbin([("sass", 90), ("sass", 103)]))
+    single[16 + 40:16 + 48] = (0x100011).to_bytes(8, "little")
+    data = common * 4 + b"\0" * 24 + bytes(single)
+    found = count(data, [(0, len(data))])
+    assert found[Code("sass", 75)] == 4 and found[Code("sass", 90, "a")] == 1 and found[None] == 5
+    assert listed(found) == ["7.5", "9.0+PTX"] and listed(count(bytes(single), [(0, len(single))])) == ["9.0a", "10.3"]
 
 
 def test_a_newer_gpu(tmp_path):
@@ -261,6 +274,13 @@ def test_catalogues_say_the_same_things():
     for key, text in english.items():
         names = lambda t: sorted(set(re.findall(r"{(\w+)", t)))
         assert names(text) == names(chinese[key]), key
+
+
+def test_no_id_stands_in_two_areas():
+    """The last one read would take the others' sentences, with places that they have no values for."""
+    for language in LANGUAGES:
+        ids = [id for file in (FOLDER / language).glob("*.json") for id in json.loads(file.read_text(encoding="utf-8"))]
+        assert len(ids) == len(set(ids)), sorted(id for id in ids if ids.count(id) > 1)
 
 
 def test_every_finding_has_its_words(tmp_path):
