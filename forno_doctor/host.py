@@ -5,6 +5,7 @@ Whatever isn't there, can't be read or takes too long is None; nothing here rais
 """
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -16,7 +17,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from . import elf, fatbin, pe
@@ -62,20 +63,23 @@ class Host:
     def real(self, path: str) -> str | None:
         """A path without symbolic links; None if nothing is there."""
         if self.root is None: return os.path.realpath(path) if os.path.exists(path) else None
-        parts, done, followed = list(PurePosixPath(path).parts)[::-1], PurePosixPath("/"), 0
+        parts, done, followed = path.split("/")[::-1], "", 0
         while parts:
             part = parts.pop()
-            if part == "/": done = PurePosixPath("/"); continue
-            if part == "..": done = done.parent; continue
-            here = self._place(done / part)
-            if os.path.islink(here):          # os.path says no where a path is no path; Path would raise
-                followed += 1
-                if followed > LINKS: return None
-                parts += list(PurePosixPath(os.readlink(here)).parts)[::-1]
+            if part in ("", "."): continue
+            if part == "..": done = done.rpartition("/")[0]; continue
+            here = f"{done}/{part}"
+            try: link = os.readlink(str(self.root) + here.replace(":", ""))
+            except OSError as error:
+                if error.errno != errno.EINVAL: return None            # it isn't there; EINVAL: it is, and no link
+                done = here
                 continue
-            if not os.path.exists(here): return None
-            done /= part
-        return str(done)
+            except ValueError: return None
+            followed += 1
+            if followed > LINKS: return None
+            if link.startswith("/"): done = ""
+            parts += link.split("/")[::-1]
+        return done or "/"
 
     def _place(self, path) -> Path: return self.root / str(path).lstrip("/").replace(":", "")
     def _open(self, path: str) -> Path | None:

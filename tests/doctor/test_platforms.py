@@ -306,7 +306,7 @@ def spoiled(said, rng):
 def test_answers_of_the_wrong_kind(tmp_path):
     m = Machine(tmp_path).gpu(ADA["name"], "8.9", driver="550.54.14").torch("2.6.0+cu124", architectures=["8.9"]).package("numpy", "2.1.0").python_says(user="/srv/home", here="/srv/project")
     said, rng = {k: json.loads(m.answers[k]["out"]) for k in ("cuda", "python")}, random.Random(7)
-    for _ in range(60):
+    for _ in range(25):
         m.answers.update({k: {"out": json.dumps(v)} for k, v in said.items()})
         which = rng.choice(["cuda", "python"])
         m.says(which, json.dumps(spoiled(spoiled(said[which], rng), rng)))
