@@ -176,9 +176,9 @@ def symbols_gone(m: Machine) -> Iterator[Finding]:
         right = libraries.wheel(t.copy.kind, t.name, m.torch.cuda if m.torch else None)
         if t.own: commands = corrected(m, [t])
         else: commands = removed(m, [p.name for p in mine if p.name != right and p.name.startswith("nvidia-")]) + (reinstalled(m, right) if right else [])
-        owners = ", ".join(f"{p.name} {p.version}" for p in mine) or t.copy.package or t.copy.path
-        data = {"library": t.name, "symbol": gone[0], "count": len(gone), "owner": owners, "by": by.rsplit("/", 1)[-1], "rule": t.found.rule}
-        yield Finding("library-lacks-symbols", ERROR, data, [*both(t), (gone[0], by), *blamed(m, t.found)], commands, python(m, "import torch"))
+        owner = f"{mine[0].name} {mine[0].version}" if mine else t.copy.package or t.copy.path
+        data = {"library": t.name, "symbol": gone[0], "count": len(gone), "owner": owner, "by": by.rsplit("/", 1)[-1], "rule": t.found.rule}
+        yield Finding("library-lacks-symbols", ERROR, data, [*both(t), (gone[0], by), *((p.name, p.folder) for p in mine[1:]), *blamed(m, t.found)], commands, python(m, "import torch"))
 
 
 def removed(m: Machine, names: list[str]) -> list[str]:
@@ -312,14 +312,15 @@ def missing(m: Machine) -> Iterator[Finding]:
     yield from broken(m)
     for package, found in extensions(m):
         gone = [f for n, f in found.items() if n not in m.loaded and f.path is None and FILE.fullmatch(n)]
-        if gone: yield _missing(m, gone, ERROR, package.name) if m.torch.cuda else _needs_cuda(m, gone, package)
+        if gone and m.torch.cuda: yield _missing(m, gone, ERROR, package.name)
+        elif gone and not any(x.package == package.name and x.broken for x in m.extensions): yield _needs_cuda(m, gone, package)
 
 
 def _needs_cuda(m: Machine, lost: list[Found], package: Package) -> Finding:
-    """An extension for CUDA on a torch without it."""
+    """An extension for CUDA on a torch without it, of which it asks for nothing that tells (checks/extensions.py)."""
     data = {"library": lost[0].name, "by": (lost[0].by or "").rsplit("/", 1)[-1], "package": package.name, "version": m.torch.version if m.torch else ""}
     verify = python(m, f"import torch, {package.name.replace('-', '_')}")
-    return Finding("extension-needs-cuda", ERROR, data, [(f.name, f.by or "") for f in lost], repaired(m) if m.gpus else [], verify)
+    return Finding("package-needs-cuda", ERROR, data, [(f.name, f.by or "") for f in lost], repaired(m) if m.gpus else [], verify)
 
 
 def _told(m: Machine, f: Found) -> bool:

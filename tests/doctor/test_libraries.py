@@ -286,7 +286,8 @@ def test_an_older_nccl_of_another_package(tmp_path):
     m = plain(tmp_path)
     m.package("nvidia-nccl-cu11", "2.18.3", files=[("nvidia/nccl/lib/libnccl.so.2", library(soname="libnccl.so.2", defined=["ncclAllReduce", "ncclCommInitRank"]))])
     f = found(m)["library-lacks-symbols"]
-    assert f.severity == "error" and f.data["symbol"] == "ncclCommRegister" and "nvidia-nccl-cu11 2.18.3" in f.data["owner"]
+    assert f.severity == "error" and f.data["symbol"] == "ncclCommRegister" and f.data["owner"] == "nvidia-nccl-cu11 2.18.3"
+    assert "nvidia-nccl-cu12" in dict(f.evidence)
     assert f.commands == ["/opt/app/bin/python -m pip uninstall -y nvidia-nccl-cu11", "/opt/app/bin/python -m pip install --force-reinstall --no-deps nvidia-nccl-cu12==2.21.5"]
 
 
@@ -335,7 +336,7 @@ def test_an_extension_for_another_cuda(tmp_path):
 
 def test_an_extension_for_cuda_on_a_torch_for_the_cpu(tmp_path):
     m = Machine(tmp_path).gpu("NVIDIA GeForce RTX 4090", "8.9", driver="550.54.14").torch("2.6.0+cpu")
-    f = found(extension(m, needed=["libtorch.so", "libcudart.so.12"]))["extension-needs-cuda"]
+    f = found(extension(m, needed=["libtorch.so", "libcudart.so.12"]))["package-needs-cuda"]
     assert f.data["package"] == "vllm" and "--force-reinstall torch==2.6.0 --index-url https://download.pytorch.org/whl/cu126" in f.commands[0]
 
 
