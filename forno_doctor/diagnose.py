@@ -29,7 +29,7 @@ class Report:
     def as_data(self) -> dict:
         broken: list[tuple[str, Exception]] = []
         machine = self.machine.as_data(broken)
-        findings = self.findings + [failure(f"machine.{part}", error) for part, error in broken]
+        findings = once(self.findings + [failure(f"machine.{part}", error) for part, error in broken])
         return {"schema": SCHEMA, "machine": machine, "findings": [f.as_data() for f in findings], "code": code_of(findings)}
 
 
@@ -42,7 +42,18 @@ def diagnose(host: Host | None = None, only: frozenset[str] = frozenset(), ignor
     """`only`: ids of the findings that are wanted, empty: all; `ignore`: ids that aren't. That a check broke is told whatever is wanted, because it may have been the one."""
     machine = Machine(host or Host())
     found = [f for check in (started, *ALL) for f in guarded(check, machine) if (not only or f.id in only or f.id == FAILED) and f.id not in ignore]
-    return Report(machine, sorted(told_once(found), key=lambda f: ORDER.index(f.severity)))
+    return Report(machine, sorted(once(told_once(found)), key=lambda f: ORDER.index(f.severity)))
+
+
+def once(found: list[Finding]) -> list[Finding]:
+    """What broke at one place for one reason is one finding, however many checks came by."""
+    out: dict[tuple, Finding] = {}
+    for k, f in enumerate(found):
+        first = out.setdefault((f.data["error"], *f.evidence) if f.id == FAILED else (k,), f)
+        if first is f: continue
+        names = first.data["checks"] = list(dict.fromkeys(first.data["checks"] + f.data["checks"]))
+        first.data["check"] = names[0] + (f" (+{len(names) - 1})" if len(names) > 1 else "")
+    return list(out.values())
 
 
 def told_once(found: list[Finding]) -> list[Finding]:
@@ -71,4 +82,4 @@ def guarded(check: Callable, machine: Machine) -> Iterator[Finding]:
 def failure(what: str, error: Exception) -> Finding:
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{PurePath(where.filename).name}:{where.lineno}"
-    return Finding(FAILED, WARNING, {"check": what, "error": f"{type(error).__name__}: {error}"}, [(place, where.name)], area="doctor")
+    return Finding(FAILED, WARNING, {"check": what, "checks": [what], "error": f"{type(error).__name__}: {error}"}, [(place, where.name)], area="doctor")

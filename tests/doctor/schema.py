@@ -14,7 +14,7 @@ GPU = {"name": str, "capability": TEXT, "memory": (int, None), "uuid": TEXT, "so
 SCHEMA = {
     "schema": {1}, "made": str, "program": str, "language": {"en", "zh"}, "code": {0, 1, 2}, "counts": {"error": int, "warning": int, "note": int},
     "cuda": {"driver": TEXT, "toolkit": TEXT, "torch": TEXT, "floor": TEXT,
-             "verdict": {"fits", "too-old", "unverified", "no-driver", "no-cuda", "no-torch", "rocm", "mac"}},
+             "verdict": {"fits", "too-old", "unverified", "no-driver", "no-cuda", "no-torch", "rocm", "jetson", "mac"}},
     "forno": {"device": {"gpu", "cpu", "nowhere", None}, "why": TEXT, "told": str},
     "findings": [{"id": str, "severity": {"error", "warning", "note"}, "area": str, "title": str, "cause": str, "fix": TEXT, "data": Map(), "evidence": [[str]],
                   "commands": [str], "verify": str}],

@@ -98,13 +98,23 @@ def test_colours_change_nothing_else(tmp_path):
 
 def test_a_check_that_breaks_hides_nothing(tmp_path, monkeypatch):
     def bad(m):
-        yield Finding("check-failed", WARNING, {"check": "first", "error": "told before"})
+        yield Finding("check-failed", WARNING, {"check": "first", "checks": ["first"], "error": "told before"})
         raise ZeroDivisionError("by nought")
     monkeypatch.setattr(sys.modules["forno_doctor.diagnose"], "ALL", [bad, *checks.ALL])
     t = told(broken(tmp_path))
     assert [f["id"] for f in t["findings"]] == ["no-code-for-gpu", "check-failed", "check-failed"] and t["code"] == 2
     f = t["findings"][-1]
     assert "test_report.bad broke" in f["title"] and "ZeroDivisionError: by nought" in f["cause"] and f["evidence"][0][0].startswith("test_report.py:") and f["severity"] == "warning"
+
+
+def test_what_breaks_everywhere_is_told_once(tmp_path, monkeypatch):
+    def bad(m): return 1 // 0
+    def worse(m): return bad(m)
+    def other(m): raise ValueError("another")
+    monkeypatch.setattr(sys.modules["forno_doctor.diagnose"], "ALL", [bad, worse, bad, other])
+    report_ = diagnose(Machine(tmp_path).host())
+    for _ in range(2): failed = report_.as_data()["findings"]
+    assert [(f["data"]["check"], f["data"]["checks"]) for f in failed] == [("test_report.bad (+1)", ["test_report.bad", "test_report.worse"]), ("test_report.other", ["test_report.other"])]
 
 
 @pytest.mark.parametrize("part", ["copies", "gpus", "toolkits", "torch", "python", "driver", "system"])
