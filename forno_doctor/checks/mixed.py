@@ -96,14 +96,16 @@ def overwritten(m: Machine) -> Iterator[Finding]:
     cuda = [(a, b, files) for a, b, files in pairs if mine and {mine} < {generation(a), generation(b)}]
     if cuda and m.torch:
         names = {p.name for p in foreign}
-        consumers = {who for who_all in asking(m, names).values() for who in who_all}
+        by = asking(m, names)
+        consumers = {who for all_of_them in by.values() for who in all_of_them}
         hit = [(a, b, files, there(m, a, b, files)) for a, b, files in cuda]
         wrong = [w for *_, w in hit if w is not None and generation(w) != mine]
         restored = [a if generation(a) == mine else b for a, b, _ in cuda]
         evidence = [(a.name + " / " + b.name, f"{a.site}/{files[0]}" + (f" ({w.name} {w.version})" if w else "")) for a, b, files, w in hit[:5]]
+        evidence += [(who, " ".join(n for n in sorted(by) if who in by[n])) for who in sorted(consumers)]
         commands = [f"pip uninstall -y {' '.join(sorted(names | moved(consumers)))}", f"pip install --force-reinstall --no-deps {' '.join(pinned(m, restored))}"]
         yield Finding("cuda-files-overwritten", ERROR if wrong else WARNING,
-                      {"own": mine, "others": ", ".join(f"{p.name} {p.version}" for p in foreign), "torch": m.torch.version, "by": ", ".join(sorted(consumers)) or "-"},
+                      {"own": mine, "others": ", ".join(f"{p.name} {p.version}" for p in foreign), "torch": m.torch.version, "by": ", ".join(sorted(consumers))},
                       evidence, bound(m, *commands, *replacements(m, consumers, mine)), python(m, "import torch; print(torch.backends.cudnn.version())"))
     for a, b, files in pairs:
         if (a, b, files) in cuda or generation(a) != generation(b): continue

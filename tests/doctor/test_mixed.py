@@ -38,7 +38,7 @@ def test_the_other_generation_came_first(tmp_path):
 def test_who_asks_for_the_other_generation_moves_along(tmp_path):
     m = with_torch(tmp_path).package("jax-cuda13-plugin", "0.8.0", ["nvidia-cudnn-cu13>=9.8; extra == 'with-cuda'"]).package("nvidia-cudnn-cu13", "9.20.0.48", files=[(CUDNN, cudnn(5))])
     f = found(m)["cuda-files-overwritten"]
-    assert f.data["by"] == "jax-cuda13-plugin" and f.commands[0] == f"{PIP} uninstall -y jax-cuda13-plugin nvidia-cudnn-cu13" and f.commands[2] == f'{PIP} install "jax[cuda12]==0.8.0"'
+    assert f.evidence[-1] == ("jax-cuda13-plugin", "nvidia-cudnn-cu13") and f.commands[0] == f"{PIP} uninstall -y jax-cuda13-plugin nvidia-cudnn-cu13" and f.commands[2] == f'{PIP} install "jax[cuda12]==0.8.0"'
 
 
 def test_the_same_file_of_both_is_no_matter(tmp_path):
