@@ -178,7 +178,8 @@ def symbols_gone(m: Machine) -> Iterator[Finding]:
         else: commands = removed(m, [p.name for p in mine if p.name != right and p.name.startswith("nvidia-")]) + (reinstalled(m, right) if right else [])
         owner = f"{mine[0].name} {mine[0].version}" if mine else t.copy.package or t.copy.path
         data = {"library": t.name, "symbol": gone[0], "count": len(gone), "owner": owner, "by": by.rsplit("/", 1)[-1], "rule": t.found.rule}
-        yield Finding("library-lacks-symbols", ERROR, data, [*both(t), (gone[0], by), *((p.name, p.folder) for p in mine[1:]), *blamed(m, t.found)], commands, python(m, "import torch"))
+        evidence = [*both(t), (gone[0], by), *((p.name, p.folder) for p in mine[1:]), *blamed(m, t.found)]
+        yield Finding("library-lacks-symbols", ERROR, data, evidence, commands, python(m, "import torch"))
 
 
 def removed(m: Machine, names: list[str]) -> list[str]:
