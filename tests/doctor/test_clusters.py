@@ -151,6 +151,7 @@ FLASH = "flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so"
 
 
 def flash(f): return test_extensions.with_torch(f).extension("flash-attn", "2.7.4.post1", FLASH, undefined=[GONE])
+def scatter_on_cpu(f): return Machine(f).torch("2.6.0+cpu").extension("torch-scatter", "2.1.2", "torch_scatter/_scatter_cuda.so", needed=(*test_extensions.CUDA, "libcudart.so.12"), undefined=[healthy.SYMBOL])
 def flash_strings(f): return test_extensions.with_torch(f).extension("flash-attn", "2.7.4", FLASH, undefined=[test_extensions.ERROR.replace("C1", "C2") + test_extensions.OLD_ABI])
 def nvcc_11(f): return test_extensions.toolkit(test_extensions.toolkit(test_extensions.with_torch(f, environment={"CUDA_HOME": "/usr/local/cuda-11.8"}), "11.8"), "12.4")
 
@@ -217,6 +218,8 @@ TROUBLES = (
     Trouble("two CUDA generations", nvrtc_without_builtins, {"library-missing": W}, "nvidia-cuda-nvrtc-cu12", ("nvrtc: error: failed to open libnvrtc-builtins.so.12.4.",)),
     Trouble("two CUDA generations", cudnn_of_cuda_13, {"cuda-files-overwritten": E}, f"{PIP} uninstall -y nvidia-cudnn-cu13", ("RuntimeError: cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",)),
     Trouble("extension of another torch", flash, {"extension-other-torch": E}, "--no-build-isolation flash-attn==2.7.4.post1", (f"ImportError: /opt/app/{FLASH}: undefined symbol: {GONE}",)),
+    Trouble("extension for CUDA on a CPU build", scatter_on_cpu, {"extension-needs-cuda": E}, "--no-build-isolation torch-scatter==2.1.2",
+            ("ImportError: libc10_cuda.so: cannot open shared object file: No such file or directory", "ImportError: libcudart.so.12: cannot open shared object file")),
     Trouble("extension with other strings", flash_strings, {"extension-other-abi": E}, "--no-build-isolation flash-attn==2.7.4",
             (f"ImportError: /opt/app/{FLASH}: undefined symbol: _ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE",)),
     Trouble("toolkit of another CUDA", nvcc_11, {"nvcc-other-major": W}, "export CUDA_HOME=/usr/local/cuda-12.4",
