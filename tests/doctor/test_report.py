@@ -10,6 +10,7 @@ from forno_doctor import machine as machines
 from forno_doctor.finding import WARNING, Finding
 from forno_doctor.words import Words
 
+from . import healthy as healthy_machines
 from .machines import Machine
 from .schema import wrong
 
@@ -32,6 +33,18 @@ def text(machine, language="en", **more): return report.text(told(machine, langu
 def test_all_is_well_on_one_screen(tmp_path, language):
     lines = text(healthy(tmp_path), language).splitlines()
     assert len(lines) <= 24 and max(map(report.columns, lines)) <= 100, "\n".join(lines)
+
+
+@pytest.mark.parametrize("make", healthy_machines.MACHINES)
+def test_machines_as_people_have_them(tmp_path, make):
+    """Nothing wrong: one screen. Only what is copied, paths and commands, may be longer than a line; and programs read what was described."""
+    report_ = diagnose(make(tmp_path / "m").host())
+    for language in ("en", "zh"):
+        t = report.told(report_, Words(language))
+        lines = report.text(t, Words(language)).splitlines()
+        assert len(lines) <= 24 or t["findings"], "\n".join(lines)
+        assert not [line for line in lines if report.columns(line) > 100 and "/" not in line and "$ " not in line]
+        assert not wrong(json.loads(json.dumps(t)))
 
 
 def test_from_the_ground_up(tmp_path):
