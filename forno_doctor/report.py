@@ -74,7 +74,8 @@ def runs(m: Machine, words: Words) -> dict:
 
 def of_forno(found: Forno, platform: str, words: Words) -> str:
     """Where forno computes, and what of that has never been tried."""
-    untried = " " + words("plan-forno.untried-system", system="Windows") if platform.startswith("windows") and found.device != "nowhere" else ""
+    system = {"windows_x86_64": "Windows", "windows_aarch64": "Windows", "linux_aarch64": "Arm (aarch64)"}.get(platform)
+    untried = f' {words("plan-forno.untried-system", system=system)}' if system and found.device != "nowhere" else ""
     return words(f"plan-forno.{found.why or 'gpu'}", floor=found.floor) + untried
 
 

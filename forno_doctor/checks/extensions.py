@@ -93,11 +93,11 @@ def compiler(m: Machine) -> Iterator[Finding]:
     if theirs == own: return
     matching = next((t.path for t in m.toolkits if t.version and numbers(t.version)[0] == own[0] and has_nvcc(m, t)), None)
     point = "set" if m.host.system == "windows" else "export"
-    commands = [f"{point} CUDA_HOME={matching}"] if matching else [f"conda install -c nvidia cuda-nvcc={m.torch.cuda}"] if m.system.conda else []
+    commands = [f"{point} CUDA_HOME={matching}"] if matching else [f"conda install -p {m.system.conda} -c nvidia cuda-nvcc={m.torch.cuda}"] if m.system.conda else []
     other = theirs[0] != own[0]
     yield Finding("nvcc-other-major" if other else "nvcc-differs", WARNING if other and set(taken.named_by) - {"/usr/local"} else NOTE,
                   {"toolkit": taken.version, "cuda": m.torch.cuda, "torch": m.torch.version, "path": taken.path}, [(by, taken.path) for by in dict.fromkeys(taken.named_by)],
-                  commands if other else [], "nvcc --version")
+                  commands if other else [], python(m, "from torch.utils.cpp_extension import CUDA_HOME; print(CUDA_HOME)"))
 
 
 def has_nvcc(m: Machine, t: Toolkit) -> bool: return any(m.host.exists(f"{t.path}/bin/{name}") for name in ("nvcc", "nvcc.exe"))
