@@ -34,7 +34,8 @@ def origin(m: Machine, torch: Torch) -> tuple[str, list[tuple[str, str]]]:
     if torch.source == "conda":
         found = [n for n in m.host.names(f"{m.python.prefix}/conda-meta") if n.startswith(("cpuonly-", "pytorch-", "pytorch-mutex-", "libtorch-")) and "cpu" in n]
         return "cpu-build-conda", [("conda-meta", n) for n in found]
-    remains = [p for p in m.environment.all if p.name.startswith("nvidia-") and p.cuda_major] + [p for p in paired(m) if tag(m, p).startswith("cu")]
+    others = {r.name for p in m.environment.by_name.values() if not p.name.startswith(("nvidia-", "torch")) for r in m.asked(p, None)}
+    remains = [p for p in m.environment.all if p.name.startswith("nvidia-") and p.cuda_major and p.name not in others] + [p for p in paired(m) if tag(m, p).startswith("cu")]
     if remains: return "cpu-build-replaced", [(p.name, f"{p.version} {tag(m, p)}".strip()) for p in remains[:5]]
     package = m.environment.get("torch")
     if package is not None and package.local == "cpu": return "cpu-build", []           # the package index's wheels say so only in version.py
