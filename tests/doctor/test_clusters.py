@@ -17,6 +17,7 @@ from .elf_file import library
 from .machines import NCCL, Machine
 
 INDEX, PIP = "https://download.pytorch.org/whl", "/opt/app/bin/python -m pip"
+JAX = "nvidia-cudnn-cu12", "nvidia-nccl-cu12", "nvidia-cublas-cu12", "nvidia-cuda-runtime-cu12"               # not torch's: jax brought them
 GONE = "_ZN3c104impl3cow23materialize_cow_storageERNS_11StorageImplE"
 NO_KERNEL = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
 NO_CUDA = "AssertionError: Torch not compiled with CUDA enabled"
@@ -55,6 +56,9 @@ def pascal_and_cuda_13(f): return healthy.cuda13(Machine(f).gpu("NVIDIA GeForce 
 def ada(folder, **more): return Machine(folder, **more).gpu("NVIDIA GeForce RTX 4090", "8.9", driver="550.54.14")
 def cpu_build(f): return ada(f).torch("2.6.0+cpu")
 def replaced(f): return ada(f).torch("2.6.0+cpu").nvidia(12)
+
+
+def beside_jax(f): return ada(f).torch("2.6.0+cpu").nvidia(12).package("jax-cuda12-plugin", "0.5.3", [f"{n}; extra == 'with-cuda'" for n in JAX])
 
 
 def index_of_windows(f):
@@ -189,6 +193,7 @@ TROUBLES = (
     Trouble("GPU older than the build", pascal_and_cuda_13, {"code-dropped-for-gpu": E}, f"{INDEX}/cu126", ("No published PyTorch CUDA builds for release 2.13.0+cu130 support this GPU.",)),
     Trouble("CPU build", cpu_build, {"cpu-build": E}, f"{INDEX}/cu126", (NO_CUDA, UNAVAILABLE)),
     Trouble("CPU build", replaced, {"cpu-build-replaced": E}, f"{INDEX}/cu126", (NO_CUDA,)),
+    Trouble("CPU build", beside_jax, {"cpu-build": E}, f"{INDEX}/cu126", (NO_CUDA,)),
     Trouble("CPU build", index_of_windows, {"cpu-build-from-index": E}, f"{INDEX}/cu126", (NO_CUDA,)),
     Trouble("driver too old", driver_470, {"driver-too-old": E}, f"{INDEX}/cu118",
             (TOO_OLD.format(11040), "RuntimeError: CUDA error: CUDA driver version is insufficient for CUDA runtime version", UNAVAILABLE), frozenset({"forno-driver"})),
@@ -281,7 +286,8 @@ def test_forno_writes_ptx_that_the_driver_takes(driver, cuda, ptx, works, tmp_pa
 
 
 @pytest.mark.parametrize("machine, english, chinese", [(lambda f: Machine(f).gpu("Tesla T4", "7.5"), "simulated GPUs only", "只在模拟 GPU 上"), (test_platforms.windows, "On Windows forno has not been tested", "尚未在 Windows 上测试"),
-    (test_platforms.mac, "on macOS it has not been tested", "尚未在 macOS 上测试")], ids=["GPU", "Windows", "macOS"])
+    (healthy.aarch64, "On Arm (aarch64) forno has not been tested", "尚未在 Arm (aarch64) 上测试"),
+    (test_platforms.mac, "on macOS it has not been tested", "尚未在 macOS 上测试")], ids=["GPU", "Windows", "Arm", "macOS"])
 def test_forno_promises_nothing_that_was_never_tried(machine, english, chinese, tmp_path):
     report = diagnose(machine(tmp_path).host())
     for language, wanted in (("en", english), ("zh", chinese)): assert wanted in told(report, Words(language))["forno"]["told"]
