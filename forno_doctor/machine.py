@@ -64,7 +64,12 @@ class Machine:
     @cached_property
     def python(self) -> Python: return system.python(self.host)
     @cached_property
-    def environment(self) -> Environment: return Environment(self.host, self.python.path)
+    def environment(self) -> Environment:
+        """A folder that Python looks in by two names (lib64 is a link to lib) is one."""
+        found: dict[str, str] = {}
+        for p in self.python.path: found.setdefault(self.host.real(p) or p, p)
+        return Environment(self.host, list(found.values()))
+
     @cached_property
     def _nvidia(self) -> tuple[Driver, list[Gpu]]: return nvidia.driver_and_gpus(self.host)
     @property

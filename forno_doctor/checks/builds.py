@@ -169,7 +169,7 @@ def twice(m: Machine) -> Iterator[Finding]:
     if not m.torch: return
     found = [p for p in m.environment.all if p.name == "torch"]
     folders = [f"{s}/torch" for s in m.environment.sites if m.host.exists(f"{s}/torch/version.py")]
-    same = [p for p in found if found and p.site == found[0].site]
+    same = [p for p in found if p.site == found[0].site and p.installer != "conda"]               # pip over conda is told elsewhere (checks/python.py)
     if len(same) > 1:
         yield Finding("torch-two-records", WARNING, {"versions": ", ".join(p.version for p in same)}, [("torch", p.folder) for p in same],
                       [*bound(m, "pip uninstall -y torch") * len(same), *repaired(m)], python(m, "import torch; print(torch.__version__, torch.__file__)"))

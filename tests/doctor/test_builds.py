@@ -250,6 +250,12 @@ def test_torch_twice(tmp_path):
     assert f.severity == "warning" and f.data == {"first": "2.5.1+cu124", "second": "2.6.0+cu124"}
 
 
+def test_a_folder_of_two_names_is_one(tmp_path):
+    m = healthy(tmp_path).link("/opt/app/lib64", "/opt/app/lib")
+    report = diagnose(m.file("/srv/more/x.py").python_says(path=[m.site.replace("/lib/", "/lib64/"), "/srv/more", m.site]).host())
+    assert not report.findings and report.machine.environment.sites == ["/opt/app/lib64/python3.12/site-packages", "/srv/more"]
+
+
 def test_two_records_in_one_folder(tmp_path):
     m = healthy(tmp_path)
     assert found(m.package("torch", "2.5.1+cu124"))["torch-two-records"].severity == "warning"
