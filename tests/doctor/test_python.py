@@ -94,10 +94,10 @@ def test_the_new_environment_gets_what_fits_the_machine(tmp_path):
 def test_what_is_imported_to_see_that_it_helped(tmp_path):
     """Not every package is called like its module, and not every path is without spaces."""
     m = Machine(tmp_path, glibc="2.17").torch("2.6.0+cpu").package("onnxruntime-gpu", "1.20.0", files=["onnxruntime/__init__.py"]).package("nvidia-cudnn-cu12", "9.1.0.70")
-    m.about["python"] = "/opt/my app/bin/python"
+    m.about["python"] = "/srv/my app/bin/python"
     for name, version in (("onnxruntime_gpu", "1.20.0"), ("nvidia_cudnn_cu12", "9.1.0.70")): wheel(m, name, version, "cp312-cp312-manylinux_2_27_x86_64")
     by = {f.data["package"]: f.verify for f in diagnose(m.host()).findings if f.id == "wheel-needs-glibc"}
-    assert by == {"onnxruntime-gpu": '"/opt/my app/bin/python" -c "import onnxruntime"', "nvidia-cudnn-cu12": '"/opt/my app/bin/python" -c "import torch"'}
+    assert by == {"onnxruntime-gpu": '"/srv/my app/bin/python" -c "import onnxruntime"', "nvidia-cudnn-cu12": '"/srv/my app/bin/python" -c "import torch"'}
 
 
 def test_free_threads(tmp_path):
