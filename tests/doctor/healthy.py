@@ -216,5 +216,41 @@ def notebook(folder):
     m._place(f"{m.site}/numpy-2.1.3.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 2.0.2\n")
     return m
 
+
+def pip_in_conda(folder):
+    """conda's Python with pip's torch: conda knows nothing of torch, and brings a C++ library of its own."""
+    m = Machine(folder, environment={"CONDA_PREFIX": "/opt/app", "CONDA_DEFAULT_ENV": "app"}).gpu("NVIDIA GeForce RTX 4080", "8.9", driver="550.54.14")
+    m.library("/opt/app/bin/python", rpath="$ORIGIN/../lib").library("/opt/app/lib/libstdc++.so.6", offers=["GLIBCXX_3.4.30", "CXXABI_1.3"]).library("/usr/lib/libstdc++.so.6", offers=["GLIBCXX_3.4.33", "CXXABI_1.3"])
+    for name, version, build in (("python", "3.12.4", "h194c7f8_0_cpython"), ("pip", "24.2", "pyh8b19718_1"), ("libstdcxx", "12.4.0", "h3f4de04_0")):
+        m.file(f"/opt/app/conda-meta/{name}-{version}-{build}.json", f'{{"name": "{name}", "version": "{version}", "build": "{build}", "channel": "conda-forge"}}')
+    return torchvision(with_torch(m, "2.6.0+cu124", PASCAL_TO_HOPPER, triton="3.2.0"), "0.21.0+cu124", "2.6.0", ("8.0", "8.6")).package("pip", "24.2", installer="conda")
+
+
+def nvidias_image(folder):
+    """NVIDIA's container with a torch of its own, and a newer libcuda for an older driver, which a data-centre GPU may have."""
+    compat = "/usr/local/cuda/compat/lib"
+    m = Machine(folder, environment={"LD_LIBRARY_PATH": f"{compat}:/usr/local/nvidia/lib:/usr/local/nvidia/lib64", "NVIDIA_VISIBLE_DEVICES": "all"}).file("/.dockerenv")
+    m.gpu("NVIDIA A100-SXM4-80GB", "8.0", driver="535.183.01", cuda="12.8").library(f"{compat}/libcuda.so.570.86.15", soname="libcuda.so.1").link(f"{compat}/libcuda.so.1", "libcuda.so.570.86.15")
+    m.torch("2.6.0a0+ecf3bae40a.nv25.1", cuda="12.8", architectures=["7.5", "8.0", "8.6", "9.0", "10.0", "12.0+PTX"], nvidia=False)
+    for name in ("libcudart.so.12", "libcublas.so.12", "libcublasLt.so.12", "libcudnn.so.9", "libnccl.so.2"): m.library(f"{m.shared}/{name}", defined=NCCL if "nccl" in name else ())
+    return m.package("torchvision", "0.20.0a0", ["numpy", "torch"]).package("numpy", "1.26.4").package("flash-attn", "2.6.3", ["torch", "einops"])
+
+
+def container_in_wsl(folder):
+    """Docker on Windows: the driver's library comes through WSL into the container."""
+    m = Machine(folder, kernel="Linux version 5.15.153.1-microsoft-standard-WSL2 (gcc 11.2.0)").file("/.dockerenv").file("/dev/dxg").library("/usr/lib/x86_64-linux-gnu/libcuda.so.1")
+    device = {"name": "NVIDIA GeForce RTX 3060", "major": 8, "minor": 6, "memory": 12 << 30, "uuid": "0" * 32}
+    m.driver_says(library="libcuda.so.1", init=0, version=12060, devices=[device], nvml={"init": 0, "driver": "560.94", "devices": [device]}).file("/usr/bin/nvidia-smi")
+    return torchvision(with_torch(m, "2.6.0+cu124", PASCAL_TO_HOPPER, triton="3.2.0"), "0.21.0+cu124", "2.6.0", ("8.0", "8.6"))
+
+
+def distribution(folder):
+    """A distribution's own package: for the CPU, its libraries beside all others."""
+    m = Machine(folder, python="3.13.2").file("/usr/lib/x86_64-linux-gnu/libtorch_cpu.so.2.6")
+    m.file(f"{m.site}/torch/version.py", "__version__ = '2.6.0+debian'\ncuda = None\n").file(f"{m.site}/torch/__init__.py")
+    m.file(f"{m.site}/torch-2.6.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: torch\nVersion: 2.6.0+debian\n").file(f"{m.site}/torch-2.6.0.dist-info/INSTALLER", "debian\n")
+    return m.package("torchvision", "0.21.0", ["numpy", "torch"], installer="debian").package("numpy", "2.2.4", installer="debian")
+
 MACHINES = (pip_cu126, pip_cu130, cpu, conda_forge, wsl, two_gpus, nightly, aarch64, free_threaded, container, several_frameworks, no_torch, windows, macos, rocm, jetson,
-            uv_venv, toolkit_beside, login_node, job, notebook)
+            uv_venv, toolkit_beside, login_node, job, notebook,
+            pip_in_conda, nvidias_image, container_in_wsl, distribution)
