@@ -180,7 +180,8 @@ def text(t: dict, words: Words, colour: bool = False, verbose: bool = False, wid
     lines += ["", *three(t, words, paint, width), ""]
     for f in t["findings"]: lines += [*finding(f, words, paint, marks, width), ""]
     lines += [paint(ERROR if t["counts"][ERROR] else WARNING if t["counts"][WARNING] else "good", f"{marks['good'] + ' ' if not t['code'] else ''}{verdict(t, words)}")]
-    if verbose: lines += ["", *everything(t, words, paint, width), ""]
+    if verbose: lines += ["", *everything(t, words, paint, width)]
+    if verbose or t["findings"]: lines.append("")
     plan, page = (paint("strong", f"{t['program']} {command}") for command in ("plan torch", "--html house.html"))
     lines.append(pad(words("next.title"), label) + words("next.line", plan=plan, page=page))
     lines += hang("", t["forno"]["told"], width)
