@@ -21,7 +21,8 @@ import json, os, platform, site, sysconfig
 name = os.uname() if hasattr(os, 'uname') else None
 print(json.dumps(dict(
     version=platform.python_version(), implementation=platform.python_implementation(), prefix=sys.prefix, base=getattr(sys, 'base_prefix', sys.prefix),
-    path=[p for p in sys.path if p], free=bool(sysconfig.get_config_var('Py_GIL_DISABLED')), bits=64 if sys.maxsize > 2 ** 32 else 32, musl='musl' in (sysconfig.get_config_var('HOST_GNU_TYPE') or ''),
+    path=[p for p in sys.path if p],
+    free=bool(sysconfig.get_config_var('Py_GIL_DISABLED')), bits=64 if sys.maxsize > 2 ** 32 else 32, musl='musl' in (sysconfig.get_config_var('HOST_GNU_TYPE') or ''),
     machine=name[4] if name else os.environ.get('PROCESSOR_ARCHITECTURE', ''), kernel=name[3] if name else '.'.join(map(str, sys.getwindowsversion()[:3])),
     user=getattr(site, 'USER_SITE', None) if getattr(site, 'ENABLE_USER_SITE', None) else None, here=os.getcwd() if here is not None else None)))
 """
