@@ -68,6 +68,13 @@ def preferred(environment: dict) -> str:
     return language(environment)
 
 
+def called() -> str:
+    """How this program was started, as it can be typed again."""
+    folder, name = os.path.split(sys.argv[0])
+    if name == "__main__.py" and os.path.basename(folder) == "forno_doctor": return "python -m forno_doctor"
+    return "forno-doctor" if name.startswith("forno-doctor") else "forno doctor"
+
+
 def main(arguments=None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):    # a console that can't show a character shows a question mark
@@ -75,7 +82,7 @@ def main(arguments=None) -> int:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--lang", choices=LANGUAGES, default=preferred(dict(os.environ)))
     words = Words(first.parse_known_args(arguments)[0].lang)
-    read = parser(words, "forno-doctor" if os.path.basename(sys.argv[0]).startswith("forno-doctor") else "forno doctor")
+    read = parser(words, called())
     options = read.parse_args(arguments)
     options.words = words
     if options.command is None and options.hosts is not None: options.run = fleet.run

@@ -44,6 +44,6 @@ def run(options) -> int:
     report = diagnose(Host(python=options.python))
     found = explain.explain(explain.decoded(data), report)
     if options.json: print(json.dumps(explain.as_data(found, words), indent=1, ensure_ascii=False))
-    else: print(explain.text(found, report, words))
+    else: print(explain.text(found, report, words).replace("$ forno doctor", f"$ {options.program}"))
     if len(data) > explain.MOST: print(words("explain.cut", most=explain.MOST >> 20), file=sys.stderr)
     return 1 if found else 0

@@ -236,3 +236,11 @@ def test_what_says_nothing_stays(tmp_path):
     r = Redactor({"machine": {"packages": [{"version": "9.1.0.70"}], "libraries": []}, "findings": []}, Host(tmp_path, environment={"USER": "root"}, answers={}))
     for text in ("cuDNN 9.1.0.70 and 9.19.0.56", "/usr/lib/x86_64-linux-gnu/libcuda.so.1", "/opt/conda/envs", "$ORIGIN/../../nvidia/cudnn/lib", "root can", "0000:01:00.0", "12:30:05",
                  "https://download.pytorch.org/whl/cu126", "pip install torch==2.6.0", "n/a", "driver 580.95.05"): assert r(text) == text
+
+
+@pytest.mark.parametrize("started, typed", [("/srv/site/forno_doctor/__main__.py", "python -m forno_doctor"), ("/srv/bin/forno-doctor", "forno-doctor"), ("/srv/bin/forno", "forno doctor"),
+                                            ("/srv/site/forno/__main__.py", "forno doctor")])
+def test_commands_are_told_as_this_one_was_typed(started, typed, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [started])
+    cli.main(["--lang", "en", "explain-error", "libcudart.so.13: cannot open shared object file"])
+    assert capsys.readouterr().out.rstrip().endswith(f"$ {typed}")
