@@ -187,7 +187,7 @@ E, W = "error", "warning"
 TROUBLES = (
     Trouble("GPU newer than the build", newer_gpu, {"no-code-for-gpu": E}, f"{INDEX}/cu129",
             (NO_KERNEL, "NVIDIA GeForce RTX 5090 with CUDA capability sm_120 is not compatible with the current PyTorch installation.")),
-    Trouble("GPU newer than a nightly", early_nightly, {"no-code-for-gpu": E}, f"{PIP} install --force-reinstall torch==", (NO_KERNEL,), frozenset({"torch-not-verified"})),
+    Trouble("GPU newer than a nightly", early_nightly, {"no-code-for-gpu": E}, f"{INDEX}/cu12", (NO_KERNEL,), frozenset({"torch-not-verified"})),
     Trouble("GPU older than the build", notebook_image, {"code-dropped-for-gpu": E}, f"{INDEX}/cu126", (NO_KERNEL,)),
     Trouble("GPU older than the build", volta, {"code-dropped-for-gpu": E}, f"{INDEX}/cu126", (NO_KERNEL,)),
     Trouble("GPU older than the build", pascal_and_cuda_13, {"code-dropped-for-gpu": E}, f"{INDEX}/cu126", ("No published PyTorch CUDA builds for release 2.13.0+cu130 support this GPU.",)),
