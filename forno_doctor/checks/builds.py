@@ -172,7 +172,7 @@ def twice(m: Machine) -> Iterator[Finding]:
     same = [p for p in found if p.site == found[0].site and p.installer != "conda"]               # pip over conda is told elsewhere (checks/python.py)
     if len(same) > 1:
         yield Finding("torch-two-records", WARNING, {"versions": ", ".join(p.version for p in same)}, [("torch", p.folder) for p in same],
-                      [*bound(m, "pip uninstall -y torch") * len(same), *repaired(m)], python(m, "import torch; print(torch.__version__, torch.__file__)"))
+                      [*bound(m, "pip uninstall -y torch") * len(same), *repaired(m, again=True)], python(m, "import torch; print(torch.__version__, torch.__file__)"))
     if len(folders) > 1:
         versions = [constants(m.host.text(f"{f}/version.py") or "").get("__version__", "?") for f in folders]
         yield Finding("torch-twice", WARNING if "/.local/" in folders[0] and versions[0] != versions[1] else NOTE, {"first": versions[0], "second": versions[1]},
@@ -192,7 +192,7 @@ def remains(m: Machine) -> Iterator[Finding]:
     lost = [f for f in parts if not m.host.exists(f"{package.site}/{f}")] if package.installer != "conda" and not editable(m, package) else []
     if lost:
         yield Finding("torch-incomplete", ERROR, {"version": package.version, "count": len(lost), "first": lost[0]},
-                      [("torch", package.folder), *(("missing", f) for f in lost[:5])], repaired(m), python(m, "import torch"))
+                      [("torch", package.folder), *(("missing", f) for f in lost[:5])], repaired(m, again=True), python(m, "import torch"))
 
 
 def editable(m: Machine, package: Package) -> bool: return "editable" in (m.host.text(f"{package.folder}/direct_url.json") or "")

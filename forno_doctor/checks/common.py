@@ -45,12 +45,13 @@ def fitting(m: Machine, tag: str | None = None) -> Plan | Refusal:
     return found if isinstance(found, Plan) else plan(target(m), Wish("", extras, tag))
 
 
-def repaired(m: Machine, tag: str | None = None) -> list[str]:
-    """What to type for that set; conda's packages are replaced by conda. Empty: nothing fits."""
+def repaired(m: Machine, tag: str | None = None, again: bool = False) -> list[str]:
+    """What to type for that set; conda's packages are replaced by conda. Empty: nothing fits. Only these packages change, and what they need; `again`: all is written
+    anew, because files of the same version are broken."""
     if m.torch and m.torch.source == "conda": return from_conda(m)
     found = fitting(m, tag)
     if tag is not None and isinstance(found, Refusal): found = fitting(m)
-    return bound(m, *commands.pip(found, reinstall=True)) if isinstance(found, Plan) else []
+    return bound(m, *(commands.pip(found, reinstall=True) if again else commands.pip_instead(found))) if isinstance(found, Plan) else []
 
 
 def from_conda(m: Machine) -> list[str]:

@@ -24,7 +24,7 @@ def missing(m: Machine) -> Iterator[Finding]:
     kind = "arm64" if m.host.machine in ("aarch64", "arm64") else "x64"
     if runtime: yield _finding(m, "vc-runtime-missing", runtime, [GET_RUNTIME.format(kind=kind)])
     if openmp: yield _finding(m, "libomp-missing", openmp, _later(m))
-    if rest: yield _finding(m, "dll-missing", rest, repaired(m) if all(_was_here(m, f) for f in rest) else [])
+    if rest: yield _finding(m, "dll-missing", rest, repaired(m, again=True) if all(_was_here(m, f) for f in rest) else [])
 
 
 def _finding(m: Machine, id: str, lost: list[Found], todo: list[str]) -> Finding:

@@ -12,7 +12,7 @@ from .elf_file import fatbin
 from .machines import Machine
 
 INDEX = "https://download.pytorch.org/whl"
-PIP = "/opt/app/bin/python -m pip install --force-reinstall"
+PIP = "/opt/app/bin/python -m pip install"
 ADA, BLACKWELL, PASCAL, T4 = ("NVIDIA GeForce RTX 4090", "8.9"), ("NVIDIA GeForce RTX 5090", "12.0"), ("NVIDIA GeForce GTX 1080 Ti", "6.1"), ("Tesla T4", "7.5")
 
 
@@ -56,13 +56,13 @@ def test_single_kernels_do_not_count():
 
 def test_a_newer_gpu(tmp_path):
     f = found(Machine(tmp_path).gpu(*BLACKWELL, driver="570.124.06").torch("2.6.0+cu124", architectures=["5.0", "9.0"]))["no-code-for-gpu"]
-    assert f.severity == "error" and f.commands == [f"{PIP} torch==2.13.0 --index-url {INDEX}/cu129"]
+    assert f.severity == "error" and f.commands == [f"{PIP} torch==2.13.0+cu129 --index-url {INDEX}/cu129"]
 
 
 def test_an_older_gpu(tmp_path):
     """A Pascal card with CUDA 13's build: the last build that has code for it is cu126's."""
     f = found(Machine(tmp_path).gpu(*PASCAL).torch("2.13.0+cu130", architectures=["7.5", "8.0", "12.0"], extras={"torchvision": "0.28.0"}))["code-dropped-for-gpu"]
-    assert f.commands == [f"{PIP} torch==2.13.0 torchvision==0.28.0 --index-url {INDEX}/cu126"] and f.verify.startswith("/opt/app/bin/python -c")
+    assert f.commands == [f"{PIP} torch==2.13.0+cu126 torchvision==0.28.0+cu126 --index-url {INDEX}/cu126"] and f.verify.startswith("/opt/app/bin/python -c")
 
 
 def test_only_ptx(tmp_path):
@@ -97,7 +97,7 @@ def cpu(folder, version="2.6.0+cpu", **more): return Machine(folder, **more).gpu
 
 def test_a_cpu_build(tmp_path):
     f = found(cpu(tmp_path))["cpu-build"]
-    assert f.commands == [f"{PIP} torch==2.6.0 --index-url {INDEX}/cu126"]
+    assert f.commands == [f"{PIP} torch==2.6.0+cu126 --index-url {INDEX}/cu126"]
 
 
 def test_a_cpu_build_that_replaced_another(tmp_path):
@@ -119,7 +119,7 @@ def test_a_cpu_build_of_windows(tmp_path):
     place = m._place(f"{m.site}/torch-2.6.0+cpu.dist-info/METADATA")
     place.write_text(place.read_text().replace("2.6.0+cpu", "2.6.0"))
     f = found(m)["cpu-build-from-index"]
-    assert f.commands == [f"{PIP} torch==2.6.0 --index-url {INDEX}/cu126"]
+    assert f.commands == [f"{PIP} torch==2.6.0+cu126 --index-url {INDEX}/cu126"]
 
 
 def test_a_cpu_build_of_conda(tmp_path):
@@ -166,9 +166,9 @@ def test_pairs(tmp_path, version, id):
 def test_the_repair_keeps_a_torch_that_fits(tmp_path):
     """torch is 3 GB with what it asks for; where it runs here, only its companion is changed."""
     f = found(Machine(tmp_path).gpu(*ADA, driver="580.95.05").torch("2.6.0+cu124", architectures=["8.0"], extras={"torchvision": "0.20.1+cu124"}))["unpaired"]
-    assert f.commands == [f"{PIP} --no-deps torchvision==0.21.0 --index-url {INDEX}/cu124"]
+    assert f.commands == [f"{PIP} --force-reinstall --no-deps torchvision==0.21.0 --index-url {INDEX}/cu124"]
     m = Machine(tmp_path / "cpu").torch("2.6.0+cpu", extras={"torchvision": "0.20.1+cpu"})
-    assert found(m)["unpaired"].commands == [f"{PIP} --no-deps torchvision==0.21.0 --index-url {INDEX}/cpu"]
+    assert found(m)["unpaired"].commands == [f"{PIP} --force-reinstall --no-deps torchvision==0.21.0 --index-url {INDEX}/cpu"]
     m = Machine(tmp_path / "old").gpu(*BLACKWELL).torch("2.6.0+cu124", architectures=["8.0"], extras={"torchvision": "0.20.1+cu124"})
     assert "torch==" in found(m)["unpaired"].commands[0]
 

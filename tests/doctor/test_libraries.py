@@ -337,7 +337,7 @@ def test_an_extension_for_another_cuda(tmp_path):
 def test_an_extension_for_cuda_on_a_torch_for_the_cpu(tmp_path):
     m = Machine(tmp_path).gpu("NVIDIA GeForce RTX 4090", "8.9", driver="550.54.14").torch("2.6.0+cpu")
     f = found(extension(m, needed=["libtorch.so", "libcudart.so.12"]))["package-needs-cuda"]
-    assert f.data["package"] == "vllm" and "--force-reinstall torch==2.6.0 --index-url https://download.pytorch.org/whl/cu126" in f.commands[0]
+    assert f.data["package"] == "vllm" and "install torch==2.6.0+cu126 --index-url https://download.pytorch.org/whl/cu126" in f.commands[0]
 
 
 def test_an_extension_that_lacks_a_package(tmp_path):

@@ -81,7 +81,7 @@ def test_a_finding_says_what_to_type(tmp_path):
     at = next(k for k, line in enumerate(lines) if line.startswith("✗ error    torch 2.6.0+cu124 has no code for NVIDIA GeForce RTX 5090"))
     assert lines[at + 1].strip() == "[no-code-for-gpu]"
     commands = [line.strip() for line in lines if line.strip().startswith("$ ")]
-    assert commands == ["$ /opt/app/bin/python -m pip install --force-reinstall torch==2.13.0 --index-url https://download.pytorch.org/whl/cu129"]
+    assert commands == ["$ /opt/app/bin/python -m pip install torch==2.13.0+cu129 --index-url https://download.pytorch.org/whl/cu129"]
     assert any(line.strip().startswith("check: $ ") for line in lines) and "1 broken, 0 worth a look." in lines
     assert all(report.columns(line) <= 100 for line in lines if "$ " not in line and "site-packages" not in line)
 
