@@ -19,7 +19,7 @@ from ..machine import Machine
 from ..packages import Package
 from ..requirements import Requirement
 from ..versions import numbers, parse
-from .common import bound, python, repaired
+from .common import bound, module, python, repaired
 
 TRY = "import torch; x = torch.ones(1, 1, 8, 8, device='cuda'); print(torch.conv2d(x, x).sum() + (x @ x).sum(), torch.backends.cudnn.version())"
 BY_SYSTEM = "ld.so.cache", "default", "RPATH"
@@ -320,7 +320,7 @@ def missing(m: Machine) -> Iterator[Finding]:
 def _needs_cuda(m: Machine, lost: list[Found], package: Package) -> Finding:
     """An extension for CUDA on a torch without it, of which it asks for nothing that tells (checks/extensions.py)."""
     data = {"library": lost[0].name, "by": (lost[0].by or "").rsplit("/", 1)[-1], "package": package.name, "version": m.torch.version if m.torch else ""}
-    verify = python(m, f"import torch, {package.name.replace('-', '_')}")
+    verify = python(m, f"import torch, {module(package)}")
     return Finding("package-needs-cuda", ERROR, data, [(f.name, f.by or "") for f in lost], repaired(m) if m.gpus else [], verify)
 
 
@@ -350,7 +350,7 @@ def _missing(m: Machine, lost: list[Found], severity: str, package: str) -> Find
     other = next((k[2].split(".")[0] for k in kinds if k and libraries.KINDS[k[1]].tied and cuda and k[2].split(".")[0] != cuda.split(".")[0]), None)
     data = {"library": lost[0].name, "count": len(lost), "by": (lost[0].by or "").rsplit("/", 1)[-1], "package": package, "wheel": ", ".join(wheels) or "?", "cuda": cuda or "?"}
     evidence = [(f.name, f.by or "") for f in lost]
-    show = python(m, "import torch" if package == "torch" else f"import torch, {package.replace('-', '_')}")
+    show = python(m, "import torch" if package == "torch" else f"import torch, {module(m.environment.by_name[package])}")
     if other: return Finding("built-for-another-cuda", severity, data | {"other": other}, evidence, [], show)
     return Finding("library-missing", severity, data, evidence, reinstalled(m, *wheels) if wheels else [], show)
 
@@ -401,7 +401,7 @@ def _ground(m: Machine, owner: str, by: str, found: Found, needed: str) -> Findi
     data = {"needed": needed, "has": has, "library": found.name, "by": by.rsplit("/", 1)[-1], "package": owner}
     better = [(found.name, p) for _, p in found.others if needed in _offers(m, Found(found.name, p, None, None))]
     evidence = [(found.name, f"{found.path} ({found.rule})"), (needed, by), *better, *blamed(m, found)]
-    verify = python(m, f"import {owner.replace('-', '_')}")
+    verify = python(m, f"import {owner if owner == 'torch' else module(m.environment.by_name[owner])}")
     if family == "GLIBC": return Finding("glibc-too-old", ERROR, data, evidence, [], verify)
     if family not in ("GLIBCXX", "CXXABI"): return Finding("library-lacks-version", ERROR, data, evidence, [], verify)
     prefix = m.python.prefix if m.host.names(f"{m.python.prefix}/conda-meta") else ""
