@@ -8,6 +8,7 @@ from forno_doctor import diagnose
 from forno_doctor.fatbin import Code, count, listed
 from forno_doctor.words import FOLDER, LANGUAGES, Words, catalogue
 
+from . import findings
 from .elf_file import fatbin
 from .machines import Machine
 
@@ -16,7 +17,7 @@ PIP = "/opt/app/bin/python -m pip install"
 ADA, BLACKWELL, PASCAL, T4 = ("NVIDIA GeForce RTX 4090", "8.9"), ("NVIDIA GeForce RTX 5090", "12.0"), ("NVIDIA GeForce GTX 1080 Ti", "6.1"), ("Tesla T4", "7.5")
 
 
-def found(machine) -> dict: return {f.id: f for f in diagnose(machine.host()).findings if f.area == "builds"}
+found, _ = findings.of("builds")
 def healthy(folder): return Machine(folder).gpu(*ADA, driver="550.54.14").torch("2.6.0+cu124", architectures=["5.0", "8.0", "8.6", "9.0"], extras={"torchvision": "0.21.0+cu124"})
 
 

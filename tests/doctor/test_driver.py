@@ -9,6 +9,7 @@ from forno_doctor.checks import driver
 from forno_doctor.nvidia import Gpu
 from forno_doctor.words import Words
 
+from . import findings
 from .elf_file import library
 from .machines import Machine
 
@@ -16,21 +17,7 @@ UBUNTU = 'ID=ubuntu\nID_LIKE=debian\nPRETTY_NAME="Ubuntu 24.04 LTS"\n'
 COMPAT = "/usr/local/cuda-12.4/compat"
 WSL = "Linux version 5.15.153.1-microsoft-standard-WSL2 (gcc 11.2.0)"
 ADA = "NVIDIA GeForce RTX 4090"
-
-
-def found(machine) -> dict:
-    """By id; every sentence can be said in both languages."""
-    findings = [f for f in diagnose(machine.host()).findings if f.area == "driver"]
-    for words in (Words("en"), Words("zh")):
-        for f in findings: assert all(words(f"{f.id}.{part}", **f.data) for part in ("title", "cause")) and (not words.has(f"{f.id}.fix") or words(f"{f.id}.fix", **f.data))
-    assert len({f.id for f in findings}) == len(findings)
-    return {f.id: f for f in findings}
-
-
-def only(machine):
-    by_id = found(machine)
-    assert len(by_id) == 1, sorted(by_id)
-    return next(iter(by_id.values()))
+found, only = findings.of("driver")
 
 
 def ada(folder, torch="2.6.0+cu124", count=1, **more):

@@ -12,6 +12,7 @@ from forno_doctor.extensions import NEW_ABI, OLD_ABI, Examiner, plain
 from forno_doctor.host import Host
 from forno_doctor.packages import LIBRARY
 
+from . import findings
 from .machines import Machine
 from .pe_file import dll
 
@@ -22,7 +23,7 @@ ADA = "NVIDIA GeForce RTX 4090", "8.9"
 PIP = "/opt/app/bin/python -m pip install"
 
 
-def found(machine) -> dict: return {f.id: f for f in diagnose(machine.host()).findings if f.area == "extensions"}
+found, _ = findings.of("extensions")
 
 
 def with_torch(folder, version="2.6.0+cu124", abi=NEW_ABI, **more):

@@ -3,6 +3,7 @@ import pytest
 
 from forno_doctor import diagnose
 
+from . import findings
 from .elf_file import library
 from .machines import NCCL, Machine
 
@@ -13,7 +14,7 @@ TORCH = ["nvidia-cudnn-cu12==9.1.0.70; platform_system == 'Linux'", "nvidia-nccl
          "nvidia-cuda-runtime-cu12==12.4.127; platform_system == 'Linux'"]
 
 
-def found(machine) -> dict: return {f.id: f for f in diagnose(machine.host()).findings if f.area == "mixed"}
+found, _ = findings.of("mixed")
 def with_torch(folder, **more): return Machine(folder).gpu(*ADA).torch("2.6.0+cu124", architectures=["8.0"], **{"requires": TORCH, **more})
 def cudnn(size=0): return library(soname="libcudnn.so.9") + b"\0" * size
 

@@ -4,26 +4,12 @@ import json
 import pytest
 
 from forno_doctor import diagnose
-from forno_doctor.words import Words
 
+from . import findings
 from .machines import Machine
 
 PYTHON = "/opt/app/bin/python"
-
-
-def found(machine) -> dict:
-    """By id; every sentence can be said in both languages."""
-    findings = [f for f in diagnose(machine.host()).findings if f.area == "python"]
-    for words in (Words("en"), Words("zh")):
-        for f in findings: assert all(words(f"{f.id}.{part}", **f.data) for part in ("title", "cause")) and (not words.has(f"{f.id}.fix") or words(f"{f.id}.fix", **f.data))
-    assert len({f.id for f in findings}) == len(findings)
-    return {f.id: f for f in findings}
-
-
-def only(machine):
-    by_id = found(machine)
-    assert len(by_id) == 1, sorted(by_id)
-    return next(iter(by_id.values()))
+found, only = findings.of("python")
 
 
 def cpu(folder, **more): return Machine(folder, **more).torch("2.6.0+cpu")
