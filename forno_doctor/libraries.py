@@ -37,6 +37,7 @@ KINDS = {
     "nvJitLink": Kind("nvidia-nvjitlink", "libnvjitlink", "libnvjitlink", True), "nvshmem": Kind("nvidia-nvshmem", "", "libnvshmem"),
     "cufile": Kind("nvidia-cufile", "libcufile", "libcufile"), "nvToolsExt": Kind("nvidia-nvtx", "cuda_nvtx", "cuda-nvtx")}
 SUFFIXED = "cudnn", "nccl", "cusparseLt", "nvshmem"                                        # from CUDA 13 on only their wheels end in -cu13
+OLDEST = 11                                    # the first CUDA version whose libraries NVIDIA gave pip as wheels
 FILE = re.compile(rf"lib({'|'.join(KINDS)})(?:_host)?(?:-[0-9a-f]{{8}})?\.so\.([\d.]+)")
 DLL = re.compile(rf"({'|'.join(KINDS)})(?:64)?_(\d+)[\d_.]*\.dll", re.IGNORECASE)            # cudart64_12.dll, cudart64_110.dll (11.0), nvrtc64_120_0.dll
 LATER = "libcaffe2_nvrtc.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so"              # torch loads them when they are first needed
@@ -232,5 +233,5 @@ def wheel(kind: str, soname: str, cuda: str | None) -> str | None:
     """The wheel that has a library: for "libcudart.so.12" nvidia-cuda-runtime-cu12; `cuda`: torch's, where the name doesn't say it."""
     m = FILE.fullmatch(soname)
     major = m[2].split(".")[0] if m and KINDS[kind].tied else (cuda or "").split(".")[0]
-    if not major.isdigit() or major == "0": return None
+    if not major.isdigit() or int(major) < OLDEST: return None
     return KINDS[kind].wheel + (f"-cu{major}" if int(major) < 13 or kind in SUFFIXED else "")

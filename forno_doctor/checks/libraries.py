@@ -352,7 +352,8 @@ def _missing(m: Machine, lost: list[Found], severity: str, package: str) -> Find
     evidence = [(f.name, f.by or "") for f in lost]
     show = python(m, "import torch" if package == "torch" else f"import torch, {module(m.environment.by_name[package])}")
     if other: return Finding("built-for-another-cuda", severity, data | {"other": other}, evidence, [], show)
-    return Finding("library-missing", severity, data, evidence, reinstalled(m, *wheels) if wheels else [], show)
+    if not wheels: return Finding("library-without-package", severity, data, evidence, [], show)
+    return Finding("library-missing", severity, data, evidence, reinstalled(m, *wheels), show)
 
 
 def broken(m: Machine) -> Iterator[Finding]:

@@ -305,6 +305,12 @@ def test_packages_that_are_not_there(tmp_path):
         "/opt/app/bin/python -m pip install nvidia-cuda-runtime-cu12 nvidia-cublas-cu12 nvidia-cudnn-cu12 nvidia-nccl-cu12"]
 
 
+def test_a_library_that_no_package_is_known_for(tmp_path):
+    m = Machine(tmp_path).gpu("Tesla T4", "7.5", driver="450.80.02").torch("1.12.1", cuda="10.2", architectures=["7.5"], nvidia=False)
+    f = found(m)["library-without-package"]
+    assert f.severity == "error" and f.commands == [] and f.data["library"] == "libcudart.so.10"
+
+
 def test_pins_behind_cuda_toolkit(tmp_path):
     m = plain(tmp_path, "2.12.0+cu130", pins=["cuda-toolkit[cublas]==13.0.3", "nvidia-nccl-cu13==2.29.3"])
     m.package("cuda-toolkit", "13.0.3", requires=['nvidia-cublas==13.1.*; extra == "cublas"', 'nvidia-cufft==12.0.*; extra == "cufft"'])
