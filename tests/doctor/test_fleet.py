@@ -108,6 +108,28 @@ def test_through_a_launcher(tmp_path):
     assert sorted(said["nodes"]) == ["node0", "node1"] and said["differences"] == [] and done.returncode == said["code"]
 
 
+RAY = """
+class Task:
+    def __init__(self, f, node=None): self.f, self.node = f, node
+    def options(self, scheduling_strategy): assert not scheduling_strategy.soft; return Task(self.f, scheduling_strategy.node)
+    def remote(self): return self.node, self.f
+def init(address, logging_level): assert address == "auto"
+def nodes(): return [{"NodeID": "a", "Alive": True}, {"NodeID": "b", "Alive": False}, {"NodeID": "c", "Alive": True}]
+def remote(num_cpus): return Task
+def get(tasks, timeout): return [f().replace("forno-doctor:", f"forno-doctor:{node}-") for node, f in tasks]
+"""
+STRATEGIES = "class NodeAffinitySchedulingStrategy:\n    def __init__(self, node, soft): self.node, self.soft = node, soft\n"
+
+
+def test_through_ray(tmp_path):
+    """A stand-in for Ray with the calls that are used; every living node examines itself."""
+    for name, text in (("ray/__init__.py", RAY), ("ray/util/__init__.py", ""), ("ray/util/scheduling_strategies.py", STRATEGIES)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    fleet = collect(Host(environment={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}), "ray", [])
+    assert sorted(n[:2] for n in fleet.reports) == ["a-", "c-"] and not fleet.errors and not fleet.differences()
+
+
 def test_hosts_that_are_silent(tmp_path):
     program(tmp_path, "ssh", "import sys\nsys.exit('ssh: connect to host b port 22: No route to host')\n")
     fleet = collect(Host(environment={"PATH": f"{tmp_path}:/usr/bin"}), "ssh", ["a", "user@b"])
