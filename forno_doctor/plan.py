@@ -20,7 +20,8 @@ from .system import Python
 from .versions import at_least, numbers, parse, satisfies
 
 EXTRAS = "torchvision", "torchaudio", "triton"
-ANY = "", "latest"
+ANY = "", "latest", "stable"
+VERSION_ALONE = re.compile(r"latest|stable|nightly|\d+(?:\.\d+)*(?:\+\w+(?:\.\d+)?)?")
 STAGES = "python", "unpaired", "unknown_version", "extra_wheel", "numpy", "glibc", "tag"       # in the order in which a release is judged; then come its builds
 SYSTEMS = {"linux": "linux_x86_64", "wsl": "linux_x86_64", "windows": "windows_x86_64", "win": "windows_x86_64",
            "macos": "macos_arm64", "mac": "macos_arm64", "darwin": "macos_arm64"}
@@ -117,10 +118,11 @@ def plan(what: Target | str, wish: Wish | None = None, **machine) -> Plan | Refu
 
 
 def read(words: list[str], cuda: str | None = None) -> Wish:
-    """A wish from words as pip takes them: torch, torch==2.6 (all of 2.6), torch>=2.5,<2.8, torchvision==0.21.0+cu124."""
+    """A wish from words as pip takes them: torch, torch==2.6 (all of 2.6), torch>=2.5,<2.8, torchvision==0.21.0+cu124; a version alone, or "latest", is torch's."""
     specs: dict[str, str] = {}
     tags = {tag_of(cuda)} - {None}
     for word in words:
+        if VERSION_ALONE.fullmatch(word.strip()): word = f"torch=={word.strip()}"
         m = REQUIREMENT.fullmatch(word.strip())
         name = re.sub(r"[-_.]+", "-", m[1]).lower() if m else ""
         if m is None: raise Misread("unreadable", word=word)

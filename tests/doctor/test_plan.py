@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 # ---------------------------------------------------------------- what is asked
 @pytest.mark.parametrize("words, wish", [
-    ("torch", Wish()), ("torch==latest", Wish()), ("torch==2.6", Wish("==2.6.*")), ("torch==2", Wish("==2.*")), ("torch==2.6.0", Wish("==2.6.0")), ("torch=2.6", Wish("==2.6.*")),
+    ("torch", Wish()), ("torch==latest", Wish()), ("latest", Wish()), ("2.6", Wish("==2.6.*")), ("2.6.0+cu124", Wish("==2.6.0", {}, "cu124")), ("nightly", Wish("nightly")), ("torch==2.6", Wish("==2.6.*")), ("torch==2", Wish("==2.*")), ("torch==2.6.0", Wish("==2.6.0")), ("torch=2.6", Wish("==2.6.*")),
     ("pytorch@2.6", Wish("==2.6.*")), ("Torch>=2.4,<2.6", Wish(">=2.4,<2.6")), ("torch~=2.4.0", Wish("~=2.4.0")), ("torch==2.6.0+cu124", Wish("==2.6.0", {}, "cu124")),
     ("torch==2.6 torchvision torchaudio==2.6.0+cpu", Wish("==2.6.*", {"torchvision": "", "torchaudio": "==2.6.0"}, "cpu")), ("torchvision==0.21", Wish("", {"torchvision": "==0.21.*"})),
     ("torch numpy>=2", Wish("", {"numpy": ">=2"})), ("torch==nightly", Wish("nightly")), ("torch[opt-einsum]==2.6.0", Wish("==2.6.0"))])
