@@ -7,7 +7,8 @@ from . import cli
 
 def main() -> int:
     if sys.argv[1:2] == ["doctor"]: return cli.main(sys.argv[2:])
-    try: return importlib.import_module("forno.cli").main()
-    except ImportError as error:
-        print(f"forno: {error}\n`forno doctor` says what is wrong and what to type.", file=sys.stderr)
+    try: rest = importlib.import_module("forno.cli")
+    except Exception as error:                 # what NumPy and llvmlite raise when they are broken has many types
+        print(f"forno: {type(error).__name__}: {error}\n`forno doctor` says what is wrong and what to type.", file=sys.stderr)
         return 2
+    return rest.main()

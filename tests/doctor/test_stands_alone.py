@@ -33,6 +33,11 @@ def test_forno_says_where_the_doctor_is(broken):
     assert "ImportError: forno stands on NumPy and llvmlite" in done.stderr and "is broken" in done.stderr and "python -m forno.doctor" in done.stderr
 
 
+def test_the_command_says_so_too(broken):
+    done = run("-c", "import sys; sys.argv = ['forno', 'demo']; from forno_doctor.entry import main; sys.exit(main())", path=[broken])
+    assert done.returncode == 2 and "is broken" in done.stderr and "`forno doctor`" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_real_torch_is_read_and_not_imported():
     torch = pytest.importorskip("torch")
     done = run("-X", "importtime", "-m", "forno_doctor", "--json")
