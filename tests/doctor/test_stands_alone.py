@@ -34,6 +34,11 @@ def test_forno_says_where_the_doctor_is(broken):
     assert "ImportError: forno stands on NumPy and llvmlite" in done.stderr and "is broken" in done.stderr and "python -m forno.doctor" in done.stderr
 
 
+def test_asked_for_the_doctor_the_package_loads_nothing_else():
+    done = run("-X", "importtime", "-m", "forno.doctor", "--json")
+    assert json.loads(done.stdout)["schema"] == 1 and not re.search(r"\|\s+(?:numpy|llvmlite)\b", done.stderr)
+
+
 def test_the_command_says_so_too(broken):
     done = run("-c", "import sys; sys.argv = ['forno', 'demo']; from forno_doctor.entry import main; sys.exit(main())", path=[broken])
     assert done.returncode == 2 and "is broken" in done.stderr and "`forno doctor`" in done.stderr and "Traceback" not in done.stderr
