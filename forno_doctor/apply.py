@@ -6,7 +6,6 @@ Comes in: a Machine (its interpreter is the one that is changed) and arguments o
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -20,9 +19,10 @@ from typing import NamedTuple
 
 from . import facts
 from .commands import quoted
-from .host import Answer
+from .files import write
+from .host import Answer, parsed
 from .machine import Machine
-from .packages import normal
+from .versions import normal
 
 DRY_SECONDS, SECONDS = 900.0, 7200.0
 ASK = ("import json,os,sys,sysconfig,importlib.util as u;print(json.dumps(dict(managed=os.path.exists(os.path.join(sysconfig.get_path('stdlib'),'EXTERNALLY-MANAGED')),"
@@ -54,8 +54,7 @@ class Place(NamedTuple):
 def place(machine: Machine) -> Place:
     python = machine.python
     answer = machine.host.ask(python.executable, "-c", ASK)
-    try: said = json.loads(answer.out) if answer and python.version else {}
-    except (ValueError, RecursionError): said = {}
+    said = parsed(answer.out) if answer and python.version else None
     if not isinstance(said, dict) or not said: return Place(python.executable, (), "no-python")
     command = _installer(python.executable, bool(said.get("pip")))
     named = said.get("conda") and not said.get("root")                # an environment of conda's that isn't its base
@@ -99,8 +98,8 @@ def dry_run(machine: Machine, where: Place, arguments: list[str], seconds: float
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         answer = run([*where.command, "--dry-run", "--report", str(report), *extra, *arguments], seconds)
-        try: items = json.loads(report.read_text(encoding="utf-8"))["install"]
-        except (OSError, ValueError, RecursionError, KeyError, TypeError): items = []
+        try: items = parsed(report.read_bytes())["install"]
+        except (OSError, KeyError, TypeError): items = []
     sizes = {normal(m[1]): int(float(m[2]) * {"": 1, "k": 1000, "M": 10 ** 6, "G": 10 ** 9}[m[3]]) for m in SIZE.finditer(answer.out)}
     found = [(normal(i["metadata"]["name"]), i["metadata"]["version"], i.get("download_info", {}).get("url", "")) for i in items]
     return [Change(n, before.get(n), v, sizes.get(n) or _local_size(url)) for n, v, url in sorted(found)], answer
@@ -138,16 +137,8 @@ def way_back(machine: Machine, where: Place, changes: list[Change], now: float |
     tags = dict.fromkeys(c.before.partition("+")[2] for c in was if c.before and "+" in c.before)
     indexes = [f"--extra-index-url {facts.INDEX}/{t}" for t in tags if re.fullmatch(r"cpu|xpu|cu\d+|rocm[\d.]+", t)]
     lines = [*(f"# {c}" for c in commands), *indexes, *(f"{c.name}=={c.before}" for c in was)]
-    _write(file, "\n".join(lines) + "\n")
+    write(file, "\n".join(lines) + "\n")
     return str(file), commands
-
-
-def _write(file: Path, text: str):
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".", delete=False, encoding="utf-8") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(f.name, file)
 
 
 def install(where: Place, arguments: list[str], seconds: float = SECONDS, show: bool = True) -> Answer:

@@ -12,6 +12,7 @@ from pathlib import Path
 from .versions import numbers, parse, satisfies
 
 DATA = Path(__file__).parent / "data"
+NUMBERED = re.compile(r"(?:sm_?|compute_)?(\d{1,2})\.?(\d)[af]?")                        # a GPU named by its compute capability
 INDEX = "https://download.pytorch.org/whl"     # the official index of PyTorch's wheels
 PACKAGES = "torch", "torchvision", "torchaudio"
 
@@ -176,7 +177,7 @@ def plain(name: str) -> str:
 
 def capability(gpu: str) -> str | None:
     """Of a GPU by its name, or by "8.6", "86", "sm_86", "sm_90a". None: not known."""
-    m = re.fullmatch(r"(?:sm_?|compute_)?(\d{1,2})\.?(\d)[af]?", gpu.strip().lower())
+    m = NUMBERED.fullmatch(gpu.strip().lower())
     if m is not None and int(m[1]) < 20: return f"{int(m[1])}.{m[2]}"         # "980" is a name
     names, short = gpu_names(), re.sub(r"(?<=\d)(ti|super)\b", r" \1", re.sub(r"^(rtx|gtx|gt|mx)(?=\d)", r"\1 ", plain(gpu)))
     for name in (short, gpu.strip().lower(), *(f"{family} {short}" for family in ("geforce", "geforce rtx", "geforce gtx", "tesla", "quadro"))):

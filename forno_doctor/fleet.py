@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .finding import ORDER
-from .host import Host
+from .host import Host, parsed
 
 CHUNK = 400
 LINE = re.compile(r"forno-doctor:([^:\s]{1,255}):(\d{1,5})/(\d{1,5}):([A-Za-z0-9+/=]+)")
@@ -106,10 +106,8 @@ def gathered(text: str) -> dict[str, dict]:
 
 
 def _unpacked(text: str) -> dict | None:
-    try:
-        reader = zlib.decompressobj()
-        report = json.loads(reader.decompress(base64.b64decode(text), MOST))
-    except (ValueError, RecursionError, zlib.error): return None
+    try: report = parsed(zlib.decompressobj().decompress(base64.b64decode(text), MOST))
+    except (ValueError, zlib.error): return None
     return report if isinstance(report, dict) else None
 
 

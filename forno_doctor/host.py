@@ -34,6 +34,12 @@ class Answer(NamedTuple):
     err: str
 
 
+def parsed(text: str | bytes | None):
+    """JSON's value; None: it is broken, or so deep that the parser gives up."""
+    try: return json.loads(text or "")
+    except (ValueError, RecursionError): return None
+
+
 def shaped(said, shape: dict[str, type]) -> dict:
     """What a program said, without what isn't of the kind that it should be."""
     return {k: v for k, v in said.items() if type(v) is shape.get(k)} if isinstance(said, dict) else {}

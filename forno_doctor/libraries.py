@@ -7,14 +7,13 @@ conda's packages and of dpkg's lists.
 """
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from .dlls import slashed, variable
-from .host import Host
+from .host import Host, parsed
 from .loader import Found, Loader
 from .packages import Environment, Package
 
@@ -213,8 +212,8 @@ def _from_elsewhere(host: Host, kind: str, path: str) -> tuple[str, None, str] |
 def _by_toolkit(host: Host, kind: str, path: str) -> str | None:
     part = KINDS[kind].part
     m = re.match(r"(.*?)/(?:lib|lib64|bin|bin/x64|targets/[^/]+/lib|extras/CUPTI/lib64)/[^/]+$", path)
-    try: return json.loads(host.text(f"{m[1]}/version.json") or "{}")[part]["version"] if m and part else None
-    except (ValueError, KeyError, TypeError, RecursionError): return None
+    try: return parsed(host.text(f"{m[1]}/version.json"))[part]["version"] if m and part else None
+    except (KeyError, TypeError): return None
 
 
 def _by_header(host: Host, kind: str, path: str) -> str | None:

@@ -5,13 +5,12 @@ Source: Linux's sysfs-bus-pci; README of NVIDIA's Linux driver, "Installed Compo
 """
 from __future__ import annotations
 
-import json
 import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .host import Host, shaped
+from .host import Host, parsed, shaped
 from .loader import Loader
 
 NUMBER = re.compile(r"\b(\d{3}\.\d+(?:\.\d+)?)\b")
@@ -141,8 +140,7 @@ def _asked(host: Host, d: Driver) -> list[Gpu]:
 def last_said(text: str) -> dict:
     """The last line of JSON."""
     for line in reversed(text.splitlines()):
-        try: said = json.loads(line)
-        except (ValueError, RecursionError): continue
+        said = parsed(line)
         if isinstance(said, dict): return said
     return {}
 
@@ -219,10 +217,8 @@ def toolkits(host: Host) -> list[Toolkit]:
 
 def toolkit_version(host: Host, path: str) -> str | None:
     """By its own notes, else by its headers, else by the name of its runtime."""
-    text = host.text(f"{path}/version.json")
-    if text:
-        try: return str(json.loads(text)["cuda"]["version"])
-        except (ValueError, KeyError, TypeError, RecursionError): pass
+    try: return str(parsed(host.text(f"{path}/version.json"))["cuda"]["version"])
+    except (KeyError, TypeError): pass
     m = re.search(r"CUDA Version (\d+\.\d+[\d.]*)", host.text(f"{path}/version.txt") or "")
     if m: return m[1]
     for folder in ("", "targets/x86_64-linux/", "targets/sbsa-linux/", "targets/aarch64-linux/"):

@@ -13,14 +13,11 @@ from functools import cached_property
 
 from .host import Host
 from .requirements import Requirement, requirement
+from .versions import normal
 
-PLAIN = re.compile(r"[-_.]+")
 LIBRARY = re.compile(r"^(?:\")?([^\n,\"]+\.(?:so|pyd|dll|so\.[\d.]+))(?:\")?,", re.MULTILINE)
 CONSTANT = re.compile(r"""(?P<name>[A-Za-z_]\w{0,99})[ ]*(?::[^='"]{0,99})?=[ ]*(?:(?P<quote>['"])(?P<text>[^'"\\]{0,999})(?P=quote)|(?P<word>None|True|False)\b)""")
 WORDS = {"None": None, "True": True, "False": False}
-
-
-def normal(name: str) -> str: return PLAIN.sub("-", name).lower()
 
 
 @dataclass

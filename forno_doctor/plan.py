@@ -17,7 +17,7 @@ from .facts import Build, Release
 from .host import Host
 from .machine import Machine
 from .system import Python
-from .versions import at_least, numbers, parse, satisfies
+from .versions import at_least, normal, numbers, parse, satisfies
 
 EXTRAS = "torchvision", "torchaudio", "triton"
 ANY = "", "latest", "stable"
@@ -124,7 +124,7 @@ def read(words: list[str], cuda: str | None = None) -> Wish:
     for word in words:
         if VERSION_ALONE.fullmatch(word.strip()): word = f"torch=={word.strip()}"
         m = REQUIREMENT.fullmatch(word.strip())
-        name = re.sub(r"[-_.]+", "-", m[1]).lower() if m else ""
+        name = normal(m[1]) if m else ""
         if m is None: raise Misread("unreadable", word=word)
         name = {"pytorch": "torch"}.get(name, name)
         if name not in ("torch", "numpy", *EXTRAS): raise Misread("other-package", name=m[1])

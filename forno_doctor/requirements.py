@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .versions import Version, parse, satisfies
+from .versions import Version, normal, parse, satisfies
 
 LINE = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[([^\]]*)\])?\s*((?:[(<>=!~][^;@]*?)?)\s*(?:;\s*(.*))?", re.DOTALL)
 TOKEN = re.compile(r"""\s*(?:([()])|(and|or|not\s+in|in|===|==|!=|<=|>=|~=|<|>)(?![A-Za-z_])|('[^']*'|"[^"]*")|([a-z_]+(?:\.[a-z_]+)?))""")
@@ -36,7 +36,7 @@ def requirement(text: str) -> Requirement | None:
     """None: it names an address, or makes no sense."""
     m = LINE.fullmatch(text) if len(text) <= LONGEST else None
     if m is None: return None
-    name, extras, spec = re.sub(r"[-_.]+", "-", m[1]).lower(), tuple(e.strip() for e in (m[2] or "").split(",") if e.strip()), m[3].strip("() ").replace(" ", "")
+    name, extras, spec = normal(m[1]), tuple(e.strip() for e in (m[2] or "").split(",") if e.strip()), m[3].strip("() ").replace(" ", "")
     return Requirement(name, spec, extras, (m[4] or "").strip(), f"{m[1]}{f'[{m[2]}]' if m[2] else ''}{spec}")
 
 

@@ -6,11 +6,10 @@ specification, "Globally Defined Variables" (SecureBoot).
 """
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 
-from .host import Host, shaped
+from .host import Host, parsed, shaped
 
 # Also Pythons are asked that are too old for everything else here (2.7, 3.5). First without the folder that it happens to run in: a platform.py there is nothing that the
 # doctor may run.
@@ -167,7 +166,5 @@ def _ask(host: Host, *flags: str):
 
 
 def _said(answer) -> dict:
-    try: said = json.loads(answer.out) if answer is not None else {}
-    except (ValueError, RecursionError): return {}
-    said = shaped(said, ANSWER)
+    said = shaped(parsed(answer.out), ANSWER) if answer is not None else {}
     return said if re.match(r"\d+\.\d+", said.get("version", "")) else {}

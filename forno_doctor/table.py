@@ -273,11 +273,9 @@ def text(found: list[Table], words: Words) -> str:
         out += grid(head(t, words), [[lines_of(c, words) for c in row] for row in t.rows]) if t.rows else report.wrap(words("table.nothing"), WIDTH)
         out += [""] + [line for n in t.notes for line in report.wrap(n, WIDTH)]
         out += report.wrap(words("table.as-of", date=t.as_of), WIDTH)
-        out += [line for id, what in t.sources for line in _hung(f"{id}: {what}")] + ["", ""]
+        out += [line for id, what in t.sources for line in report.hang("  ", f"{id}: {what}", WIDTH, 4)] + ["", ""]
     return "\n".join(out).rstrip() + "\n"
 
-
-def _hung(text: str) -> list[str]: return [("  " if k == 0 else "    ") + line for k, line in enumerate(report.wrap(text, WIDTH - 4))]
 
 
 # ---------------------------------------------------------------- Markdown, HTML, JSON

@@ -4,11 +4,10 @@ Comes in: a Host. Goes out: `Proof`s.
 """
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .host import Answer, Host
+from .host import Answer, Host, parsed
 
 SECONDS, TORCH_SECONDS = 60.0, 180.0           # a first start of a driver takes several seconds, a first `import torch` from a slow disk a minute
 SLOW = 0.5                                     # of the memory's own rate: below it something is wrong with the device or somebody else uses it
@@ -61,8 +60,8 @@ def read(device: int, answer: Answer | None) -> Proof:
     """A child's answer; one that it couldn't give is told apart by why."""
     if answer is None: return Proof(device, step="died", error="no Python")
     if answer.code is None: return Proof(device, step="hung")
-    try: said = json.loads(answer.out)
-    except (ValueError, RecursionError): return Proof(device, step="died", code=answer.code, error=(answer.err.strip().splitlines() or [""])[-1])
+    said = parsed(answer.out)
+    if said is None: return Proof(device, step="died", code=answer.code, error=(answer.err.strip().splitlines() or [""])[-1])
     if not isinstance(said, dict) or not {"step", "wrong"} & said.keys(): return Proof(device, step="died", error=answer.out[:200])
     known = {k: v for k, v in said.items() if k in Proof.__dataclass_fields__}
     return Proof(**{"device": device, **known})
@@ -84,6 +83,6 @@ def torch(host: Host) -> TorchProof:
     answer = host.ask(host.python, "-c", TORCH, seconds=TORCH_SECONDS) if host.answers is None else host.ask("verify torch")
     if answer is None: return TorchProof(error="no Python")
     if answer.code is None: return TorchProof(error=f"no answer within {TORCH_SECONDS:.0f} s")
-    try: said = json.loads(answer.out.strip().splitlines()[-1])
-    except (ValueError, RecursionError, IndexError): return TorchProof(error=(answer.err.strip().splitlines() or [f"ended with {answer.code}"])[-1])
+    said = parsed("".join(answer.out.strip().splitlines()[-1:]))
+    if not isinstance(said, dict): return TorchProof(error=(answer.err.strip().splitlines() or [f"ended with {answer.code}"])[-1])
     return TorchProof(said.get("version", ""), said.get("devices", []))

@@ -13,6 +13,7 @@ VERSION = re.compile(r"\s*v?(?:(?P<epoch>\d+)!)?(?P<release>\d+(?:\.\d+)*)(?:[-_
                      r"(?:\+(?P<local>[a-z0-9]+(?:[-_.][a-z0-9]+)*))?\s*", re.IGNORECASE)
 CLAUSE = re.compile(r"\s*(?P<how>===|==|!=|<=|>=|~=|<|>)\s*(?P<version>[^,\s]+)\s*")
 PHASES = {"a": "a", "alpha": "a", "b": "b", "beta": "b", "c": "rc", "rc": "rc", "pre": "rc", "preview": "rc"}
+SEPARATORS = re.compile(r"[-_.]+")
 LAST = float("inf")                            # sorts behind every number
 
 
@@ -73,6 +74,11 @@ def _holds(v: Version, how: str, text: str) -> bool:
 
 
 def _padded(v: Version, n: int) -> tuple: return (*v.release, *(0,) * n)
+
+
+def normal(name: str) -> str:
+    """A package's name as indexes compare it (packaging.python.org, "Names and normalization")."""
+    return SEPARATORS.sub("-", name).lower()
 
 
 def at_least(found: str, needed: str) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import os
 import shutil
 import sys
-import tempfile
 
 from .. import page, report
 from ..diagnose import diagnose
+from ..files import write
 from ..host import Host
 from ..redact import redacted
 from ..words import Words
@@ -55,21 +54,6 @@ def run(options) -> int:
         print(words("cli.unwritten", file=error.filename, error=error.strerror), file=sys.stderr)
         return 2
     return found["code"]
-
-
-def write(file: str, text: str):
-    """All of it or nothing: what reads the file meanwhile sees the old one."""
-    folder, name = os.path.split(os.path.abspath(file))
-    handle, beside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    try:
-        with open(handle, "w", encoding="utf-8") as f: f.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(beside, 0o666 & ~mask)                    # as open() would have made it
-        os.replace(beside, file)
-    except OSError:
-        os.unlink(beside)
-        raise
 
 
 def coloured(wish: str, stream, environment: dict) -> bool:

@@ -70,7 +70,7 @@ class Asked:
         gpus = [g.strip() for many in options.gpu or () for g in many.split(",") if g.strip()]
         self.target = target(self.machine, version, gpus or None, options.driver, options.os, options.glibc, None, options.no_gpu)
         named = [(g, facts.capability(g)) for g in gpus] if gpus else [(g.name, g.capability or facts.capability(g.name)) for g in self.machine.gpus]
-        self.names = {c: name for name, c in named if c and not re.fullmatch(r"(sm_?|compute_)?\d{1,2}\.?\d[af]?", name.lower())}
+        self.names = {c: name for name, c in named if c and not facts.NUMBERED.fullmatch(name.lower())}
         self.elsewhere = self.target.platform != self.machine.system.platform
         self.here = not (self.elsewhere or version)
         self.no_driver = self.here and not (gpus or self.target.capabilities or self.target.unknown or options.no_gpu) and bool(self.machine.cards)

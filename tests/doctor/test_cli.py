@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from forno_doctor import Host, cli, page, report
+from forno_doctor import Host, cli, files, page, report
 from forno_doctor.cli import common, look
 from forno_doctor.redact import Redactor
 from forno_doctor.words import LANGUAGES, Words, catalogue
@@ -97,7 +97,7 @@ def test_what_fails_leaves_the_old_file(doctor, tmp_path, monkeypatch, capsys):
     out.write_text("before")
 
     def full(*a): raise OSError(28, "No space left on device", str(out))
-    monkeypatch.setattr(look.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     assert doctor(fine, "--output", str(out))[0] == 2
     assert out.read_text() == "before" and [f.name for f in tmp_path.iterdir() if f.is_file()] == ["out.txt"]
 

@@ -23,7 +23,7 @@ def broken(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [["-m", "forno.doctor"], ["-m", "forno_doctor"], ["-c", "import sys; sys.argv = ['forno', 'doctor', *sys.argv[1:]]; from forno_doctor.entry import main; sys.exit(main())"]])
+@pytest.mark.parametrize("command", [["-m", "forno.doctor"], ["-m", "forno_doctor"], ["-m", "forno", "doctor"], ["-c", "import sys; sys.argv = ['forno', 'doctor', *sys.argv[1:]]; from forno_doctor.entry import main; sys.exit(main())"]])
 def test_it_starts_where_all_is_broken(broken, command):
     done = run(*command, "--json", path=[broken])
     assert done.returncode in (0, 1, 2) and json.loads(done.stdout)["schema"] == 1, done.stderr

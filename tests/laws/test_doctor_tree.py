@@ -6,7 +6,7 @@ from .tree import files, imports, module, parsed
 from .test_tree import LONGEST
 
 # From the ground up; a file imports only what stands before it, files of one folder never each other.
-ORDER = ("versions", "words", "facts", "elf", "pe", "fatbin", "host", "loader", "dlls", "system", "nvidia", "requirements", "packages", "libraries", "extensions", "machine", "finding", "plan", "commands",
+ORDER = ("versions", "files", "words", "facts", "elf", "pe", "fatbin", "host", "loader", "dlls", "system", "nvidia", "requirements", "packages", "libraries", "extensions", "machine", "finding", "plan", "commands",
          "apply", "checks", "diagnose", "redact", "report", "page", "table", "explain", "probe", "prove", "on_ray", "verify", "fleet", "age", "cli", "entry", "__main__", "__init__")
 
 
